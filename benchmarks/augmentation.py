@@ -1,4 +1,4 @@
-"""How fast texts are augmented: samples a second on one core for n-grams, masked places a second for a language model.
+"""How fast texts are augmented: n-gram samples per second on one core, and masked positions of a language model.
 
     python benchmarks/augmentation.py --rows 1000 --sentences 48
 

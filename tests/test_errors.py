@@ -1,4 +1,4 @@
-from limbeck.errors import LISTED, nearest
+from limbeck.errors import LISTED, SHOWN, nearest, shown
 
 
 def test_of_many_choices_the_nearest_are_listed():
@@ -11,3 +11,10 @@ def test_of_many_choices_the_nearest_are_listed():
     assert "'valid.csv'" in said
     assert "'train.txt'" in said
     assert nearest("xyz", names[:LISTED]) == "choose from " + ", ".join(map(repr, names[:LISTED]))
+
+
+def test_values_in_messages_are_short():
+    for value in (10**5000, ["a" * 1000] * 1000, "b" * 1000, {str(key): key for key in range(10**4)}):
+        assert len(shown(value)) <= SHOWN + 1
+        assert len(shown(value, 40)) <= 41
+    assert shown({"a": 10**9}) == "{'a': 1000000000}"

@@ -73,6 +73,14 @@ def test_no_package_has_more_than_an_eighth_of_the_lines():
     assert max(lines.values()) <= sum(lines.values()) / 8, max(lines, key=lines.__getitem__)
 
 
+def test_techniques_are_short():
+    """What is not the step itself belongs further down."""
+    lines = {
+        path.name: len(path.read_text(encoding="utf-8").splitlines()) for path in (ROOT / "techniques").glob("*.py")
+    }
+    assert max(lines.values()) <= 200, max(lines, key=lines.__getitem__)
+
+
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_a_package_imports_only_those_below(path):
     here = room(path)
@@ -109,9 +117,8 @@ def test_the_modelling_files_stand_alone():
     modules = tuple(f"limbeck.model.{name.removesuffix('.py')}" for name in CODE)
     for name in CODE:
         outside = {module.split(".")[0] for module in imports(ROOT / "model" / name) if not module.startswith(modules)}
-        assert outside <= {"torch", "transformers", "collections", "dataclasses", "math", "typing", "__future__"}, (
-            outside
-        )
+        library = {"__future__", "abc", "collections", "dataclasses", "math", "typing"}
+        assert outside <= {*library, "torch", "transformers"}, outside
 
 
 def test_tests_mirror_the_source():

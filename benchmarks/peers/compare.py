@@ -10,17 +10,16 @@ import argparse
 import json
 import os
 import sys
-from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 
+from limbeck.core.answer_changes import Changes
 from limbeck.core.measurement import environment
 from limbeck.data.loading import load_task
 from limbeck.errors import InputError
 from limbeck.measure.isolation import run_isolated
 from limbeck.measure.latency import sample_rows
-from limbeck.report.prediction_flips import flips, groups_of
 
 from . import entries, results, table
 
@@ -87,14 +86,15 @@ def main():
         session, part = measured(arguments, task, models, threads)
         output["tables"].append(part)
     labels = np.asarray(task.split("test").labels)
-    right = {index: answers == labels for index, answers in zip(session["opened"], session["answers"], strict=True)}
-    groups = groups_of(labels, task.label_names, session["tokens"], "tokens")
+    answers = dict(zip(session["opened"], session["answers"], strict=True))
     output["flips"] = {}
     for index, model in enumerate(models):
-        if model.get("limbeck") and index in right:
-            rows = flips(right[0], right[index], groups)
-            output["flips"][model["key"]] = [asdict(row) for row in rows]
-            print(f"\n{table.flips(model['name'], rows)}")
+        if model.get("limbeck") and index in answers:
+            before, after, rows = answers[0], answers[index], np.arange(len(labels))
+            changes = Changes(task.task_kind, task.label_names, rows, before, after, labels, np.zeros(len(labels)))
+            groups = changes.by_answer() + changes.by_length(session["tokens"])
+            output["flips"][model["key"]] = groups
+            print(f"\n{table.flips(model['name'], groups)}")
     if arguments.json:
         arguments.json.write_text(json.dumps(output, indent=2, default=float) + "\n", encoding="utf-8")
 

@@ -12,7 +12,7 @@ from limbeck.data.batching import encode, predict
 
 
 class Rows(torch.utils.data.Dataset):
-    """Token ids and labels as Trainer wants them, tokenised ahead as ours are; a teacher's logits beside them."""
+    """Token ids and labels as Trainer wants them, tokenized ahead as ours are; a teacher's logits beside them."""
 
     def __init__(self, encoded, teacher=None):
         self.encoded, self.teacher = encoded, teacher

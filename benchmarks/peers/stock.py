@@ -18,9 +18,9 @@ def inputs_of(model):
 
 
 def onnx(model, folder):
-    """Export by ``torch.onnx`` and fuse by ONNX Runtime's optimiser: the path of the float graph.
+    """Export by ``torch.onnx`` and fuse by ONNX Runtime's optimizer: the path of the float graph.
 
-    ``model`` computes attention eagerly, the form that the optimiser knows. It has no pattern for MPNet's attention
+    ``model`` computes attention eagerly, the form that the optimizer knows. It has no pattern for MPNet's attention
     with relative positions: there it fuses the rest, and attention stays in standard operators.
     """
     from onnxruntime.transformers.fusion_options import FusionOptions
@@ -51,7 +51,7 @@ def onnx(model, folder):
     )
     operators = fused.get_fused_operator_statistics()
     if bert and operators["Attention"] != len(model.base_model.encoder.layer):
-        raise RuntimeError(f"ONNX Runtime's optimiser did not fuse attention: {json.dumps(operators)}")
+        raise RuntimeError(f"ONNX Runtime's optimizer did not fuse attention: {json.dumps(operators)}")
     fused.save_model_to_file(str(path))
     traced.unlink()
     check(model, path)

@@ -42,7 +42,7 @@ def pruned(teacher, keep):
     """The teacher with ``keep`` heads a layer and the same share of neurons, by Torch-Pruning (arXiv:2301.12900).
 
     First-order Taylor importance of groups, from the gradients that the teacher carries; the same widths in every
-    layer, because ONNX Runtime's optimiser fuses attention with one number of heads. Embeddings and the width between
+    layer, because ONNX Runtime's optimizer fuses attention with one number of heads. Embeddings and the width between
     layers stay; so do MPNet's heads, whose relative positions all layers share.
     """
     import torch_pruning

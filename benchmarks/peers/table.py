@@ -32,8 +32,8 @@ def shown(interval, scale):
 def flips(name, groups):
     """Flips of one model as Markdown."""
     lines = [f"Answers of {name} against the teacher's:", ""]
-    lines += ["| texts | n | teacher right | lost | won |", "|---|---|---|---|---|"]
-    lines += [f"| {row.texts} | {row.n} | {row.before} | {row.lost} | {row.won} |" for row in groups]
+    lines += ["| texts, by the teacher's answer and by length | n | changed | lost | won |", "|---|---|---|---|---|"]
+    lines += [f"| {row['group']} | {row['n']} | {row['changed']} | {row['lost']} | {row['won']} |" for row in groups]
     return "\n".join(lines)
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar, cast
 
 from limbeck.core.candidate import Candidate
 from limbeck.core.kinds import KINDS
+from limbeck.core.metrics import default_label
 from limbeck.core.step import RunContext, Technique
 from limbeck.core.task import Split, Task
 from limbeck.data.given import as_task, names_task
@@ -177,11 +178,20 @@ def open_sides(
 
 
 def _labelled(task: Task, source: AnswerSource) -> Task:
-    """Return a task whose labels are the answers of a teacher."""
-    labels = {
-        name: tuple(label.tolist() for label in task.task_kind.decode(source.answer(task, name)))
-        for name in task.splits
-    }
+    """Return a task whose labels are the answers of a teacher; words that it did not see have the default label."""
+    import numpy as np
+
+    kind = task.task_kind
+
+    def labels_of(split: str) -> tuple[Any, ...]:
+        logits = source.answer(task, split)
+        if not kind.per_token:
+            return tuple(label.tolist() for label in kind.decode(logits))
+        seen = [~np.isnan(row).any(axis=-1) for row in logits]
+        other = default_label(task.label_names)
+        return tuple(np.where(mask, kind.decode(row), other).tolist() for mask, row in zip(seen, logits, strict=True))
+
+    labels = {name: labels_of(name) for name in task.splits}
     splits = {name: replace(rows, labels=tuple(map(_frozen, labels[name]))) for name, rows in task.splits.items()}
     return replace(task, splits=splits)
 

@@ -9,12 +9,14 @@ does it.
 from __future__ import annotations
 
 import importlib
-import importlib.abc
 import importlib.machinery
 import sys
 from collections.abc import Callable, Sequence
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
+
+if TYPE_CHECKING:
+    import importlib.abc  # its base classes would load importlib.resources and others at every start
 
 CONFIGURATION = "transformers.models.auto.configuration_auto"
 MODELS = "transformers.models.auto.modeling_auto"
@@ -23,7 +25,7 @@ ENCODER = "limbeck.model.encoder"
 WATCHED = (CONFIGURATION, MODELS, MODELLING, ENCODER)
 
 
-class Following(importlib.abc.Loader):
+class Following:
     """A loader that hands over to another, gives it its place back, and calls back.
 
     A wrapper, since the other may serve many modules (pytest's does): it must not be changed itself.
@@ -49,7 +51,7 @@ class Following(importlib.abc.Loader):
         self.finished()
 
 
-class Watcher(importlib.abc.MetaPathFinder):
+class Watcher:
     """Calls back after a watched module has been imported; finds no module itself."""
 
     def __init__(self, names: Sequence[str], finished: Callable[[], None]) -> None:
@@ -72,7 +74,8 @@ class Watcher(importlib.abc.MetaPathFinder):
         specs = (finder.find_spec(fullname, path, target) for finder in others)
         spec = next((spec for spec in specs if spec is not None), None)
         if spec is not None and spec.loader is not None:
-            spec.loader = Following(spec.loader, lambda: self._imported(fullname))
+            following = Following(spec.loader, lambda: self._imported(fullname))
+            spec.loader = cast("importlib.abc.Loader", following)
         return spec
 
     def _imported(self, name: str) -> None:

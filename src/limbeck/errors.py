@@ -18,6 +18,7 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Iterable
+from itertools import islice
 
 
 class LimbeckError(Exception):
@@ -73,16 +74,20 @@ SHOWN = 100
 """Characters of a value that a message shows at most."""
 
 
-def shown(value: object) -> str:
-    """Format a value for a message; a long one is cut.
+def shown(value: object, limit: int = SHOWN) -> str:
+    """Format a value for a message; a long one is cut after ``limit`` characters.
 
-    >>> shown("a"), shown([1] * 1000)[-5:]
-    ("'a'", ', 1,…')
+    >>> shown("a"), shown([1] * 1000)[-5:], shown("a film", 4)
+    ("'a'", ', 1,…', "'a f…")
     """
     if isinstance(value, (str, list, tuple)):
-        value = value[: SHOWN + 1]  # before it is written out, which may take long
+        value = value[: limit + 1]  # before it is written out, which may take long
+    elif isinstance(value, dict):
+        value = dict(islice(value.items(), limit + 1))
+    elif isinstance(value, int) and abs(value) >= 10**limit:
+        return f"a number of more than {limit} digits"
     text = repr(value)
-    return text if len(text) <= SHOWN else text[:SHOWN].rstrip() + "…"
+    return text if len(text) <= limit else text[:limit].rstrip() + "…"
 
 
 def without_middle(text: str, limit: int) -> str:
@@ -117,9 +122,9 @@ def nearest(seen: object, valid: Iterable[object]) -> str:
         return f"did you mean '{close[0]}'?"
     if not names:
         return "there is none to choose from"
-    shown = sorted(difflib.get_close_matches(seen, names, n=LISTED, cutoff=0.0))
-    more = f" and {len(names) - len(shown):,} more" if len(shown) < len(names) else ""
-    return "choose from " + ", ".join(f"'{name}'" for name in shown) + more
+    listed = sorted(difflib.get_close_matches(seen, names, n=LISTED, cutoff=0.0))
+    more = f" and {len(names) - len(listed):,} more" if len(listed) < len(names) else ""
+    return "choose from " + ", ".join(f"'{name}'" for name in listed) + more
 
 
 class RenamedWarning(FutureWarning):

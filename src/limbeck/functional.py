@@ -363,7 +363,7 @@ def latency(
 ) -> Measurement | dict[str, Measurement]:
     """Time a model, or several beside each other; see :class:`limbeck.measure.latency.Latency`.
 
-    All models are loaded in one fresh process and timed alternately. Tokenisation is not timed.
+    All models are loaded in one fresh process and timed alternately. Tokenization is not timed.
 
     Args:
         model: The model; or a mapping of names to models, which are then comparable.

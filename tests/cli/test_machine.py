@@ -69,7 +69,7 @@ def test_a_predictor_is_learnt_kept_and_compared():
         (("timed.jsonl", "--threads", 2), "no series fits threads 2"),
         (("timed.jsonl", "--layers", 1, 2), "--layers applies to shapes to measure; add --measure"),
         (("timed.jsonl", "--out", "a.json", "--against", "predictor.json"), "leave one of them out"),
-        (("timed.jsonl", "--against", "timed.jsonl"), "is no file of a latency predictor"),
+        (("timed.jsonl", "--against", "timed.jsonl"), "is not a latency predictor"),
         (("timed.jsonl", "--out", "no-folder/a.json"), "there is no folder no-folder"),
     ):
         status, _, err = call("predictor", *wrong)

@@ -88,7 +88,7 @@ def test_texts_longer_than_the_model_are_refused_as_in_a_run(tmp_path):
 
 def test_words_that_were_not_seen_are_reported(tmp_path):
     small = runpy.run_path(str(Path(__file__).parent.parent / "support" / "small_tokenizers.py"))
-    labels = ("O", "B-PER", "I-PER")
+    labels = ("O", "PER", "LOC")
     model = small["write_model"](tmp_path / "words", "bert", labels, per_token=True, model_max_length=32)
     status, out, err = call("predict", model, "Anna \u200b lives")
     assert (status, len(out.split("\t")[0].split())) == (0, 3)
@@ -98,7 +98,7 @@ def test_words_that_were_not_seen_are_reported(tmp_path):
     (row,) = answer("predict", model, stdin="word " * 900)
     assert len(row["labels"]) == 900
     assert row["unseen"][-1] == 899
-    sentences = "".join(f"Anna B-PER\nsaw O\n\u200b O\nfilm{row} I-PER\n\n" for row in range(4))
+    sentences = "".join(f"Anna PER\nsaw O\n\u200b O\nfilm{row} LOC\n\n" for row in range(4))
     (tmp_path / "words.conll").write_text(sentences, encoding="utf-8")
     status, out, _ = call("evaluate", model, "--task", tmp_path / "words.conll", "--max-length", 64)
     assert status == 0

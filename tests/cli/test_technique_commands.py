@@ -44,7 +44,7 @@ def test_a_technique_that_changes_the_task_writes_it():
     status, _, err = call("augment", *options[:4], "--guard", "drop", "--out", "never")
     assert (status, "needs a teacher" in err) == (1, True)
     status, _, err = call("augment", *options[:4], "--mlm", "bert", "--out", "never")
-    assert (status, "for method: tinybert, got method: ngram" in err) == (2, True)
+    assert (status, "mlm: has no effect with method: ngram, only with tinybert" in err) == (2, True)
     assert not Path("never").exists()
 
 

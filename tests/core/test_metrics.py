@@ -58,7 +58,7 @@ def test_correlations_equal_scipy_with_ties():
 
 @pytest.mark.parametrize("name", [name for name in METRICS if not METRICS[name].reads_scores])
 def test_undefined_is_zero_and_never_a_warning(name):
-    same = np.zeros(5, dtype=int)
+    same = np.full(5, -1 if METRICS[name].reads_entities else 0)  # -1 is outside any entity
     value = METRICS[name](same, same)
     assert value == (1.0 if name in ("accuracy", "balanced_accuracy", "macro_f1", "micro_f1") else 0.0)
 
@@ -86,16 +86,16 @@ def average_precision_by_hand(scores, truth):
 def test_average_precision_of_two_classes_several_classes_and_several_labels():
     rng = np.random.default_rng(0)
     logits, truth = rng.normal(size=(60, 2)), rng.integers(0, 2, 60)
-    value = KINDS["classification"].score("average_precision", logits, truth)
+    value = KINDS["classification"].score("average_precision", (), logits, truth)
     assert value == pytest.approx(average_precision_by_hand(logits[:, 1] - logits[:, 0], truth))
     logits, truth = rng.normal(size=(60, 3)), rng.integers(0, 3, 60)
     shares = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
     by_hand = np.mean([average_precision_by_hand(shares[:, i], (truth == i).astype(int)) for i in range(3)])
-    assert KINDS["classification"].score("average_precision", logits, truth) == pytest.approx(by_hand)
+    assert KINDS["classification"].score("average_precision", (), logits, truth) == pytest.approx(by_hand)
     logits, truth = rng.normal(size=(60, 3)), rng.integers(0, 2, (60, 3))
     by_hand = np.mean([average_precision_by_hand(logits[:, i], truth[:, i]) for i in range(3)])
-    assert KINDS["multilabel"].score("average_precision", logits, truth) == pytest.approx(by_hand)
-    micro = KINDS["multilabel"].score("micro_average_precision", logits, truth)
+    assert KINDS["multilabel"].score("average_precision", (), logits, truth) == pytest.approx(by_hand)
+    micro = KINDS["multilabel"].score("micro_average_precision", (), logits, truth)
     assert micro == pytest.approx(average_precision_by_hand(logits.ravel(), truth.ravel()))
 
 
@@ -104,7 +104,9 @@ def test_roc_auc_counts_pairs_in_the_right_order():
     scores, truth = rng.normal(size=40), rng.integers(0, 2, 40)
     pairs = [(a, b) for a in scores[truth == 1] for b in scores[truth == 0]]
     logits = np.stack([np.zeros(40), scores], 1)
-    assert KINDS["classification"].score("roc_auc", logits, truth) == pytest.approx(np.mean([a > b for a, b in pairs]))
+    assert KINDS["classification"].score("roc_auc", (), logits, truth) == pytest.approx(
+        np.mean([a > b for a, b in pairs])
+    )
 
 
 def test_errors_in_the_unit_of_the_labels():
@@ -121,6 +123,7 @@ def test_errors_in_the_unit_of_the_labels():
         ("regression", "accuracy", (), "choose from 'pearson'"),
         ("classification", "f1", ("a", "b", "c"), "'macro_f1'"),
         ("tokens", "token_f1", ("NOUN", "VERB"), "'accuracy'"),
+        ("tokens", "entity_f1", ("O", "person"), "needs tags such as B-PER.*got O, person.*'token_f1'"),
     ],
 )
 def test_a_metric_that_does_not_fit_is_refused(kind, metric, names, message):
@@ -150,3 +153,10 @@ def test_balanced_accuracy_of_several_classes_equals_scikit_learn():
 def test_the_label_of_words_that_were_not_seen():
     assert default_label(["B-PER", "O", "I-PER"]) == 1
     assert default_label(["noun"]) == 0
+
+
+def test_a_kind_of_task_may_name_metrics_of_others(monkeypatch):
+    before = metrics_of("regression")
+    monkeypatch.setattr(KINDS["regression"], "metrics", ("macro_f1", "pearson"), raising=False)
+    assert sorted(metrics_of("regression")) == sorted({*before, "macro_f1"})
+    assert metrics_of("regression")[0] == before[0]

@@ -7,7 +7,7 @@ import pytest
 
 from limbeck.core.metrics import METRICS
 from limbeck.core.ranking import MIN_RESAMPLES, metric_interval, resampled_metric
-from limbeck.core.statistics import score
+from limbeck.core.statistics import resampled_score, score
 
 RNG = np.random.default_rng(0)
 LABELS = {
@@ -42,8 +42,10 @@ def test_many_cells_take_fewer_resamples(monkeypatch):
     resample_counts = []
     monkeypatch.setattr("limbeck.core.ranking.MAX_VALUES", 50 * 4 * 300)
     monkeypatch.setattr(
-        "limbeck.core.ranking.bootstrap",
-        lambda statistic, count, resamples: resample_counts.append(resamples) or score(METRICS["accuracy"], [1], [1]),
+        "limbeck.core.ranking.resample",
+        lambda statistic, count, resamples: (
+            resample_counts.append(resamples) or resampled_score(METRICS["accuracy"], [1], [1])
+        ),
     )
     metric_interval("roc_auc", RNG.random((50, 4)), LABELS["several labels"])
     monkeypatch.setattr("limbeck.core.ranking.MAX_VALUES", 1)

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from limbeck.core.target import Budget, Target
+from limbeck.core.target import Budget, Evidence, Target
 
 
 def test_target_says_where_in_words():
@@ -41,3 +41,23 @@ def test_excess_is_the_sum_of_shares_over_each_limit():
     assert budget.excess(facts, 0.9) == pytest.approx(0.5 + 0.0 + (3 - 2) / 2)
     assert budget.excess(facts) == pytest.approx(0.5)
     assert budget.excess({**facts, "latency_p50": 2e-3}, 0.88) == pytest.approx(0.0)
+
+
+def test_changed_answers_are_limited_in_per_cent():
+    budget = Budget(max_flips=2.0)
+    assert budget.violations({"flips": 0.02}) == []
+    assert budget.violations({"flips": 0.031}) == ["3.1 % of the answers changed > 2 %"]
+    assert budget.violations({}) == []
+    assert budget.excess({"flips": 0.03}) == pytest.approx(0.5)
+    assert Budget(max_flips=0.5).excess({"flips": 0.01}) == pytest.approx(0.5)
+
+
+def test_a_doubtful_loss_breaks_the_limit_unless_two_numbers_are_compared():
+    facts, doubtful = {"quality": 0.895}, Evidence(0.7, 300)
+    (text,) = Budget(max_drop=1.0).violations(facts, 0.9, doubtful)
+    assert "within 1 only with probability 0.70 < 0.8 (about 300 more validation texts would decide)" in text
+    assert Budget(max_drop=1.0, confidence=0.5).violations(facts, 0.9, doubtful) == []
+    assert Budget(max_drop=1.0).violations(facts, 0.9, Evidence(0.85)) == []
+    assert Budget(max_drop=1.0).excess(facts, 0.9, doubtful) == pytest.approx(0.1)
+    assert Budget().given == {}
+    assert Budget(max_drop=1.0).given == {"max_drop": 1.0, "confidence": 0.8}

@@ -76,14 +76,14 @@ def test_a_line_that_was_cut_off_does_not_count_and_is_overwritten(data, tmp_pat
 @pytest.mark.parametrize(
     ("change", "told"),
     [
-        (lambda lines: ["nonsense"], "no file of latency data"),
-        (lambda lines: ["[1, 2]", *lines], "no file of latency data"),
-        (lambda lines: [], "no file of latency data"),
+        (lambda lines: ["nonsense"], "not a file of latency data"),
+        (lambda lines: ["[1, 2]", *lines], "not a file of latency data"),
+        (lambda lines: [], "not a file of latency data"),
         (lambda lines: [lines[0].replace("1", "99"), *lines[1:]], "version 99"),
         (lambda lines: [*lines[:2], "{", *lines[2:]], "damaged in line 3"),
         (lambda lines: [*lines, '{"kind":"song"}'], "damaged in line 8 .*'song'"),
         (lambda lines: [*lines[:-1], lines[-1].replace('"seconds":0.0005', '"seconds":NaN')], "damaged in line 7"),
-        (lambda lines: [*lines[:-1], lines[-1].replace('"seconds":0.0005', '"seconds":-1')], "no duration"),
+        (lambda lines: [*lines[:-1], lines[-1].replace('"seconds":0.0005', '"seconds":-1')], "not a duration"),
         (lambda lines: [*lines[:-1], lines[-1].replace('"first"', '"last"')], "damaged in line 7"),
         (lambda lines: [*lines[:-1], lines[-1].replace('"anchor"', '"ancor"')], "damaged in line 7"),
     ],

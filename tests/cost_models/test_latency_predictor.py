@@ -194,7 +194,7 @@ def test_what_it_cannot_learn_from_is_refused(taught, setting):
     known = taught()
     with pytest.raises(InputError, match=f"at least {FEWEST} measured shapes, got 3"):
         Predictor(setting, known.shapes[:3], known.seconds[:3])
-    with pytest.raises(InputError, match="different shapes"):
+    with pytest.raises(InputError, match="shapes that all differ"):
         Predictor(setting, known.shapes[:20] * 2, known.seconds[:40])
     with pytest.raises(InputError, match="'linear'"):
         known(Shape.uniform(2, 128, 4, 128, attention="linear"))

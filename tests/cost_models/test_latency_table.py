@@ -73,7 +73,7 @@ def test_json_round_trip(fitted):
 
 def test_what_the_table_does_not_know_is_refused(fitted):
     table, _ = fitted
-    with pytest.raises(InputError, match="48 wide with heads of 4"):
+    with pytest.raises(InputError, match="width 48 with heads of 4"):
         table(Shape.uniform(layers=1, hidden=96, heads=12, ffn=768))
     with pytest.raises(InputError, match="'linear'"):
         table(Shape(48, 4, (LayerShape(1, 1, "linear"),)))
@@ -94,7 +94,7 @@ def test_disturbances_only_add_time():
 
 
 @pytest.mark.parametrize("number_format", ["int8", pytest.param("float", marks=pytest.mark.slow)])
-def test_a_table_is_measured_and_memoised(number_format, monkeypatch):
+def test_a_table_is_measured_and_memoized(number_format, monkeypatch):
     full = Shape.uniform(layers=2, hidden=32, heads=4, ffn=64)
 
     class Held:
@@ -113,13 +113,13 @@ def test_a_table_is_measured_and_memoised(number_format, monkeypatch):
 
     quick = tables.build
     monkeypatch.setattr(tables, "build", lambda *a, **k: quick(*a, **k, seconds=0.1))
-    first = LatencyTable.memoised(Held, Target(seq_len=8), number_format, memo)
-    assert LatencyTable.memoised(Held, Target(seq_len=8), number_format, memo) == first
+    first = LatencyTable.memoized(Held, Target(seq_len=8), number_format, memo)
+    assert LatencyTable.memoized(Held, Target(seq_len=8), number_format, memo) == first
     assert len(built) == 1
     assert (first.seq_len, first.held_out, first.number_format) == (8, 8, number_format)
     assert 0 < first(full).value < 0.1
     with pytest.raises(InputError, match="'float' or 'int8', got 'int4'"):
-        LatencyTable.memoised(Held, Target(seq_len=8), "int4", memo)
+        LatencyTable.memoized(Held, Target(seq_len=8), "int4", memo)
 
 
 @pytest.mark.parametrize("batch", [1, 8])

@@ -65,5 +65,5 @@ def test_a_full_profile_that_cannot_be_is_refused_before_any_work(setting, space
     with pytest.raises(InputError, match="INT8"):
         full(tmp_path / "machine.jsonl", space, [torch])
     (tmp_path / "other.jsonl").write_text("words\n")
-    with pytest.raises(InputError, match="no file of latency data"):
+    with pytest.raises(InputError, match="not a file of latency data"):
         full(tmp_path / "other.jsonl", space, [setting])

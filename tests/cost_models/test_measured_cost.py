@@ -62,7 +62,7 @@ def test_for_a_fixed_width_there_is_one_table_a_format(make_model, supernet, mon
     del supernet.model.config.space
     asked = []
     monkeypatch.setattr(
-        "limbeck.cost_models.latency_table.LatencyTable.memoised",
+        "limbeck.cost_models.latency_table.LatencyTable.memoized",
         lambda candidate, target, number_format, memo, whole: asked.append((number_format, whole)) or object(),
     )
     cost = MeasuredCost(supernet, Target(), lambda name, build: build(), FULL)

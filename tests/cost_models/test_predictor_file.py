@@ -78,5 +78,5 @@ def test_a_damaged_file_is_refused(data, old, new):
         read_predictor(path)
     with pytest.raises(InputError, match="there is no such file"):
         read_predictor(data.with_name("absent.json"))
-    with pytest.raises(InputError, match="is no file of a latency predictor"):
+    with pytest.raises(InputError, match="is not a latency predictor"):
         read_predictor(data)

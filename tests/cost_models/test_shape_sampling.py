@@ -56,7 +56,7 @@ def test_around_a_front_shapes_are_its_neighbours(space):
     assert all(abs(shape.hidden - front[0].hidden) <= 32 and abs(shape.depth - front[0].depth) <= 2 for shape in near)
     with pytest.raises(InputError, match="does not lie in the space"):
         draw(space, 30, method="around", around=[Shape(384, 32, (LayerShape(13, 64),))])
-    with pytest.raises(InputError, match="for no other"):
+    with pytest.raises(InputError, match="no other method takes them"):
         draw(space, 30, method="uniform", around=front)
 
 

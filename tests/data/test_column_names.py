@@ -16,7 +16,7 @@ from limbeck.errors import InputError
         (["0.5", "0.7"], [["0.1", "0.2"]], False),
     ],
 )
-def test_headers_are_recognised(first, rest, header):
+def test_headers_are_recognized(first, rest, header):
     assert looks_like_header(first, rest) is header
 
 

@@ -112,7 +112,7 @@ def test_vectors_are_no_sets_of_names(tmp_path, names):
     task = load_task({"path": str(path), "label_names": names})
     assert (task.kind, task.label_names) == ("multilabel", tuple(names or "012"))
     assert task.split("train").labels[:2] == ((0, 1, 1), (1, 1, 0))
-    with pytest.raises(InputError, match="a vector of 3 places for 2 labels"):
+    with pytest.raises(InputError, match="a vector of 3 elements for 2 labels"):
         load_task({"path": str(path), "label_names": ["x", "y"]})
     path.write_text(path.read_text() + '{"text": "more", "labels": [1, 0]}\n')
     assert load_task(str(path)).label_names == ("0", "1")  # of several lengths: lists of names

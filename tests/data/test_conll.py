@@ -1,4 +1,4 @@
-"""Sentences in columns: recognised by content, read with comments, ranges and headers."""
+"""Sentences in columns: recognized by content, read with comments, ranges and headers."""
 
 from __future__ import annotations
 
@@ -59,3 +59,35 @@ def test_a_line_that_does_not_fit():
     with pytest.raises(MalformedLine, match="1 field, expected 2") as caught:
         read_sentences("Anna\tB-PER\nsleeps\n")
     assert caught.value.number == 2
+
+
+@pytest.mark.parametrize("gap", ["\n", " \n", "\t\n", " \t \n", "\r\n"])
+@pytest.mark.parametrize("end", ["", "\n", "\n\n\n"])
+@pytest.mark.parametrize("sign", ["\t", " ", "  "])
+def test_sentences_end_at_lines_that_look_blank(gap, end, sign):
+    text = f"Anna{sign}B-PER\nsleeps{sign}O\n{gap}{gap}Oslo{sign}B-LOC{end}"
+    assert is_conll(text)
+    sentences = read_sentences(text)
+    assert [row[0] for row in sentences.rows] == [("Anna", "sleeps"), ("Oslo",)]
+    assert [row[-1] for row in sentences.rows] == [("B-PER", "O"), ("B-LOC",)]
+
+
+@pytest.mark.parametrize("word", ["\u200b", "\u00a0", "\u2028", "\u0085", "a\u00a0b", "\ufe0f", "\u3000", "#", '"'])
+@pytest.mark.parametrize("sign", ["\t", " "])
+def test_odd_characters_are_words(word, sign):
+    text = f"Anna{sign}B-PER\n{word}{sign}I-PER\nsleeps{sign}O\n\nOslo{sign}B-LOC\n"
+    assert is_conll(text)
+    assert read_sentences(text).rows[0] == [("Anna", word, "sleeps"), ("B-PER", "I-PER", "O")]
+
+
+def test_free_comments_between_sentences_where_spaces_separate_fields():
+    text = "# made by hand in May\nAnna B-PER\n# O\n\n# the rest is newer\n# O\nOslo B-LOC\n"
+    assert is_conll(text)
+    sentences = read_sentences(text)
+    assert [row[0] for row in sentences.rows] == [("Anna", "#"), ("#", "Oslo")]
+    assert sentences.notes == ["2 comment lines skipped"]
+
+
+def test_the_tag_is_the_last_of_several_columns_after_docstart():
+    sentences = read_sentences("-DOCSTART- -X- -X- O\n\nEU NNP B-NP B-ORG\nrejects VBZ B-VP O\n")
+    assert sentences.rows == [[("EU", "rejects"), ("NNP", "VBZ"), ("B-NP", "B-VP"), ("B-ORG", "O")]]

@@ -76,7 +76,7 @@ def test_options_stand_beside_rows():
         (3, "got int"),
         (DATASET.to_iterable_dataset(), "without streaming"),
         ({"train": (TEXTS, LABELS), "dev": (TEXTS, LABELS)}, "no split 'dev'"),
-        ({"train": (TEXTS, LABELS), "test": DATASET}, "give all splits alike"),
+        ({"train": (TEXTS, LABELS), "test": DATASET}, "use one form for all"),
         ((TEXTS, LABELS[:3]), "different lengths"),
     ],
 )

@@ -1,4 +1,4 @@
-"""Labels become numbers; rows without one are recognised as what they are."""
+"""Labels become numbers; rows without one are recognized as what they are."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ UNLABELLED = {  # files, rows without a label, part of the message
     "empty": ({"train": TRAIN + "well,\n,1\n"}, "line 6: the label is empty"),
     "hidden": (
         {"train": TRAIN, "test": "text,label\na,-1\nb,-1\n"},
-        "test.csv, line 2: .*says '-1', which stands for none.*2 of 2 rows .*; leave this file out by naming",
+        "test.csv, line 2: .*says '-1', which means no label.*2 of 2 rows .*; leave this file out by naming",
     ),
     "some hidden": ({"train": TRAIN, "test": "text,label\na,1\nb,-1.0\n"}, "test.csv, line 3: .*1 of 2 rows"),
     "none at all": ({"train": "text,mood,label\n" + "a,x,\nb,y,\n"}, r"2 of 2 rows .*--task-set label=NAME"),
     "a hidden vector": (
         {"train": "text,a,b\n" + "one,1,0\ntwo,0,0\n" * 3, "test": "text,a,b\none,-1,-1\ntwo,1,0\n"},
-        r"test.csv, line 2: .*columns? 'a', 'b' has no value of 0 or 1",
+        r"test.csv, line 2: .*columns 'a', 'b' have a value that is neither 0 nor 1",
     ),
 }
 

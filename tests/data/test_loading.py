@@ -155,7 +155,7 @@ def test_a_single_file_is_judged_whole(tmp_path):
     (tmp_path / "rows.csv").write_text("text,label\na good one,up\n")
     task, _ = load_judged(tmp_path / "rows.csv")
     assert task.label_names == ("up",)
-    with pytest.raises(InputError, match="one row alone"):
+    with pytest.raises(InputError, match="a single row"):
         load_task(tmp_path / "rows.csv")
 
 

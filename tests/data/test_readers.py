@@ -94,7 +94,7 @@ def test_long_fields(tmp_path):
         ("text\tlabel\n", ("text", "label")),
     ],
 )
-def test_a_header_is_recognised(tmp_path, lines, columns):
+def test_a_header_is_recognized(tmp_path, lines, columns):
     path = tmp_path / "x.tsv"
     path.write_text(lines)
     if lines.count("\n") == 1:
@@ -186,7 +186,7 @@ def test_missing_files_name_the_nearest(tmp_path):
 @pytest.mark.parametrize("text", ["[" * 100_000, '[{"text": "a", "label": ' + "9" * 5000 + "}]"])
 def test_json_that_python_cannot_hold_is_refused(tmp_path, text):
     (tmp_path / "a.json").write_text(text)
-    with pytest.raises(InputError, match="not JSON that can be read"):
+    with pytest.raises(InputError, match="not readable JSON"):
         read_table(tmp_path / "a.json")
 
 

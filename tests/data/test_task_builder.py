@@ -93,7 +93,7 @@ BAD = {  # file contents, options, message
         "line 1: a label should be a word or a number",
     ),
     "one class": ({"train_csv": "text,label\na,up\nb,up\n"}, {}, "train.csv: all 2 rows have the same label 'up'"),
-    "one row": ({"train_csv": "text,label\na,up\n"}, {}, "one row alone"),
+    "one row": ({"train_csv": "text,label\na,up\n"}, {}, "a single row"),
     "one value": (
         {"train_csv": "text,label\na,1.5\nb,1.5\n"},
         {},
@@ -143,7 +143,7 @@ BAD = {  # file contents, options, message
     ),
     "metric": ({"train_csv": TRAIN}, {"metric": "acuracy"}, "did you mean 'accuracy'"),
     "metric of another kind": ({"train_csv": TRAIN}, {"metric": "pearson"}, "does not fit a classification task"),
-    "label named twice": ({"train_csv": TRAIN}, {"label_names": ["up", "down", "up"]}, "'up' should stand there once"),
+    "label named twice": ({"train_csv": TRAIN}, {"label_names": ["up", "down", "up"]}, "'up' should occur once"),
     "nothing left": (
         {"train_csv": TRAIN, "test_csv": "text,label\n,up\n"},
         {"on_empty": "drop"},
@@ -191,9 +191,9 @@ def test_oddities_are_counted_and_kept():
         "train: white space around the text of 1 row removed",
         "train: 1 repeat of an earlier row (kept)",
         "train: 1 text with more than one label (kept)",
-        "validation: 1 text that train has too (kept)",
-        "test: 1 text that train has too (kept)",
-        "test: 1 text that validation has too (kept)",
+        "validation: 1 text also in train (kept)",
+        "test: 1 text also in train (kept)",
+        "test: 1 text also in validation (kept)",
     )
 
 
@@ -230,7 +230,7 @@ def test_pairs(tmp_path):
     assert lists.split("train") == task.split("train")
 
 
-def test_regression_is_recognised_and_can_be_asked_for():
+def test_regression_is_recognized_and_can_be_asked_for():
     lists = {"train": (["a", "b", "c"], ["1", "2.5", "-3e-1"]), "validation": (["d"], [2])}
     task = task_from_lists("x", **lists)
     assert (task.kind, task.metric, task.label_names) == ("regression", "pearson_spearman", ())
@@ -257,7 +257,7 @@ def test_multilabel_from_lists_and_from_strings(tmp_path):
 def test_tokens_from_json_and_from_columns(tmp_path):
     lines = '{"tokens": ["Anna", "saw", "Oslo"], "ner_tags": ["B-PER", "O", "B-LOC"]}\n'
     task = load_task(folder(tmp_path, train_jsonl=lines * 2, dev_jsonl=lines))
-    assert (task.kind, task.metric, task.label_names) == ("tokens", "token_f1", ("O", "B-LOC", "B-PER"))
+    assert (task.kind, task.metric, task.label_names) == ("tokens", "entity_f1", ("O", "B-LOC", "B-PER"))
     assert task.split("train").texts[0] == ("Anna", "saw", "Oslo")
     assert task.split("train").labels[0] == (2, 0, 1)
     other = tmp_path / "columns"

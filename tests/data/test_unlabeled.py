@@ -54,7 +54,7 @@ def test_every_kind_of_task_gets_rows_of_its_form(tmp_path, kind):
 @pytest.mark.parametrize(
     ("kind", "name", "text", "columns", "message"),
     [
-        ("classification", "more.csv", "a,b\n1,so sunny\n", (), "which 1 column to read is not clear"),
+        ("classification", "more.csv", "a,b\n1,so sunny\n", (), "it is unclear which 1 column to read"),
         (
             "classification",
             "more.csv",
@@ -67,9 +67,9 @@ def test_every_kind_of_task_gets_rows_of_its_form(tmp_path, kind):
             "more.csv",
             "a,b\nx,so sunny\n",
             ("a",),
-            r"2 columns of texts needed, got unlabelled_columns: \['a'\]",
+            r"2 text columns needed, got unlabelled_columns: \['a'\]",
         ),
-        ("pairs", "more.txt", "\nso sunny\n", (), "line 2: .* two texts with a tab between, got 'so sunny'"),
+        ("pairs", "more.txt", "\nso sunny\n", (), "line 2: .* two texts separated by a tab, got 'so sunny'"),
         ("classification", "more.txt", "\n", (), "no texts are left of 0 rows"),
         ("classification", "more.doc", "x", (), "no reader for '.doc' files"),
     ],
@@ -86,7 +86,7 @@ def test_a_file_that_is_not_there_is_told_with_the_one_that_may_be_meant(tmp_pat
         with pytest.raises(InputError, match=r"did you mean 'more.txt'\?"):
             check_texts(tmp_path / name)
     (tmp_path / "latin.txt").write_bytes(b"caf\xe9\n")
-    with pytest.raises(InputError, match="line 1: byte 0xe9 at place 4 of the line is not UTF-8"):
+    with pytest.raises(InputError, match="line 1: byte 0xe9 at position 4 of the line is not UTF-8"):
         with_texts_of(toy_task(train=8), tmp_path / "latin.txt")
 
 

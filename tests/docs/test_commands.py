@@ -7,6 +7,7 @@ import io
 import os
 import re
 import shutil
+from importlib import import_module
 from itertools import pairwise
 from pathlib import Path
 from unittest import mock
@@ -18,14 +19,15 @@ import torch
 from commands import TRAIN, answer, call, recipe, write_task
 from transformers import BertConfig, BertModel
 
-from limbeck.cost_models import latency_table
+from limbeck.benchmark import grid
+from limbeck.cost_models import collection, latency_table
 from limbeck.data.synthetic import toy_task, toy_tokenizer
 
 NAMES = {"minilm-l6": "encoder", "MODEL": "encoder", "movie-reviews": "reviews", "TASK": "reviews"}
 FASTER = {"--epochs": "1", "--intermediate-epochs": "1", "--threads": "1", "--population": "2", "--generations": "1"}
 OF_RUNS = {"run", "plan", "check", "recipes", "report", "lineage", "save"}
 ELSEWHERE = {*OF_RUNS, "bench", "profile", "predictor", "compress"}
-"""Commands of whole runs, which have tests below, and of machines, which ``test_recipes.py`` only reads."""
+"""Commands of whole runs and of machines, which have tests below."""
 ALL_PAGES = [
     pages.ROOT / "README.md",
     *(path for path in sorted(pages.DOCS.rglob("*.md")) if path.parent.name != "decisions"),
@@ -184,3 +186,75 @@ def test_commands_that_compress_a_model(small):
         effort = () if "--effort" in words else ("--effort", "one-shot")
         # 1: so small a model cannot be pruned to every goal
         carry_out([small if word == "encoder" else word for word in (*words, *BRIEFLY, *effort)], statuses=(0, 1, 3))
+
+
+def all_commands(*names):
+    """The commands of these names on all pages, each once."""
+    commands = [words for path in ALL_PAGES for words in pages.commands(path.read_text(encoding="utf-8"))]
+    return [list(words) for words in dict.fromkeys(map(tuple, commands)) if words[0] in names]
+
+
+def with_values(words, values):
+    """The command with other values of these options; those that it lacks are added."""
+    kept, option = [], ""
+    for word in words:
+        option = word if word.startswith("--") else option
+        if option not in values:
+            kept.append(word)
+    return [*kept, *(word for name, given in values.items() for word in (name, *given))]
+
+
+@pytest.fixture
+def _in_process(monkeypatch):
+    """Time in this process: starting one takes seconds, and other tests time in processes of their own."""
+
+    def call_here(function, payload, threads=1):
+        module, name = function.split(":")
+        return getattr(import_module(module), name)({"threads": threads, **payload})
+
+    monkeypatch.setattr("limbeck.measure.isolation.run_isolated", call_here)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("_in_process")
+def test_commands_that_time_and_train_grids(monkeypatch):
+    """On the tiny encoder, with two miniatures; the checkpoints of miniatures are on the hub alone."""
+    monkeypatch.setattr(grid.miniatures, "__defaults__", ((2,), (128, 192)))
+    monkeypatch.setattr(grid, "MINIATURE_LAYERS", (2, 4))
+    monkeypatch.setattr(grid, "MINIATURE_WIDTHS", (48, 96))
+    names = NAMES | {"teacher": "encoder", "sst2": "reviews"}
+    commands = [[names.get(word, word) for word in words] for words in all_commands("bench")]
+    assert len(commands) > 15
+    for words in commands:
+        if "pretrained" in words:
+            continue
+        changes = {"--trials": ["1"], "--calls": ["3"]}
+        if "random" not in words:
+            changes["--base"] = ["encoder"]
+        if "--lengths" in words:
+            changes["--lengths"] = ["8", "24"]
+        elif "--task" not in words:
+            changes["--seq-len"] = ["8"]
+        if "--train" in words:
+            changes |= {"--epochs": ["1"], "--train-samples": ["16"], "--train-batch-size": ["8"]}
+        if {"--train", "--weight-shared"}.intersection(words):  # slices of the encoder, which has 6 layers
+            words = [str(min(int(word), 6)) if word.isdecimal() else word for word in words]
+        carry_out(with_values(words, changes))
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("_in_process")
+def test_commands_that_profile_a_machine_and_fit_predictors(folder, tmp_path, monkeypatch):
+    """In a folder of their own: other tests expect that there are no latencies of another machine."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(collection, "MOST", 1)
+    tiny = {"--model": [str(folder / "encoder")], "--samples": ["20"], "--seq-len": ["8"], "--number-format": ["int8"]}
+    commands = all_commands("profile", "predictor")
+    assert {words[0] for words in commands} == {"profile", "predictor"}
+    carry_out(["profile", "--full", "--out", "other.jsonl", *with_values(["--seed", "1"], tiny)])
+    for words in sorted(commands, key=lambda words: words[0] == "predictor"):
+        if "--full" in words or "--measure" in words:
+            own = {"--hidden": ["48", "48"]} if "--hidden" in words else {}
+            words = with_values(words, tiny | own)
+        carry_out(words)
+    assert {"machine.jsonl", "predictor.json", "small.json"} <= {path.name for path in tmp_path.iterdir()}

@@ -9,8 +9,7 @@ import pytest
 from pages import ROOT
 
 import limbeck
-from limbeck.cli import app
-from limbeck.cli.technique_commands import add_techniques
+from limbeck.cli import make_app
 from limbeck.core.step import REGISTRY
 from limbeck.recipe.recipe import check, load_recipe
 from limbeck.storage.yaml_text import load
@@ -24,8 +23,6 @@ ALL = "\n".join(PAGES.values())
 TESTED_ELSEWHERE = {"docs/guides/serving.md", "docs/guides/functions.md", "docs/guides/teachers.md"}
 """Pages whose code has a test of its own, beside the model or artefact that it needs."""
 FEW = {"limit": {"train": 128, "validation": 50, "test": 50}}
-
-add_techniques()
 
 
 def python_pages():
@@ -64,7 +61,7 @@ def test_recipes_have_no_problems(page):
 @pytest.mark.parametrize("page", [page for page in PAGES if list(pages.commands(PAGES[page]))])
 def test_commands_parse(page):
     for words in pages.commands(PAGES[page]):
-        _, bound, rest, *_ = app.parse_args(words, exit_on_error=False, print_error=False)
+        _, bound, rest, *_ = make_app(words).parse_args(words, exit_on_error=False, print_error=False)
         assert not rest
         if "set" in bound.arguments:
             load_recipe(bound.arguments["recipe"]).with_(*bound.arguments["set"])
@@ -105,7 +102,7 @@ def test_code_runs(page, tmp_path, monkeypatch, compress_briefly):
 
 
 def test_commands_exist():
-    known = {name for names in app for name in ([names] if isinstance(names, str) else names)} | set(REGISTRY)
+    known = {name for names in make_app() for name in ([names] if isinstance(names, str) else names)} | set(REGISTRY)
     groups = re.findall(r"`limbeck ([a-z_|\\]+)", ALL)
     named = {word for group in groups for word in group.replace("\\", "").split("|")}
     assert named

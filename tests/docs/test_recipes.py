@@ -14,8 +14,7 @@ from safetensors.torch import load_file
 
 from limbeck.benchmark.options import Timing, Training
 from limbeck.benchmark.plan import plan
-from limbeck.cli import app
-from limbeck.cli.technique_commands import add_techniques
+from limbeck.cli import make_app
 from limbeck.core.field_groups import fields_of
 from limbeck.core.search_space import Space
 from limbeck.core.step import REGISTRY
@@ -28,8 +27,6 @@ from limbeck.train.supernet_config import ChannelOrder
 FOLDER = pages.DOCS / "recipes"
 PAGES = {path.stem: path.read_text(encoding="utf-8") for path in sorted(FOLDER.glob("*.md")) if path.stem != "index"}
 FILES = {"py", "sh", "md", "yaml", "csv", "txt", "json", "jsonl", "parquet", "tsv", "onnx", "html"}
-
-add_techniques()
 
 
 def blocks(page, language):
@@ -50,7 +47,7 @@ def test_commands_are_commands_and_settings_fit_the_recipe(page):
     found = list(commands(page))
     assert ["run", page] in found
     for words in found:
-        _, given, rest, *_ = app.parse_args(words, exit_on_error=False, print_error=False)
+        _, given, rest, *_ = make_app(words).parse_args(words, exit_on_error=False, print_error=False)
         assert not rest
         if "recipe" in given.arguments:
             load_recipe(given.arguments["recipe"]).with_(*given.arguments.get("set", ()))
@@ -80,7 +77,8 @@ def test_grids_on_all_pages_can_be_timed():
 
 def grid_of(words):
     """What ``limbeck bench`` would time; tasks of the hub need a network, and give lengths alone."""
-    given = app.parse_args(["bench", *words], exit_on_error=False, print_error=False)[1].arguments
+    words = ["bench", *words]
+    given = make_app(words).parse_args(words, exit_on_error=False, print_error=False)[1].arguments
     training, timing = given.get("training", Training()), given.get("timing", Timing())
     training.check()
     if lengths := given.get("lengths"):

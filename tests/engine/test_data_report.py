@@ -37,3 +37,15 @@ def test_an_event_for_those_who_listen():
     assert event["kind"] == "data"
     assert event["message"].startswith("data: ")
     json.dumps(event["data"])
+
+
+def test_a_vocabulary_with_fewer_tokens_than_the_model_embeds_is_noted(tmp_path):
+    task = toy_task()
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *(f"word{number}" for number in range(95))]
+    for rows, tokens, noted in ((100, 100, False), (104, 100, False), (128, 100, False), (104, 50, True)):
+        (tmp_path / "config.json").write_text(json.dumps({"model_type": "bert", "vocab_size": rows}))
+        (tmp_path / "vocab.txt").write_text("\n".join(words[:tokens]) + "\n")
+        notes = data_report(task, str(tmp_path)).notes
+        assert any("cut short" in note for note in notes) == noted
+    toy_tokenizer(task).save_pretrained(tmp_path)  # tokenizer.json counts, where there is one
+    assert not any("cut short" in note for note in data_report(task, str(tmp_path)).notes)

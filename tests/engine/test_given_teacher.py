@@ -1,4 +1,4 @@
-"""Recipes whose teacher gives answers alone: files of scores, models of transformers, functions."""
+"""Recipes whose teacher only gives answers: files of scores, models of transformers, functions."""
 
 import runpy
 from dataclasses import replace
@@ -8,11 +8,13 @@ import numpy as np
 import pytest
 from scipy.special import softmax
 
+from limbeck.core.candidate import Candidate
 from limbeck.core.shape import Shape
 from limbeck.core.target import Budget
-from limbeck.core.task import Split, Task
+from limbeck.core.task import Split
+from limbeck.data.answers import by_word
 from limbeck.data.batching import encode, predict
-from limbeck.data.synthetic import toy_tokenizer
+from limbeck.data.synthetic import toy_task, toy_tokenizer
 from limbeck.engine.given_teacher import SCORES
 from limbeck.engine.outputs import budget_violations
 from limbeck.engine.run import read_result, run
@@ -21,6 +23,7 @@ from limbeck.measure.memory import Size
 from limbeck.measure.quality import Quality
 from limbeck.model.checkpoints import open_model, save_model
 from limbeck.recipe.recipe import Recipe, check, load_recipe, parse
+from limbeck.report.display_names import names
 from limbeck.report.table import rows as table_rows
 from limbeck.techniques.augment import Augment
 from limbeck.techniques.distill import Distill
@@ -127,7 +130,7 @@ def test_what_needs_the_inside_of_a_teacher_is_refused_before_any_work(
 
 def test_a_file_that_lacks_texts_stops_before_any_work(teacher, student, task, tmp_path, rows_of, write_jsonl):
     file = str(write_jsonl(tmp_path / "scores.jsonl", rows_of(teacher)[:-5]))
-    with pytest.raises(InputError, match="has no scores of "):
+    with pytest.raises(InputError, match="has no scores for "):
         run(Recipe(student, "in memory", (DISTILL,), teacher=file), tmp_path / "store", tmp_path / "run", task=task)
     assert not list((tmp_path / "store" / "objects").glob("*"))
 
@@ -187,9 +190,8 @@ def test_the_loss_that_a_budget_allows_counts_from_the_reference(
     teacher, student, task, tmp_path, rows_of, write_jsonl
 ):
     """Not from a file of scores that no model comes near."""
-    names = task.label_names
     labels = {
-        text: names[label]
+        text: task.label_names[label]
         for split in task.splits.values()
         for text, label in zip(split.texts, split.labels, strict=True)
     }
@@ -214,13 +216,57 @@ def test_another_checkpoint_is_measured_beside_the_students(teacher, student, ta
     assert f"over teacher {Path(source).name} (PyTorch)" in str(result)
 
 
-def test_labels_of_words_are_refused_before_any_work(student, tmp_path, write_jsonl):
-    rows = Split((("a", "film"), ("dull",)), ((0, 1), (0,)))
-    words = Task("words", "tokens", {"train": rows}, ("O", "B"), "token_f1", max_length=32)
-    file = str(write_jsonl(tmp_path / "scores.jsonl", [{"text": "a film", "label": "O"}]))
-    for source, function in ((file, None), (None, lambda texts: [[0.5, 0.5]] * len(texts))):
+def words_model(make_model, words, folder, shape=None, seed=1):
+    tokenizer = toy_tokenizer(words)
+    model = make_model(shape, labels=3, kind="tokens", vocab_size=len(tokenizer), seed=seed)
+    source = save_teacher(Candidate(model, tokenizer, words), folder)
+    return source, model, tokenizer
+
+
+def test_a_file_and_a_function_of_scores_of_words_teach_what_their_live_teacher_does(make_model, tmp_path, write_jsonl):
+    words = toy_task("tokens", train=40, validation=12, test=12)
+    student, _, tokenizer = words_model(make_model, words, tmp_path / "student", SMALL, seed=3)
+    live, model, _ = words_model(make_model, words, tmp_path / "teacher")
+
+    def tag(texts):
+        rows = Split(tuple(map(tuple, texts)), tuple((0,) * len(text) for text in texts))
+        encoded = encode(replace(words, splits={"train": rows}), "train", tokenizer)
+        return by_word(predict(model, encoded), encoded.first_pieces)
+
+    tag.__qualname__ = "tag"
+    texts = [text for split in words.splits.values() for text in split.texts]
+    rows = [
+        {"words": list(t), "logits": [list(map(float, word)) for word in tag([t])[0]]} for t in dict.fromkeys(texts)
+    ]
+    file = str(write_jsonl(tmp_path / "scores.jsonl", rows))
+    recipe = Recipe(student, "in memory", (DISTILL, Quality()), allow_weak_teacher=True)
+    answers, values = [], []
+    for name, source, function in (("live", live, None), ("file", file, None), ("function", None, tag)):
+        given = replace(recipe, teacher=source)
+        result = run(given, tmp_path / "store", tmp_path / name, task=words, teacher=function)
+        assert not result.failed
+        values.append(result.records[result.teacher].fact("quality").value)
+        distilled = result.open(result.front[0]).model
+        answers.append(np.concatenate(predict(distilled, encode(words, "test", tokenizer))))
+    before = np.concatenate(predict(open_model(student)[0], encode(words, "test", tokenizer)))
+    assert np.abs(answers[0] - before).max() > 0.1
+    for again in answers[1:]:
+        np.testing.assert_allclose(again, answers[0], atol=1e-3)
+    assert values[0] == values[1] == values[2]
+    assert result.records[result.teacher].parameters["function"] == f"{__name__}.tag"
+    assert names(result.run_summary)[result.teacher] == f"teacher {__name__}.tag"
+    assert SCORES not in str(result)
+
+
+def test_a_wrong_number_of_scores_of_words_stops_before_any_work(make_model, tmp_path, write_jsonl):
+    words = toy_task("tokens", train=8, validation=4, test=4)
+    student, _, _ = words_model(make_model, words, tmp_path / "student", SMALL)
+    rows = [{"words": list(text), "label": ["O"] * len(text)} for text in words.split("train").texts]
+    rows[4]["label"].pop()
+    file = str(write_jsonl(tmp_path / "scores.jsonl", rows))
+    for source, function in ((file, None), (None, lambda texts: [[[0.5, 0.2, 0.3]]] * len(texts))):
         recipe = Recipe(student, "in memory", (DISTILL,), teacher=source)
-        with pytest.raises(InputError, match="label for each word"):
+        with pytest.raises(InputError, match="words, but scores of "):
             run(recipe, tmp_path / "store", tmp_path / "run", task=words, teacher=function)
     assert not list((tmp_path / "store" / "objects").glob("*"))
 
@@ -231,4 +277,4 @@ def test_a_latency_relative_to_a_teacher_without_a_shape_is_refused(
     file = str(write_jsonl(tmp_path / "scores.jsonl", rows_of(teacher)))
     recipe = Recipe(student, data, (Prune.of(speedup=2.0, relative_to="teacher"),), teacher=file)
     (problem,) = check(recipe)
-    assert "has no shape, since it gives answers alone; with relative_to: input" in str(problem)
+    assert "has no shape, since it only gives answers; with relative_to: input" in str(problem)

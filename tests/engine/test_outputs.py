@@ -162,7 +162,7 @@ def test_the_report_shows_how_texts_were_made(tmp_path, make_model):
     assert made.ok
     assert made.task.history == ()
     found = made.run_summary.histories
-    assert [entry["summary"].split(",")[1] for entry in found] == [" 2 samples a text", " 3 samples a text"]
+    assert [entry["summary"].split(",")[1] for entry in found] == [" 2 samples per text", " 3 samples per text"]
     assert found[1]["counts"]["original texts"] == len(TASK.split("train"))
     text = write_report(made)["report"].read_text()
     assert text.count("Augmented texts</h2>") == 1

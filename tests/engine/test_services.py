@@ -28,3 +28,14 @@ def test_keys_hold_what_is_read_and_the_number_of_processes_that_train(toys, mon
     assert read("classification") == {"seed": 7, "teacher": "t"}
     monkeypatch.setenv("WORLD_SIZE", "2")
     assert read("regression") == {"seed": 7, "teacher": "t", "targets": "standardized", "processes": 2}
+
+
+def test_limits_that_only_decide_the_choice_change_no_key(toys, monkeypatch):
+    monkeypatch.setattr(toys.ToyTrain, "info", StepInfo("toy-train", reads={"budget"}))
+
+    def read(budget):
+        recipe = Recipe("model", "toy", budget=budget)
+        return services_in_keys(recipe, toys.ToyTrain(), seed=7, teacher=lambda: "t", kind="tokens")["budget"]
+
+    assert read(Budget(latency_ms=3.0)) == {"latency_ms": 3.0, "size_mb": None, "max_drop": None}
+    assert read(Budget(max_flips=3.0, confidence=0.9)) == read(Budget())

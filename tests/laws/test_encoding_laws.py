@@ -64,7 +64,7 @@ def odd_task(kind: str, max_length: int) -> Task:
     if kind == "words":
         rows = tuple(tuple(text.split()) for text in (*texts, "word " * 900))
         split = Split(rows, tuple((0,) * len(row) for row in rows), None)
-        return Task("odd", "tokens", {"train": split, "test": split}, ("O", "B-PER", "I-PER"), "token_f1", max_length)
+        return Task("odd", "tokens", {"train": split, "test": split}, ("O", "PER", "LOC"), "token_f1", max_length)
     pairs = tuple(reversed(texts)) if kind == "pair" else None
     split = Split(texts, tuple(row % 2 for row in range(len(texts))), pairs)
     return Task("odd", "classification", {"train": split, "test": split}, labels, "accuracy", max_length)

@@ -16,7 +16,7 @@ GOLDEN = {
     "prune": (6, "06c1e24db29223e0"),
     "quantize": (3, "69eda4098b956e8c"),
     "export": (1, "37bb2364a52f8feb"),
-    "augment": (2, "163d37c2b9426a74"),
+    "augment": (3, "163d37c2b9426a74"),
 }
 """Version and digest of the identity with default fields. Where a result changes for the same fields, the version and
 its line here change together; where a field is added, list it as ``added`` and leave the digest."""
@@ -45,6 +45,12 @@ def test_added_fields_enter_the_identity_when_they_are_set():
     for field, value in {"min_steps": 300, "early_stopping_patience": 2, "class_weights": "balanced"}.items():
         step = find("finetune").of(**FORMER_DEFAULTS["finetune"], **{field: value})
         assert digest(step) != GOLDEN["finetune"][1]
+
+
+def test_a_limit_of_quantize_marks_results_that_are_others_than_before():
+    quantize = find("quantize")
+    assert "fall_back" not in identity(quantize(smooth=True))
+    assert identity(quantize(max_drop=1.0))["fall_back"] == "paired"
 
 
 @pytest.mark.parametrize(

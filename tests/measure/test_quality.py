@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from limbeck.core.candidate import Candidate
+from limbeck.core.candidate import Candidate, Reference
 from limbeck.core.statistics import mcnemar, unpack
 from limbeck.core.step import RestrictedContext, RunContext
 from limbeck.core.task import Split, Task
@@ -90,3 +90,19 @@ def test_every_kind_is_scored_as_the_task_scores_it(kind, metric, labels, logits
     assert found.quality.low <= found.quality.value <= found.quality.high
     assert ("correct" in found.detail) == (kind == "classification")
     assert ("per_label" in found.detail) == (kind != "regression")
+
+
+def test_answers_are_compared_with_those_of_the_reference(counting):
+    probe = Quality(split="test")
+    models = [counting, replace(counting, model=Oracle(15)), replace(counting, model=Oracle(20))]
+    context = RestrictedContext(RunContext(reference=Reference("whole", 0)), probe.info)
+    facts = {(index, fact.name): fact for index, fact in probe.measure(models, context)}
+    assert [facts[index, "flips"].value for index in range(3)] == [0.0, 5 / 40, 0.0]
+    assert [facts[index, "drift"].value == 0.0 for index in range(3)] == [True, False, True]
+    flips = facts[1, "flips"]
+    assert (flips.n, flips.split, flips.detail["reference"], flips.detail["lost"]) == (40, "test", "whole", 5)
+    listed = facts[1, "drift"].detail["most_changed"]
+    assert sorted(len(one["text"].split()) for one in listed) == sorted(
+        count for count in (len(text.split()) for text in counting.task.split("test").texts) if 15 < count <= 20
+    )
+    assert not any(fact.name in ("flips", "drift") for _, fact in measure(models, split="test"))

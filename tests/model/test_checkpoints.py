@@ -149,7 +149,7 @@ def test_auto_classes_open_it_once_limbeck_is_imported(saved, tokenizer):
     torch.testing.assert_close(hidden, model.encoder(inputs["input_ids"], inputs["attention_mask"])[0])
     fresh = AutoModelForSequenceClassification.from_pretrained(folder, num_labels=5, ignore_mismatched_sizes=True)
     assert fresh.classifier.out_features == 5
-    assert not fresh.classifier.bias.any(), "weights that the folder lacks are initialised"
+    assert not fresh.classifier.bias.any(), "weights that the folder lacks are initialized"
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ def embeddings(**style):
     return Embeddings(8, Style(vocab_size=10, max_positions=4, token_types=0, **style)).eval()
 
 
-def test_a_projection_before_the_norm_leaves_normalised_channels():
+def test_a_projection_before_the_norm_leaves_normalized_channels():
     before, after = (embeddings(embedding_size=6, project_before_norm=first) for first in (True, False))
     assert (before.project.bias, before.norm.normalized_shape, after.norm.normalized_shape) == (None, (8,), (6,))
     seen = before(IDS, None, 8)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 
 import pytest
@@ -9,9 +10,18 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_N
 
 from limbeck.core.shape import Shape
 from limbeck.errors import UnsupportedModel
-from limbeck.model.families import head_tensors, ragged_layers, read_shape
+from limbeck.model.checkpoints import open_model, peek
+from limbeck.model.families import ACTIVATIONS, head_tensors, ragged_layers, read_shape
 from limbeck.model.family_table import FAMILIES
 from limbeck.model.style import Style
+
+
+def test_usual_activations_are_those_of_transformers_and_of_our_families():
+    from transformers.activations import ACT2FN
+
+    assert set(ACT2FN) >= ACTIVATIONS
+    own = {value for family in FAMILIES.values() for key, (_, value) in family.keys.items() if key == "activation"}
+    assert own <= ACTIVATIONS
 
 
 @pytest.mark.parametrize("family", ["deberta", "convbert", "berta", "llama"])
@@ -58,3 +68,21 @@ def test_layers_with_other_position_biases_cannot_be_a_plain_checkpoint():
     assert ragged_layers(shape, replace(style, position_heads=((2, 0), (0, 2)))) == []
     (reason,) = ragged_layers(shape, replace(style, position_heads=((0, 1), (0, 2))))
     assert reason == "layer 1 has the position biases of heads [0, 2], layer 0 those of [0, 1]"
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        {"model_type": "nomic_bert", "n_embd": 768, "n_head": 12, "n_layer": 12, "activation_function": "swiglu"},
+        {"model_type": "eurobert", "hidden_size": 768, "num_key_value_heads": 12, "rope_theta": 250000},
+        {"model_type": "new", "pack_qkv": True, "rope_scaling": {"factor": 2.0, "type": "ntk"}},
+    ],
+)
+def test_modern_architectures_that_are_not_covered_name_the_nearest_family(tmp_path, config):
+    code = {"auto_map": {"AutoConfig": "owner/name--configuration.Config", "AutoModel": "owner/name--modeling.Model"}}
+    (tmp_path / "config.json").write_text(json.dumps(config | code))
+    code_of_its_own = " and needs code from its author" if config["model_type"] == "new" else ""
+    message = f"'{config['model_type']}' is not supported{code_of_its_own}[;,].*closest is 'modernbert'"
+    for call in (peek, open_model):
+        with pytest.raises(UnsupportedModel, match=message):
+            call(str(tmp_path))

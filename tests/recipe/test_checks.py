@@ -11,10 +11,11 @@ import pytest
 import torch
 
 from limbeck.core.kinds import KINDS
+from limbeck.core.target import Budget
 from limbeck.data.synthetic import toy_task, toy_tokenizer
 from limbeck.errors import InputError, RecipeError
 from limbeck.model.checkpoints import save_model
-from limbeck.recipe.checks import before_training, check_length, unsuited_fields
+from limbeck.recipe.checks import before_training, check_length, unsuited_fields, unsuited_limits
 from limbeck.recipe.parsing import locate
 from limbeck.recipe.recipe import Fork, Recipe, check, parse
 
@@ -268,3 +269,17 @@ def test_what_makes_no_sense_for_a_kind_of_task_names_the_field(path):
     placed = locate(parse({"model": "m", "task": "t", "steps": [step]}).steps)
     assert [problem.path for problem in unsuited_fields(placed, KINDS[kind])] == [path]
     assert not unsuited_fields(placed, KINDS["classification"])
+
+
+def test_flips_are_limited_where_answers_can_be_compared():
+    def problems(budget, kind="tokens", steps=("finetune", "quality"), teacher=None):
+        placed = locate(parse({"model": "m", "task": "t", "steps": list(steps)}).steps)
+        return [(problem.path, str(problem)) for problem in unsuited_limits(budget, KINDS[kind], placed, teacher)]
+
+    ((path, words),) = problems(Budget(max_flips=2.0), "regression")
+    assert path == "budget.max_flips"
+    assert "give max_drop" in words
+    ((path, words),) = problems(Budget(max_flips=2.0), steps=("export", "quality"))
+    assert "no model to compare with; put 'finetune'" in words
+    assert problems(Budget(max_flips=2.0), steps=("export", "quality"), teacher="t") == []
+    assert problems(Budget(max_flips=2.0)) == problems(Budget(max_drop=2.0), "regression") == []

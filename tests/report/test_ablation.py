@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import stories
 
-from limbeck.core.statistics import unpack
+from limbeck.core.measurement import Measurement
+from limbeck.core.statistics import bootstrap, pack_counts, unpack
 from limbeck.report.ablation import gains, quality_change
 
 
@@ -62,3 +63,23 @@ def test_other_metrics_have_no_paired_interval():
     other = replace(fact, detail={"metric": "f1"})
     assert quality_change(other, fact) == (0.0, None, None)
     assert quality_change(None, fact) == (None, None, None)
+
+
+def entities(counts):
+    correct, predicted, present = np.sum(counts, axis=0)
+    detail = {"metric": "entity_f1", "entities": pack_counts(counts)}
+    return Measurement("quality", 2 * correct / (predicted + present), "1", n=len(counts), split="test", detail=detail)
+
+
+def test_entities_are_compared_on_the_same_sentences():
+    rng = np.random.default_rng(0)
+    present = rng.integers(0, 4, 200)
+    before = np.stack([rng.binomial(present, 0.5), present, present], 1)
+    after = before + np.stack([rng.random(200) < 0.05, np.zeros(200), np.zeros(200)], 1).astype(int)
+    after[:, 0] = np.minimum(after[:, 0], present)
+    points, low, high = quality_change(entities(after), entities(before))
+    assert points == pytest.approx((entities(after).value - entities(before).value) * 100)
+    assert 0 < low < points < high
+    alone = bootstrap(lambda rows: 200 * after[rows, 0].sum() / after[rows, 1:].sum(), 200)
+    assert high - low < (alone.high - alone.low) / 2
+    assert quality_change(entities(after), entities(before[:100]))[1:] == (None, None)

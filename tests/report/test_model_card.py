@@ -57,7 +57,7 @@ def test_the_card_compares_with_the_own_whole_model_where_the_teacher_gives_answ
     assert "| n | fine-tuned (PyTorch) |" in text
     assert "| latency p50 | 1.30 ms | [1.29, 1.31] | 150 | 8.00 ms |" in text
     assert "| speed-up over PyTorch | 6.15x" in text
-    assert "Taught by llm.jsonl, which gives answers alone (accuracy: validation 95.0 %" in text
+    assert "Taught by llm.jsonl, which only gives answers (accuracy: validation 95.0 %" in text
     assert "/data" not in text
 
 

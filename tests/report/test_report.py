@@ -97,7 +97,7 @@ def test_a_teacher_that_gives_answers_alone_is_scored_and_the_own_whole_model_is
     assert names["f"] == "teacher llm.jsonl"
     assert names["qa"] == "pruned 2.0x · distilled · INT8"
     caption = str(front_table(summary).caption)
-    assert "Speed-ups and losses are over fine-tuned (PyTorch): the teacher gives answers alone" in caption
+    assert "Speed-ups and losses are over fine-tuned (PyTorch): the teacher only gives answers" in caption
     assert (to_json(summary)["teacher"], to_json(summary)["reference"]) == ("f", "t")
     assert "Speed-ups and losses" not in str(front_table(stories.tell()).caption)
 

@@ -84,6 +84,10 @@ def test_examples_fit_the_card():
             text = example(kind, runtime=runtime)
             assert len(text.strip().splitlines()) <= 17
             compile(text, kind, "exec")
+    for runtime in ("onnxruntime", "openvino", "torch"):
+        text = example("tokens", runtime=runtime, labels=("O", "B-PER", "I-PER"))
+        assert len(text.strip().splitlines()) <= 40
+        compile(text, runtime, "exec")
 
 
 def test_torch_artefact_uses_transformers(tmp_path, exported):

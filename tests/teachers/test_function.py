@@ -7,6 +7,7 @@ from scipy.special import softmax
 
 from limbeck.core.task import Split, Task
 from limbeck.data.batching import encode, predict
+from limbeck.data.synthetic import PEOPLE, PLACES, toy_task
 from limbeck.errors import InputError
 from limbeck.teachers.function import FunctionTeacher, write_scores
 from limbeck.teachers.score_file import ScoreFile
@@ -58,7 +59,7 @@ def test_probabilities_in_any_form(teacher, task, logits_of, form):
         (lambda texts: 1 / 0, "failed on "),
         (lambda texts: [[0.1, 0.2, 0.7]], "expected a row of scores for each of "),
         (lambda texts: [[0.5, 0.5] for _ in texts], "expected 3 scores"),
-        (lambda texts: [[0.5, 0.5, float("inf")] for _ in texts], "a score is inf"),
+        (lambda texts: [[0.5, 0.5, float("inf")] for _ in texts], "label, got inf"),
         (lambda texts: None, "got NoneType"),
         (lambda texts: [{"odd": 1.0} for _ in texts], "the task has"),
     ],
@@ -96,6 +97,47 @@ def test_answers_of_another_function_are_not_adopted(task, tmp_path):
     assert FunctionTeacher(constant(0), task).adopt(path)
     assert FunctionTeacher(constant(1), task).adopt(tmp_path / "none.jsonl")
     assert set(json.loads(path.read_text().splitlines()[0])) == {"text", "probabilities"}
+
+
+def test_words_are_lists_and_their_answers_are_written(tmp_path):
+    task = toy_task("tokens", train=40, validation=4, test=4)
+    asked = []
+
+    def tag(texts):
+        asked.extend(texts)
+        return [[None if word == "film" else scores(word) for word in text] for text in texts]
+
+    def scores(word):
+        place, person = float(word in PLACES), float(word in PEOPLE)
+        return {"place": place, "person": person, "O": 1 - place - person}
+
+    teacher = FunctionTeacher(tag, task)
+    assert teacher.probabilities
+    assert not teacher.order_assumed
+    answers = teacher.answer(task, "train")
+    assert all(isinstance(text, list) for text in asked)
+    for text, labels, rows in zip(task.split("train").texts, task.split("train").labels, answers, strict=True):
+        assert [word == "film" for word in text] == np.isnan(rows).all(1).tolist()
+        assert all(row.argmax() == label for row, label in zip(rows, labels, strict=True) if not np.isnan(row).any())
+    path = tmp_path / "teacher.jsonl"
+    write_scores(teacher, task, path)
+    assert FunctionTeacher(tag, task).adopt(path)
+    for row, again in zip(answers, ScoreFile(path, task).answer(task, "train"), strict=True):
+        np.testing.assert_allclose(again, row, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("function", "message"),
+    [
+        (lambda texts: [[[1.0, 0.0, 0.0]] for _ in texts], "words, but scores of 1"),
+        (lambda texts: [[1.0, 0.0, 0.0] for _ in texts], "expected a score for each label|words, but scores of"),
+        (lambda texts: [0.5 for _ in texts], "expected a list with the scores of each word"),
+        (lambda texts: [[[0.5, 0.5]] * len(text) for text in texts], "word 1: expected 3 scores"),
+    ],
+)
+def test_a_function_that_does_not_score_words_is_one_clear_error(function, message):
+    with pytest.raises(InputError, match=message):
+        FunctionTeacher(function, toy_task("tokens", train=6))
 
 
 def test_pairs_are_tuples():

@@ -8,6 +8,7 @@ from scipy.special import softmax
 
 from limbeck.core.task import Split, Task
 from limbeck.data.batching import encode, predict
+from limbeck.data.synthetic import toy_task
 from limbeck.errors import InputError
 from limbeck.teachers.score_file import ScoreFile, gives_probabilities, is_score_file
 
@@ -73,11 +74,11 @@ def wrong(rows):
     name = min(scores)
     other = {label: float(label == name) for label in scores}
     return {
-        "missing": (rows[2:], "has no scores of "),
-        "doubled": ([*rows, {**first, "probabilities": other}], "other scores of the text of line 1"),
+        "missing": (rows[2:], "has no scores for "),
+        "doubled": ([*rows, {**first, "probabilities": other}], "the text of line 1 again, with other scores"),
         "NaN": (
             [{**first, "probabilities": {**scores, name: float("nan")}}, *rows[1:]],
-            "line 1: a score is nan",
+            "label, got nan",
         ),
         "label": ([{**first, "probabilities": {**scores, "odd": 0.0}}, *rows[1:]], "choose from"),
         "no scores": ([{"text": row["text"]} for row in rows], "there are no scores in it"),
@@ -103,16 +104,18 @@ def test_a_wrong_file_is_one_clear_error(teacher, task, tmp_path, case, rows_of,
 def test_wrong_row_numbers(teacher, task, tmp_path, rows_of, write_jsonl):
     rows = [{"split": "train", "row": i, "logits": row["probabilities"]} for i, row in enumerate(rows_of(teacher))]
     cases = (
-        ([*rows, rows[0]], "row 0 of 'train' is there twice"),
-        ([*rows, {**rows[0], "row": 48}], "has row 48 of 'train', which has the rows 0 to 47"),
-        (rows[:-2], "has no scores of 2 of 48 rows of 'train', such as row 46"),
+        ([*rows, rows[0]], "row 0 of 'train' occurs twice"),
+        ([*rows, {**rows[0], "row": 48}], "has row 48 of 'train', which has rows 0 to 47"),
+        (rows[:-2], "has no scores for 2 of 48 rows of 'train', such as row 46"),
         ([{**rows[0], "split": "trian"}], "did you mean 'train'"),
         ([{**rows[0], "row": "0"}], "whole number"),
     )
     for broken, message in cases:
         with pytest.raises(InputError, match=message):
             ScoreFile(write_jsonl(tmp_path / "rows.jsonl", broken), task).answer(task, "train")
-    assert "no rows of the split 'test'" in ScoreFile(write_jsonl(tmp_path / "r.jsonl", rows), task).lacks(task, "test")
+    assert "no rows for the split 'test'" in ScoreFile(write_jsonl(tmp_path / "r.jsonl", rows), task).lacks(
+        task, "test"
+    )
 
 
 def test_texts_that_the_task_lacks_are_said_and_new_texts_are_refused(teacher, task, tmp_path, rows_of, write_jsonl):
@@ -135,3 +138,90 @@ def test_which_names_are_files(tmp_path):
     assert not is_score_file("owner/model")
     (tmp_path / "folder.jsonl").mkdir()
     assert not is_score_file(tmp_path / "folder.jsonl")
+
+
+def words_task():
+    return toy_task("tokens", train=12, validation=4, test=4)
+
+
+def word_rows(task, field="logits", seed=0):
+    """Random scores of every word of the training split, by text."""
+    draw = np.random.default_rng(seed)
+    rows = []
+    for text in task.split("train").texts:
+        scores = draw.normal(size=(len(text), 3))
+        scores = softmax(scores, 1) if field == "probabilities" else scores
+        rows.append({"words": list(text), field: [dict(zip(task.label_names, row, strict=True)) for row in scores]})
+    return rows
+
+
+@pytest.mark.parametrize("field", ["logits", "probabilities"])
+def test_every_form_of_the_scores_of_words_says_the_same(tmp_path, field, write_jsonl):
+    task = words_task()
+    rows = word_rows(task, field)
+    rows[0][field][1] = None  # a word that the teacher did not see
+    rest = [{key: row[key] for key in row if key != "words"} for row in rows]
+    forms = {
+        "named": rows,
+        "text": [{"text": " ".join(row["words"]), field: row[field]} for row in rows],
+        "list": [
+            {"words": row["words"], field: [word and [word[name] for name in task.label_names] for word in row[field]]}
+            for row in rows
+        ],
+        "number": [{"split": "train", "row": index, **row} for index, row in enumerate(rest)],
+    }
+    answers = []
+    for name, form in forms.items():
+        answers.append(ScoreFile(write_jsonl(tmp_path / f"{name}.jsonl", form), task).answer(task, "train"))
+        pyarrow.parquet.write_table(pyarrow.Table.from_pylist(form), tmp_path / f"{name}.parquet")
+        answers.append(ScoreFile(tmp_path / f"{name}.parquet", task).answer(task, "train"))
+    assert np.isnan(answers[0][0][1]).all()
+    for other in answers:
+        for left, right in zip(answers[0], other, strict=True):
+            np.testing.assert_array_equal(left, right)
+    for row, logits in zip(rows[1:], answers[0][1:], strict=True):
+        wanted = np.array([[word[name] for name in task.label_names] for word in row[field]])
+        np.testing.assert_allclose(softmax(logits, 1), wanted if field == "probabilities" else softmax(wanted, 1), 1e-5)
+
+
+def test_labels_of_words_alone_count_as_certain(tmp_path, write_jsonl):
+    task = words_task()
+    train = task.split("train")
+    rows = [
+        {"words": list(text), "label": [task.label_names[tag] for tag in tags]}
+        for text, tags in zip(train.texts, train.labels, strict=True)
+    ]
+    answers = ScoreFile(write_jsonl(tmp_path / "labels.jsonl", rows), task).answer(task, "train")
+    assert [tuple(row.argmax(1).tolist()) for row in answers] == list(train.labels)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda row: row["probabilities"].pop(), "line 2: [0-9]+ words, but scores of"),
+        (lambda row: row.update(probabilities={"O": 1.0}), "expected a list with the scores of each word"),
+        (lambda row: row["probabilities"].append({"O": 1.0}), "words, but scores of"),
+        (
+            lambda row: row["probabilities"].__setitem__(0, {"O": 1.0, "odd": 0.0, "place": 0.0}),
+            "line 2, word 1: .*odd",
+        ),
+        (lambda row: row["probabilities"].__setitem__(2, [0.9, 0.0, 0.0]), "word 3: the probabilities sum to 0.9"),
+        (lambda row: row.update(words=["a", 3]), "line 2: the text should be text"),
+    ],
+)
+def test_wrong_scores_of_words_are_one_clear_error(tmp_path, write_jsonl, change, message):
+    task = words_task()
+    rows = word_rows(task, "probabilities")
+    change(rows[1])
+    with pytest.raises(InputError, match=message):
+        ScoreFile(write_jsonl(tmp_path / "scores.jsonl", rows), task)
+
+
+def test_rows_by_number_have_a_score_for_each_word_of_their_text(tmp_path, write_jsonl):
+    task = words_task()
+    rows = [{"split": "train", "row": i, "logits": row["logits"]} for i, row in enumerate(word_rows(task))]
+    rows[3]["logits"] = rows[3]["logits"][1:]
+    file = ScoreFile(write_jsonl(tmp_path / "scores.jsonl", rows), task)
+    assert f"which has {len(task.split('train').texts[3])}" in file.lacks(task, "train")
+    with pytest.raises(InputError, match="has scores for"):
+        file.answer(task, "train")

@@ -25,7 +25,7 @@ def test_scores_by_name_are_put_into_the_order_of_the_labels():
         ([0.5, None, 0.5], "expected a number"),
         (["0.5", 0.1, 0.4], "expected a number"),
         ([0.5, 0.1, 0.1], "sum to 0.7, not to 1"),
-        ([1.5, -0.6, 0.1], "1.5 is no probability"),
+        ([1.5, -0.6, 0.1], "1.5 is not a probability"),
         ("good", "expected a score for each label"),
     ],
 )

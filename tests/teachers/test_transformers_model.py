@@ -2,9 +2,13 @@ import numpy as np
 import pytest
 import torch
 import transformers
+from tokenizers import Tokenizer
+from tokenizers.models import WordPiece
+from tokenizers.pre_tokenizers import WhitespaceSplit
 
 from limbeck.core.task import Split, Task
-from limbeck.data.synthetic import toy_tokenizer
+from limbeck.data.synthetic import toy_task, toy_tokenizer
+from limbeck.data.tokenizer_training import SPECIAL_TOKENS, with_special_tokens
 from limbeck.errors import InputError
 from limbeck.teachers.transformers_model import TransformersTeacher, is_known_to_transformers, match_outputs
 
@@ -19,9 +23,19 @@ SIZES = {
 }  # fmt: skip
 
 
+def letters_tokenizer(task):
+    """A tokenizer whose tokens are letters, so that a word has several."""
+    letters = "abcdefghijklmnopqrstuvwxyz"
+    pieces = (*SPECIAL_TOKENS, *letters, *(f"##{letter}" for letter in letters))
+    tokenizer = Tokenizer(WordPiece({piece: index for index, piece in enumerate(pieces)}, unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = WhitespaceSplit()
+    return with_special_tokens(tokenizer, task.max_length)
+
+
 def save(folder, model_type, task, names=None, head=True):
     """A random model of an architecture that limbeck does not open, with a tokenizer of its own."""
-    tokenizer = toy_tokenizer(task)
+    words = task.task_kind.per_token
+    tokenizer = letters_tokenizer(task) if words else toy_tokenizer(task)
     if model_type == "bart":
         tokenizer.add_special_tokens({"eos_token": tokenizer.sep_token})
     if model_type == "xlnet":
@@ -37,7 +51,7 @@ def save(folder, model_type, task, names=None, head=True):
         **SIZES[model_type],
     )
     torch.manual_seed(0)
-    auto = transformers.AutoModelForSequenceClassification if head else transformers.AutoModel
+    auto = getattr(transformers, task.task_kind.auto_class) if head else transformers.AutoModel
     model = auto.from_config(config)
     for parameter in model.parameters():
         parameter.data.normal_(0.0, 0.2)
@@ -76,8 +90,8 @@ def test_what_does_not_answer_the_task_is_refused_by_its_configuration(task, tmp
         with pytest.raises(InputError, match=message):
             match_outputs(str(tmp_path / folder), task)
     words = Task("w", "tokens", {"train": Split((("a",),), ((0,),))}, ("O", "B"), "token_f1")
-    with pytest.raises(InputError, match="a label for each word"):
-        TransformersTeacher(str(tmp_path / "other"), words, "x")
+    with pytest.raises(InputError, match="XLNetForSequenceClassification"):
+        match_outputs(str(tmp_path / "other"), words)
     assert is_known_to_transformers(tmp_path / "bare")
 
 
@@ -88,3 +102,27 @@ def test_an_untrained_head_is_refused(task, tmp_path):
     config.save_pretrained(tmp_path)
     with pytest.raises(InputError, match="is not trained"):
         TransformersTeacher(str(tmp_path), task, "x").answer(task, "train")
+
+
+@pytest.mark.parametrize("model_type", ["xlnet", "gpt2"])  # what funnel answers depends on its padding
+def test_words_have_the_logits_of_their_first_piece_and_words_cut_off_have_none(tmp_path, model_type):
+    """Whatever the side of the padding, and in the order of the task's labels."""
+    task = toy_task("tokens", train=10, validation=4, test=4)
+    turned = ("place", "O", "person")
+    model, tokenizer = save(tmp_path, model_type, task, turned)
+    answers = TransformersTeacher(str(tmp_path), task, "x").answer(task, "train")
+    unseen = 0
+    for text, rows in zip(task.split("train").texts, answers, strict=True):
+        encoded = tokenizer(list(text), is_split_into_words=True, truncation=True, max_length=32, return_tensors="pt")
+        with torch.no_grad():
+            logits = model(**encoded).logits[0].numpy()
+        owners = encoded.word_ids(0)
+        assert len(rows) == len(text)
+        for word, row in enumerate(rows):
+            if word in owners:
+                wanted = dict(zip(turned, logits[owners.index(word)], strict=True))
+                np.testing.assert_allclose(row, [wanted[name] for name in task.label_names], atol=1e-4)
+            else:
+                unseen += 1
+                assert np.isnan(row).all()
+    assert unseen > 0

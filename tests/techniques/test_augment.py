@@ -253,8 +253,8 @@ def test_what_is_not_there_is_told_early(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"mlm": "bert"}, "mlm: for method: tinybert, got method: ngram"),
-        ({"method": "tinybert", "n_iter": 3, "tagger": "nltk"}, "n_iter, tagger: for method: ngram"),
+        ({"mlm": "bert"}, "mlm: has no effect with method: ngram, only with tinybert; leave it out"),
+        ({"method": "tinybert", "n_iter": 3}, "n_iter: has no effect with method: tinybert, only with ngram"),
         ({"mask_probability": 0.6, "part_of_speech_probability": 0.6}, "add up to at most 1"),
         ({"labels": "teacher", "guard": "relabel"}, "teacher's labels already"),
         ({"method": "tinybert", "positions_per_pass": 2}, "name one with mlm"),

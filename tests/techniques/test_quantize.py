@@ -137,7 +137,7 @@ def test_an_export_in_standard_operators_stays_one(parent, tmp_path):
     options = {"parity_texts": 4, "parity_tolerance": 1e-2}
     (plain,) = Export(fused=False, **options).apply(Candidate(model, parent.tokenizer, parent.task), context)
     for mode in ("dynamic", "static"):
-        step = Quantize(mode=mode, per_channel=False, max_drop=5.0, **Quantize.info.example)
+        step = Quantize(mode=mode, per_channel=False, max_drop=0.5, **Quantize.info.example)
         (made,) = step.apply(plain, RunContext(scratch=tmp_path / mode))
         assert {entry.domain for entry in onnx.load(made.model.path).opset_import} == {""}
         assert quality(parent) - quality(made) <= 0.05
@@ -156,7 +156,7 @@ def test_parts_that_hurt_fall_back_to_float_until_the_drop_holds(parent, tmp_pat
     harmful = Quantize(per_channel=False)
     (plain,) = harmful.apply(parent, RunContext(scratch=tmp_path / "plain"))
     assert quality(parent) - quality(plain) > 0.05
-    guarded = Quantize(per_channel=False, max_drop=5.0)
+    guarded = Quantize(per_channel=False, max_drop=0.5)
     (made,) = guarded.apply(parent, RunContext(scratch=tmp_path / "guarded", log=notes.append))
     assert quality(parent) - quality(made) <= 0.05
     stayed = int8_weights(plain) - int8_weights(made)

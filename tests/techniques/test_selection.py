@@ -1,11 +1,14 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from limbeck.core.candidate import Record
 from limbeck.core.measurement import Measurement
+from limbeck.core.statistics import pack
 from limbeck.core.step import REGISTRY, Choice, RestrictedContext, RunContext, Teacher
 from limbeck.core.target import Budget
 from limbeck.errors import LimbeckError
@@ -116,8 +119,94 @@ def test_top_ranks_by_one_fact():
     assert len(choose(Top(k=99))) == len(RECORDS)
 
 
+def answering(key, wrong, latency_ms, size_mb=10.0, n=500):
+    """A record whose answers to these rows are wrong; times have intervals of a few per cent."""
+    correct = np.full(n, True)
+    correct[list(wrong)] = False
+    detail = {"metric": "accuracy", "correct": pack(correct)}
+    quality = Measurement("quality", float(correct.mean()), "1", n=n, split="validation", detail=detail)
+    times = Measurement("latency_p50", latency_ms / 1e3, "s", 0.98 * latency_ms / 1e3, 1.02 * latency_ms / 1e3)
+    size = Measurement("size", size_mb * 1e6, "B")
+    return Record(key, None, "finetune", traits=frozenset({"int8"}), facts=(quality, times, size))
+
+
+WHOLE = answering("whole", range(50), 9.0)
+SMALL = answering("small", range(48), 3.0)
+DOUBTFUL = answering("doubtful", [*range(40, 44), *range(100, 150)], 2.0)  # 0.8 points lost, but 90 texts differ
+
+
+def test_a_loss_that_is_within_the_limit_by_luck_is_not_accepted():
+    records = [WHOLE, SMALL, DOUBTFUL]
+    assert keys(choose(Cheapest(), records, WHOLE, max_drop=1.0, confidence=0.5)) == ["doubtful"]
+    (kept,) = choose(Cheapest(), records, WHOLE, max_drop=1.0)
+    assert kept.key == "small"
+    assert kept.notes[-1].startswith("not chosen: doubtful, within 1 only with probability")
+    (closest,) = choose(Cheapest(), [DOUBTFUL], WHOLE, max_drop=1.0)
+    assert "more validation texts would decide" in closest.notes[-1]
+
+
+def test_best_keeps_the_fastest_of_those_that_are_not_shown_to_be_worse():
+    records = [WHOLE, SMALL, answering("fast", range(49), 2.0), answering("bad", range(99), 1.0)]
+    (kept,) = choose(Best(), records, WHOLE, latency_ms=10.0)
+    assert kept.key == "fast"
+    assert kept.notes[-1].startswith("undecided: small is ahead of")
+    assert keys(choose(Best(), records, WHOLE, latency_ms=10.0, confidence=0.5)) == ["small"]
+
+
+def test_cheapest_keeps_the_most_accurate_of_those_that_are_not_measurably_slower():
+    records = [answering("a", range(60), 2.00), answering("b", range(50), 2.01), WHOLE]
+    assert keys(choose(Cheapest(), records, WHOLE)) == ["b"]
+    assert keys(choose(Cheapest(), records, WHOLE, confidence=0.5)) == ["a"]
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_confidence_one_half_compares_numbers_as_before(seed):
+    """On random fronts: the first by the old order of those whose numbers meet the limits, or the nearest."""
+    rng = np.random.default_rng(seed)
+    records = [
+        answering(f"r{i}", rng.choice(500, rng.integers(20, 80), replace=False), rng.uniform(1, 9), rng.uniform(5, 90))
+        for i in range(8)
+    ]
+    budget = {"max_drop": float(rng.uniform(0, 6)), "latency_ms": float(rng.uniform(0.5, 9))}
+    facts = [(record, *(record.fact(name).value for name in ("quality", "latency_p50"))) for record in records]
+    whole = facts[0][1]
+    orders = {Best(): lambda entry: (-entry[1], entry[2]), Cheapest(): lambda entry: (entry[2], -entry[1])}
+    for step, order in orders.items():
+        meeting = [
+            entry
+            for entry in facts
+            if 100 * (whole - entry[1]) <= budget["max_drop"] + 1e-9 and entry[2] * 1e3 <= budget["latency_ms"] + 1e-9
+        ]
+        excess = lambda entry: (  # noqa: E731
+            max(0.0, entry[2] * 1e3 / budget["latency_ms"] - 1)
+            + max(0.0, 100 * (whole - entry[1]) - budget["max_drop"]) / max(budget["max_drop"], 1.0)
+        )
+        expected = min(meeting, key=order) if meeting else min(facts, key=lambda entry: (excess(entry), *order(entry)))
+        assert keys(choose(step, records, records[0], **budget, confidence=0.5)) == [expected[0].key]
+
+
 @pytest.mark.parametrize("step", [Best(), Cheapest(), Front()], ids=lambda step: step.info.name)
 def test_the_order_of_the_records_does_not_matter(step):
     expected = sorted(keys(choose(step, latency_ms=3.5)))
     for shuffled in itertools.islice(itertools.permutations(RECORDS), 0, 120, 7):
         assert sorted(keys(choose(step, list(shuffled), latency_ms=3.5))) == expected
+
+
+def flipping(key, share, latency_ms, test_share=0.0):
+    flips = [
+        Measurement("flips", value, "1", split=split) for split, value in (("validation", share), ("test", test_share))
+    ]
+    made = record(key, 0.9, latency_ms)
+    return replace(made, facts=(*made.facts, *flips))
+
+
+def test_flips_are_limited_on_validation_whatever_the_test_texts_say():
+    records = [flipping("whole", 0.0, 4.0), flipping("near", 0.02, 3.0, 0.5), flipping("far", 0.04, 2.0)]
+    assert keys(choose(Cheapest(), records, max_flips=2.0)) == ["near"]
+    assert keys(choose(Cheapest(), [*records, record("unknown", 0.9, 1.0)], max_flips=2.0)) == ["near"]
+    (found,) = choose(Cheapest(), records[1:], max_flips=1.0)
+    assert found.notes == (
+        "no candidate meets the budget; this is the nearest of 2: 2.0 % of the answers changed > 1 %",
+    )
+    with pytest.raises(LimbeckError, match="no candidate has the fact 'flips'"):
+        choose(Cheapest(), [record("unknown", 0.9, 1.0)], max_flips=1.0)

@@ -168,9 +168,9 @@ def test_a_corpus_that_cannot_be_read_is_refused_before_any_work(make_model, tmp
     (tmp_path / "latin.txt").write_bytes("naïve\n".encode("latin-1"))
     for name, fault in (
         ("latin.tx", "there is no such file; did you mean 'latin.txt'"),
-        ("", "is a folder, a file is needed here"),
+        ("", "is a folder; a file is needed here"),
         ("empty.txt", "is empty"),
-        ("latin.txt", "line 1: byte 0xef at place 3 of the line is not UTF-8"),
+        ("latin.txt", "line 1: byte 0xef at position 3 of the line is not UTF-8"),
     ):
         step = Vocabulary(corpus=str(tmp_path / name))
         (told,) = step.file_problems()

@@ -12,8 +12,6 @@ from limbeck.core.shape import Shape
 from limbeck.data.batching import Encoded
 from limbeck.train.config import TrainingConfig
 from limbeck.train.meta_pseudo_labels import (
-    MULTI,
-    SINGLE,
     LabeledBatches,
     MetaPseudoLabels,
     moved_logits,
@@ -24,6 +22,7 @@ from limbeck.train.meta_pseudo_labels import (
 from limbeck.train.objectives import Progress, StepTaken
 
 TEXTS, CLASSES = 4, 3
+SINGLE, MULTI = "single_label_classification", "multi_label_classification"
 
 
 class Tiny(nn.Module):
@@ -71,14 +70,14 @@ OPTIMISERS = {
 
 
 class Game:
-    """A student with an optimiser that has a history, a teacher, and a step of both outside of the training loop."""
+    """A student with an optimizer that has a history, a teacher, and a step of both outside of the training loop."""
 
-    def __init__(self, kind="single", optimiser="sgd", limit=1e9, **options):
+    def __init__(self, kind="single", optimizer="sgd", limit=1e9, **options):
         self.problem, self.limit = PROBLEMS[kind], limit
         classes = 1 if kind == "regression" else CLASSES
         self.student, self.teacher = Tiny(1, self.problem, classes), Tiny(2, self.problem, classes)
         self.u, self.l = batches(kind)
-        self.optimizer = OPTIMISERS[optimiser](self.student.parameters())
+        self.optimizer = OPTIMISERS[optimizer](self.student.parameters())
         for seed in range(3):
             torch.manual_seed(seed)
             self.optimizer.zero_grad()
@@ -159,11 +158,11 @@ def close(actual, expected, rtol):
 
 
 @pytest.mark.parametrize("limit", [1e9, 0.05])
-@pytest.mark.parametrize("optimiser", ["sgd", "adamw"])
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
 @pytest.mark.parametrize("kind", list(PROBLEMS))
-def test_exact_feedback_is_the_gradient_of_the_labelled_loss_after_the_step(kind, optimiser, limit):
+def test_exact_feedback_is_the_gradient_of_the_labelled_loss_after_the_step(kind, optimizer, limit):
     """Of the step as it is taken, with AdamW's division and with clipping, for every kind of task."""
-    game = Game(kind, optimiser, limit)
+    game = Game(kind, optimizer, limit)
     # clip_grad_norm_ divides by |g| + 1e-6, the formula by |g|
     close(game.feedback_gradient()[0], game.differences(game.reaches), rtol=1e-5 if limit > 1 else 1e-4)
 

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Literal
 
 from limbeck.core.task_kind import Label
 from limbeck.data.answers import answers
-from limbeck.data.batching import encode
 
 if TYPE_CHECKING:
     from limbeck.core.candidate import Candidate
@@ -53,12 +52,9 @@ class LabelFilter:
             return []
         new, teacher = replace(task, splits={"train": rows}), self.teacher
         logits = answers(teacher.model, teacher.tokenizer, new, "train", self.batch_size)
-        aligned: Sequence[Sequence[int]] = [()] * len(rows)
-        if task.task_kind.per_token:
-            aligned = encode(new, "train", teacher.tokenizer).labels
         return [
-            task.task_kind.review(values, label, self.confidence, tags)
-            for values, label, tags in zip(logits, rows.labels, aligned, strict=True)
+            task.task_kind.review(values, label, self.confidence)
+            for values, label in zip(logits, rows.labels, strict=True)
         ]
 
     def resolve(self, own: Label, review: Sequence[Label]) -> Label | None:

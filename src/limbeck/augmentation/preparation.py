@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from limbeck.augmentation.pipeline import rows_of
@@ -19,21 +20,59 @@ from limbeck.augmentation.transforms import (
 )
 
 if TYPE_CHECKING:
-    from limbeck.augmentation.config import SubstitutionConfig
+    from limbeck.augmentation.config import NGramConfig, SubstitutionConfig
     from limbeck.augmentation.word_candidates import MaskedModel
     from limbeck.augmentation.word_vectors import WordVectors
+    from limbeck.core.candidate import Candidate
     from limbeck.core.cost import Memo
+    from limbeck.core.step import RunContext
     from limbeck.core.task import Task
     from limbeck.train.checkpoint import Log
 
 Annotate = Callable[[Sequence[Row]], Sequence[Row]]
 """Adds to rows what the transform reads in them."""
+Prepared = tuple[Transform, Annotate]
+"""A transform, and what annotates rows for it."""
 TIMED = 32  #: texts whose words a masked language model looks up to see which precision is faster
 
 
-def tagged(
-    rule: NGram, task: Task, tagger: str | None, *, chunk_rows: int = 256, workers: int = 1
-) -> tuple[Transform, Annotate]:
+def masking(
+    fields: NGramConfig, candidate: Candidate, context: RunContext, *, chunk_rows: int = 256, workers: int = 1
+) -> Prepared:
+    """Return the n-gram transform for a candidate's task.
+
+    Args:
+        fields: How words are masked and swapped.
+        candidate: Gives the texts and the mask token.
+        context: Receives a note where words cannot be swapped.
+        chunk_rows: Texts that are tagged together.
+        workers: Processes that tag.
+    """
+    tagger = fields.used_tagger
+    if fields.part_of_speech_probability and tagger is None:
+        context.log("no tagger: no words are swapped for others of the same part of speech")
+    rule = fields.transform(candidate.tokenizer.mask_token)
+    return tagged(rule, candidate.task, tagger, chunk_rows=chunk_rows, workers=workers)
+
+
+def substituting(fields: SubstitutionConfig, candidate: Candidate, context: RunContext) -> Prepared:
+    """Return the transform that replaces words, for a candidate's task.
+
+    Args:
+        fields: How words are replaced.
+        candidate: Gives the texts, and the vectors of words where no file is named.
+        context: Keeps measured times, and receives notes.
+    """
+    from limbeck.augmentation.word_vectors import embedding_vectors, read_vectors
+
+    own = partial(embedding_vectors, candidate.model, candidate.tokenizer)
+    vectors = partial(read_vectors, fields.vectors) if fields.vectors else own
+    masked = masked_model(fields, candidate.task, context.memo, context.log)
+    top_k, probability = fields.top_k, fields.replace_probability
+    return substitution(candidate.task, vectors, masked, top_k=top_k, replace_probability=probability)
+
+
+def tagged(rule: NGram, task: Task, tagger: str | None, *, chunk_rows: int = 256, workers: int = 1) -> Prepared:
     """Return the n-gram transform with the words of every part of speech, and what tags the words of rows.
 
     Args:
@@ -91,7 +130,7 @@ def substitution(
     *,
     top_k: int = 15,
     replace_probability: float = 0.4,
-) -> tuple[Transform, Annotate]:
+) -> Prepared:
     """Return the transform that replaces words, and what adds the candidates of each word to rows.
 
     Args:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, cast
 import numpy as np
 
 from limbeck.core.paths import user_path
-from limbeck.errors import InputError
+from limbeck.errors import InputError, shown
 
 if TYPE_CHECKING:
     from torch import nn
@@ -161,7 +161,7 @@ def read_vectors(path: str | Path, words: Iterable[str], most: int = MOST_VECTOR
             width = width or len(values)
             if len(values) != width or not width:
                 raise InputError(
-                    f"{path}, line {number + 1}: should be a word and {width or 'some'} numbers, got {line[:60]!r}"
+                    f"{path}, line {number + 1}: should be a word and {width or 'some'} numbers, got {shown(line)}"
                 )
             vectors.setdefault(word, values)
     if not vectors:

@@ -9,13 +9,11 @@ from typing import TextIO
 
 from cyclopts import CycloptsError
 
-from limbeck.cli import benchmark_commands, machine, model_commands, run_commands  # noqa: F401 register commands
-from limbeck.cli._app import app
-from limbeck.cli.technique_commands import add_techniques
+from limbeck.cli.commands import make_app
 from limbeck.distributed import context as processes
 from limbeck.errors import LimbeckError, ProcessLost, RenamedWarning, without_long_words
 
-__all__ = ["app", "main"]
+__all__ = ["main", "make_app"]
 
 
 def main() -> None:
@@ -24,8 +22,6 @@ def main() -> None:
     warnings.filterwarnings("ignore", category=FutureWarning)
     warnings.filterwarnings("default", category=RenamedWarning)
     warnings.showwarning = _show_warning
-    if not {"--version"} & {*sys.argv[1:2]}:
-        add_techniques()
     if processes.count() == 1:
         sys.exit(_run_command())
     from limbeck.engine.worker import run_with_workers
@@ -59,7 +55,7 @@ def _show_warning(
 def _run_command() -> int:
     """Run the command and return its exit status."""
     try:
-        status = app(sys.argv[1:], exit_on_error=False)
+        status = make_app(sys.argv[1:])(sys.argv[1:], exit_on_error=False)
     except SystemExit as exit:
         status = exit.code
     except CycloptsError:  # already printed

@@ -1,14 +1,13 @@
-"""Shared by all commands: the application and its groups, common options, and output."""
+"""Shared by all commands: common options, and output."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from cyclopts import App, CycloptsError, CycloptsPanel, Group, Parameter, convert
+from cyclopts import Parameter
 
 from limbeck.core.finite import json_text
 from limbeck.errors import InputError
@@ -21,55 +20,12 @@ if TYPE_CHECKING:
     from limbeck.engine.store import Store as OpenStore
 
 
-def _convert(annotation: Any, tokens: Any) -> Any:  # what cyclopts passes on: words, by name where there are several
-    """Convert words of the command line as cyclopts does, but refuse 1.5 as a whole number instead of rounding it."""
-
-    def convert_token(kind: type, value: str) -> Any:
-        if kind is int and not re.fullmatch(r"[-+]?[0-9]{1,20}", value.strip()):
-            raise ValueError(value)
-        return kind(value) if kind in (int, float) else convert(kind, [value])
-
-    return convert(annotation, tokens, converter=convert_token)
-
-
-def _usage_error(error: CycloptsError) -> object:
-    """Format an error of the command line: violated bounds as in recipes, others as cyclopts does."""
-    from rich.text import Text
-
-    if error.argument is None or type(error.__cause__).__name__ != "ValidationError":
-        return CycloptsPanel(error)
-    from pydantic import ValidationError
-
-    from limbeck.recipe.validation import explain_value
-
-    assert isinstance(error.__cause__, ValidationError)
-    message = explain_value(error.argument.field_info.annotation, error.__cause__)
-    return Text(f"error: {error.argument.name} {message}", no_wrap=True, overflow="ignore")
-
-
-app = App(
-    name="limbeck",
-    error_formatter=_usage_error,
-    default_parameter=Parameter(converter=_convert),
-    help="Make BERT-class encoders small and fast: prune, distil, quantize, and measure under a latency budget.",
-    version=lambda: _version(),
-)
-RUNS = Group("Compress and run", sort_key=1)
-MODELS = Group("Use and measure a model", sort_key=2)
-STEPS = Group("One technique at a time", sort_key=3)
-
 Store = Annotated[Path | None, Parameter(help="Folder where finished work is kept [default: ~/.cache/limbeck].")]
 Json = Annotated[bool, Parameter(name="--json", negative=(), help="Print one JSON object instead of tables.")]
 Track = Annotated[
     str | None, Parameter(help="Log training to a tracker supported by Accelerate: tensorboard, wandb, mlflow, …")
 ]
 Runtime = Literal["torch", "onnxruntime", "openvino"]
-
-
-def _version() -> str:
-    from importlib.metadata import version
-
-    return version("limbeck")
 
 
 def check_options(*groups: object) -> None:

@@ -12,11 +12,9 @@ from cyclopts import Parameter
 
 from limbeck.benchmark.options import Grid, Timing, Training
 from limbeck.cli._app import (
-    MODELS,
     Json,
     Store,
     Track,
-    app,
     check_options,
     make_console,
     open_store,
@@ -31,10 +29,7 @@ if TYPE_CHECKING:
     from limbeck.core.task import Task
     from limbeck.engine.result import Failure
 
-LISTS = Parameter(consume_multiple=True, negative=())
 
-
-@app.command(group=MODELS, default_parameter=LISTS)
 def bench(
     *,
     grid: Annotated[Grid, Parameter(name="*")] = Grid(),  # noqa: B008 frozen

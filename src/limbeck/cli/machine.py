@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from annotated_types import Ge, Le
 from cyclopts import Parameter
 
-from limbeck.cli._app import MODELS, Json, Runtime, app, print_json
+from limbeck.cli._app import Json, Runtime, print_json
 from limbeck.core.finite import json_text
 from limbeck.errors import InputError
 
@@ -58,7 +58,6 @@ class Full:
     seed: Annotated[int, Ge(0), Le(2**32 - 1)] = 0
 
 
-@app.command(group=MODELS)
 def profile(
     *,
     out: Path | None = None,
@@ -98,7 +97,6 @@ def profile(
         out.write_text(text + "\n", encoding="utf-8")
 
 
-@app.command(group=MODELS)
 def predictor(
     data: Path,
     *,

@@ -8,7 +8,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from limbeck.cli._app import MODELS, Json, Runtime, app, print_json, refuse_fresh_head
+from limbeck.cli._app import Json, Runtime, print_json, refuse_fresh_head
 from limbeck.cli.task_options import TaskOptions, report_data
 from limbeck.errors import InputError, shown
 
@@ -16,7 +16,6 @@ MAX_INPUT = 2**26
 """Bytes of standard input that are read."""
 
 
-@app.command(group=MODELS)
 def evaluate(
     model: str,
     *,
@@ -68,6 +67,9 @@ def evaluate(
     print(f"{result.metric}: {result.quality:.4f} [{result.low:.4f}, {result.high:.4f}], n {result.examples}")
     for name, (value, low, high) in result.beside.items():
         print(f"{name}: {value:.4g} [{low:.4g}, {high:.4g}]")
+    for name, row in result.per_type.items():
+        scores = ", ".join(f"{score} {row[score]:.4f}" for score in ("precision", "recall", "f1"))
+        print(f"{name}: {scores}, n {row['examples']}")
     setting = f"{result.runtime}, {threads} thread{'s' * (threads != 1)}, batch {batch}"
     if result.unseen_words:
         print(f"unseen_words: {result.unseen_words} (cut off, or without a token; they count as the default label)")
@@ -76,7 +78,6 @@ def evaluate(
     print(f"elapsed: {result.total_ms:.1f} ms, {result.mean_ms:.3f} ms on average ({setting})")
 
 
-@app.command(group=MODELS)
 def predict(  # noqa: DOC103 the command line's help needs the bare name
     model: str,
     *texts: str,

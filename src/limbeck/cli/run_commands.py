@@ -11,11 +11,9 @@ from annotated_types import Ge, Le
 from cyclopts import Parameter
 
 from limbeck.cli._app import (
-    RUNS,
     Json,
     Store,
     Track,
-    app,
     check_options,
     finish,
     make_console,
@@ -71,7 +69,6 @@ class Search:
     replicas: Annotated[int, Ge(1), Le(1000)] = 1
 
 
-@app.command(group=RUNS)
 def compress(
     model: str,
     *,
@@ -134,11 +131,11 @@ def compress(
     return finish(compressed.result, compressed.written, json)
 
 
-@app.command(group=RUNS)
 def run(
     recipe: str,
     *,
     set: Changes = None,
+    budget: Annotated[Budget, Parameter(name="*")] = Budget(),  # noqa: B008 frozen
     folder: Path | None = None,
     out: Path | None = None,
     data: Annotated[TaskOptions, Parameter(name="*")] = TaskOptions(),  # noqa: B008 frozen
@@ -153,6 +150,7 @@ def run(
     Args:
         recipe: Path of a YAML file, or the name of a shipped recipe.
         set: Changes of single fields.
+        budget: Limits that replace those of the recipe.
         folder: Folder of the run [default: runs/NAME].
         out: Folder of the artefact [default: RUN/artefact].
         data: Settings of the task's data.
@@ -165,7 +163,10 @@ def run(
     from limbeck.engine.run import run as work
     from limbeck.recipe.recipe import chooses
 
+    check_options(budget)
     loaded = _load_recipe(recipe, set, data)
+    limits = {name: limit for name, limit in asdict(budget).items() if limit is not None}
+    loaded = replace(loaded, budget=replace(loaded.budget, **limits))
     check_destinations(out, folder or default_folder(loaded.name), (loaded.model, loaded.teacher))
     if out is not None and not chooses(loaded):
         raise InputError(f"--out {out}: the recipe chooses no model to write there; end its steps with 'best: {{}}'")
@@ -182,7 +183,6 @@ def _load_recipe(name: str, changes: list[str] | None, data: TaskOptions) -> Rec
     return replace(recipe, task=data.of(recipe.task))
 
 
-@app.command(group=RUNS)
 def check(recipe: str, *, json: Json = False) -> int:
     """List all problems of a recipe at once, in milliseconds; nothing is loaded.
 
@@ -202,7 +202,6 @@ def check(recipe: str, *, json: Json = False) -> int:
     return 2 if problems else 0
 
 
-@app.command(group=RUNS)
 def plan(
     recipe: str,
     *,
@@ -250,7 +249,6 @@ def plan(
     return 0
 
 
-@app.command(group=RUNS)
 def recipes() -> None:
     """List the recipes shipped with limbeck."""
     from limbeck.recipe.recipe import shipped
@@ -260,7 +258,6 @@ def recipes() -> None:
         print(f"{name:24s} {description}")
 
 
-@app.command(group=RUNS)
 def report(folder: Path, *, store: Store = None, json: Json = False) -> int:
     """Rewrite the report of a run from its ledger, and print its table.
 
@@ -280,7 +277,6 @@ def report(folder: Path, *, store: Store = None, json: Json = False) -> int:
     return finish(result, write_report(result), json)
 
 
-@app.command(group=RUNS)
 def lineage(folder: Path, key: str) -> None:
     """Show how a candidate was made, step by step.
 
@@ -301,7 +297,6 @@ def lineage(folder: Path, key: str) -> None:
         print(f"{'  ' * depth}{record.key}  {record.step}({settings})  {record.shape}")
 
 
-@app.command(group=RUNS)
 def save(folder: Path, key: str, *, to: Path, plain: bool = False, store: Store = None) -> None:
     """Write any candidate of a run to a folder; weights kept during its training become folders in it.
 
@@ -330,7 +325,6 @@ def save(folder: Path, key: str, *, to: Path, plain: bool = False, store: Store 
     print(to)
 
 
-@app.command(group=RUNS)
 def gc(*runs: Path, all: bool = False, store: Store = None) -> None:  # noqa: DOC103 the command line's help needs the bare name
     """Free disk space: remove models from the store, except the final ones of the given runs.
 

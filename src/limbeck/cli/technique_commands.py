@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol, get_type_hi
 
 from cyclopts import Parameter
 
-from limbeck.cli._app import STEPS, Json, Store, Track, app, print_json, watching
+from limbeck.cli._app import Json, Store, Track, print_json, watching
 from limbeck.cli.task_options import TaskOptions, TaskSettings
 from limbeck.core.field_groups import fields_of
 from limbeck.core.step import Step
@@ -195,14 +195,12 @@ def field_helps(cls: type) -> dict[str, str]:
 
 
 @cache
-def add_techniques() -> None:
-    """Add a command for every technique in the registry."""
+def __getattr__(name: str) -> Callable[..., int]:
+    """Create the command of a technique as ``command_NAME``, when it is called."""
     import limbeck.techniques  # noqa: F401 registers them
-    from limbeck.core.step import REGISTRY, Technique
+    from limbeck.core.step import REGISTRY
 
-    for name, cls in REGISTRY.items():
-        if issubclass(cls, Technique):
-            command = _command_of(name, cls)
-            app.command(command, name=name, group=STEPS)
-            if cls.info.formerly:
-                app.command(command, name=cls.info.formerly, show=False)
+    step = REGISTRY.get(name.removeprefix("command_"))
+    if step is None or not name.startswith("command_"):
+        raise AttributeError(f"module '{__name__}' has no attribute '{name}'")
+    return _command_of(step.info.name, step)

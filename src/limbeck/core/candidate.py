@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from limbeck.core.measurement import Measurement
 from limbeck.core.shape import Shape, canonical_json
@@ -56,6 +56,16 @@ class Record:
         """Return the newest fact of that name (on that split, if given)."""
         facts = [fact for fact in self.facts if fact.name == name and split in (None, fact.split)]
         return facts[-1] if facts else None
+
+
+class Reference(NamedTuple):
+    """The model that a probe of answers compares the others with.
+
+    ``position`` is its place among the candidates that are measured together; the others follow it.
+    """
+
+    key: str
+    position: int
 
 
 def lineage_key(

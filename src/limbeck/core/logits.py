@@ -8,7 +8,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from limbeck.errors import InputError
+from limbeck.errors import InputError, shown
 
 Activation = Literal["softmax", "sigmoid", "identity", "tanh"]
 
@@ -76,8 +76,7 @@ def require_finite_logits(
     for index, row in enumerate(logits):
         if bad := describe_bad_numbers(row):
             text = str(texts[index]) if index < len(texts) else ""
-            excerpt = text if len(text) <= 60 else text[:57] + "..."
             raise InputError(
-                f"{source} gives no numbers for text {index + 1} ({excerpt!r}): its outputs are {bad}; "
+                f"{source} gives no numbers for text {index + 1} ({shown(text)}): its outputs are {bad}; "
                 "its weights or their sizes are at fault, so train it again or take an earlier checkpoint"
             )

@@ -21,6 +21,9 @@ MAC."""
 EVALUATED_SHAPES = "evaluated_shapes"
 """Name of the fact that lists what a search evaluated; it says nothing of the candidate that has it."""
 
+FLOAT_PARTS = "float_parts"
+"""Name of the fact that counts the parts (of ``n``) that quantization left in float; known from the making."""
+
 
 @dataclass(frozen=True)
 class Measurement:
@@ -53,8 +56,8 @@ class Measurement:
 
     @property
     def is_prediction(self) -> bool:
-        """Whether the value was predicted, or measured on others, rather than measured on the candidate itself."""
-        return self.name.endswith("_predicted") or self.name == EVALUATED_SHAPES
+        """Whether it is no measurement of the candidate itself: predicted, measured on others, or how it was made."""
+        return self.name.endswith("_predicted") or self.name in (EVALUATED_SHAPES, FLOAT_PARTS)
 
     def to_json(self) -> dict[str, Any]:
         """Return a plain dictionary without the empty fields."""

@@ -12,6 +12,7 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from limbeck.core.entities import OUTSIDE, count_spans, scheme_of, scores_of
 from limbeck.core.kinds import Kind, find
 from limbeck.errors import InputError, nearest
 
@@ -27,12 +28,14 @@ class Metric:
         kinds: Kinds of task that it fits.
         reads_scores: Whether it takes scores [rows, classes] instead of predictions: a ranking metric.
         share: Whether it is a share, shown in per cent; otherwise it is shown as it is, such as a correlation.
+        reads_entities: Whether it takes tags as :func:`limbeck.core.entities.join_rows` codes them, for whole entities.
     """
 
     function: MetricFunction
     kinds: tuple[str, ...]
     reads_scores: bool = False
     share: bool = True
+    reads_entities: bool = False
 
     def __call__(self, predictions: npt.ArrayLike, labels: npt.ArrayLike) -> float:
         """Score predictions (scores, for a ranking metric) against labels."""
@@ -43,27 +46,29 @@ METRICS: dict[str, Metric] = {}
 """All metrics by name."""
 
 
-def metric(*kinds: Kind, reads_scores: bool = False, share: bool = True) -> Callable[[MetricFunction], MetricFunction]:
+def metric(
+    *kinds: Kind, reads_scores: bool = False, share: bool = True, reads_entities: bool = False
+) -> Callable[[MetricFunction], MetricFunction]:
     """Register a function as a metric, under its own name.
 
     Args:
         *kinds: Kinds of task that it fits.
         reads_scores: Whether it takes scores instead of predictions.
         share: Whether it is shown in per cent.
+        reads_entities: Whether it takes coded tags, for whole entities.
 
     Returns:
         The decorator, which leaves the function as it is.
     """
 
     def register(function: MetricFunction) -> MetricFunction:
-        METRICS[function.__name__] = Metric(function, kinds, reads_scores, share)
+        METRICS[function.__name__] = Metric(function, kinds, reads_scores, share, reads_entities)
         return function
 
     return register
 
 
 IGNORED = -100  #: label of positions that do not count (padding, special tokens, word pieces after the first)
-OUTSIDE = "O"  #: the tag of words outside any entity
 
 
 def default_label(labels: Sequence[str]) -> int:
@@ -157,6 +162,24 @@ def pearson_spearman(predictions: npt.ArrayLike, labels: npt.ArrayLike) -> float
     return (pearson(predictions, labels) + spearman(predictions, labels)) / 2
 
 
+@metric("tokens", reads_entities=True)
+def entity_f1(predictions: npt.ArrayLike, labels: npt.ArrayLike) -> float:
+    """Compute the micro F1 over whole entities, right in bounds and type, as seqeval does."""
+    return scores_of(count_spans(predictions, labels)).f1
+
+
+@metric("tokens", reads_entities=True)
+def entity_precision(predictions: npt.ArrayLike, labels: npt.ArrayLike) -> float:
+    """Compute the share of predicted entities that are right in bounds and type."""
+    return scores_of(count_spans(predictions, labels)).precision
+
+
+@metric("tokens", reads_entities=True)
+def entity_recall(predictions: npt.ArrayLike, labels: npt.ArrayLike) -> float:
+    """Compute the share of entities that were predicted with the right bounds and type."""
+    return scores_of(count_spans(predictions, labels)).recall
+
+
 @metric("tokens")
 def token_f1(predictions: npt.ArrayLike, labels: npt.ArrayLike) -> float:
     """Compute the micro F1 over words whose tag is not class 0, which in a task is the tag 'O'.
@@ -241,8 +264,9 @@ def roc_auc(scores: npt.ArrayLike, labels: npt.ArrayLike) -> float:
 
 def metrics_of(kind: str) -> tuple[str, ...]:
     """Return the names of the metrics of a kind of task, the default first."""
-    default = find(kind).default_metric
-    return default, *(name for name, info in METRICS.items() if kind in info.kinds and name != default)
+    default, others = find(kind).default_metric, find(kind).metrics
+    fitting = (name for name, info in METRICS.items() if kind in info.kinds or name in others)
+    return default, *(name for name in fitting if name != default)
 
 
 def check_metric(kind: str, metric: str, label_names: Sequence[str]) -> None:
@@ -262,6 +286,11 @@ def check_metric(kind: str, metric: str, label_names: Sequence[str]) -> None:
     if metric == "f1" and len(label_names) != 2:
         raise InputError(
             f"metric 'f1' is for two labels, the task has {len(label_names)}; choose 'macro_f1' or 'micro_f1'"
+        )
+    if METRICS[metric].reads_entities and scheme_of(tuple(label_names)) is None:
+        raise InputError(
+            f"metric '{metric}' counts entities, which needs tags such as B-PER, I-PER and {OUTSIDE}, got "
+            f"{', '.join(label_names)[:80]}; choose 'token_f1', 'accuracy' or 'macro_f1'"
         )
     if metric == "token_f1" and (not label_names or label_names[0] != OUTSIDE):
         raise InputError(

@@ -85,12 +85,12 @@ class EncoderStyle(EmbeddingSizes, Protocol):
 
     @property
     def embedding_norm(self) -> bool:
-        """Whether the embeddings are normalised."""
+        """Whether the embeddings are normalized."""
         ...
 
     @property
     def norm_first(self) -> bool:
-        """Whether the parts of a layer normalise what they read, and a last norm follows the layers."""
+        """Whether the parts of a layer normalize what they read, and a last norm follows the layers."""
         ...
 
     @property
@@ -170,12 +170,12 @@ class EncoderStyle(EmbeddingSizes, Protocol):
 
     @property
     def relative_norm(self) -> bool:
-        """Whether relative embeddings are normalised."""
+        """Whether relative embeddings are normalized."""
         ...
 
     @property
     def project_before_norm(self) -> bool:
-        """Whether embeddings are projected, without a bias, before they are normalised."""
+        """Whether embeddings are projected, without a bias, before they are normalized."""
         ...
 
 
@@ -263,7 +263,7 @@ class AnswersOnly:
 
     Attributes:
         source: How the user named it.
-        reason: Why it gives answers alone.
+        reason: Why it only gives answers.
         reads_new_texts: Whether it can be asked for any text; a file of scores has only those that are in it.
         probabilities: Whether it gives probabilities, which are logits up to a constant; None where it is not known.
     """
@@ -276,7 +276,7 @@ class AnswersOnly:
 
 @runtime_checkable
 class AnswerSource(Protocol):
-    """A teacher that is asked for answers alone: it reads texts in its own way and shows no hidden state."""
+    """A teacher that only gives answers: it reads texts in its own way and shows no hidden state."""
 
     @property
     def identity(self) -> str:
@@ -302,6 +302,10 @@ class AnswerSource(Protocol):
         """Return why the source cannot answer a split; empty if it can."""
         ...
 
-    def answer(self, task: Task, split: str) -> np.ndarray:
-        """Return the logits of a split in the order of the task's labels [rows, labels]."""
+    def answer(self, task: Task, split: str) -> np.ndarray | list[np.ndarray]:
+        """Return the logits of a split in the order of the task's labels [rows, labels].
+
+        Where words have labels, a list of [words, labels], one for each text; NaN for words that the source cannot
+        answer, because it cut the text before them or does not know them.
+        """
         ...

@@ -93,15 +93,16 @@ class OutputSpec:
             names = ", ".join(sorted(set(problem_types)))
             raise InputError(f"{source}: config.json has problem_type {problem!r}; choose from {names}")
         declared = _declared_activation(config, source)
-        if is_token_classifier(config):
-            return cls("tokens", labels, "softmax", tuple(missing))
-        if problem == "multi_label_classification":
-            return cls("multilabel", labels, "sigmoid", tuple(missing))
-        if problem == "regression" and declared in (None, "identity"):
-            return cls("regression", labels, "identity", tuple(missing))
-        if problem == "regression" or len(labels) == 1:
+        words, usual = is_token_classifier(config), KINDS["classification"].problem_type
+        kind = next(  # of words there is one
+            kind
+            for kind in KINDS.values()
+            if kind.per_token == words and (words or kind.problem_type == (problem or usual))
+        )
+        one = declared not in (None, "identity") if kind.numeric else kind.single_class and len(labels) == 1
+        if one:
             return cls("score", labels, declared or "sigmoid", tuple(missing))
-        return cls("classification", labels, "softmax", tuple(missing), open_kind=problem is None)
+        return cls(kind.name, labels, kind.activation, tuple(missing), open_kind=problem is None and not words)
 
     @classmethod
     def for_task(cls, kind: str, labels: Sequence[str]) -> OutputSpec:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 
 from limbeck.core.metrics import METRICS, class_columns
-from limbeck.core.statistics import RESAMPLES, Interval, bootstrap, score
+from limbeck.core.statistics import RESAMPLES, Interval, Resampled, resample, resampled_score
 
 MAX_VALUES = 400_000_000  #: upper bound of rows x classes x resamples, as long as it allows MIN_RESAMPLES resamples
 MIN_RESAMPLES = 200  #: minimum resamples of a bootstrap
@@ -25,13 +25,24 @@ def metric_interval(metric: str, readings: np.ndarray, labels: np.ndarray) -> In
         The value with its 95 % interval over 1,000 resamples. For ranking metrics there are fewer where rows times
         classes exceed 400,000: ``MAX_VALUES`` / (rows * classes), at least 200.
     """
+    return resampled_quality(metric, readings, labels).interval
+
+
+def resampled_quality(metric: str, readings: np.ndarray, labels: np.ndarray) -> Resampled:
+    """Compute a metric as :func:`metric_interval` does, and keep its values on the resamples.
+
+    Args:
+        metric: Name of the metric.
+        readings: As for :func:`metric_interval`.
+        labels: As for :func:`metric_interval`.
+    """
     if not METRICS[metric].reads_scores:
-        return score(METRICS[metric], readings, labels)
+        return resampled_score(METRICS[metric], readings, labels)
     values, _ = class_columns(readings, labels)
     resamples = max(MIN_RESAMPLES, min(RESAMPLES, MAX_VALUES // max(1, values.size)))
     resampled = resampled_metric(metric, readings, labels)
-    interval = bootstrap(resampled, len(values), resamples=resamples)
-    return interval._replace(value=METRICS[metric](readings, labels))
+    interval, on_resamples = resample(resampled, len(values), resamples=resamples)
+    return Resampled(interval._replace(value=METRICS[metric](readings, labels)), on_resamples)
 
 
 def resampled_metric(metric: str, readings: np.ndarray, labels: np.ndarray) -> Callable[[np.ndarray], float]:

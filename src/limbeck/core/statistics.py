@@ -32,6 +32,16 @@ class Interval(NamedTuple):
     high: float
 
 
+class Resampled(NamedTuple):
+    """An estimate with its interval, and the values of the resamples behind it [resamples]; not all need be finite.
+
+    Resamples of as many examples with the same seed hold the same examples, so the values of two models are paired.
+    """
+
+    interval: Interval
+    values: np.ndarray
+
+
 def median(samples: ArrayLike, level: float = LEVEL) -> Interval:
     """Compute the median with an interval from order statistics, valid for any distribution (95 % needs n >= 6).
 
@@ -77,19 +87,30 @@ def wilson(successes: int, count: int, level: float = LEVEL) -> Interval:
     return Interval(proportion, max((center - margin) / scale, 0.0), min((center + margin) / scale, 1.0))
 
 
-def bootstrap(
+def bootstrap(statistic: Callable[[np.ndarray], float], count: int, **options: Unpack[BootstrapOptions]) -> Interval:
+    """Compute a statistic with its percentile bootstrap interval (Efron, 1979).
+
+    Args:
+        statistic: Maps the indices of the resampled examples, with repetition, to a number. Resamples on which it is
+            not finite, for example because they have one class only, are left out.
+        count: Number of examples.
+        **options: ``level``, ``resamples`` and ``seed`` of :func:`resample`.
+    """
+    return resample(statistic, count, **options).interval
+
+
+def resample(
     statistic: Callable[[np.ndarray], float],
     count: int,
     *,
     level: float = LEVEL,
     resamples: int = RESAMPLES,
     seed: int = 0,
-) -> Interval:
-    """Compute a statistic with its percentile bootstrap interval (Efron, 1979).
+) -> Resampled:
+    """Compute a statistic as :func:`bootstrap` does, and keep its values on the resamples.
 
     Args:
-        statistic: Maps the indices of the resampled examples, with repetition, to a number. Resamples on which it is
-            not finite, for example because they have one class only, are left out.
+        statistic: As for :func:`bootstrap`.
         count: Number of examples.
         level: Confidence level.
         resamples: Number of bootstrap resamples.
@@ -98,11 +119,11 @@ def bootstrap(
     rng = np.random.default_rng(seed)
     value = float(statistic(np.arange(count)))
     values = np.array([statistic(rng.integers(0, count, count)) for _ in range(resamples)], dtype=float)
-    values = values[np.isfinite(values)]
-    if not len(values):
-        return Interval(value, value, value)
-    low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2])
-    return Interval(value, float(low), float(high))
+    finite = values[np.isfinite(values)]
+    if not len(finite):
+        return Resampled(Interval(value, value, value), values)
+    low, high = np.quantile(finite, [(1 - level) / 2, (1 + level) / 2])
+    return Resampled(Interval(value, float(low), float(high)), values)
 
 
 def score(
@@ -114,10 +135,24 @@ def score(
         metric: Maps predictions and labels to a number.
         predictions: One prediction per example.
         labels: One label per example.
-        **options: ``level``, ``resamples`` and ``seed`` of :func:`bootstrap`.
+        **options: ``level``, ``resamples`` and ``seed`` of :func:`resample`.
+    """
+    return resampled_score(metric, predictions, labels, **options).interval
+
+
+def resampled_score(
+    metric: Callable[[Any, Any], float], predictions: Columns, labels: Columns, **options: Unpack[BootstrapOptions]
+) -> Resampled:
+    """Compute a metric over examples as :func:`score` does, and keep its values on the resamples.
+
+    Args:
+        metric: Maps predictions and labels to a number.
+        predictions: One prediction per example.
+        labels: One label per example.
+        **options: ``level``, ``resamples`` and ``seed`` of :func:`resample`.
     """
     select_predictions, select_labels = _selector(predictions), _selector(labels)
-    return bootstrap(
+    return resample(
         lambda indices: float(metric(select_predictions(indices), select_labels(indices))), len(labels), **options
     )
 
@@ -163,7 +198,7 @@ def paired_difference(
         first: Predictions of one model, one per example.
         second: Predictions of the other, in the same order.
         labels: One label per example.
-        **options: ``level``, ``resamples`` and ``seed`` of :func:`bootstrap`.
+        **options: ``level``, ``resamples`` and ``seed`` of :func:`resample`.
     """
     select_first, select_second, select_labels = _selector(first), _selector(second), _selector(labels)
 
@@ -224,6 +259,34 @@ def unpack(text: str, count: int) -> np.ndarray:
     """Decode ``count`` booleans from :func:`pack`."""
     packed = np.frombuffer(base64.b64decode(text), dtype=np.uint8)
     return np.unpackbits(packed, count=count).astype(bool)
+
+
+def pack_counts(counts: ArrayLike) -> str:
+    """Encode counts from 0 to 65,535 [examples, columns] as base64 text, for a ledger.
+
+    >>> unpack_counts(pack_counts([[1, 2, 300]]), 3).tolist()
+    [[1, 2, 300]]
+    """
+    return base64.b64encode(np.asarray(counts).astype("<u2").tobytes()).decode("ascii")
+
+
+def unpack_counts(text: str, columns: int) -> np.ndarray:
+    """Decode counts [examples, columns] from :func:`pack_counts`."""
+    return np.frombuffer(base64.b64decode(text), dtype="<u2").reshape(-1, columns).astype(np.int64)
+
+
+def pack_numbers(values: ArrayLike) -> str:
+    """Encode numbers as base64 text with the precision of float32, for a ledger.
+
+    >>> unpack_numbers(pack_numbers([0.5, float("nan")])).tolist()
+    [0.5, nan]
+    """
+    return base64.b64encode(np.asarray(values, dtype="<f4").tobytes()).decode("ascii")
+
+
+def unpack_numbers(text: str) -> np.ndarray:
+    """Decode the numbers of :func:`pack_numbers`."""
+    return np.frombuffer(base64.b64decode(text), dtype="<f4").astype(float)
 
 
 def _selector(values: Columns) -> Callable[[np.ndarray], Any]:

@@ -28,7 +28,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, TypeVar, dataclass_transform
 
-from limbeck.core.candidate import Candidate, Record
+from limbeck.core.candidate import Candidate, Record, Reference
 from limbeck.core.cost import Memo, TargetCost, measure_now
 from limbeck.core.digests import content
 from limbeck.core.field_groups import build, check_fields, checked_groups, fields_of, group, parameters, values_of
@@ -156,6 +156,7 @@ class RunContext:
     target: Target = field(default_factory=Target)
     budget: Budget = field(default_factory=Budget)
     teacher: Teacher | None = None
+    reference: Reference | None = None
     cost: TargetCost | None = None
     keep: Callable[[str, Callable[[Path], None]], Path] = _temporary_folder
     """Fill a folder once, keep it under ``name`` (which must identify the content), and return it; it is read-only."""
@@ -202,7 +203,10 @@ class Step(ABC):
         return frozenset()
 
     def idle_fields(self) -> Mapping[str, Any]:
-        """Return the fields that change nothing beside the others, with the values that cache keys have for them."""
+        """Return the fields that change nothing beside the others, with the values that cache keys have for them.
+
+        A name that is no field marks results that are others than before for these values of the fields alone.
+        """
         return {}
 
     def file_problems(self) -> list[str]:
@@ -218,10 +222,10 @@ class Step(ABC):
         return False
 
     def teacher_problems(self, teacher: AnswersOnly) -> list[str]:
-        """Return why the step cannot learn from a teacher that gives answers alone; empty if it can."""
+        """Return why the step cannot learn from a teacher that only gives answers; empty if it can."""
         if self.info.imitates or "teacher" not in needs(self) or "teacher" not in self.info.reads:
             return []
-        return [f"needs a teacher that limbeck opens, and '{teacher.source}' gives answers alone: {teacher.reason}"]
+        return [f"needs a teacher that limbeck opens, and '{teacher.source}' only gives answers: {teacher.reason}"]
 
     def kind_problems(self, kind: TaskKind) -> dict[str, str]:
         """Return the fields that make no sense for a kind of task, with the reason; '' stands for the step itself."""

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal, NamedTuple, TypeGuard
 
-from annotated_types import Ge, Gt, Le
+from annotated_types import Ge, Gt, Le, Lt
 
 Runtime = Literal["torch", "onnxruntime", "openvino"]
 
@@ -35,6 +35,18 @@ class Target:
         return f"{device}{self.runtime}, {self.threads} thread{plural}, batch {self.batch}, {lengths}"
 
 
+class Evidence(NamedTuple):
+    """How probable it is that a loss of quality stays within ``max_drop``.
+
+    Attributes:
+        probability: By a paired test on the validation texts.
+        missing: About how many more texts would decide, if the model answers those alike; None where none would.
+    """
+
+    probability: float
+    missing: int | None = None
+
+
 @dataclass(frozen=True)
 class Budget:
     """Limits that a chosen model must meet; None: no limit.
@@ -43,18 +55,41 @@ class Budget:
         latency_ms: Largest median latency of a call, in milliseconds.
         size_mb: Largest size of the served file, in MB.
         max_drop: Largest loss against the fine-tuned model, or a teacher that limbeck opens, in points of the metric.
+        max_flips: Largest share of answers that may differ from that model's, right or wrong, in per cent.
+        confidence: How probable it must be that ``max_drop`` holds and not only seems to on the validation texts; 0.5
+            compares two numbers, and ignores noise wherever models are compared.
     """
 
     latency_ms: Annotated[float, Gt(0), Le(10_000_000)] | None = None
     size_mb: Annotated[float, Gt(0), Le(10_000_000)] | None = None
     max_drop: Annotated[float, Ge(0), Le(100)] | None = None
+    max_flips: Annotated[float, Ge(0), Le(100)] | None = None
+    confidence: Annotated[float, Ge(0.5), Lt(1)] = 0.8
 
-    def violations(self, facts: Mapping[str, float], reference_quality: float | None = None) -> list[str]:
+    @property
+    def weighs_noise(self) -> bool:
+        """Whether differences within the noise of a measurement decide nothing."""
+        return self.confidence > 0.5
+
+    @property
+    def given(self) -> dict[str, Any]:  # numbers, each of the type of its field
+        """The limits that are set, with the confidence where one of them needs it."""
+        limits = {name: value for name, value in vars(self).items() if value is not None and name != "confidence"}
+        return limits | ({"confidence": self.confidence} if self.max_drop is not None else {})
+
+    def violations(
+        self,
+        facts: Mapping[str, float],
+        reference_quality: float | None = None,
+        evidence: Evidence | None = None,
+    ) -> list[str]:
         """Describe every limit that is exceeded; a missing fact exceeds none.
 
         Args:
-            facts: ``latency_p50`` (seconds), ``size`` (bytes) and ``quality`` (0 to 1, or a correlation).
+            facts: ``latency_p50`` (seconds), ``size`` (bytes), ``quality`` (0 to 1, or a correlation) and ``flips`` (0
+                to 1).
             reference_quality: Quality that ``max_drop`` is counted from.
+            evidence: How probable it is that ``max_drop`` holds; where unknown, the numbers alone count.
 
         >>> Budget(latency_ms=2).violations({"latency_p50": 0.003})
         ['latency 3.00 ms > 2 ms']
@@ -69,16 +104,38 @@ class Budget:
             drop = (reference_quality - quality) * 100
             if drop > self.max_drop + 1e-9:  # 0.932 - 0.917 is a little more than 0.015
                 violations.append(f"quality {drop:.2f} points below the reference > {self.max_drop:g}")
+            elif self.doubts(evidence):
+                violations.append(f"quality {drop:.2f} points below the reference, {self.doubt(evidence)}")
+        flips = facts.get("flips")
+        if self.max_flips is not None and flips is not None and flips * 100 > self.max_flips + 1e-9:
+            violations.append(f"{flips * 100:.1f} % of the answers changed > {self.max_flips:g} %")
         return violations
 
-    def excess(self, facts: Mapping[str, float], reference_quality: float | None = None) -> float:
+    def doubts(self, evidence: Evidence | None) -> TypeGuard[Evidence]:
+        """Return whether it is not probable enough that ``max_drop`` holds."""
+        return evidence is not None and self.weighs_noise and evidence.probability < self.confidence
+
+    def doubt(self, evidence: Evidence) -> str:
+        """Say how probable it is that ``max_drop`` holds, and what would decide."""
+        text = f"within {self.max_drop:g} only with probability {evidence.probability:.2f} < {self.confidence:g}"
+        more = evidence.missing
+        return text + (f" (about {more:,} more validation texts would decide)" if more is not None else "")
+
+    def excess(
+        self,
+        facts: Mapping[str, float],
+        reference_quality: float | None = None,
+        evidence: Evidence | None = None,
+    ) -> float:
         """Return how far facts are from the budget: the sum of the shares by which they exceed each limit.
 
-        A loss of quality counts in points over the limit, a limit below one point as one point.
+        A loss of quality counts in points over the limit, a limit below one point as one point; changed answers
+        likewise in per cent; a probability in what is missing to ``confidence``.
 
         Args:
             facts: As for :meth:`violations`; those that the budget limits must be there.
             reference_quality: Quality that ``max_drop`` is counted from.
+            evidence: As for :meth:`violations`.
 
         >>> Budget(latency_ms=2).excess({"latency_p50": 0.003})
         0.5
@@ -90,4 +147,7 @@ class Budget:
         if self.max_drop is not None and reference_quality is not None:
             drop = (reference_quality - facts["quality"]) * 100
             total += max(0.0, drop - self.max_drop) / max(self.max_drop, 1.0)
+            total += self.confidence - evidence.probability if self.doubts(evidence) else 0.0
+        if self.max_flips is not None:
+            total += max(0.0, facts["flips"] * 100 - self.max_flips) / max(self.max_flips, 1.0)
         return total

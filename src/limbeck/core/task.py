@@ -194,7 +194,7 @@ class Task:
 
     def score(self, logits: np.ndarray | Sequence[np.ndarray], labels: np.ndarray | Sequence[Any]) -> float:
         """Compute the task's metric of logits; token positions labelled -100 do not count."""
-        return self.task_kind.score(self.metric, logits, labels)
+        return self.task_kind.score(self.metric, self.label_names, logits, labels)
 
     def to_folder(self, folder: str | Path) -> Path:
         """Write task.json and a JSONL file per split; :meth:`from_folder` reads back an equal task."""

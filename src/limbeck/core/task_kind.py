@@ -1,7 +1,7 @@
 """What a kind of task says about itself: how labels are read, what answers mean, how they are scored and shown.
 
-Each kind is one file in ``core/kinds``. Nothing here needs torch: losses go by ``problem_type``, and heads by
-``per_token`` and ``auto_class``.
+Each kind is one file in ``core/kinds``. Nothing here needs torch: losses go by ``problem_type``
+(``model/output_losses.py``), and heads by ``per_token`` and ``auto_class``.
 """
 
 from __future__ import annotations
@@ -28,13 +28,21 @@ Logits: TypeAlias = Sequence[np.ndarray] | np.ndarray
 CONSTANTS = 200  #: the most frequent labels tried as constant answers
 
 
+class UnseenWord(NamedTuple):
+    """A word that has no token, because it was cut off or the tokenizer drops its characters: index and label."""
+
+    word: int
+    label: int
+
+
 class Assessment(NamedTuple):
     """The metric with its interval, and what a reader may ask next."""
 
     quality: Interval
     detail: dict[str, Any]
     beside: dict[str, Interval] = {}  # noqa: RUF012 never changed
-    """Other metrics that belong to the kind: ``rmse`` (in the unit of the labels) and ``r2`` of a regression."""
+    """Other metrics that belong to the kind: ``rmse`` (in the unit of the labels) and ``r2`` of a regression, precision
+    and recall of entities."""
 
 
 class Output(ABC):
@@ -82,6 +90,7 @@ class TaskKind(Output):
     Attributes:
         problem_type: Name in transformers, which decides the loss.
         default_metric: The first of the kind's metrics.
+        metrics: Names of metrics that fit although they do not name the kind, so that a new kind changes no other file.
         first_label: Name of the label that comes first if there is one of this name: metrics leave it out.
         single_class: Whether the label of a row is one class: splits keep the proportions of classes, and right answers
             are recorded row by row for paired tests.
@@ -92,6 +101,7 @@ class TaskKind(Output):
 
     problem_type: ClassVar[str]
     default_metric: ClassVar[str]
+    metrics: ClassVar[tuple[str, ...]] = ()
     first_label: ClassVar[str | None] = None
     single_class: ClassVar[bool] = False
     label_dtype: ClassVar[Literal["int64", "float32"]] = "int64"
@@ -190,11 +200,12 @@ class TaskKind(Output):
         """
         return activate(logits, self.activation) if METRICS[metric].reads_scores else self.decode(logits)
 
-    def score(self, metric: str, logits: Logits, labels: Sequence[Label] | np.ndarray) -> float:
+    def score(self, metric: str, names: Sequence[str], logits: Logits, labels: Sequence[Label] | np.ndarray) -> float:
         """Compute a metric of logits.
 
         Args:
             metric: Name of the metric.
+            names: The label names.
             logits: Logits in the order of the labels.
             labels: The rows' labels; of words one for every position, where ``IGNORED`` ones do not count.
         """
@@ -212,6 +223,26 @@ class TaskKind(Output):
         equal = self.decode(np.stack(list(first))) == self.decode(np.stack(list(second)))
         return np.asarray(equal.reshape(len(equal), -1).all(axis=1))
 
+    def drift(self, before: np.ndarray, after: np.ndarray) -> np.ndarray:
+        """Return how far the score that decides has moved: of the answer before, its probability [decisions].
+
+        Args:
+            before: Logits of the reference [decisions, labels].
+            after: Logits of another model.
+        """
+        answers = self.decode(before)[:, None]
+        scores = (np.take_along_axis(activate(logits, self.activation), answers, axis=-1) for logits in (before, after))
+        return np.asarray(np.abs(next(scores) - next(scores))[:, 0])
+
+    def answer_name(self, answer: Any, names: Sequence[str]) -> str:  # a row of what ``decode`` returns
+        """Format one answer as :meth:`decode` gives it.
+
+        Args:
+            answer: The answer.
+            names: The label names.
+        """
+        return names[int(answer)]
+
     @abstractmethod
     def assess(
         self,
@@ -219,7 +250,7 @@ class TaskKind(Output):
         names: Sequence[str],
         logits: Logits,
         labels: Sequence[Label],
-        unseen: Sequence[Sequence[int]] = (),
+        unseen: Sequence[Sequence[UnseenWord]] = (),
     ) -> Assessment:
         """Score logits with an interval over the rows.
 
@@ -228,14 +259,12 @@ class TaskKind(Output):
             names: The label names.
             logits: Logits in the order of the labels.
             labels: The rows' labels; of words one for every position, as ``data.batching.encode`` gives them.
-            unseen: For words, the labels of those of each row that have no token. They count as answered with 'O' (or
-                the first label), the same for every model, and ``detail["unseen_words"]`` has their number.
+            unseen: For words, those of each row that have no token. They count as answered with 'O' (or the first
+                label), the same for every model, and ``detail["unseen_words"]`` has their number.
         """
 
     @abstractmethod
-    def review(
-        self, logits: npt.ArrayLike, label: Label, confidence: float, aligned: Sequence[int] = ()
-    ) -> tuple[Label, Label]:
+    def review(self, logits: npt.ArrayLike, label: Label, confidence: float) -> tuple[Label, Label]:
         """Compare a model's prediction for one row with its label.
 
         The prediction overrules the label where it differs with a probability of at least ``confidence``; of several
@@ -243,11 +272,9 @@ class TaskKind(Output):
         overruled.
 
         Args:
-            logits: [labels], or [positions, labels] for words.
+            logits: [labels]; of words [words, labels], NaN for words that were cut off, which keep their labels.
             label: The label of the row.
             confidence: Probability from which the model overrules the label.
-            aligned: For words, a label at the first position of each and IGNORED elsewhere [positions]; words that were
-                cut off keep their labels.
 
         Returns:
             The prediction, and the label after it was overruled or not.

@@ -29,7 +29,7 @@ TREES = {"max_iter": 150, "learning_rate": 0.06, "max_leaf_nodes": 6, "min_sampl
 
 @dataclass(frozen=True)
 class BoostedFit:
-    """Prices, and trees or none."""
+    """The prices of operations, and the trees if there are any."""
 
     setting: Setting
     prices: np.ndarray

@@ -3,9 +3,9 @@
     data = collect(Collection(draw(space, 200), (setting,)), Path("machine.jsonl"))
 
 Shapes of a group alternate, so that machine drift affects all of them equally, and every group also times the same
-anchor, which reveals drift between groups (``dataset.Series.factors``). Once all shapes have been timed, a random share
-is timed again to estimate the noise; then those whose two times differ, or whose time is far from an additive model of
-the others; then those that still differ. Everything is kept.
+anchor, which reveals drift between groups (``latency_dataset.Series.factors``). Once all shapes have been timed, a
+random sample is timed again to estimate the noise; then those whose two times differ, or whose time is far from an
+additive model of the others; then those that still differ. Everything is kept.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ from limbeck.cost_models.latency_dataset import TURNS, Dataset, Group, Series, T
 from limbeck.errors import InputError
 from limbeck.measure.dummy_model import Setting, warm_calls
 
-WARMUP = 0.1  #: share of the rounds that is thrown away
-LEAST_TOLERANCE = 0.03  #: two measures may differ by so much, or by three times the noise if that is more
-FEWEST = 40  #: shapes from which an additive model can tell who lies far from the others
-MOST = 5  #: times as many rounds as asked for, where calls are short
+WARMUP = 0.1  #: fraction of the rounds that is discarded
+LEAST_TOLERANCE = 0.03  #: two measurements may differ by this much, or by three times the noise if that is more
+FEWEST = 40  #: fewest shapes from which an additive model can tell outliers
+MOST = 5  #: most rounds, as a multiple of those asked for, where calls are short
 
 
 @dataclass(frozen=True)
@@ -42,9 +42,9 @@ class Collection:
     Attributes:
         shapes: Different shapes; groups take them in this order, which should be a random one.
         settings: Targets, number formats and lengths.
-        group: Shapes that one process times beside the anchor; all of them are in memory together.
-        rounds: Turns of every shape; the first tenth is thrown away.
-        seconds: Time that a group runs at least, in up to five times as many rounds: a disturbance lasts a while.
+        group: Shapes that one process times beside the anchor, all in memory at once.
+        rounds: Turns of every shape; the first tenth is discarded.
+        seconds: Minimum duration of a group, in up to five times as many rounds: a disturbance lasts a while.
         calls: Timed calls in a turn, all of the same input; the best of them counts.
         repeated: Share of the shapes that is timed a second time, in another process.
         seed: Decides which.
@@ -200,7 +200,7 @@ def _far_off(series: Series, allowed: float) -> set[Shape]:
         return set()
     matrix = design(columns_of(shapes), series.setting)
     fits = np.ones(len(shapes), dtype=bool)
-    for _ in range(3):  # those that lie far off bend the fit: it is made again without them
+    for _ in range(3):  # outliers distort the fit, so it is repeated without them
         predicted = matrix @ fit_additive(matrix[fits], seconds[fits])
         residuals = np.log(seconds / predicted)
         centred = np.abs(residuals - np.median(residuals[fits]))

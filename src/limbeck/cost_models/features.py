@@ -1,15 +1,15 @@
 """The components of a shape's latency as columns: many shapes at once, without a loop over layers.
 
-With n tokens a text, b texts and m = b n tokens a call; d the hidden width, a = heads x head width, f the neurons, an
-encoder's time is taken to be the sum of these operations, each at its own price (:func:`design`):
+With n tokens per text, b texts and m = b n tokens per call, d the hidden width, a = heads x head width, f the neurons,
+an encoder's time is taken to be the sum of these operations, each at its own price (:func:`design`):
 
-* once a call: one; m d (embeddings); b d^2 (the head);
+* once per call: one; m d (embeddings); b d^2 (the head);
 * every layer but the last: one; whether it has attention; whether it has neurons; m d (norms); 4 m d a (the four
   projections); 2 m n a (scores and contexts: the terms in n^2); m n heads (softmax); 2 m d f; m f (activation);
 * the last layer: likewise, but an exported classifier needs its first token alone, so the projections count
   b d a (3 n + 1), and the neurons b d f and b f. Where every token is answered, it is a layer like the others.
-* every layer whose core is not softmax: 2 m r a, where a token takes part in r products (``counts.reach``), in place of
-  the terms in n^2 and of softmax; each core at a price of its own.
+* every layer whose core is not softmax: 2 m r a, where a token takes part in r products (``analytic_cost.reach``), in
+  place of the terms in n^2 and of softmax; each core at a price of its own.
 
 The prices are found by least squares of the relative error, none negative. Shapes of one setting share n and b, so that
 columns such as m n a and m n heads are told apart only where the head width varies.
@@ -60,7 +60,7 @@ class Columns:
     """Shapes as arrays: hidden, head_dim, depth [shapes]; heads, ffn [shapes, layers], 0 beyond a shape's depth.
 
     ``linear``: for each core but softmax, heads times the products that a token takes part in [shapes, layers]; nothing
-    where no shape has it. ``linear_first``: likewise where the first token alone asks.
+    where no shape has it. ``linear_first``: likewise where only the first token attends.
     """
 
     hidden: np.ndarray
@@ -83,7 +83,7 @@ class Columns:
 
 
 def columns_of(shapes: Sequence[Shape]) -> Columns:
-    """Arrays of many shapes."""
+    """Convert many shapes to arrays."""
     count = len(shapes)
     stacks = [shape.layers for shape in shapes]
     depth = np.fromiter(map(len, stacks), np.int64, count)
@@ -110,7 +110,7 @@ def columns_of(shapes: Sequence[Shape]) -> Columns:
 
 
 def kinds(shapes: Iterable[Shape]) -> set[str]:
-    """Names of the attention cores of some shapes; a layer without heads has none."""
+    """Return the names of the attention cores of some shapes; a layer without heads has none."""
     words = {row.attention for shape in shapes for row in shape.layers if row.heads}
     return {word.partition(":")[0] for word in words}
 
@@ -152,7 +152,7 @@ def design(columns: Columns, setting: Setting) -> np.ndarray:
 
 
 def fit_additive(matrix: np.ndarray, seconds: np.ndarray) -> np.ndarray:
-    """Seconds an operation of each kind takes [terms]: least squares of the relative error, none negative."""
+    """Fit the seconds of each kind of operation [terms]: least squares of the relative error, none negative."""
     from scipy.optimize import nnls
 
     scale = matrix.mean(axis=0)
@@ -163,7 +163,7 @@ def fit_additive(matrix: np.ndarray, seconds: np.ndarray) -> np.ndarray:
 
 
 def additive(matrix: np.ndarray, prices: np.ndarray) -> np.ndarray:
-    """Seconds by the additive model [shapes]; summed by rows: a shape's figure is the same beside any others."""
+    """Predict seconds by the additive model [shapes], summed row by row: no shape's figure depends on the others."""
     seconds: np.ndarray = (matrix * prices).sum(axis=1)
     return seconds
 

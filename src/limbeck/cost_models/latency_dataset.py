@@ -3,7 +3,7 @@
 The file is JSON Lines. The first line identifies it; each of the others is a complete entry: a machine, a space, a
 latency table, or a *group*: the shapes that one fresh process timed alternately, among them an anchor that every group
 times again. Lines are only appended, so an interrupted measurement resumes where it stopped, and several targets,
-number formats and machines share a file. What is kept is raw; drift between groups is corrected when the file is read.
+number formats and machines share a file. The figures are raw; drift between groups is corrected when the file is read.
 
     seconds of a shape = median over its groups of (quiet seconds / drift of the group)
 
@@ -37,7 +37,7 @@ TURNS = ("first", "repeat", "check", "recheck")
 
 @dataclass(frozen=True)
 class TimedShape:
-    """One shape as one group timed it: seconds when nothing disturbs (``table.quiet``), and every round's median.
+    """One shape as one group timed it: undisturbed seconds (``latency_table.quiet``), and every round's median.
 
     ``spread`` is the distance between the quartiles of the best calls of the rounds, as a share of ``seconds``.
     """
@@ -49,7 +49,7 @@ class TimedShape:
 
     @classmethod
     def of(cls, shape: Shape, seconds: np.ndarray) -> TimedShape:
-        """From the seconds of every call, [round, call]."""
+        """Summarize the seconds of every call [round, call]."""
         value = float(quiet(seconds[None])[0])
         low, high = np.quantile(seconds.min(axis=1), [0.25, 0.75])
         rounds = tuple(_short(middle) for middle in np.median(seconds, axis=1))
@@ -70,13 +70,13 @@ class TimedShape:
         """Inverse of :meth:`to_json`."""
         numbers = (float(data["seconds"]), float(data["spread"]), tuple(map(float, data["rounds"])))
         if not (0 < numbers[0] < math.inf and 0 <= numbers[1] < math.inf and all(map(math.isfinite, numbers[2]))):
-            raise ValueError(f"no duration: {numbers[0]}")
+            raise ValueError(f"not a duration: {numbers[0]}")
         return cls(Shape.from_json(data["shape"]), *numbers)
 
 
 @dataclass(frozen=True)
 class Group:
-    """Shapes that one process timed in turn, so that a disturbance met all of them alike."""
+    """Shapes that one process timed in turn, so that a disturbance affected all of them alike."""
 
     machine: str
     setting: Setting
@@ -116,7 +116,7 @@ class Series:
 
     @cached_property
     def anchors(self) -> dict[Shape, float]:
-        """Median seconds of each anchor: one, unless files were joined."""
+        """Median seconds of each anchor; there is one, unless files were joined."""
         times: dict[Shape, list[float]] = {}
         for group in self.groups:
             times.setdefault(group.anchor.shape, []).append(group.anchor.seconds)
@@ -163,7 +163,7 @@ class Series:
 
     @cached_property
     def repetition(self) -> np.ndarray:
-        """Shares by which two processes differ on one shape: those repeated by chance, not for looking wrong."""
+        """Relative differences between two processes on the same shape, for shapes that were repeated at random."""
         pairs = [
             (turns["first"], turns["repeat"]) for turns in self.measures.values() if {"first", "repeat"} <= {*turns}
         ]
@@ -175,7 +175,7 @@ class Dataset:
     """Everything in a file.
 
     Attributes:
-        machines: What is known of each machine, by its digest (``core.measurement.machine``).
+        machines: Description of each machine, by its digest (``core.measurement.machine``).
         groups: What was timed.
         tables: (machine, setting, latency table).
         spaces: Spaces that shapes were drawn from.
@@ -187,7 +187,7 @@ class Dataset:
     spaces: tuple[Space, ...] = ()
 
     def all_series(self) -> list[Series]:
-        """One for each setting and machine, in the order of the file."""
+        """Return one series for each setting and machine, in the order of the file."""
         series: dict[str, list[Group]] = {}
         for group in self.groups:
             series.setdefault(canonical_json([group.machine, group.setting.to_json()]), []).append(group)
@@ -251,7 +251,7 @@ def read(path: str | Path) -> Dataset:
         path: File of latency data.
 
     Raises:
-        InputError: there is no such file, it is another kind of file, or a line is damaged.
+        InputError: There is no such file, it is another kind of file, or a line is damaged.
     """
     path = Path(path)
     if not path.is_file():
@@ -282,7 +282,7 @@ def read(path: str | Path) -> Dataset:
 
 
 def write(data: Dataset, path: str | Path) -> None:
-    """Write a file anew, whole or not at all."""
+    """Write a file, completely or not at all."""
     path = Path(path)
     partial = path.with_name(f"{path.name}.part")
     partial.write_text("".join(f"{line}\n" for line in _lines(data)), encoding="utf-8")
@@ -290,7 +290,7 @@ def write(data: Dataset, path: str | Path) -> None:
 
 
 def append(data: Dataset, path: str | Path) -> None:
-    """Add what ``data`` holds to a file, which is made if there is none; on the disk when this returns."""
+    """Append ``data`` to a file, which is created if there is none; it is on disk when this returns."""
     path = Path(path)
     lines = list(_lines(data))
     if path.is_file() and path.stat().st_size:
@@ -319,7 +319,7 @@ def _text(path: Path) -> list[str]:
     try:
         return whole_lines(path)
     except UnicodeDecodeError:
-        raise InputError(f"{path} is no file of latency data: it is not text") from None
+        raise InputError(f"{path} is not a file of latency data: it is not text") from None
 
 
 def _check_header(path: Path, lines: Iterable[str]) -> None:
@@ -330,6 +330,6 @@ def _check_header(path: Path, lines: Iterable[str]) -> None:
     except (ValueError, KeyError, TypeError):
         kind, version = None, None
     if kind != FORMAT:
-        raise InputError(f'{path} is no file of latency data: it should begin with {{"format": "{FORMAT}"}}')
+        raise InputError(f'{path} is not a file of latency data: it should begin with {{"format": "{FORMAT}"}}')
     if version != VERSION:
-        raise InputError(f"{path} has version {version} of the format, this limbeck reads {VERSION}; update it")
+        raise InputError(f"{path} has version {version} of the format, this limbeck reads {VERSION}; update limbeck")

@@ -49,7 +49,7 @@ if TYPE_CHECKING:
     from limbeck.core.candidate import Candidate
 
 
-FEWEST = 20  #: measured shapes to learn from
+FEWEST = 20  #: fewest measured shapes to learn from
 SAMPLES = 200  #: shapes that are measured for one space
 FOLDS = 10
 LEVEL = 0.95
@@ -59,7 +59,7 @@ Price = Callable[[Sequence[Shape]], np.ndarray]
 
 @dataclass(frozen=True)
 class Errors:
-    """How far predictions lie from measurements: shares of the measured time, and Kendall's rank correlation."""
+    """How far predictions are from measurements: fractions of the measured time, and Kendall's rank correlation."""
 
     median: float
     p95: float
@@ -92,7 +92,7 @@ class Predictor(Cost):
     Attributes:
         setting: Target, number format and length that it holds for.
         shapes: Measured shapes.
-        seconds: What they took.
+        seconds: Their latencies.
         machine: Digest of the machine (``core.measurement.machine``).
         seed: Decides the folds of the cross-validation, and the trees.
     """
@@ -105,9 +105,9 @@ class Predictor(Cost):
 
     def __post_init__(self) -> None:
         if len(self.shapes) != len(self.seconds) or len(set(self.shapes)) < len(self.shapes):
-            raise InputError("a predictor learns from different shapes, each with its seconds")
+            raise InputError("a predictor needs shapes that all differ, each with its seconds")
         if len(self.shapes) < FEWEST:
-            raise InputError(f"a predictor learns from at least {FEWEST} measured shapes, got {len(self.shapes)}")
+            raise InputError(f"a predictor needs at least {FEWEST} measured shapes, got {len(self.shapes)}")
 
     @classmethod
     def of(cls, series: Series, seed: int = 0) -> Predictor:
@@ -116,7 +116,7 @@ class Predictor(Cost):
         return cls(series.setting, series.shapes, seconds, series.machine, seed)
 
     @classmethod
-    def memoised(cls, candidate: Candidate, space: Space, target: Target, number_format: str, memo: Memo) -> Predictor:
+    def memoized(cls, candidate: Candidate, space: Space, target: Target, number_format: str, memo: Memo) -> Predictor:
         """Measure shapes of a space at the median length of a candidate's texts and fit to them, once per ``memo``.
 
         Args:
@@ -163,7 +163,7 @@ class Predictor(Cost):
         return Measurement("latency_p50", float(value), "s", float(low), float(high), **where)
 
     def for_format(self, number_format: str) -> Predictor:
-        """Return this predictor, if it is of that number format."""
+        """Return this predictor, if it has that number format."""
         check_format(self.setting.number_format, number_format)
         return self
 
@@ -172,7 +172,7 @@ class Predictor(Cost):
         return self._predict(shapes)[0] if len(shapes) else np.zeros(0)
 
     def many(self, shapes: Sequence[Shape]) -> np.ndarray:
-        """Predicted seconds, and the ends of their 95 % intervals [shapes, 3]: as of one shape, but at once."""
+        """Predicted seconds, and the ends of their 95 % intervals [shapes, 3]; the same as one by one, but faster."""
         return self._bounded(shapes)[0] if len(shapes) else np.zeros((0, 3))
 
     def upper(self, shape: Shape, level: float = LEVEL) -> float:
@@ -202,7 +202,7 @@ class Predictor(Cost):
 
     @cached_property
     def errors_additive(self) -> Errors:
-        """Likewise of the additive part alone."""
+        """Likewise for the additive part alone."""
         return Errors.of(self._crossed[0], np.asarray(self.seconds))
 
     @cached_property
@@ -213,7 +213,7 @@ class Predictor(Cost):
 
     @property
     def key(self) -> str:  # type: ignore[override]  # computed here, a plain field elsewhere
-        """Digest of what it learnt from: two with one key predict the same."""
+        """Digest of what it learnt from; equal keys mean equal predictions."""
         return hashlib.sha256(canonical_json(self.to_json()).encode()).hexdigest()[:16]
 
     def to_json(self) -> dict[str, Any]:

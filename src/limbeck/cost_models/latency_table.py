@@ -33,7 +33,7 @@ from limbeck.core.target import Target
 from limbeck.errors import InputError, nearest
 from limbeck.measure.dummy_model import Setting, style_of, warm_calls
 
-VERSION = 2  #: part of the key of a stored table; bump it when tables come out otherwise
+VERSION = 2  #: part of the key of a stored table; bump it when the same input gives another table
 MOST_LAYERS = 6  #: layers of the encoders that are timed; more add nothing but memory
 
 
@@ -49,7 +49,7 @@ class Curve:
     seconds: tuple[float, ...]
 
     def __call__(self, width: int) -> float:
-        """Seconds at a width; beyond the widest the value of the widest."""
+        """Return the seconds at a width; beyond the widest, those of the widest."""
         return float(np.interp(width, self.widths, self.seconds))
 
 
@@ -89,7 +89,7 @@ class LatencyTable(Cost):
         """Predicted latency; the interval is the error that 95 % of the held-out shapes stayed within."""
         check_format(self.number_format, number_format)
         if (shape.hidden, shape.head_dim) != (self.hidden, self.head_dim):
-            widths = f"{self.hidden} wide with heads of {self.head_dim}"
+            widths = f"of width {self.hidden} with heads of {self.head_dim}"
             raise InputError(f"the latency table is for encoders {widths}, got {shape}")
         value = self.constant + sum(self.of_layer(layer) for layer in shape.layers[:-1])
         value += sum(self.of_layer(layer, last=True) for layer in shape.layers[-1:])
@@ -102,18 +102,18 @@ class LatencyTable(Cost):
         if layer.attention not in self.attention:
             suggestion = nearest(layer.attention, self.attention)
             raise InputError(f"the latency table has not measured attention '{layer.attention}'; {suggestion}")
-        if last:  # what an empty one takes is part of the constant
+        if last:  # the cost of an empty layer is part of the constant
             return self.last_attention[layer.attention](layer.heads) + self.last_feed_forward(layer.ffn)
         return self.layer + self.attention[layer.attention](layer.heads) + self.feed_forward(layer.ffn)
 
     def for_format(self, number_format: str) -> LatencyTable:
-        """Return this table, if it is of that number format."""
+        """Return this table, if it has that number format."""
         check_format(self.number_format, number_format)
         return self
 
     @property
     def key(self) -> str:  # type: ignore[override]  # computed here, a plain field elsewhere
-        """Digest of what was measured: two with one key predict the same."""
+        """Digest of what was measured; equal keys mean equal predictions."""
         return hashlib.sha256(canonical_json(self.to_json()).encode()).hexdigest()[:16]
 
     def to_json(self) -> dict[str, Any]:
@@ -134,7 +134,7 @@ class LatencyTable(Cost):
         return cls(**{**data, **read, **cores})
 
     @classmethod
-    def memoised(
+    def memoized(
         cls, candidate: Candidate, target: Target, number_format: str, memo: Memo, whole: Shape | None = None
     ) -> LatencyTable:
         """Measure the table for the median length of a candidate's texts, once per ``memo``.
@@ -173,7 +173,7 @@ def typical_length(candidate: Candidate, batch: int = 1, samples: int = 200, per
     Args:
         candidate: Gives the task and the tokenizer.
         batch: Texts in a batch.
-        samples: Texts to tokenise, at least eight batches.
+        samples: Texts to tokenize, at least eight batches.
         percent: Percentile to return instead of the median, 0 to 100.
     """
     from limbeck.measure.latency import sample_rows, token_lists
@@ -240,17 +240,17 @@ def nodes(full: int, shares: Sequence[float]) -> tuple[int, ...]:
 
 
 def head_nodes(full: int) -> tuple[int, ...]:
-    """Numbers of heads to measure."""
+    """Return the numbers of heads to measure."""
     return nodes(full, (1 / 12, 1 / 6, 1 / 3, 1 / 2, 2 / 3, 5 / 6, 1))
 
 
 def ffn_nodes(full: int) -> tuple[int, ...]:
-    """Numbers of neurons to measure."""
+    """Return the numbers of neurons to measure."""
     return nodes(full, (1 / 32, 1 / 8, 1 / 4, 3 / 8, 1 / 2, 5 / 8, 3 / 4, 1))
 
 
 def last_nodes(full: int) -> tuple[int, ...]:
-    """Widths to measure of the last layer."""
+    """Return the widths of the last layer to measure."""
     return nodes(full, (1 / 12, 1))
 
 
@@ -268,7 +268,7 @@ def designs(full: Shape, seed: int = 0, ragged: int = 8, held_out: int = 8) -> t
     if not heads or not ffn:
         raise InputError(f"no latency table for an encoder without heads or neurons: {full}")
     cores = _cores(full)
-    few, step = min(depth, 4), 16 if ffn >= 256 else 1  # 16: kernels like even widths, and pruning keeps such
+    few, step = min(depth, 4), 16 if ffn >= 256 else 1  # 16: kernels are fastest at such widths, and pruning keeps them
 
     def same(layers: int, heads: int, ffn: int, core: str = cores[0]) -> Shape:
         return Shape.uniform(layers, full.hidden, heads, ffn, head_dim=full.head_dim, attention=core)
@@ -373,7 +373,7 @@ def relative_errors(table: LatencyTable, shapes: Sequence[Shape], times: np.ndar
     """Return the relative error of each prediction.
 
     Args:
-        table: Predicts.
+        table: The table that predicts.
         shapes: Measured shapes.
         times: Their latencies in seconds [shapes].
     """

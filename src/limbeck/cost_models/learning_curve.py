@@ -27,7 +27,7 @@ def learning_curve(
 
     Args:
         shapes: Measured shapes, all different.
-        seconds: What they took [shapes].
+        seconds: Their latencies [shapes].
         setting: How they were measured.
         sizes: Numbers of training shapes.
         repeats: Random choices of training shapes that the errors are averaged over.

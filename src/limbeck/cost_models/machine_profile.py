@@ -1,7 +1,7 @@
 """A small profile of the machine: what it is, how fast it multiplies, and how reliable its timings are.
 
-The full profile is a file of latency data (``dataset.py``) that also holds a latency table and measured shapes of a
-space: a search that uses the file does not need access to that machine.
+The full profile is a file of latency data (``latency_dataset.py``) that also holds a latency table and measured shapes
+of a space: a search that uses the file does not need access to that machine.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ SIZES = (64, 384, 1536)  #: tokens, inputs and outputs of the measured product: 
 def profile(threads: int = 1, rounds: int = 15) -> dict[str, Any]:
     """Describe this machine and measure matrix products in ONNX Runtime, in a fresh process; takes seconds.
 
-    ``float_gflops`` and ``int8_gops`` count two operations a multiply-accumulate; ``noise`` is the distance between
+    ``float_gflops`` and ``int8_gops`` count two operations per multiply-accumulate; ``noise`` is the distance between
     the quartiles of repeated rounds as a share of their median: differences below it need many rounds to be seen.
     """
     from limbeck.measure.isolation import run_isolated

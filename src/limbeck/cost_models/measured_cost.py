@@ -49,5 +49,5 @@ class MeasuredCost(TargetCost):
         stored = self._candidate.model.space
         space = Space.from_json(stored) if stored else None
         if space is not None and len(space.hidden) * len(space.head_dim) > 1:
-            return Predictor.memoised(self._candidate, space, self._target, number_format, self._memo)
-        return LatencyTable.memoised(self._candidate, self._target, number_format, self._memo, self._whole)
+            return Predictor.memoized(self._candidate, space, self._target, number_format, self._memo)
+        return LatencyTable.memoized(self._candidate, self._target, number_format, self._memo, self._whole)

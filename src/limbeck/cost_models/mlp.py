@@ -33,7 +33,7 @@ def features(shapes: Sequence[Shape]) -> np.ndarray:
 
 @dataclass(frozen=True)
 class MlpPredictor:
-    """A Cost without an interval: it knows none. ``network`` maps features to latency / 200 ms."""
+    """A Cost without an interval. ``network`` maps features to latency / 200 ms."""
 
     network: Any
     target: str = ""
@@ -57,7 +57,7 @@ class MlpPredictor:
             shapes: Measured shapes.
             seconds: Their latencies [shapes].
             width: Neurons of each hidden layer.
-            steps: Optimiser steps.
+            steps: Optimizer steps.
             batch: Shapes in a step.
             learning_rate: Learning rate of Adam.
             seed: Seed of the weights and of the batches.
@@ -75,16 +75,16 @@ class MlpPredictor:
             sizes = [len(FEATURES), width, width, width, 1]
             parts = [layer for low, high in pairwise(sizes) for layer in (nn.Linear(low, high), nn.ReLU())]
             network = nn.Sequential(*parts[:-1])
-            optimiser = torch.optim.Adam(network.parameters(), lr=learning_rate)
+            optimizer = torch.optim.Adam(network.parameters(), lr=learning_rate)
             order = torch.empty(0, dtype=torch.long)
             for _ in range(steps):
                 if len(order) < min(batch, len(shapes)):
                     order = torch.cat([order, torch.randperm(len(shapes))])
                 chosen, order = order[:batch], order[batch:]
                 loss = nn.functional.mse_loss(network(inputs[chosen]), wanted[chosen])
-                optimiser.zero_grad()
+                optimizer.zero_grad()
                 loss.backward()
-                optimiser.step()
+                optimizer.step()
         return cls(network.eval(), target)
 
     def many(self, shapes: Sequence[Shape]) -> np.ndarray:

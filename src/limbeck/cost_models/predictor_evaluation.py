@@ -12,6 +12,7 @@ import numpy as np
 from limbeck.cost_models.latency_dataset import read
 from limbeck.cost_models.latency_predictor import Errors, Predictor
 from limbeck.cost_models.predictor_file import fit_predictor, is_predictor, read_predictor
+from limbeck.data.readers import plural
 from limbeck.errors import InputError
 
 
@@ -75,10 +76,12 @@ def evaluate(data: Path, criteria: Mapping[str, object], seed: int = 0, against:
         series = read(data).series(**own | dict(criteria))
         shapes, seconds, setting = series.shapes, series.seconds, series.setting
     if setting != predictor.setting:
-        raise InputError(f"{data} was measured in another setting than {against}; choose a series with its setting")
+        raise InputError(f"{data} was measured in a different setting from {against}; choose a series with its setting")
     fresh = [index for index, shape in enumerate(shapes) if shape not in set(predictor.shapes)]
     if len(fresh) < 2:
-        raise InputError(f"{data} has {len(fresh)} shapes that {against} did not learn from; at least 2 are needed")
+        raise InputError(
+            f"{data} has {plural(len(fresh), 'shape')} that {against} did not learn from; at least 2 are needed"
+        )
     predicted = predictor.seconds_of([shapes[index] for index in fresh])
     return Evaluation(predictor, Errors.of(predicted, seconds[fresh]), None, "which it did not learn from")
 

@@ -14,7 +14,7 @@ from limbeck.core.target import Target
 from limbeck.cost_models.boosted_fit import check_extra
 from limbeck.cost_models.latency_dataset import read
 from limbeck.cost_models.latency_predictor import FEWEST, Predictor
-from limbeck.data.readers import missing_file
+from limbeck.data.readers import missing_file, plural
 from limbeck.errors import InputError, LimbeckError
 
 FORMAT, VERSION = "limbeck latency predictor", 1
@@ -31,7 +31,7 @@ def is_predictor(path: str | Path) -> bool:
 
 
 def write_predictor(predictor: Predictor, path: str | Path) -> None:
-    """Write a predictor, whole or not at all."""
+    """Write a predictor, completely or not at all."""
     path = Path(path)
     draft = path.with_name(f"{path.name}.part")
     plain = {"format": FORMAT, "version": VERSION, "predictor": predictor.to_json()}
@@ -40,7 +40,7 @@ def write_predictor(predictor: Predictor, path: str | Path) -> None:
 
 
 def read_predictor(path: str | Path, **criteria: object) -> Predictor:
-    """Read a predictor; the fit is made again, the same.
+    """Read a predictor; the fit is repeated, with the same result.
 
     Args:
         path: The file.
@@ -52,16 +52,16 @@ def read_predictor(path: str | Path, **criteria: object) -> Predictor:
     if not Path(path).is_file():
         raise InputError(missing_file(Path(path)))
     if not is_predictor(path):
-        raise InputError(f"{path} is no file of a latency predictor; 'limbeck predictor DATA --out FILE' makes one")
+        raise InputError(f"{path} is not a latency predictor; make one with 'limbeck predictor DATA --out FILE'")
     try:
         plain = load_json(Path(path).read_text(encoding="utf-8"))
         version, predictor = plain["version"], Predictor.from_json(plain["predictor"])
         if not all(0 < seconds < math.inf for seconds in predictor.seconds):
             raise ValueError("a duration is not above 0 and finite")
     except (ValueError, KeyError, TypeError, AttributeError, LimbeckError) as error:
-        raise InputError(f"{path} is damaged ({type(error).__name__}: {error}); make it anew") from None
+        raise InputError(f"{path} is damaged ({type(error).__name__}: {error}); make it again") from None
     if version != VERSION:
-        raise InputError(f"{path} has version {version} of the format, this limbeck reads {VERSION}; update it")
+        raise InputError(f"{path} has version {version} of the format, this limbeck reads {VERSION}; update limbeck")
     setting = predictor.setting
     own = {"number_format": setting.number_format, "seq_len": setting.seq_len, "machine": predictor.machine}
     holds = asdict(setting.target) | own
@@ -127,7 +127,9 @@ def check_file(path: Path, number_format: str) -> None:
     matching = [series for series in read(path).all_series() if series.setting.number_format == number_format]
     most = max((len(series.shapes) for series in matching), default=0)
     if most < FEWEST:
-        raise InputError(f"{path} holds {most} shapes in {number_format}; at least {FEWEST} are needed to learn from")
+        raise InputError(
+            f"{path} holds {plural(most, 'shape')} in {number_format}; at least {FEWEST} are needed to learn from"
+        )
 
 
 def file_problems(path: str | None, number_format: str) -> list[str]:

@@ -57,7 +57,7 @@ def cost_of(
     profile: str | None = None,
     log: Callable[..., None] = lambda message: None,
 ) -> Cost:
-    """Return the cost that a goal or a bound counts.
+    """Return the cost that a goal or a bound is stated in.
 
     Args:
         quantity: What is counted.

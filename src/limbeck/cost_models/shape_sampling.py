@@ -23,7 +23,7 @@ from limbeck.core.shape import LayerShape, Shape
 from limbeck.errors import InputError
 
 Method = Literal["uniform", "stratified", "around"]
-ENUMERABLE = 20_000  #: a space of at most so many shapes is listed, not drawn from
+ENUMERABLE = 20_000  #: a space of at most this many shapes is listed, not sampled
 STEPS = {"layers": 1, "hidden": 16, "heads": 1, "ffn": 32, "head_dim": 4}  #: AutoTinyBERT's, for the fields of a space
 
 
@@ -74,18 +74,18 @@ def draw(
 
     Args:
         space: Where they come from.
-        count: How many; fewer come out only where the space has no more.
+        count: How many; fewer only where the space has no more.
         method: ``uniform``: every value drawn by itself; ``stratified``: even over the logarithm of ``cost``;
             ``around``: mutations of given shapes.
         seed: Decides the draw.
         around: The given shapes, a front for example; they are among the result.
         cost: Predicted cost of a shape, in any unit; multiply-accumulates of 32 tokens unless given.
-        without: Shapes that may not come out, such as those that a predictor has learnt from.
+        without: Shapes to leave out, such as those that a predictor has learnt from.
     """
     if count < 2:
         raise InputError(f"samples: should be at least 2, got {count}")
     if (method == "around") != bool(around):
-        raise InputError("shapes to draw around are needed for the method 'around', and for no other")
+        raise InputError("the method 'around' needs shapes to draw around, and no other method takes them")
     for shape in around:
         if shape not in space:
             raise InputError(f"{shape} does not lie in the space from {space.smallest} to {space.largest}")
@@ -104,7 +104,7 @@ def draw(
 
 
 def everything(space: Space) -> Iterator[Shape]:
-    """Every shape of a space."""
+    """Yield every shape of a space."""
     rows = [LayerShape(heads, ffn) for heads, ffn in product(space.heads, space.ffn)]
     for hidden, head_dim, depth in product(space.hidden, space.head_dim, space.layers):
         stacks = product(rows, repeat=depth) if space.per_layer else ((row,) * depth for row in rows)
@@ -113,7 +113,7 @@ def everything(space: Space) -> Iterator[Shape]:
 
 
 def _pool(space: Space, count: int, method: Method, rng: Random, around: Sequence[Shape]) -> list[Shape]:
-    """Different shapes, more than are wanted where strata choose among them."""
+    """Return different shapes, more than are wanted where strata choose among them."""
     if method == "around":
         return _different(lambda: _wander(space, rng.choice(around), rng, 2), 3 * count)
     if space.size <= ENUMERABLE:
@@ -132,7 +132,7 @@ def _pool(space: Space, count: int, method: Method, rng: Random, around: Sequenc
 
 
 def _different(source: Callable[[], Shape], count: int) -> list[Shape]:
-    """Different shapes from a source, up to ``count``: a source may have fewer."""
+    """Sample up to ``count`` different shapes from a source, which may have fewer."""
     shapes: dict[Shape, None] = {}
     for _ in range(20 * count):
         shapes[source()] = None
@@ -149,7 +149,7 @@ def _wander(space: Space, shape: Shape, rng: Random, most: int) -> Shape:
 
 
 def _spread(shapes: Sequence[Shape], count: int, cost: Callable[[Shape], float], rng: Random) -> list[Shape]:
-    """``count`` of the shapes, in turn from strata of equal width in the logarithm of the cost."""
+    """Choose ``count`` shapes in turn from strata of equal width in the logarithm of the cost."""
     if not shapes or count < 1:
         return []
     heights = [math.log(max(cost(shape), 1e-30)) for shape in shapes]

@@ -41,16 +41,6 @@ def ambiguous(where: str, choices: Sequence[Choice], because: str = "") -> Input
     return InputError("\n".join(lines))
 
 
-def format_cell(cell: object, most: int = 60) -> str:
-    """Format a cell for a message, in at most ``most`` characters.
-
-    >>> format_cell("a film"), format_cell("a film", 6)
-    ("'a film'", "'a ...")
-    """
-    text = repr(cell)
-    return text if len(text) <= most else text[: most - 3] + "..."
-
-
 def quoted(names: Sequence[str]) -> str:
     """List names in quotation marks.
 

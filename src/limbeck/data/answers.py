@@ -1,23 +1,24 @@
-"""The one door to a model's answers on a split, whatever the model; answers of slow teachers are asked for once."""
+"""Get the answers of any model on a split; those of slow teachers are computed once and stored."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from limbeck.core.model import AnswerSource
+from limbeck.core.task_kind import UnseenWord
 from limbeck.storage.memmap import Keep, cached_arrays
 
 if TYPE_CHECKING:
     from limbeck.core.task import Task
 
 CHUNK = 512
-"""Rows that are asked for, and stored, together."""
+"""Rows that are answered and stored together."""
 
 
 def answers(
@@ -31,7 +32,7 @@ def answers(
     """Return a model's logits on a split, in its order.
 
     Args:
-        model: A torch model, an ONNX file, or a teacher that gives answers alone.
+        model: A torch model, an ONNX file, or a teacher that only gives answers.
         tokenizer: The model's.
         task: The task.
         split: Name of the split.
@@ -39,19 +40,77 @@ def answers(
         keep: ``RunContext.keep``, where answers of other teachers are kept.
 
     Returns:
-        [rows, labels]; for tokens a list of [seq, labels].
+        [rows, labels]; where words have labels, a list of [words, labels], NaN for words that the model did not see.
     """
     from limbeck.data.batching import encode, predict
 
     if not isinstance(model, AnswerSource):
-        return predict(model, encode(task, split, tokenizer), batch_size)
+        encoded = encode(task, split, tokenizer)
+        logits = predict(model, encoded, batch_size)
+        return by_word(logits, encoded.first_pieces) if encoded.per_token else logits
     if keep is None or not model.identity:
         return model.answer(task, split)
-    return np.concatenate([_cached(model, part, split, keep) for part in _parts(task, split)])
+    logits = np.concatenate([_cached(model, part, split, keep) for part in _parts(task, split)])
+    if not task.task_kind.per_token:
+        return logits
+    return np.split(logits, np.cumsum([len(text) for text in task.split(split).texts])[:-1])
+
+
+def by_word(
+    logits: Sequence[np.ndarray] | np.ndarray, first_pieces: Sequence[Sequence[int | None]]
+) -> list[np.ndarray]:
+    """Take the logits of each word's first token.
+
+    Args:
+        logits: For each text [tokens, labels].
+        first_pieces: For each text, the position of each word's first token; None for words without one.
+
+    Returns:
+        For each text [words, labels], NaN for words without a token.
+
+    >>> by_word([np.array([[1.0], [2.0], [3.0]])], [[2, None]])[0].tolist()
+    [[3.0], [nan]]
+    """
+    rows = []
+    for values, positions in zip(logits, first_pieces, strict=True):
+        row = np.full((len(positions), values.shape[-1]), np.nan, dtype=values.dtype)
+        seen = [word for word, position in enumerate(positions) if position is not None]
+        row[seen] = values[[position for position in positions if position is not None]]
+        rows.append(row)
+    return rows
+
+
+class Judgeable(NamedTuple):
+    """Answers and labels that can be compared, and each text's words without an answer."""
+
+    logits: Sequence[np.ndarray] | np.ndarray
+    labels: Sequence[Any]
+    unseen: Sequence[Sequence[UnseenWord]] = ()
+
+
+def judgeable(task: Task, logits: Sequence[np.ndarray] | np.ndarray, labels: Sequence[Any]) -> Judgeable:
+    """Set the words apart that a model did not see, as ``TaskKind.assess`` takes them.
+
+    Args:
+        task: The task.
+        logits: As :func:`answers` returns them.
+        labels: The label of each text.
+    """
+    if not task.task_kind.per_token:
+        return Judgeable(logits, labels)
+    seen = [~np.isnan(row).any(axis=-1) for row in logits]
+    triples = [
+        (row, np.asarray(tags, dtype=np.int64), mask) for row, tags, mask in zip(logits, labels, seen, strict=True)
+    ]
+    return Judgeable(
+        [row[mask] for row, _, mask in triples],
+        [tags[mask] for _, tags, mask in triples],
+        [[UnseenWord(int(word), int(tags[word])) for word in np.flatnonzero(~mask)] for _, tags, mask in triples],
+    )
 
 
 def _parts(task: Task, split: str) -> Iterator[Task]:
-    """Cut a split into chunks; the rows that augmentation added are apart, so that only they are new."""
+    """Cut a split into chunks; rows that augmentation added are in chunks of their own, so that only they are new."""
     rows = task.split(split)
     original = task.labelled_rows if split == "train" else len(rows)
     for begin, end in ((0, original), (original, len(rows))):
@@ -64,4 +123,9 @@ def _cached(source: AnswerSource, task: Task, split: str, keep: Keep) -> np.ndar
     read = [task.kind, task.label_names, task.max_length, task.mask_token, rows.texts, rows.pairs]
     digest = hashlib.sha256(json.dumps(read).encode()).hexdigest()[:16]
     name = f"answers-{source.identity}-{digest}"
-    return cached_arrays(keep, name, lambda: {"logits": source.answer(task, split)})["logits"]
+
+    def ask() -> dict[str, np.ndarray]:
+        logits = source.answer(task, split)
+        return {"logits": np.concatenate(logits) if task.task_kind.per_token else np.asarray(logits)}
+
+    return cached_arrays(keep, name, ask)["logits"]

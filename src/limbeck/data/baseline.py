@@ -51,15 +51,41 @@ def baseline(task: Task) -> Baseline:
     train = task.task_kind.truth(task.split("train").labels)
     ranking = METRICS[task.metric].reads_scores  # scores all constants alike
     constants = list(islice(task.task_kind.constants(train, task.num_labels), 1 if ranking else None))
-    scores = [METRICS[task.metric](_constant(task, value, train), train) for value, _ in constants]
+    scores = [score_constant(task, value) for value, _ in constants]
     value, classes = constants[int(np.argmax(scores))]
     answer = _describe(task, value, classes)
     quality = {}
     for split in task.splits:
         if split != "train":
+            if METRICS[task.metric].reads_entities:
+                quality[split] = _measure_entities(task, split, value)
+                continue
             truth = task.task_kind.truth(task.split(split).labels)
             quality[split] = _measure(task, split, _constant(task, value, truth), truth)
     return Baseline(answer, value, quality)
+
+
+def score_constant(task: Task, value: Value) -> float:
+    """Score a constant answer on the labels of the training split."""
+    kind, labels = task.task_kind, task.split("train").labels
+    if METRICS[task.metric].reads_entities:
+        return kind.score(task.metric, task.label_names, _constant_logits(task, value, labels), labels)
+    train = kind.truth(labels)
+    return METRICS[task.metric](_constant(task, value, train), train)
+
+
+def _constant_logits(task: Task, value: Value, labels: Sequence[Sequence[int]]) -> list[np.ndarray]:
+    """Return logits of one tag for every word, for each row [words, labels]."""
+    one = np.eye(task.num_labels)[int(np.asarray(value))]
+    return [np.broadcast_to(one, (len(row), task.num_labels)) for row in labels]
+
+
+def _measure_entities(task: Task, split: str, value: Value) -> Measurement:
+    """Score a constant tag by whole entities."""
+    labels = task.split(split).labels
+    logits = _constant_logits(task, value, labels)
+    interval = task.task_kind.assess(task.metric, task.label_names, logits, labels).quality
+    return Measurement("quality", *_fields(interval), n=len(labels), split=split, detail={"metric": task.metric})
 
 
 def _constant(task: Task, value: Value, truth: np.ndarray) -> np.ndarray:

@@ -12,6 +12,7 @@ import numpy as np
 
 from limbeck.core.kinds import KINDS
 from limbeck.core.metrics import IGNORED
+from limbeck.core.task_kind import UnseenWord
 from limbeck.data.encoding import TextEncoding, first_pieces
 
 if TYPE_CHECKING:
@@ -42,10 +43,12 @@ class Encoded:
     token_type_ids: Sequence[Sequence[int]] | None
     labels: Sequence[Any]
     pad_id: int
-    kind: str  #: of the task; of texts without labels it may be any name
-    unseen: Sequence[Sequence[int]] = ()
-    """For token tasks, the labels of each example's words that got no token: the text was truncated before them, or the
-    tokenizer drops their characters."""
+    kind: str  #: the kind of the task; any name if there are no labels
+    unseen: Sequence[Sequence[UnseenWord]] = ()
+    """For token tasks, each example's words that got no token: the text was truncated before them, or the tokenizer
+    drops their characters."""
+    first_pieces: Sequence[Sequence[int | None]] = ()
+    """For token tasks, the position of the first token of each example's words; None for words without a token."""
 
     pairs: Sequence[Sequence[int]] = ()
     """Ids of second texts, where the texts of a pair are encoded apart."""
@@ -90,8 +93,13 @@ def encode(task: Task, split: str, tokenizer: PreTrainedTokenizerBase) -> Encode
     ids, types, pad = encodings["input_ids"], encodings.get("token_type_ids"), tokenizer.pad_token_id or 0
     if not words:
         return Encoded(ids, types, list(rows.labels), pad, task.kind)
-    aligned = [_align(encodings.word_ids(index), word_labels) for index, word_labels in enumerate(rows.labels)]
-    return Encoded(ids, types, [labels for labels, _ in aligned], pad, task.kind, [unseen for _, unseen in aligned])
+    firsts = [first_pieces(encodings.word_ids(index), len(text)) for index, text in enumerate(rows.texts)]
+    aligned = [
+        _align(labels, positions, len(tokens))
+        for labels, positions, tokens in zip(rows.labels, firsts, ids, strict=True)
+    ]
+    labels, unseen = [row for row, _ in aligned], [rest for _, rest in aligned]
+    return Encoded(ids, types, labels, pad, task.kind, unseen, firsts)
 
 
 def encode_apart(
@@ -126,12 +134,12 @@ def _mask_replacer(task: Task, tokenizer: PreTrainedTokenizerBase) -> Callable[[
     return lambda text: text.replace(written, own)
 
 
-def _align(word_ids: Sequence[int | None], labels: Sequence[int]) -> tuple[list[int], list[int]]:
-    """Return a label per token (IGNORED but for the first of each word), and the labels of words without a token."""
-    aligned, unseen = [IGNORED] * len(word_ids), []
-    for label, position in zip(labels, first_pieces(word_ids, len(labels)), strict=True):
+def _align(labels: Sequence[int], positions: Sequence[int | None], tokens: int) -> tuple[list[int], list[UnseenWord]]:
+    """Return a label per token (IGNORED but for the first of each word), and the words without a token."""
+    aligned, unseen = [IGNORED] * tokens, []
+    for word, (label, position) in enumerate(zip(labels, positions, strict=True)):
         if position is None:
-            unseen.append(label)
+            unseen.append(UnseenWord(word, label))
         else:
             aligned[position] = label
     return aligned, unseen

@@ -26,7 +26,7 @@ def random_batches(
     Args:
         task: The task that gives texts and labels.
         tokenizer: A fast tokenizer.
-        count: Texts to take; all where there are fewer.
+        count: Texts to take; all if there are fewer.
         seed: Decides which texts are taken.
         batch_size: Texts in a batch.
     """
@@ -39,13 +39,13 @@ def random_batches(
 def spaced_texts(
     task: Task, tokenizer: PreTrainedTokenizerBase, inputs: Collection[str], count: int
 ) -> list[dict[str, np.ndarray]]:
-    """Return training texts at even distances, each as a batch of its own: padding would distort ranges.
+    """Return evenly spaced training texts, each as a batch of its own: padding would distort ranges.
 
     Args:
         task: The task that gives the texts.
         tokenizer: A fast tokenizer.
-        inputs: Names of the arrays that the model reads; those that the tokenizer does not give are zeros.
-        count: Texts to take; all where there are fewer.
+        inputs: Names of the arrays that the model reads; those that the tokenizer does not return are zeros.
+        count: Texts to take; all if there are fewer.
     """
     split = task.split("train")
     rows = sorted({int(row) for row in np.linspace(0, len(split) - 1, min(count, len(split)))})
@@ -63,13 +63,13 @@ def spaced_texts(
 def first_batches(
     task: Task, split: str, tokenizer: PreTrainedTokenizerBase, count: int, batch_size: int = 8
 ) -> tuple[list[dict[str, Tensor]], Sequence[str] | Sequence[Sequence[str]]]:
-    """Return the first texts of a split in batches and as they are; in their own order, so that batches hold padding.
+    """Return the first texts of a split, in batches and as text, in their own order so that batches contain padding.
 
     Args:
         task: The task that has the split.
         split: Name of the split.
         tokenizer: A fast tokenizer.
-        count: Texts to take; all where there are fewer.
+        count: Texts to take; all if there are fewer.
         batch_size: Texts in a batch.
     """
     few = task.limit(**{split: count})

@@ -50,7 +50,7 @@ def is_unlabelled(cell: object) -> bool:
 
 
 def parse_list(text: str) -> list[Scalar] | None:
-    r"""Parse a list as Python, JSON or NumPy print it; return None if the text is no list of words and numbers.
+    r"""Parse a list as Python, JSON or NumPy print it; return None if the text is not a list of words and numbers.
 
     >>> parse_list("['a', 'b']"), parse_list('["a"]'), parse_list("['a' 'b']"), parse_list("[1 0]"), parse_list("[a]")
     (['a', 'b'], ['a'], ['a', 'b'], [1, 0], None)

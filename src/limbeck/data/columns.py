@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from limbeck.core.kinds import KINDS, Kind
-from limbeck.data.ambiguity import Choice, ambiguous, format_cell, quoted
+from limbeck.data.ambiguity import Choice, ambiguous, quoted
 from limbeck.data.cells import (
     NumberFormat,
     comma_is_ambiguous,
@@ -27,7 +27,7 @@ from limbeck.data.config import Options
 from limbeck.data.conll import UNIVERSAL
 from limbeck.data.profile import MIN_ROWS, SCORES, Profile
 from limbeck.data.readers import Table, delimiter_hint
-from limbeck.errors import InputError, nearest
+from limbeck.errors import InputError, nearest, shown
 
 _TEXTS = (*TEXT_WORDS, *MORE_TEXT_WORDS)
 STRONG_LABEL_WORDS = frozenset({"label", "labels", "class", "target", "tags", "ner_tags"})
@@ -50,7 +50,7 @@ class Columns:
         numbers: How the numbers of a regression are written.
         lists: Columns whose cells are lists written as text.
         unread: Columns that are ignored.
-        notes: Decisions that were made by content, in words.
+        notes: Decisions based on content, in words.
     """
 
     text: str
@@ -191,7 +191,7 @@ class _Chooser:
 
     def _tag_column(self, free: Sequence[Profile]) -> str:
         if self.table.columns == UNIVERSAL:
-            self.notes.append("the labels are those of column 'upos'; another column is chosen by label")
+            self.notes.append("the labels are in column 'upos'; choose another column with label: NAME")
             return "upos"
         varied = [profile for profile in free if len({tag for tags in profile.filled for tag in tags}) > 1]
         return (varied or free or list(self.profiles.values()))[-1].name
@@ -207,7 +207,7 @@ class _Chooser:
 
     def _first_cell(self, name: str) -> str:
         profile = self.profiles[name]
-        return f"{name} {format_cell(profile.cells[0], 40)}" if profile.cells else f"{name} –"
+        return f"{name} {shown(profile.cells[0], 40)}" if profile.cells else f"{name} –"
 
     # ---- texts ----
 
@@ -271,8 +271,8 @@ class _Chooser:
             return
         if len(profile.cells) >= MIN_ROWS:
             raise InputError(
-                f"{self.table.where}: no column looks like texts; the first in question, '{text}', holds numbers such "
-                f"as {format_cell(profile.filled[0])}; name the column with text: (--task-set text=NAME); "
+                f"{self.table.where}: no column looks like texts; the likeliest, '{text}', holds numbers such "
+                f"as {shown(profile.filled[0])}; name the column with text: (--task-set text=NAME); "
                 f"the columns are {quoted(self.table.columns)}{delimiter_hint(self.table)}"
             )
 
@@ -318,8 +318,8 @@ class _Chooser:
         if numbers.comma and comma_is_ambiguous(profile.texts):
             example = next(text for text in profile.texts if "," in text)
             raise InputError(
-                f"{self.table.where}: the commas in column '{profile.name}' may part thousands or decimals, got "
-                f"{example!r}; write the numbers with a decimal point and without other signs"
+                f"{self.table.where}: the commas in column '{profile.name}' may separate thousands or decimals, got "
+                f"{example!r}; write the numbers with a decimal point and without thousands separators"
             )
 
     def _vectors(self, rows: Sequence[Sequence[Any]]) -> Kind:
@@ -328,7 +328,7 @@ class _Chooser:
             return self.options.kind
         single = [sum(bool(parse_bool(cell)) for cell in row) == 1 for row in rows]
         if all(single) and len(rows) >= MIN_ROWS:
-            first = format_cell(list(rows[0]))
+            first = shown(list(rows[0]))
             raise ambiguous(
                 self.table.where,
                 [
@@ -355,7 +355,7 @@ class _Chooser:
         if (single and not gapless) or (named and not gapless) or numbers.percent:
             self.notes.append(f"the labels are {len(counts)} different whole numbers, so this is taken as regression")
             return True
-        first = f"{profile.name} {format_cell(profile.filled[0])}"
+        first = f"{profile.name} {shown(profile.filled[0])}"
         raise ambiguous(
             self.table.where,
             [
@@ -372,14 +372,14 @@ class _Chooser:
             joined = [name for name in names if sign in name]
             parts = {part.strip() for name in joined for part in name.split(sign) if part.strip()}
             if joined and len(profile.texts) >= MIN_ROWS and len(parts & names) * 2 > len(parts):
-                example = format_cell(next(text for text in profile.texts if sign in text))
+                example = shown(next(text for text in profile.texts if sign in text))
                 raise ambiguous(
                     self.table.where,
                     [
-                        Choice("several labels", {"label_separator": f'"{sign}"'}, f"{example} are several"),
+                        Choice("several labels", {"label_separator": f'"{sign}"'}, f"{example} is several labels"),
                         Choice("one class each", {"kind": "classification"}, f"{example} is one class"),
                     ],
-                    f"labels of column '{profile.name}' stand joined with '{sign}'",
+                    f"the labels in column '{profile.name}' are joined with '{sign}'",
                 )
 
 

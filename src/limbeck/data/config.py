@@ -14,7 +14,7 @@ Columns = str | int | tuple[str | int, ...] | None
 
 
 LONGEST = 1000
-"""Characters of a path, a name or a label in the options."""
+"""Most characters of a path, a name or a label in the options."""
 
 
 def _flat(value: object) -> Iterator[object]:

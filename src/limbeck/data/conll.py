@@ -6,13 +6,18 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from limbeck.errors import shown
+
 SUFFIXES = (".conll", ".conllu", ".conll03", ".bio", ".iob", ".iob2", ".bioes", ".ner")
 UNIVERSAL = ("id", "form", "lemma", "upos", "xpos", "feats", "head", "deprel", "deps", "misc")
 """The columns of CoNLL-U."""
+BLANK = " \t\r\f\v\n"
 _TAG = re.compile(r"O|[BIESLUM]-\S+")
 _RANGE = re.compile(r"\d+-\d+")
 _EMPTY_NODE = re.compile(r"\d+\.\d+")
 _WORD_NUMBER = re.compile(r"\d+([-.]\d+)?")
+_CELL = re.compile(r"[^ \t\r]+")
+"""A field where spaces separate fields; other white space, such as a no-break space, may be a word of its own."""
 _COMMENT = re.compile(r"#\s*([\w:.-]+\s*=|newdoc\b|newpar\b)")
 
 
@@ -52,18 +57,19 @@ def is_conll(text: str) -> bool:
     (True, False)
     """
     lines = text.split("\n")
-    tabs = any("\t" in line for line in lines[:100])
+    tabs = _tabbed(lines[:100])
     groups, inside, tags = 0, 0, True
     width, longest = 0, 0
+    expected = _width(lines, tabs)
     for line in lines:
-        if not line.strip():
+        if not line.strip(BLANK):
             inside = 0
             continue
-        if line.startswith("-DOCSTART-") or _is_comment(line, tabs, inside > 0):
+        if line.startswith("-DOCSTART-") or _is_comment(line, tabs, inside > 0, expected):
             continue
-        fields = line.split("\t") if tabs else line.split()
+        fields = line.split("\t") if tabs else _CELL.findall(line)
         width = width or len(fields)
-        if len(fields) != width or width < 2 or any(len(cell.split()) > 1 for cell in fields[:-1]):
+        if len(fields) != width or width < 2 or any(len(_CELL.findall(cell)) > 1 for cell in fields[:-1]):
             return False
         if groups or inside:  # the first line may name the columns
             tags = tags and _TAG.fullmatch(fields[-1].strip()) is not None
@@ -72,24 +78,45 @@ def is_conll(text: str) -> bool:
         longest = max(longest, inside)
         if groups == 1 and inside > 1000:
             return False
-        if not tags and len(fields[-1].split()) != 1:
+        if not tags and len(_CELL.findall(fields[-1])) != 1:
             return False
     return longest > 1 and (tags or groups > 1)
 
 
 def has_header(text: str) -> bool:
-    """Return whether the first line names the columns: its last field is no tag, and that of every other line is."""
+    """Return whether the first line names the columns: its last field is not a tag, but that of every other line is."""
     lines = text.split("\n")
-    tabs = any("\t" in line for line in lines[:100])
-    last = [_fields(line, tabs)[-1] for line in lines if line.strip() and not line.startswith(("#", "-DOCSTART-"))]
+    tabs = _tabbed(lines[:100])
+    last = [_fields(line, tabs)[-1] for line in lines if line.strip(BLANK) and not line.startswith(("#", "-DOCSTART-"))]
     return len(last) > 1 and not _TAG.fullmatch(last[0]) and all(map(_TAG.fullmatch, last[1:]))
 
 
-def _is_comment(line: str, tabs: bool, inside: bool) -> bool:
-    """Return whether a line is a comment: outside a sentence, and of a form that no word line has."""
+def _tabbed(lines: Sequence[str]) -> bool:
+    """Return whether tabs separate the fields; a line of white space says nothing."""
+    return any("\t" in line.strip(BLANK) for line in lines)
+
+
+def _width(lines: Sequence[str], tabs: bool) -> int:
+    """Return the number of fields of the first line that is certainly one of a word; 0 if there is none."""
+    words = (line for line in lines if line.strip(BLANK) and not line.startswith(("#", "-DOCSTART-")))
+    return len(_fields(next(words, ""), tabs))
+
+
+def _is_comment(line: str, tabs: bool, inside: bool, width: int) -> bool:
+    """Return whether a line is a comment: outside a sentence, and of a form that no word line has.
+
+    Args:
+        line: The line.
+        tabs: Whether tabs separate the fields of the file.
+        inside: Whether it is inside a sentence.
+        width: Number of fields of a word line.
+    """
     if inside or not line.startswith("#"):
         return False
-    return "\t" not in line if tabs else _COMMENT.match(line) is not None
+    if tabs:
+        return "\t" not in line
+    spaced = line[1:2] == " " and width > 0 and len(_CELL.findall(line)) != width
+    return spaced or _COMMENT.match(line) is not None
 
 
 def read_sentences(text: str, *, header: bool = False) -> Sentences:
@@ -110,14 +137,15 @@ def read_sentences(text: str, *, header: bool = False) -> Sentences:
         counts[what] = counts.get(what, 0) + 1
 
     lines = list(enumerate(text.split("\n"), start=1))
-    tabs = any("\t" in line for _, line in lines)
+    tabs = _tabbed([line for _, line in lines])
     names = _fields(lines.pop(0)[1], tabs) if header else []
+    width = _width([line for _, line in lines], tabs)
     for number, line in (*lines, (0, "")):
         if line.startswith("-DOCSTART-"):
             skip("-DOCSTART- line")
-        elif _is_comment(line, tabs, bool(sentence)):
+        elif _is_comment(line, tabs, bool(sentence), width):
             skip("comment line")
-        elif line.strip():
+        elif line.strip(BLANK):
             fields = _fields(line, tabs)
             sentences.columns = sentences.columns or _names(names, fields)
             if len(fields) != len(sentences.columns) or len(fields) < 2:
@@ -137,7 +165,7 @@ def read_sentences(text: str, *, header: bool = False) -> Sentences:
 
 
 def _fields(line: str, tabs: bool) -> list[str]:
-    return [cell.strip() for cell in (line.split("\t") if tabs and "\t" in line else line.split())]
+    return [cell.strip(BLANK) for cell in line.split("\t")] if tabs and "\t" in line else _CELL.findall(line)
 
 
 def _names(header: list[str], first: list[str]) -> tuple[str, ...]:
@@ -150,7 +178,7 @@ def _names(header: list[str], first: list[str]) -> tuple[str, ...]:
 
 def _unequal(count: int, expected: int, line: str) -> str:
     fields = f"{count} field{'s' * (count != 1)}"
-    return f"{fields}, expected {expected} (word and tag); the line is {line[:60]!r}"
+    return f"{fields}, expected {expected} (word and tag); the line is {shown(line)}"
 
 
 def is_word_numbering(cells: Sequence[object]) -> bool:

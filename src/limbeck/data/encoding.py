@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 class Encodings(Protocol):
     """The result of a transformers tokenizer for several texts."""
 
-    def __getitem__(self, name: str) -> list[list[int]]:
+    def __getitem__(self, name: str) -> Any:  # lists whose depth depends on the name
         """Return the rows of an input, such as ``input_ids``."""
         ...
 
@@ -96,6 +96,33 @@ class TextEncoding:
         """Return plain values, as in ``limbeck.json``."""
         return asdict(self)
 
+    @property
+    def stride(self) -> int:
+        """The tokens that two windows of a long text share."""
+        return self.max_length // 4
+
+    def encode_windows(self, tokenizer: TaskTokenizer, texts: Sequence[Sequence[str]]) -> Encodings:
+        """Encode lists of words without padding, long ones as overlapping windows.
+
+        Args:
+            tokenizer: The tokenizer whose encoding this is.
+            texts: Lists of words.
+
+        Returns:
+            As for :meth:`encode`, a row for each window; the first one of a text is what :meth:`encode` gives. In
+            addition ``overflow_to_sample_mapping`` has the text of each window, and ``offset_mapping`` and
+            ``special_tokens_mask`` describe its tokens; offsets are those in the word.
+        """
+        return self._encode(
+            tokenizer,
+            texts,
+            None,
+            return_overflowing_tokens=True,
+            stride=self.stride,
+            return_offsets_mapping=True,
+            return_special_tokens_mask=True,
+        )
+
     def encode(self, tokenizer: TaskTokenizer, texts: Sequence[Any], pairs: Sequence[str] | None = None) -> Encodings:
         """Encode texts without padding.
 
@@ -107,6 +134,11 @@ class TextEncoding:
         Returns:
             ``input_ids`` and, where there are any, ``token_type_ids``, as ragged rows.
         """
+        return self._encode(tokenizer, texts, pairs)
+
+    def _encode(
+        self, tokenizer: TaskTokenizer, texts: Sequence[Any], pairs: Sequence[str] | None, **options: object
+    ) -> Encodings:
         reader = spaced(tokenizer) if self.words else tokenizer
         encodings: Encodings = reader(
             [self.prompt + text for text in texts] if self.prompt else list(texts),
@@ -117,6 +149,7 @@ class TextEncoding:
             return_attention_mask=False,
             return_token_type_ids=self.token_type_ids,
             split_special_tokens=self.split_special_tokens,
+            **options,
         )
         return encodings
 

@@ -34,7 +34,7 @@ def as_task(given: Given) -> Task:
             ``train``, ``validation`` and ``test`` to any of those, with options of a task beside them.
 
     Raises:
-        InputError: It is none of these, or its rows make no task.
+        InputError: It is none of these, or its rows are unusable.
     """
     if isinstance(given, Task):
         return given
@@ -80,7 +80,7 @@ def _of_splits(splits: Mapping[str, Any], options: Mapping[str, Any]) -> Task:
     """Build a task from splits that are all columns, or all data sets and frames."""
     columns = [name for name, rows in splits.items() if _is_columns(rows)]
     if columns and len(columns) < len(splits):
-        raise InputError(f"task: {', '.join(columns)} are lists and the others are not; give all splits alike")
+        raise InputError(f"task: {', '.join(columns)} are lists and the others are not; use one form for all")
     if columns:
         if unknown := splits.keys() - set(SPLITS):
             raise InputError(f"task: there is no split '{min(unknown)}'; the splits are {', '.join(SPLITS)}")
@@ -98,9 +98,9 @@ def _as_dataset(rows: Any) -> datasets.Dataset:  # a data set or a frame, of lib
     import datasets
 
     if isinstance(rows, (datasets.IterableDataset, datasets.IterableDatasetDict)):
-        raise InputError("task: a streamed data set cannot be read again and again; load it without streaming=True")
+        raise InputError("task: a streamed data set cannot be read more than once; load it without streaming=True")
     if isinstance(rows, datasets.DatasetDict):
-        raise InputError("task: a DatasetDict holds all splits; give it alone")
+        raise InputError("task: a DatasetDict holds all splits; pass it by itself")
     return datasets.Dataset.from_pandas(rows, preserve_index=False) if _is_frame(rows) else rows
 
 

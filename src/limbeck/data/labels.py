@@ -13,7 +13,7 @@ import numpy as np
 
 from limbeck.core.kinds import Kind, find
 from limbeck.core.task_kind import Label
-from limbeck.data.ambiguity import format_cell, quoted
+from limbeck.data.ambiguity import quoted
 from limbeck.data.cells import NumberFormat, is_missing, is_number, is_unlabelled, normalize_spelling, parse_bool
 from limbeck.data.columns import Columns
 from limbeck.data.config import Options
@@ -89,15 +89,15 @@ def _names_in(kind: Kind, cell: Any, separator: str | None, at: Callable[[], str
     """Return the label names in a cell: one, or any number (multilabel), or one per word (tokens)."""
     task_kind = find(kind)
     if task_kind.several and isinstance(cell, str) and separator is None and not is_missing(cell):
-        raise InputError(f"{at()}: several labels need a list, or set label_separator; got {format_cell(cell)}")
+        raise InputError(f"{at()}: several labels need a list, or set label_separator; got {shown(cell)}")
     parts = [cell] if is_missing(cell) else task_kind.parts(cell, separator)
     if not isinstance(parts, (list, tuple)):
-        raise InputError(f"{at()}: the labels should be a list, got {format_cell(cell)}")
+        raise InputError(f"{at()}: the labels should be a list, got {shown(cell)}")
     if any(isinstance(part, (list, tuple, dict)) for part in parts):
-        raise InputError(f"{at()}: a label should be a word or a number, got {format_cell(cell)}")
+        raise InputError(f"{at()}: a label should be a word or a number, got {shown(cell)}")
     names = [label_text(part) for part in parts]
     if None in names:
-        raise InputError(f"{at()}: a label is empty, got {format_cell(cell)}")
+        raise InputError(f"{at()}: a label is empty, got {shown(cell)}")
     return [name for name in names if name is not None]
 
 
@@ -106,7 +106,7 @@ def _number_of(cell: object, numbers: NumberFormat, at: Callable[[], str]) -> fl
         return value
     if isinstance(cell, bool) or not isinstance(cell, (int, float)) or not math.isfinite(cell):
         raise InputError(
-            f"{at()}: the label should be a finite number, got {format_cell(cell)}; for names set kind: classification"
+            f"{at()}: the label should be a finite number, got {shown(cell)}; for names set kind: classification"
         )
     return float(cell)
 
@@ -157,13 +157,14 @@ def _lacks_label(label: object, vector: bool) -> bool:
 
 
 def _refuse_unlabelled(part: Rows, unlabelled: Sequence[int], columns: Columns, *, only: bool) -> None:
-    label, count, names = part.labels[unlabelled[0]], len(part.texts), quoted(columns.label)
+    label, count, several = part.labels[unlabelled[0]], len(part.texts), len(columns.label) > 1
+    names = f"{'columns' if several else 'column'} {quoted(columns.label)}"
     if isinstance(label, (list, tuple)):
-        what = "has no value of 0 or 1 somewhere"
+        what = f"{'have' if several else 'has'} a value that is neither 0 nor 1"
     elif not _is_hidden(label) and (is_missing(label) or not str(label).strip()):
         what = "is empty"
     else:
-        what = f"says {str(label).strip()!r}, which stands for none"
+        what = f"says {str(label).strip()!r}, which means no label"
     drop = "set on_unlabelled: drop (--task-set on_unlabelled=drop) to leave them out"
     if len(unlabelled) < count:
         ways = f"label them, or {drop}"
@@ -172,7 +173,7 @@ def _refuse_unlabelled(part: Rows, unlabelled: Sequence[int], columns: Columns, 
     else:
         ways = f"leave this file out by naming the others (train: FILE, validation: FILE) in a task file, or {drop}"
     raise InputError(
-        f"{part.at(unlabelled[0])}: the label is empty or missing: column {names} {what}, got {format_cell(label)}; "
+        f"{part.at(unlabelled[0])}: the label is empty or missing: {names} {what}, got {shown(label)}; "
         f"{len(unlabelled):,} of {plural(count, 'row')} {'has' if len(unlabelled) == 1 else 'have'} no label; {ways}"
     )
 
@@ -287,8 +288,8 @@ def _vector_labels(columns: Columns, train: Rows, options: Options) -> tuple[tup
     names = own if options.label_names is None else _name_order(columns.kind, set(), options)
     if len(names) != width:
         raise InputError(
-            f"{train.at(0)}: a vector of {width} places for {plural(len(names), 'label')}, got "
-            f"{format_cell(list(train.labels[0]))} and label_names: {list(names)}"
+            f"{train.at(0)}: a vector of {width} elements for {plural(len(names), 'label')}, got "
+            f"{shown(list(train.labels[0]))} and label_names: {list(names)}"
         )
     order = [own.index(name) for name in names] if set(names) == set(own) else list(range(width))
 
@@ -296,10 +297,10 @@ def _vector_labels(columns: Columns, train: Rows, options: Options) -> tuple[tup
         cells = part.labels[row]
         values = [parse_bool(cell) for cell in cells] if isinstance(cells, (list, tuple)) else []
         if len(values) != width or None in values:
-            raise InputError(f"{part.at(row)}: the label should be {width} values of 0 or 1, got {format_cell(cells)}")
+            raise InputError(f"{part.at(row)}: the label should be {width} values of 0 or 1, got {shown(cells)}")
         present = [index for index, position in enumerate(order) if values[position]]
         if not kind.several and len(present) != 1:
-            raise InputError(f"{part.at(row)}: one of {width} classes needs exactly one 1, got {format_cell(cells)}")
+            raise InputError(f"{part.at(row)}: one of {width} classes needs exactly one 1, got {shown(cells)}")
         return kind.encode(present, width, 1)
 
     if not (kind.several or kind.single_class):
@@ -318,5 +319,5 @@ def _name_order(kind: Kind, seen: set[str], options: Options) -> tuple[str, ...]
     names = tuple(label_text(name) or "" for name in options.label_names)
     for name in names:
         if names.count(name) > 1 or not name:
-            raise InputError(f"label_names: {shown(name)} should stand there once and not be empty, got {shown(names)}")
+            raise InputError(f"label_names: {shown(name)} should occur once and not be empty, got {shown(names)}")
     return names

@@ -104,7 +104,7 @@ def _load(location: _Location, *, evaluation: bool = False) -> Task:
 
 
 def check_task(spec: str | Path | Mapping[str, Any], *, base: str | Path | None = None) -> None:
-    """Raise whatever is wrong that shows without reading a row: options, names, missing files and splits."""
+    """Raise any error that shows without reading a row: options, names, missing files and splits."""
     options = _find(spec, Path(base) if base is not None else Path()).options
     for split in options.limit:
         if split not in SPLITS:
@@ -138,7 +138,7 @@ def _find(spec: str | Path | Mapping[str, Any], base: Path, *, evaluation: bool 
     files = {split: base / user_path(file) for split, file in options.splits.items() if file}
     if "train" not in files and not (evaluation and files):
         present = f"only {', '.join(files)}" if files else "no path, no files and no data set"
-        raise InputError(f"data: there is no train split, {present}; give path: or train: a file")
+        raise InputError(f"data: there is no train split, {present}; give 'path: …' or 'train: FILE'")
     for path in files.values():
         check_file(path)
     first = next(iter(files.values()))

@@ -15,7 +15,7 @@ from typing import Any
 from limbeck.core.paths import exists
 from limbeck.data import conll
 from limbeck.data.column_names import check_columns, looks_like_header
-from limbeck.errors import InputError, nearest
+from limbeck.errors import InputError, nearest, shown
 from limbeck.storage.text_file import regular_file
 
 
@@ -97,7 +97,7 @@ def missing_file(path: Path) -> str:
     """Describe that a file does not exist, and which one may be meant."""
     folder = path.parent
     if exists(path) and path.is_dir():
-        return f"{path} is a folder, a file is needed here"
+        return f"{path} is a folder; a file is needed here"
     if not (exists(folder) and folder.is_dir()):
         return f"{path}: there is no such file, nor a folder {folder}"
     return f"{path}: there is no such file; {nearest(path.name, (sibling.name for sibling in folder.iterdir()))}"
@@ -123,8 +123,8 @@ def _text_of(path: Path) -> str:
             guess = "it looks like UTF-16"
         else:
             begin = raw.rfind(b"\n", 0, error.start) + 1
-            shown = raw[max(begin, error.start - 20) : error.start + 10].split(b"\n")[0].decode("cp1252", "replace")
-            guess = f"read as Windows-1252 the place says {shown.strip()!r}"
+            excerpt = raw[max(begin, error.start - 20) : error.start + 10].split(b"\n")[0].decode("cp1252", "replace")
+            guess = f"as Windows-1252 it would read {excerpt.strip()!r}"
         raise InputError(
             f"{path}, line {line}: byte 0x{raw[error.start]:02x} at offset {error.start} is not UTF-8; "
             f"{guess}; save the file as UTF-8"
@@ -154,7 +154,7 @@ def _csv_records(path: Path, text: str, delimiter: str) -> Iterator[tuple[int, l
             hint = "write a quotation mark inside quotes twice; name the file .tsv if its quotes are plain text"
             if "new-line character" in str(error):  # a lone carriage return outside quotes
                 line = text.split("\n")[begin - 1]
-                cause = f"a carriage return (CR, \\r) that ends no line stands in a field, got {_around(line)}"
+                cause = f"a field contains a carriage return (CR, \\r) that does not end a line, got {_around(line)}"
                 hint = "remove it, or put the field in quotation marks"
             raise InputError(f"{path}, line {begin}: {cause}; {hint}") from None
         yield begin, fields if any(field.strip() for field in fields) or len(fields) > 1 else []
@@ -185,7 +185,7 @@ def _read_delimited(path: Path, reading: Reading) -> Table:
     with _long_fields():
         records = list((_csv_records if quoted else _tsv_records)(path, text, delimiter))
     while records and not records[-1][1]:
-        records.pop()  # the end of the file is no row
+        records.pop()  # blank lines at the end are not rows
     filled = [record for record in records if record[1]]
     if not filled:
         raise InputError(f"{path}: there are no rows in it")
@@ -195,7 +195,7 @@ def _read_delimited(path: Path, reading: Reading) -> Table:
         if len(fields) != len(columns):
             raise InputError(
                 f"{path}, line {number}: {plural(len(fields), 'field')}, but line {filled[0][0]} has {len(columns)}; "
-                f"the line begins {delimiter.join(fields)[:60]!r}{_other_delimiter(columns, filled[0][1])}"
+                f"the line begins {shown(delimiter.join(fields))}{_other_delimiter(columns, filled[0][1])}"
             )
     table = Table(str(path), columns, list(rows), numbers, "line", typed=False, headed=headed)
     if len(filled) < len(records):
@@ -237,7 +237,7 @@ def _other_delimiter(columns: Sequence[str], first: Sequence[str]) -> str:
     names = (name for sign, name in (("\t", "\\t"), (";", ";"), (",", ","), ("|", "|")) if sign in first[0])
     if (name := next(names, None)) is None:
         return ""
-    return f"; are the fields parted by something else? set delimiter: \"{name}\" (--delimiter '{name}')"
+    return f"; is the delimiter another one? set delimiter: \"{name}\" (--delimiter '{name}')"
 
 
 def delimiter_hint(table: Table) -> str:
@@ -287,9 +287,9 @@ def parse_json(where: str, text: str) -> Any:  # a JSON value
     except _DuplicateField as error:
         raise InputError(f"{where}: the object has the field '{error}' twice") from None
     except json.JSONDecodeError as error:
-        raise InputError(f"{where}: not valid JSON ({error.msg} at character {error.pos + 1}): {text[:60]!r}") from None
+        raise InputError(f"{where}: not valid JSON ({error.msg} at character {error.pos + 1}): {shown(text)}") from None
     except (RecursionError, ValueError) as error:  # nested too deep; a number of too many digits
-        raise InputError(f"{where}: not JSON that can be read ({error}): {text[:60]!r}") from None
+        raise InputError(f"{where}: not readable JSON ({error}): {shown(text)}") from None
 
 
 def _from_objects(where: str, unit: str, numbers: list[int], objects: list[Any]) -> Table:

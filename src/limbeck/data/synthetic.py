@@ -80,6 +80,17 @@ def _tags(rng: random.Random) -> tuple[tuple[str, ...], None, tuple[int, ...]]:
     return tuple(words), None, tuple(2 if word in PLACES else 1 if word in PEOPLE else 0 for word in words)
 
 
+def _entities(rng: random.Random) -> tuple[tuple[str, ...], None, tuple[int, ...]]:
+    """Generate words with people, of one word or two, and places."""
+    fillers = rng.choices(FILLERS, k=rng.randint(2, 8))
+    parts: list[list[tuple[str, int]]] = [[(word, 0)] for word in fillers]
+    parts += [[(word, 1 + bool(index)) for index, word in enumerate(rng.choices(PEOPLE, k=rng.randint(1, 2)))]]
+    parts += [[(rng.choice(PLACES), 3)]]
+    rng.shuffle(parts)
+    words, tags = zip(*(pair for part in parts for pair in part), strict=True)
+    return words, None, tags
+
+
 Row = Callable[[random.Random], tuple[Any, Any, Any]]
 #: the kind of the task, its label names, and the function that generates a row
 TOYS: Mapping[str, tuple[Kind, tuple[str, ...], Row]] = MappingProxyType(
@@ -90,6 +101,7 @@ TOYS: Mapping[str, tuple[Kind, tuple[str, ...], Row]] = MappingProxyType(
         "regression": ("regression", (), _balance),
         "embedding": ("embedding", (), _alike),
         "tokens": ("tokens", ("O", "person", "place"), _tags),
+        "entities": ("tokens", ("O", "B-person", "I-person", "B-place"), _entities),
     }
 )
 
@@ -118,7 +130,8 @@ def toy_task(
         rng = random.Random(f"{kind}/{name}/{seed}")
         texts, pairs, labels = zip(*(make(rng) for _ in range(count)), strict=True)
         splits[name] = Split(texts, labels, pairs if pairs[0] is not None else None)
-    return Task(f"toy-{kind}", task_kind, splits, label_names, KINDS[task_kind].default_metric, max_length=32)
+    metric = KINDS[task_kind].usual_metric(label_names)
+    return Task(f"toy-{kind}", task_kind, splits, label_names, metric, max_length=32)
 
 
 def toy_tokenizer(task: Task) -> PreTrainedTokenizerFast:

@@ -9,13 +9,13 @@ from typing import Any
 
 from limbeck.core.kinds import Kind, find
 from limbeck.core.task import SPLITS, Split, Task, choose
-from limbeck.data.ambiguity import format_cell
 from limbeck.data.cells import is_missing
 from limbeck.data.columns import Columns, choose_columns, parse_lists, resolve_column
 from limbeck.data.config import Options
+from limbeck.data.conll import BLANK
 from limbeck.data.labels import Encode, Rows, check_labelled, number_labels, to_python, unify_spelling
 from limbeck.data.readers import Table, plural
-from limbeck.errors import InputError
+from limbeck.errors import InputError, shown
 
 _JOINED = "\0labels"  #: the column that replaces several label columns
 VALIDATION_SHARE = 0.1  #: fraction of train set aside for validation where there is none
@@ -57,7 +57,7 @@ def build_task(
         if "validation" not in splits:
             splits = _hold_out_validation(splits, options.seed, stratified=find(kind).single_class, notes=collected)
         if "test" not in splits:
-            collected.append("there is no test split; what is reported is measured on validation")
+            collected.append("there is no test split; results are measured on validation")
     collected.extend(_unused_labels(kind, label_names, main, splits[main]))
     collected.extend(find_oddities(splits))
     metric = options.metric or find(kind).usual_metric(label_names)
@@ -119,14 +119,14 @@ def _text(cell: object, table: Table, row: int, column: str, kind: Kind, options
     if find(kind).per_token:
         words = cell.split() if isinstance(cell, str) else cell
         if not isinstance(words, (list, tuple)) or not all(isinstance(word, str) for word in words):
-            raise InputError(f"{table.at(row)}: column '{column}' should be a list of words, got {format_cell(cell)}")
-        if not all(word.strip() for word in words):
+            raise InputError(f"{table.at(row)}: column '{column}' should be a list of words, got {shown(cell)}")
+        if not all(word.strip(BLANK) for word in words):
             raise InputError(f"{table.at(row)}: word {_first_empty(words) + 1} of column '{column}' is empty")
-        parts = tuple(word.strip() for word in words)
+        parts = tuple(word.strip() or word.strip(BLANK) for word in words)  # a no-break space is a word
         return (parts or None), parts != tuple(words)
     if not isinstance(cell, str):
         raise InputError(
-            f"{table.at(row)}: column '{column}' should be text, got {format_cell(cell)} of type {type(cell).__name__}"
+            f"{table.at(row)}: column '{column}' should be text, got {shown(cell)} of type {type(cell).__name__}"
         )
     text = cell.strip()
     if not text.isascii() and any("\ud800" <= sign <= "\udfff" for sign in text):
@@ -137,7 +137,7 @@ def _text(cell: object, table: Table, row: int, column: str, kind: Kind, options
 
 
 def _first_empty(words: Sequence[str]) -> int:
-    return next(index for index, word in enumerate(words) if not word.strip())
+    return next(index for index, word in enumerate(words) if not word.strip(BLANK))
 
 
 def _refuse_empty(table: Table, empty: list[int], roles: Sequence[tuple[str, str, int]], options: Options) -> None:
@@ -150,7 +150,7 @@ def _refuse_empty(table: Table, empty: list[int], roles: Sequence[tuple[str, str
     what = "is empty" if blank or not cell else f"says {cell!r}, as if a value were missing"
     ways = "drop" if is_missing(cell) else "drop' or 'keep"
     raise InputError(
-        f"{table.at(empty[0])}: the text in column '{column}' {what}, got {format_cell(cell)}{more}; "
+        f"{table.at(empty[0])}: the text in column '{column}' {what}, got {shown(cell)}{more}; "
         f"fill it in, or set on_empty: '{ways}'"
     )
 
@@ -170,14 +170,14 @@ def _check_variety(kind: Kind, rows: Rows, split: Split) -> None:
     """Refuse a split that nothing can be learned from."""
     where = rows.table.where
     if len(split) < 2:
-        raise InputError(f"{where}: one row alone cannot be split into train and validation; give at least two")
+        raise InputError(f"{where}: a single row cannot be split into train and validation; give at least two")
     task_kind = find(kind)
     different = set(split.labels) if task_kind.numeric else task_kind.label_counts(split.labels).keys()
     if task_kind.several:
         if not different:
             raise InputError(f"{where}: no row has any label")
     elif len(different) < 2 and not task_kind.vectors:  # pairs that belong together all have the same score
-        label = format_cell(rows.labels[0])
+        label = shown(rows.labels[0])
         raise InputError(f"{where}: all {len(split):,} rows have the same label {label}; two different ones are needed")
 
 
@@ -222,5 +222,5 @@ def find_oddities(splits: Mapping[str, Split]) -> list[str]:
         for earlier in order[:index]:
             earlier_texts = set(texts[earlier])
             if shared := sum(text in earlier_texts for text in texts[name]):
-                notes.append(f"{name}: {plural(shared, 'text')} that {earlier} has too (kept)")
+                notes.append(f"{name}: {plural(shared, 'text')} also in {earlier} (kept)")
     return notes

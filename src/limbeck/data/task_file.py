@@ -8,7 +8,7 @@ from typing import Any
 
 from limbeck.core.paths import exists, user_path
 from limbeck.data.config import Options
-from limbeck.errors import InputError, nearest
+from limbeck.errors import InputError, nearest, shown
 from limbeck.storage import yaml_text
 
 SUFFIXES = (".yaml", ".yml")
@@ -31,7 +31,7 @@ def read_task_file(path: Path) -> dict[str, Any]:
     if not isinstance(options, dict):
         raise InputError(
             f"{path}: a task file is a mapping of options such as 'path: reviews.csv' and 'label: stars', got "
-            f"{str(options)[:60]!r}"
+            f"{shown(options)}"
         )
     if "steps" in options:
         raise InputError(f"{path}: this is a recipe, not a task file; run it with 'limbeck run {path}'")
@@ -58,7 +58,7 @@ def settings(pairs: Iterable[str], option: str = "--task-set") -> dict[str, Any]
         key, equals, value = pair.partition("=")
         key = key.strip()
         if not equals or not key:
-            raise InputError(f"{option} {pair!r} is no setting; write {option} key=value, such as {option} label=stars")
+            raise InputError(f"{option} {pair!r} is not a setting; write key=value, such as {option} label=stars")
         name, _, part = key.partition(".")
         names = Options.__dataclass_fields__
         if name not in names:

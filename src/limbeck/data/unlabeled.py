@@ -109,7 +109,7 @@ def _lines(path: Path, width: int) -> list[tuple[str, ...]]:
             rows.append(tuple(part.strip() for part in line.split("\t", width - 1)))
             if len(rows[-1]) != width:
                 raise InputError(
-                    f"{path}, line {number}: the task has pairs, so a line needs two texts with a tab between, "
+                    f"{path}, line {number}: the task has pairs, so a line needs two texts separated by a tab, "
                     f"got {rows[-1][0]!r}"
                 )
     return rows

@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from limbeck.core.candidate import Candidate, Record, lineage_key
+from limbeck.core.candidate import Candidate, Record, Reference, lineage_key
 from limbeck.core.cost import TargetCost
 from limbeck.core.field_groups import parameters
 from limbeck.core.measurement import environment, machine
@@ -73,7 +73,7 @@ class CandidateBuilder:
                 stored = self.store.facts.recall(f"record-{key}", read_record)
                 record = stored if stored is not None and stored.key == key else self._make_root(key)
             check_trained(record, source, self.recipe.teacher)
-            self.records[key] = replace(record, parameters={"source": source})  # the same content may have moved
+            self.records[key] = replace(record, parameters=self.given.named(source))  # the same content may have moved
         return self.records[key]
 
     def root_key(self, source: str, seed: int, role: str) -> str:
@@ -212,7 +212,7 @@ class CandidateBuilder:
             seed: Seed of everything random.
             beside: Keys of the models measured beside it.
         """
-        reads = self.reads(key, step, seed) | ({"beside": beside[0]} if beside else {})
+        reads = self.reads(key, step, seed) | dict(zip(("beside", "reference"), beside, strict=False))
         if step.info.machine_bound:
             reads["machine"] = machine()
         return "facts-" + lineage_key(key, f"probe {step.info.name}", step.info.version, identity(step), reads)
@@ -227,6 +227,7 @@ class CandidateBuilder:
         scratch: Path | None = None,
         cost: TargetCost | None = None,
         reference: str | None = None,
+        compared: Reference | None = None,
     ) -> RunContext:
         """Return the services that a step may use while it works on a record; others are refused.
 
@@ -238,10 +239,12 @@ class CandidateBuilder:
             scratch: Folder for the step's own checkpoints.
             cost: What a shape costs.
             reference: Key of the model that a choice compares with, in place of the teacher.
+            compared: The model that a probe compares the others with.
         """
         teacher = reference or (self.teacher(key, step) if "teacher" in step.info.reads else None)
         model = Teacher(teacher, lambda: self.open(teacher), self.records.get(teacher)) if teacher else None
-        return services(self.recipe, self.store, step, seed=seed, teacher=model, log=log, scratch=scratch, cost=cost)
+        given = partial(services, self.recipe, self.store, step, seed=seed, teacher=model, log=log)
+        return given(scratch=scratch, cost=cost, compared=compared)
 
     def context_for(
         self, candidate: Candidate, key: str, step: Step, seed: int, log: Callable[..., None]

@@ -39,6 +39,7 @@ def choose(builder: CandidateBuilder, log: RunLog, front: Sequence[str], placed:
         if record.notes != builder.records[record.key].notes:  # such as the limits that even the nearest one breaks
             builder.records[record.key] = replace(builder.records[record.key], notes=record.notes)
             log.rewrite(builder.records[record.key])
+            log.note(f"{step.info.name}: {record.notes[-1]}")
     keys = [record.key for record in chosen]
     name, among = step.info.name, list(front)
     log.ledger.append("choice", step=name, parameters=parameters(step), path=placed.path, among=among, kept=keys)

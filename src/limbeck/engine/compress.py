@@ -91,6 +91,8 @@ def compress(
     latency_ms: float | None = None,
     size_mb: float | None = None,
     max_drop: float | None = None,
+    max_flips: float | None = None,
+    confidence: float = 0.8,
     threads: int = 1,
     batch: int = 1,
     seq_len: int | None = None,
@@ -118,6 +120,9 @@ def compress(
         latency_ms: Upper limit of the median call, in milliseconds.
         size_mb: Upper limit of the served file's size, in MB.
         max_drop: Upper limit of the loss in points against the fine-tuned model, or a teacher that limbeck opens.
+        max_flips: Upper limit of the answers that differ from that model's, right or wrong, in per cent.
+        confidence: How probable it must be that this limit holds, by a paired test on the validation texts; 0.5
+            compares two numbers.
         threads: Threads used for serving.
         batch: Texts in a call.
         seq_len: Tokens in a text; None for the real lengths of the task.
@@ -138,7 +143,7 @@ def compress(
         on_event: See ``run``.
         progress: Whether to show progress [default: on a terminal and in a notebook, unless ``on_event`` is given].
     """
-    request = Request(Budget(latency_ms, size_mb, max_drop), strategy, effort, seed, replicas)
+    request = Request(Budget(latency_ms, size_mb, max_drop, max_flips, confidence), strategy, effort, seed, replicas)
     named, function = _named_or_function(teacher)
     request = replace(request, training=training or Training(), allow_weak_teacher=allow_weak_teacher, teacher=named)
     target = Target(threads=threads, batch=batch, seq_len=seq_len)

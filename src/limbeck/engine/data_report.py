@@ -3,22 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 from limbeck.core.task import Task
 from limbeck.data.summary import CountTokens, Summary, summarize
+from limbeck.model.folder_files import word_list_note
 from limbeck.model.location import model_folder
 
 
 def data_report(task: Task, model: str | None = None, splits: Sequence[str] | None = None) -> Summary:
-    """Summarize a task; with a model's folder also how many texts are cut. No torch is imported.
+    """Summarize a task; with a model's folder also how many texts are cut, and doubts about its vocabulary.
+
+    No torch is imported.
 
     Args:
         task: The task.
         model: Folder or name of the model whose tokenizer counts; it may be unavailable.
         splits: Splits whose texts are counted; all if None.
     """
-    return summarize(task, token_counter(model) if model else None, splits)
+    summary = summarize(task, token_counter(model) if model else None, splits)
+    folder = model_folder(model) if model else None
+    note = word_list_note(folder) if folder is not None and (folder / "config.json").is_file() else ""
+    return replace(summary, notes=(*summary.notes, f"{model}: {note}")) if note else summary
 
 
 def announce(on_event: Callable[[dict[str, Any]], None], task: Task, model: str | None = None) -> None:

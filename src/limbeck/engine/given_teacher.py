@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -36,10 +37,21 @@ class GivenTeacher:
         self.function: FunctionTeacher | None = None
         self._scores: AnswerSource | None = None
 
-    @cached_property
+    @property
     def answers_only(self) -> AnswersOnly | None:
         """What is known of the teacher; None if limbeck can open it, or there is none."""
+        if self.function is not None:
+            return replace(ASKED, source=self.function.name, probabilities=self.function.probabilities)
+        return self._described
+
+    @cached_property
+    def _described(self) -> AnswersOnly | None:
         return describe(self.source) if self.source else None
+
+    def named(self, source: str) -> dict[str, str]:
+        """Return how a model of the run is named in its record; a function by its own name beside its file."""
+        function = self.function if source == self.source else None
+        return {"source": source} | ({"function": function.name} if function is not None else {})
 
     def open(self) -> Candidate:
         """Open the teacher, which shares no tokenizer; a file of scores is read once."""
@@ -53,7 +65,7 @@ class GivenTeacher:
         """Return the record of the teacher: no shape, and only the trait that lets later steps imitate it."""
         assert self.answers_only is not None
         notes = (f"only gives answers: {self.answers_only.reason}", *self.open().model.notes)
-        return Record(key, None, "teacher", {"source": self.source}, None, frozenset({"teacher"}), notes=notes)
+        return Record(key, None, "teacher", self.named(self.source or ""), None, frozenset({"teacher"}), notes=notes)
 
 
 def prepare_teacher(
@@ -86,7 +98,7 @@ def prepare_teacher(
         if not teacher.adopt(file):
             log(f"{file} holds answers of another teacher; it is replaced")
             file.unlink()
-        check_answers(f"function {teacher.name}", teacher, task)
+        check_answers(teacher.name, teacher, task)
         folder.mkdir(parents=True, exist_ok=True)
         write_scores(teacher, task, file)
         return teacher

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from limbeck.engine.result import RunResult
 from limbeck.errors import LimbeckError, StoreError
@@ -60,7 +61,7 @@ def deliver(result: RunResult, out: Path | None = None) -> dict[str, Path]:
         if result.chosen:
             artefact = _write_chosen(result, out)
             with writing(artefact):
-                _write(artefact / "report.html", written["report"].read_text(encoding="utf-8"))
+                _write(artefact / "report.html", _page(result, texts=False))  # it may be published
             written = {"artefact": artefact, **written}
     return written
 
@@ -97,17 +98,23 @@ def write_report(result: RunResult) -> dict[str, Path]:
     Needs no model, so the store may be gone.
     """
     summary = result.run_summary
-    chosen = [summary.records[key] for key in result.chosen[:1]]
-    example = artefact_example(summary, exported="onnx" in chosen[0].traits) if chosen else ""
     with writing(result.folder, "--folder"):
         layout = front_picture(summary, rows(summary))
-        report = _write(result.folder / "report.html", report_html(summary, example=example, front=layout))
+        report = _write(result.folder / "report.html", _page(result, layout))
         written = {"report": report, "front": _write(result.folder / "front.csv", front_csv(summary))}
         if picture := front_svg(summary, layout):
             written["picture"] = _write(result.folder / "front.svg", picture)
         if shapes := shapes_csv(result.records.values()):
             written["shapes"] = _write(result.folder / SHAPES, shapes)
         return written
+
+
+def _page(result: RunResult, layout: Mapping[str, Any] | None = None, *, texts: bool = True) -> str:
+    """Render the report; see ``report_html``."""
+    summary = result.run_summary
+    chosen = [summary.records[key] for key in result.chosen[:1]]
+    example = artefact_example(summary, exported="onnx" in chosen[0].traits) if chosen else ""
+    return report_html(summary, example=example, front=layout, texts=texts)
 
 
 def budget_violations(result: RunResult) -> tuple[str, ...]:

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from limbeck.core.kinds import find
 from limbeck.core.logits import require_finite_logits
-from limbeck.core.metrics import default_label
 from limbeck.core.outputs import OutputSpec, output
-from limbeck.data.encoding import TaskTokenizer, TextEncoding, first_pieces
+from limbeck.data.encoding import TaskTokenizer, TextEncoding
 from limbeck.engine.description import Description, read_description
 from limbeck.errors import InputError
+
+if TYPE_CHECKING:
+    import numpy as np
 
 
 def answer(model: str | Path, texts: Sequence[str], pairs: Sequence[str] | None = None) -> list[dict[str, Any]]:
@@ -27,7 +29,8 @@ def answer(model: str | Path, texts: Sequence[str], pairs: Sequence[str] | None 
         A dictionary for each text, with ``answer`` and the ``scores`` behind it. Classification: the label and every
         label's probability. Several labels: those with probability over one half. Regression: the number. Tokens:
         ``labels``, one for every word; words that the model did not see (cut off, or without a token) have the label
-        'O', or the first one, and ``unseen`` has their positions, from 0.
+        'O', or the first one, and ``unseen`` has their positions, from 0. Where the labels mark entities (B-PER, I-PER,
+        O), nothing is cut off, and ``entities`` has ``type``, ``text``, ``start``, ``end`` and ``score`` of each.
 
     Raises:
         InputError: The model has no trained head, or the number of second texts differs from that of texts.
@@ -49,26 +52,24 @@ def answer(model: str | Path, texts: Sequence[str], pairs: Sequence[str] | None 
     if not texts:
         return []
     encoding = _encoding_of(model, description, tokenizer, described["max_length"], words=spec.per_token)
-    rows: list[Any] = [text.split() for text in texts] if spec.per_token else list(texts)
+    if spec.per_token:
+        from limbeck.engine.word_answers import answer_words
+
+        def checked(encoded: Encoded) -> Sequence[np.ndarray]:
+            logits = predict(opened, encoded)
+            require_finite_logits(logits, texts, f"'{model}'")
+            return list(logits)
+
+        return answer_words(checked, tokenizer, encoding, spec, texts)
     if output(spec.kind).vectors:
-        inputs = encode_apart(encoding, tokenizer, rows, pairs, (), spec.kind)
-        return _vectors(spec, texts, pairs, predict(opened, inputs), f"'{model}'")
-    encodings = encoding.encode(tokenizer, rows, pairs)
+        inputs = encode_apart(encoding, tokenizer, list(texts), pairs, (), spec.kind)
+        return _vectors(spec, texts, pairs, list(predict(opened, inputs)), f"'{model}'")
+    encodings = encoding.encode(tokenizer, texts, pairs)
     ids = encodings["input_ids"]
     inputs = Encoded(ids, encodings.get("token_type_ids"), (), tokenizer.pad_token_id or 0, spec.kind)
     answers = predict(opened, inputs)
     require_finite_logits(answers, texts, f"'{model}'")
-    if not spec.per_token:
-        return [{"text": text, **spec.decode(logits)} for text, logits in zip(texts, answers, strict=True)]
-    other, results = spec.labels[default_label(spec.labels)], []
-    for index, (text, logits) in enumerate(zip(texts, answers, strict=True)):
-        positions = first_pieces(encodings.word_ids(index), len(rows[index]))
-        seen = [position for position in positions if position is not None]
-        decoded = iter(spec.decode(logits[seen])["labels"] if seen else [])
-        words = [next(decoded) if position is not None else other for position in positions]
-        unseen = [word for word, position in enumerate(positions) if position is None]
-        results.append({"text": text, "answer": " ".join(words), "labels": words, "unseen": unseen})
-    return results
+    return [{"text": text, **spec.decode(logits)} for text, logits in zip(texts, answers, strict=True)]
 
 
 def _vectors(

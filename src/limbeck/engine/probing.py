@@ -9,12 +9,13 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
+from limbeck.core.candidate import Reference
 from limbeck.core.field_groups import parameters
 from limbeck.core.measurement import Measurement, merge
 from limbeck.core.step import Probe
 from limbeck.distributed.executor import Executor, Work, lane_of, run_alone
 from limbeck.engine.builder import CandidateBuilder
-from limbeck.engine.reference import beside
+from limbeck.engine.reference import beside, reference
 from limbeck.engine.run_log import RunLog
 from limbeck.engine.store import MACHINE
 from limbeck.engine.stored_form import read_probed
@@ -55,6 +56,7 @@ class Prober:
             return front
         step = placed.step
         first = beside(self.builder, front, step)
+        whole = reference(self.builder, front) if step.info.judges else None
         group = list(dict.fromkeys([*first, *front]))
         for key in first:
             self.log.write(self.records[key])
@@ -69,7 +71,7 @@ class Prober:
             if missing:
                 todo = list(dict.fromkeys([*first, *missing]))
                 start = time.perf_counter()
-                measured = self._measure(todo, first, placed, seed)
+                measured = self._measure(todo, first, whole, placed, seed)
                 seconds = (time.perf_counter() - start) / len(todo)
                 description = {"probe": step.info.name, "parameters": parameters(step), "seconds": seconds}
                 for key, facts in measured.items():
@@ -81,13 +83,23 @@ class Prober:
         lost = {failure.key for failure in self.log.failed[before:]}
         return [key for key in front if key not in lost]
 
-    def _measure(self, todo: Sequence[str], first: Sequence[str], placed: LocatedStep, seed: int) -> Facts:
-        """Measure all together; if that fails, one by one, to find the one that fails."""
+    def _measure(
+        self, todo: Sequence[str], first: Sequence[str], whole: str | None, placed: LocatedStep, seed: int
+    ) -> Facts:
+        """Measure all together; if that fails, one by one, to find the one that fails.
+
+        Args:
+            todo: Keys of the candidates, those of ``first`` before the others.
+            first: Keys of the models that are measured beside them.
+            whole: Key of the model that answers are compared with.
+            placed: The probe.
+            seed: Seed of everything random.
+        """
         rest = [key for key in todo if key not in first]
         lane = lane_of(placed.step)
         if len(rest) > 1:
             try:
-                return run_alone(self.executor, Work(lane, partial(self._measure_once, todo, placed, seed)))
+                return run_alone(self.executor, Work(lane, partial(self._measure_once, todo, whole, placed, seed)))
             except (StoreError, ProcessLost):
                 raise
             except Exception as error:
@@ -95,16 +107,17 @@ class Prober:
         groups = [[*first, key] for key in rest] or [list(first)]
         measured: Facts = {}
         for finished in self.executor.run(
-            [Work(lane, partial(self._measure_once, group, placed, seed)) for group in groups]
+            [Work(lane, partial(self._measure_once, group, whole, placed, seed)) for group in groups]
         ):
             with self.log.isolate_failure(placed.path, placed.name, groups[finished.index][-1]):
                 measured |= finished.result()
         return measured
 
-    def _measure_once(self, todo: Sequence[str], placed: LocatedStep, seed: int) -> Facts:
+    def _measure_once(self, todo: Sequence[str], whole: str | None, placed: LocatedStep, seed: int) -> Facts:
         step = placed.step
         assert isinstance(step, Probe)
-        context = self.builder.context(todo[-1], step, seed, self.log.of(step.info.name, todo[-1]))
+        compared = Reference(whole, todo.index(whole)) if whole is not None and whole in todo else None
+        context = self.builder.context(todo[-1], step, seed, self.log.of(step.info.name, todo[-1]), compared=compared)
         measured: Facts = {key: [] for key in todo}
         candidates = [self.builder.open(key) for key in todo]
         with self.store.lock(MACHINE) if step.info.machine_bound else nullcontext():

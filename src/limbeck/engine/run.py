@@ -37,7 +37,14 @@ from limbeck.engine.stored_task import FOLDER, keep_task
 from limbeck.engine.task_adaptation import adapt_task
 from limbeck.engine.weak_teacher import TeacherCheck
 from limbeck.errors import InputError, ProcessLost, RecipeError, StoreError
-from limbeck.recipe.checks import absent_splits, before_training, check_lengths, trained_first, unsuited_fields
+from limbeck.recipe.checks import (
+    absent_splits,
+    before_training,
+    check_lengths,
+    trained_first,
+    unsuited_fields,
+    unsuited_limits,
+)
 from limbeck.recipe.parsing import LocatedStep, leaves
 from limbeck.recipe.recipe import Recipe, check, dump, listing, placed_steps, to_data
 from limbeck.storage.destination import check_destination, check_outside
@@ -137,7 +144,8 @@ def checked_task(recipe: Recipe, task: Task | None = None, teacher: TeacherFunct
     if problems := check(recipe, has_task=task is not None, function=None if teacher is None else ASKED):
         raise RecipeError(listing(title, problems))
     task, steps = load_task(recipe.task) if task is None else task, placed_steps(recipe)
-    if problems := absent_splits(steps, task) + unsuited_fields(steps, task.task_kind):
+    limits = unsuited_limits(recipe.budget, task.task_kind, steps, recipe.teacher)
+    if problems := absent_splits(steps, task) + unsuited_fields(steps, task.task_kind) + limits:
         raise RecipeError(listing(title, problems))
     check_lengths(recipe.model, recipe.teacher, task, steps, recipe.target.seq_len)
     return task
@@ -233,12 +241,13 @@ class _Run:
         _check_head(root, model, self.steps)
         if reason := untrained(root):
             end = "and trained" if trained_first(self.steps) else "and stays untrained if no step trains it"
-            self.log.note(f"'{model}' {reason}; it is initialised from the seed {seed} {end}")
+            self.log.note(f"'{model}' {reason}; it is initialized from the seed {seed} {end}")
         if self.recipe.teacher:
             teacher = self.builder.root(self.recipe.teacher, seed, "teacher")
             self.log.write(teacher)
             if self.builder.given_key is not None:
-                self.log.note(f"the teacher '{self.recipe.teacher}' {'; '.join(teacher.notes)}")
+                name = teacher.parameters.get("function") or self.recipe.teacher
+                self.log.note(f"the teacher '{name}' {'; '.join(teacher.notes)}")
         return root
 
     @property

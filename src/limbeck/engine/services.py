@@ -7,6 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, cast
 
+from limbeck.core.candidate import Reference
 from limbeck.core.cost import TargetCost
 from limbeck.core.kinds import KINDS
 from limbeck.core.measurement import machine
@@ -16,6 +17,9 @@ from limbeck.engine.costs import measured_alone
 from limbeck.engine.helping import keep_once, together
 from limbeck.engine.store import Store
 from limbeck.recipe.recipe import Recipe
+
+LIMITS_IN_KEYS = ("latency_ms", "size_mb", "max_drop")
+"""Parts of the budget that may decide what a step makes; the others decide only what is chosen."""
 
 
 def services(
@@ -28,6 +32,7 @@ def services(
     log: Callable[..., None],
     scratch: Path | None = None,
     cost: TargetCost | None = None,
+    compared: Reference | None = None,
 ) -> RunContext:
     """Return the services that a step declares; it is refused the others.
 
@@ -40,12 +45,14 @@ def services(
         log: Receives messages, and numbers by name.
         scratch: Folder for the step's own checkpoints.
         cost: What a shape costs.
+        compared: The model that a probe compares the others with.
     """
     context = RunContext(
         seed=seed,
         target=recipe.target,
         budget=recipe.budget,
         teacher=teacher,
+        reference=compared,
         memo=measured_alone(store),
         keep=keep_once(store) if together(step) else store.facts.keep,
         log=log,
@@ -71,7 +78,7 @@ def services_in_keys(
     values: dict[str, Callable[[], Any]] = {
         "seed": lambda: seed,
         "target": lambda: target,
-        "budget": lambda: asdict(recipe.budget),
+        "budget": lambda: {name: asdict(recipe.budget)[name] for name in LIMITS_IN_KEYS},
         "teacher": teacher,
         "cost": lambda: {"target": target, "machine": machine(), "teacher": teacher()},
     }

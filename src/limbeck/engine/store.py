@@ -1,6 +1,6 @@
 """The store: models by the hash of how they were made, and small results by name.
 
-    limbeck-store.json  the mark by which gc recognises a store
+    limbeck-store.json  the mark by which gc recognizes a store
     objects/<key>/      a Hugging Face folder and card.json (record, parent, environment, seed, files, task); waypoints/
     tasks/<print>/      rows of a task, once per content
     memo/, kept/        see :mod:`limbeck.engine.facts`

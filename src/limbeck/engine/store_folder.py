@@ -70,7 +70,7 @@ class StoreFolder:
             draft.write_text(json.dumps({"limbeck store": FORMAT}) + "\n", encoding="utf-8")
 
     def check_store(self) -> None:
-        """Refuse a folder that is not a store. One from before stores were marked is recognised by its layout."""
+        """Refuse a folder that is not a store. One from before stores were marked is recognized by its layout."""
         if not self.marked:
             missing = [name for name in ("objects", "tasks", "memo", "locks") if not (self.root / name).is_dir()]
             if missing:

@@ -16,7 +16,7 @@ BATCH = 32
 """Texts in a batch of these trainings."""
 
 LEAST_STEPS, STEPS_PER_LABEL = 300, 10
-"""Fewest optimiser steps of a training, and fewest for each label: where texts are few, epochs are too short."""
+"""Fewest optimizer steps of a training, and fewest for each label: where texts are few, epochs are too short."""
 
 
 @dataclass(frozen=True)

@@ -82,7 +82,7 @@ def compare_teacher(
     """Compare a model with the constant answer on the same validation rows.
 
     Args:
-        model: Anything with ``predict(batch)``, or a teacher that gives answers alone.
+        model: Anything with ``predict(batch)``, or a teacher that only gives answers.
         tokenizer: The model's, if it has one.
         task: A task with a validation split.
         batch_size: Texts answered together.
@@ -90,6 +90,7 @@ def compare_teacher(
     Returns:
         The paired comparison, and the baseline.
     """
+    from limbeck.data.answers import judgeable
     from limbeck.data.batching import encode, predict
     from limbeck.measure.quality import assess
 
@@ -98,7 +99,7 @@ def compare_teacher(
         sample = task.limit(validation=min(ROWS, len(task.split("validation"))))
     rows = sample.split("validation")
     if isinstance(model, AnswerSource):
-        assessment = assess(sample, model.answer(sample, "validation"), rows.labels)
+        assessment = assess(sample, *judgeable(sample, model.answer(sample, "validation"), rows.labels))
     else:
         assert tokenizer is not None  # only a teacher that only gives answers has none
         encoded = encode(sample, "validation", tokenizer)

@@ -153,7 +153,7 @@ def _changes(task: Task, adapted: Task, outputs: Sequence[str], source: str | Pa
 
 def _assumption(source: str | Path, outputs: Sequence[str], labels: Sequence[str], adapted: Task, match: Match) -> str:
     pairs = ", ".join(f"{outputs[output]} = {label}" for output, label in zip(match.outputs, labels, strict=True))
-    return f"'{source}' and the data do not name the labels alike, so their order is assumed ({pairs})"
+    return f"'{source}' and the data name the labels differently, so their order is assumed ({pairs})"
 
 
 def _better(order: OrderCheck, adapted: Task, task: Task, match: Match) -> str:

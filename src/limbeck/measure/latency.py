@@ -52,7 +52,7 @@ PIECES = re.compile(r"\w+|[^\w\s]")
 class Latency(Probe):
     """Time every candidate on the target: p50, p90, p99 of a call, and the speed-up over the first PyTorch candidate.
 
-    A call answers one batch, from token ids to logits; tokenisation is not timed. The batches are those of real texts
+    A call answers one batch, from token ids to logits; tokenization is not timed. The batches are those of real texts
     with their real lengths (a sample of the split, spread evenly over its lengths) unless the target fixes
     ``seq_len``; a batch is padded to its longest text. All candidates are loaded in one fresh process and timed
     alternately in rounds, each round over the same batches; ratios are taken within rounds, so that a disturbance of
@@ -109,7 +109,7 @@ class Latency(Probe):
 def sample_rows(task: Task, split: str, count: int, seed: int = 0) -> list[int]:
     """Sample rows whose lengths are spread like those of the split: one from each of ``count`` strata of length.
 
-    They are shuffled, as requests arrive. Lengths are in characters, so nothing needs to be tokenised.
+    They are shuffled, as requests arrive. Lengths are in characters, so nothing needs to be tokenized.
 
     Args:
         task: Has the split.
@@ -169,13 +169,13 @@ def token_batches(
 def token_lists(
     task: Task, split: str, rows: Sequence[int], tokenizer: PreTrainedTokenizerBase, seq_len: int | None = None
 ) -> list[list[int]]:
-    """Tokenise rows of a split.
+    """Tokenize rows of a split.
 
     Args:
         task: Has the split.
         split: Name of the split.
         rows: Rows of the split.
-        tokenizer: Tokenises.
+        tokenizer: Tokenizes.
         seq_len: If given, each row is repeated or cut to exactly this many tokens.
     """
     from limbeck.data.batching import encode
@@ -310,7 +310,8 @@ class Evaluation:
     depends_on_batch: bool = False
     """Whether answers may depend on the texts beside them: those of INT8 models do in batches of several texts."""
     beside: dict[str, tuple[float, float, float]] = field(default_factory=dict)
-    """For a regression, ``rmse`` (in the unit of the labels) and ``r2``, each with its interval."""
+    """``rmse`` (in the unit of the labels) and ``r2`` of a regression, precision and recall of entities."""
+    per_type: dict[str, dict[str, float]] = field(default_factory=dict)  #: counts and scores of entities by type
 
 
 def check_calls(threads: int, batch: int) -> None:
@@ -370,11 +371,20 @@ def evaluate(
         logits = [row[: len(ids)] for row, ids in zip(logits, encoded.input_ids, strict=True)]
     require_finite_logits(logits, task.split(split).texts)
     assessment = assess(task, logits, encoded.labels, encoded.unseen)
-    mean, unseen = total * 1e3 / len(encoded), sum(map(len, encoded.unseen))
-    depends = batch > 1 and runtime != "torch" and model.int8
-    figures = (*assessment.quality, len(encoded), total * 1e3, mean)
-    beside = {name: (bounds.value, bounds.low, bounds.high) for name, bounds in assessment.beside.items()}
-    return Evaluation(task.metric, *figures, runner.words, threads, batch, unseen, depends, beside)
+    return Evaluation(
+        task.metric,
+        *assessment.quality,
+        examples=len(encoded),
+        total_ms=total * 1e3,
+        mean_ms=total * 1e3 / len(encoded),
+        runtime=runner.words,
+        threads=threads,
+        batch=batch,
+        unseen_words=sum(map(len, encoded.unseen)),
+        depends_on_batch=batch > 1 and runtime != "torch" and model.int8,
+        beside={name: (bounds.value, bounds.low, bounds.high) for name, bounds in assessment.beside.items()},
+        per_type=assessment.detail.get("per_type", {}),
+    )
 
 
 def _timed_answers(

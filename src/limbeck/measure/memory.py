@@ -123,7 +123,7 @@ class Size(Probe):
     """
 
     split: str = "test"  #: the split whose mean length counts
-    samples: Annotated[int, Ge(1), Le(100_000)] = 200  #: texts that are tokenised for the mean length
+    samples: Annotated[int, Ge(1), Le(100_000)] = 200  #: texts that are tokenized for the mean length
 
     def required_splits(self) -> tuple[str, ...]:
         """Return the split whose texts are read."""

@@ -80,7 +80,7 @@ class Portability(Probe):
 
 @dataclass(frozen=True)
 class _Opened:
-    """A session with the interface that ``data.predict`` calls."""
+    """A session with the interface that ``data.batching.predict`` calls."""
 
     session: InferenceSession
     int8: ClassVar[bool] = True

@@ -15,16 +15,17 @@ from limbeck.train.config import forward_seconds
 if TYPE_CHECKING:
     import numpy as np
 
+    from limbeck.core.answer_changes import Answers
     from limbeck.core.shape import Shape
     from limbeck.core.statistics import Interval
     from limbeck.core.task import Task
-    from limbeck.core.task_kind import Assessment
+    from limbeck.core.task_kind import Assessment, UnseenWord
 
 
 @step(
     StepInfo(
         "quality",
-        version=2,
+        version=3,  # 3: flips and drift against the reference
         reads={"teacher", "target"},
         with_teacher=True,
         judges=True,
@@ -36,6 +37,9 @@ class Quality(Probe):
 
     For classification the fact also keeps which examples were right (``detail["correct"]``, read it with
     ``core.statistics.unpack``), so that two candidates can be compared on the same examples later.
+
+    Answers are compared with those of the run's reference: the facts ``flips`` (share of answers that differ) and
+    ``drift`` (mean change of the score that decides) say how, by answer and by length (``core/answer_changes.py``).
 
     INT8 models answer in batches of the target's size, as they will be served: dynamic ranges span a batch with its
     padding, so answers depend on the other texts of a batch. The fact then has ``detail["batch"]``.
@@ -61,11 +65,13 @@ class Quality(Probe):
         return forward_seconds(shape, rows.get(self.split, 0), tokens)
 
     def measure(self, candidates: Sequence[Candidate], context: RunContext) -> Iterable[tuple[int, Measurement]]:
-        """Yield one fact for each candidate."""
+        """Yield the quality of each candidate, and how its answers differ from the reference's."""
+        from limbeck.core.answer_changes import Answers
         from limbeck.core.logits import require_finite_logits
         from limbeck.core.model import AnswerSource
         from limbeck.data.batching import encode, predict
 
+        compared, reference = context.reference, None
         for index, candidate in enumerate(candidates):
             if isinstance(candidate.model, AnswerSource):
                 if lacking := candidate.model.lacks(candidate.task, self.split):
@@ -83,14 +89,32 @@ class Quality(Probe):
             yield index, self.fact(candidate.task, assessment, len(encoded))
             for name, interval in assessment.beside.items():
                 yield index, Measurement(name, *_flat(interval), n=len(encoded), split=self.split)
+            if compared is not None and index == compared.position:
+                reference = Answers(logits, encoded.labels, encoded.lengths)
+            if compared is not None and reference is not None:
+                answers = Answers(logits, encoded.labels, encoded.lengths)
+                for fact in self._changes(candidate.task, compared.key, reference, answers):
+                    yield index, fact
+
+    def _changes(self, task: Task, key: str, reference: Answers, answers: Answers) -> Iterable[Measurement]:
+        """Yield how answers differ from the reference's."""
+        from limbeck.core.answer_changes import compare
+
+        changes = compare(task.task_kind, task.label_names, reference, answers)
+        rows = task.split(self.split)
+        texts = [" ".join(text) if task.task_kind.per_token else text for text in rows.texts]
+        if rows.pairs is not None:
+            texts = [f"{text} | {pair}" for text, pair in zip(texts, rows.pairs, strict=True)]
+        return changes.facts(self.split, key, reference.lengths, texts)
 
     def _source(self, index: int, candidate: Candidate, context: RunContext) -> Iterable[tuple[int, Measurement]]:
         """Yield the facts of a teacher that only gives answers."""
-        from limbeck.data.answers import answers
+        from limbeck.data.answers import answers, judgeable
 
         task = candidate.task
         labels = task.split(self.split).labels
-        assessment = assess(task, answers(candidate.model, None, task, self.split, keep=context.keep), labels)
+        logits = answers(candidate.model, None, task, self.split, keep=context.keep)
+        assessment = assess(task, *judgeable(task, logits, labels))
         yield index, self.fact(task, assessment, len(labels))
         for name, interval in assessment.beside.items():
             yield index, Measurement(name, *_flat(interval), n=len(labels), split=self.split)
@@ -113,7 +137,7 @@ def _flat(interval: Interval) -> tuple[float, str, float, float]:
 
 
 def assess(
-    task: Task, logits: Sequence[Any] | np.ndarray, labels: Sequence[Any], unseen: Sequence[Sequence[int]] = ()
+    task: Task, logits: Sequence[Any] | np.ndarray, labels: Sequence[Any], unseen: Sequence[Sequence[UnseenWord]] = ()
 ) -> Assessment:
     """Score logits in the order of the labels.
 
@@ -121,6 +145,6 @@ def assess(
         task: Says kind, metric and label names.
         logits: [rows, labels]; for tokens one [positions, labels] for each row.
         labels: A label for each row; for tokens one for every position, as ``data.batching.encode`` gives them.
-        unseen: For tokens, the labels of the words of each row that have no token, see ``TaskKind.assess``.
+        unseen: For tokens, the words of each row that have no token, see ``TaskKind.assess``.
     """
     return task.task_kind.assess(task.metric, task.label_names, logits, labels, unseen)

@@ -25,7 +25,14 @@ from limbeck.model import external, families, interchange, pretrained
 from limbeck.model._transformers import explained, explained_tokenizer, quiet
 from limbeck.model.classification_head import build, check_finite, our_head_tensors, set_labels
 from limbeck.model.family_table import FAMILIES
-from limbeck.model.folder_files import auto_map, check_tokenizer, onnx_path, portable_settings, without_code
+from limbeck.model.folder_files import (
+    auto_map,
+    check_tokenizer,
+    check_word_list,
+    onnx_path,
+    portable_settings,
+    without_code,
+)
 from limbeck.model.layout import TOKENIZER_FILES, WEIGHTS, shape_of, style_of, write_code
 from limbeck.model.location import (
     check_weights,
@@ -57,7 +64,7 @@ def open_model(
 ) -> tuple[Runnable, PreTrainedTokenizerBase]:
     """Open a limbeck folder, a Hugging Face folder or a name on the hub.
 
-    Given a task, the head has the task's labels. A head that does not fit is initialised anew from ``seed``, as is any
+    Given a task, the head has the task's labels. A head that does not fit is initialized anew from ``seed``, as is any
     part of it that the weights lack, and ``model.fresh_head`` is then True.
 
     Args:
@@ -332,6 +339,9 @@ def _plain_tokenizer(folder: Path | None, source: str | Path) -> PreTrainedToken
         tokenizer.init_kwargs = portable_settings(tokenizer.init_kwargs)
     if not tokenizer.is_fast:
         raise InputError(f"{source}: its tokenizer has no fast version (tokenizer.json), which limbeck needs")
+    if folder is not None:
+        specials = (tokenizer.unk_token, tokenizer.cls_token, tokenizer.sep_token, tokenizer.pad_token)
+        check_word_list(folder, [token for token in specials if token is not None])
     length = tokenizer.model_max_length
     if type(length) not in (int, float):
         raise InputError(f"{source}: model_max_length of the tokenizer should be a number, got {shown(length)}")

@@ -40,7 +40,7 @@ def build(
     shape: Shape,
     source: object = "model",
 ) -> LimbeckForSequenceClassification:
-    """Build the model around given weights, which are copied to float32; nothing is initialised in between.
+    """Build the model around given weights, which are copied to float32; nothing is initialized in between.
 
     The head alone may be missing; what is stays on the meta device until :func:`set_labels` draws it.
 

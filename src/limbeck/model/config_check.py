@@ -10,7 +10,7 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from limbeck.errors import InputError, UnsupportedModel
+from limbeck.errors import InputError, UnsupportedModel, shown
 from limbeck.model.style import Style
 
 MOST_LAYERS, WIDEST = 1000, 1 << 20
@@ -81,7 +81,7 @@ def check_config(config: Mapping[str, Any], source: object) -> None:
         elif value is None and (key in MAY_BE_NULL or key in LISTS or key in KERNELS or key in SWITCHES):
             continue
         elif expected := _expected(key, value):
-            raise InputError(f"{source}: config.json has {key} = {shortened(value)}; expected {expected}")
+            raise InputError(f"{source}: config.json has {key} = {shown(value)}; expected {expected}")
     if config.get("model_type") == "limbeck":
         _check_style(config, source)
     padding, rows = config.get("pad_token_id"), config.get("vocab_size")
@@ -97,7 +97,7 @@ def _check_style(config: Mapping[str, Any], source: object) -> None:
     except ValidationError as error:
         first = error.errors()[0]
         key = str(first["loc"][0])
-        fault = f"config.json has {key} = {shortened(config[key])}: {first['msg']}"
+        fault = f"config.json has {key} = {shown(config[key])}: {first['msg']}"
         raise InputError(f"{source}: {fault}") from error
 
 
@@ -140,14 +140,6 @@ def _check_kernel(key: str, value: object, source: object) -> None:
     for name in names:
         if name is not None and not (isinstance(name, str) and name.replace("_", "").isalnum()):
             raise UnsupportedModel(
-                f"{source}: config.json has {key} = {shortened(value)}, code that would be fetched; limbeck runs "
+                f"{source}: config.json has {key} = {shown(value)}, code that would be fetched; limbeck runs "
                 "no code but its own and that of transformers: remove the key"
             )
-
-
-def shortened(value: object) -> str:
-    """Return a value as Python writes it, cut after 60 characters."""
-    if isinstance(value, (list, dict)):
-        value = value[:8] if isinstance(value, list) else dict(list(value.items())[:8])
-    text = repr(value) if not isinstance(value, int) or abs(value) < 10**60 else "a number of more than 60 digits"
-    return text if len(text) <= 60 else text[:57] + "..."

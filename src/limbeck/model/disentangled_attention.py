@@ -65,7 +65,7 @@ def bucket_rows(distances: Tensor, style: Style) -> Tensor:
 
 
 class RelativeEmbeddings(nn.Module):
-    """Embeddings of buckets of distances, shared by all layers, normalised where the style says so."""
+    """Embeddings of buckets of distances, shared by all layers, normalized where the style says so."""
 
     def __init__(self, hidden: int, style: Style) -> None:
         super().__init__()
@@ -83,7 +83,7 @@ class RelativeEmbeddings(nn.Module):
         return RelativeRows(rows, c2p - first, p2c - first)
 
     def rows(self, hidden: int, which: slice) -> Tensor:
-        """Return some rows, normalised [bucket, hidden], of so many leading channels."""
+        """Return some rows, normalized [bucket, hidden], of so many leading channels."""
         rows = self.table.weight[which, :hidden]
         if self.norm is None:
             return rows

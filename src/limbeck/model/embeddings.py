@@ -1,4 +1,4 @@
-"""The embeddings of an encoder: words, positions and token types, normalised and projected.
+"""The embeddings of an encoder: words, positions and token types, normalized and projected.
 
 A saved model folder carries this file beside ``encoder.py``; it may import torch and the files beside it.
 """
@@ -14,7 +14,7 @@ from .style import Style
 
 
 class Embeddings(nn.Module):
-    """Word, position and token-type embeddings, normalised; projected when they are narrower than the encoder.
+    """Word, position and token-type embeddings, normalized; projected when they are narrower than the encoder.
 
     A style may do without positions, token types or the norm.
     """

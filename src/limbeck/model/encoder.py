@@ -37,6 +37,7 @@ from .layers import (
     slice_linear,
     slice_norm,
 )
+from .output_losses import losses_of
 from .style import Style
 
 if TYPE_CHECKING:
@@ -349,12 +350,7 @@ class LimbeckForSequenceClassification(LimbeckModel):
 
     def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
         """Return the loss of ``config.problem_type``, a scalar; tokens labelled -100 do not count."""
-        problem = self.config.problem_type or ("regression" if logits.shape[-1] == 1 else None)
-        if problem == "regression":
-            return F.mse_loss(logits.squeeze(-1), labels.to(logits.dtype).view(-1))
-        if problem == "multi_label_classification":
-            return F.binary_cross_entropy_with_logits(logits, labels.to(logits.dtype))
-        return F.cross_entropy(logits.reshape(-1, logits.shape[-1]), labels.reshape(-1))
+        return losses_of(self.config.problem_type, logits.shape[-1]).on_labels(logits, labels)
 
     def forward(
         self,

@@ -30,6 +30,8 @@ FEATURES: dict[str, tuple[Any, Any]] = {
 """Keys of a configuration that require more than an encoder, and the values that do not."""
 
 POOLINGS = ("cls", "mean")
+ACTIVATIONS = frozenset({"gelu", "gelu_new", "relu", "silu", "tanh"})
+"""Usual activations: models that name them are checked without importing transformers and torch."""
 ONE_DROPOUT = ("mpnet", "roformer", "megatron-bert")
 """Families whose heads have the dropout of hidden states; they read no other."""
 TOKENS_LIKE_STATES = ("distilbert", "deberta-v2")
@@ -54,7 +56,7 @@ _RELATIVES = {
     ),
     "camembert": ("flaubert",),
     "deberta-v2": ("deberta",),
-    "modernbert": ("eurobert", "gte", "modernbert-decoder", "modernvbert", "neomme", "nomic_bert"),
+    "modernbert": ("eurobert", "gte", "modernbert-decoder", "modernvbert", "neobert", "neomme", "new", "nomic_bert"),
     "roberta": (
         "bart", "ibert", "layoutlmv3", "lilt", "longformer", "luke", "markuplm", "mvp", "ultrabert", "ultravbert",
         "xlnet",
@@ -79,8 +81,10 @@ def read_family(config: Mapping[str, Any], source: object) -> str:
     if model_type not in FAMILIES:
         relative = next((family for family, others in _RELATIVES.items() if model_type in others), None)
         advice = f"the closest is '{relative}'" if relative else nearest(model_type, FAMILIES)
+        remote = config.get("auto_map") and not _is_known(str(model_type))
+        code = " and needs code from its author, which limbeck does not run" if remote else ""
         raise UnsupportedModel(
-            f"{source}: model_type '{model_type}' is not supported; supported families: {supported}; {advice}"
+            f"{source}: model_type '{model_type}' is not supported{code}; supported families: {supported}; {advice}"
         )
     required = {key: (None, value) for key, value in FAMILIES[str(model_type)].required.items()}
     for key, allowed in (FEATURES | required).items():
@@ -142,6 +146,13 @@ def read_style(config: Mapping[str, Any], *, per_token: bool = False, source: ob
     return style
 
 
+def _is_known(model_type: str) -> bool:
+    """Return whether transformers has the code of an architecture."""
+    from transformers import CONFIG_MAPPING
+
+    return model_type in CONFIG_MAPPING
+
+
 def check_style(style: Style, source: object) -> None:
     """Refuse a style that names an activation or a pooling that does not exist.
 
@@ -152,15 +163,16 @@ def check_style(style: Style, source: object) -> None:
     Raises:
         UnsupportedModel: Names the nearest one.
     """
-    from transformers.activations import ACT2FN
+    for word, value in (("activation", style.activation), ("activation of the head", style.pooler)):
+        if value not in ACTIVATIONS:
+            from transformers.activations import ACT2FN
 
-    for word, value, choices in (
-        ("activation", style.activation, ACT2FN),
-        ("activation of the head", style.pooler, ACT2FN),
-        ("classifier_pooling", style.pooling, POOLINGS),
-    ):
-        if value not in choices:
-            raise UnsupportedModel(f"{source}: {word} {shown(value)}; {nearest(value, choices)}")
+            if value not in ACT2FN:
+                raise UnsupportedModel(f"{source}: {word} {shown(value)}; {nearest(value, ACT2FN)}")
+    if style.pooling not in POOLINGS:
+        raise UnsupportedModel(
+            f"{source}: classifier_pooling {shown(style.pooling)}; {nearest(style.pooling, POOLINGS)}"
+        )
 
 
 def module_names(name: str, depth: int, *, per_token: bool) -> dict[str, str]:

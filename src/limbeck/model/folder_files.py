@@ -13,11 +13,14 @@ from typing import Any
 
 from limbeck.errors import InputError, shown
 from limbeck.model.layout import ONNX_SUFFIXES, TOKENIZER_FILES, WEIGHTS, model_files
+from limbeck.storage.text_file import read_text
 
 LARGEST_JSON = 16 << 20
 """Bytes of a configuration, which is read as a whole; names of 200,000 labels take 5 MB."""
 LARGEST_TOKENIZER = 512 << 20
 """Bytes of a tokenizer's file; that of 250,000 tokens has 17 MB."""
+ROUNDED_TO = (8, 16, 32, 64, 128, 256, 512)
+"""The rows of an embedding are often rounded up to a multiple of one of these, for speed."""
 DEEPEST_JSON = 32
 """Levels of nesting; configurations have five."""
 
@@ -164,6 +167,55 @@ def check_tokenizer(folder: Path) -> None:
         names = read_object(path).get("fast_tokenizer_files") or []
         for name in names if isinstance(names, list) else [names]:
             inner_file(folder, name, (".json",), f"fast_tokenizer_files in {path.name}")
+
+
+def check_word_list(folder: Path, required: Iterable[str]) -> None:
+    """Refuse a ``vocab.txt`` without special tokens that no other file declares: ids would follow its last line.
+
+    Args:
+        folder: The model's folder; one with a ``tokenizer.json`` does not need the list.
+        required: Special tokens that the tokenizer puts into texts.
+
+    Raises:
+        InputError: Names the tokens that are missing.
+    """
+    words = read_word_list(folder)
+    if words is None:
+        return
+    if not any(words):
+        raise InputError(f"{folder / 'vocab.txt'} is empty; copy the file again")
+    declared = {*words, *(read_object(path) if (path := folder / "added_tokens.json").is_file() else ())}
+    path = folder / "tokenizer_config.json"
+    added = read_object(path).get("added_tokens_decoder") if path.is_file() else None
+    for entry in added.values() if isinstance(added, dict) else ():
+        declared.add(str(entry.get("content")) if isinstance(entry, dict) else str(entry))
+    if missing := sorted({*required} - declared):
+        raise InputError(
+            f"{folder / 'vocab.txt'} has {len(words):,} tokens, without {', '.join(missing)}; copy the whole file again"
+        )
+
+
+def read_word_list(folder: Path) -> list[str] | None:
+    """Read the tokens of a ``vocab.txt``; None if the folder has none, or has a ``tokenizer.json``, which counts."""
+    path = folder / "vocab.txt"
+    if (folder / "tokenizer.json").is_file() or not path.is_file():
+        return None
+    lines = read_text(path, LARGEST_TOKENIZER).removesuffix("\n").split("\n")  # some tokens are other line ends
+    return [line.removesuffix("\r") for line in lines]
+
+
+def word_list_note(folder: Path) -> str:
+    """Compare the tokens of a ``vocab.txt`` with the rows of the embedding; return a note if it may be cut short.
+
+    More rows than tokens are usual where they were rounded up to a multiple of a power of two; and any number may be
+    left over on purpose, so this is no error.
+    """
+    words, rows = read_word_list(folder), read_object(folder / "config.json").get("vocab_size")
+    if words is None or type(rows) is not int or rows <= len(words):
+        return ""
+    if any(rows % multiple == 0 and rows - len(words) < multiple for multiple in ROUNDED_TO):
+        return ""
+    return f"vocab.txt has {len(words):,} tokens, but the model embeds {rows:,}; if it was cut short, copy it again"
 
 
 def portable_settings(settings: Mapping[str, Any]) -> dict[str, Any]:

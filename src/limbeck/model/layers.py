@@ -101,7 +101,7 @@ NO_POSITIONS = Positions()
 
 
 def linear(inputs: int, outputs: int, bias: bool = True) -> nn.Linear:
-    """Return a linear layer initialised as BERT's (normal, 0.02; bias 0).
+    """Return a linear layer initialized as BERT's (normal, 0.02; bias 0).
 
     Args:
         inputs: Width of the inputs, perhaps 0.
@@ -109,7 +109,7 @@ def linear(inputs: int, outputs: int, bias: bool = True) -> nn.Linear:
         bias: Whether it has a bias.
     """
     layer = nn.Linear(max(inputs, 1), max(outputs, 1), bias=bias)
-    if not inputs * outputs:  # torch warns when it initialises an empty weight
+    if not inputs * outputs:  # torch warns when it initializes an empty weight
         layer.weight = nn.Parameter(torch.empty(outputs, inputs))
         if bias:
             layer.bias = nn.Parameter(torch.empty(outputs))

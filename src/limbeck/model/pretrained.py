@@ -53,7 +53,7 @@ def load_pretrained(
 ) -> LimbeckForSequenceClassification:
     """Open a Hugging Face checkpoint of a supported family as our model.
 
-    Parts of a head that are missing, or were trained for other labels, are initialised anew (normal, 0.02), and
+    Parts of a head that are missing, or were trained for other labels, are initialized anew (normal, 0.02), and
     ``model.fresh_head`` is then True.
 
     Args:

@@ -26,8 +26,8 @@ class Style:
     ``pos_att_type``: terms of disentangled attention, of 'c2p' and 'p2c', besides that of the contents;
     ``share_att_key``: relative embeddings are projected by the matrices of queries and keys, and have none of their
     own; ``position_buckets``: buckets of distances in each direction, 0 for one a distance; ``max_relative_positions``:
-    distances beyond it share the last bucket; ``relative_norm``: relative embeddings are normalised;
-    ``project_before_norm``: embeddings are projected to the encoder's width before they are normalised, without bias;
+    distances beyond it share the last bucket; ``relative_norm``: relative embeddings are normalized;
+    ``project_before_norm``: embeddings are projected to the encoder's width before they are normalized, without bias;
     ``masks_queries``: padding has embeddings of zero and attends to all tokens alike, padding included, which shows
     where the first token is padding.
 
@@ -36,9 +36,9 @@ class Style:
     on what the dense layer before the output layer reads. None of the latter means ``classifier_dropout``, or 0 in
     families where that layer belongs to the encoder.
 
-    ``norm_first``: each part of a layer normalises what it reads, and a last norm follows the layers (pre-norm);
-    otherwise the sum after each part is normalised. ``absolute_positions``: a table of positions is added to the word
-    embeddings. ``embedding_norm``: the embeddings are normalised. ``norm_bias``, ``attention_bias``, ``ffn_bias``:
+    ``norm_first``: each part of a layer normalizes what it reads, and a last norm follows the layers (pre-norm);
+    otherwise the sum after each part is normalized. ``absolute_positions``: a table of positions is added to the word
+    embeddings. ``embedding_norm``: the embeddings are normalized. ``norm_bias``, ``attention_bias``, ``ffn_bias``:
     whether norms, the four projections of attention, and the linear maps of the feed-forward part have biases.
     ``gated``: a neuron is an activation times a second linear map. ``rotary_theta``: base of the rotary positions of
     each layer, empty without them. ``unnormed_layers``: pre-norm layers whose attention has no norm. ``pooling``: a

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from limbeck.core.field_groups import parameters
 from limbeck.core.model import AnswersOnly
 from limbeck.core.step import REGISTRY, TRAITS, StepInfo, Technique, needs
-from limbeck.core.target import Target
+from limbeck.core.target import Budget, Target
 from limbeck.errors import InputError, LimbeckError, nearest
 from limbeck.recipe.parsing import LocatedStep, leaves
 from limbeck.recipe.validation import Problem
@@ -129,6 +129,26 @@ def unsuited_fields(placed: Sequence[LocatedStep], kind: TaskKind) -> list[Probl
         if located.parsed is not None
         for name, reason in located.parsed.kind_problems(kind).items()
     ]
+
+
+def unsuited_limits(
+    budget: Budget, kind: TaskKind, placed: Sequence[LocatedStep], teacher: str | None
+) -> list[Problem]:
+    """Return a problem for each limit that cannot be checked.
+
+    Args:
+        budget: The limits.
+        kind: Kind of the task.
+        placed: The steps of the recipe.
+        teacher: The recipe's teacher.
+    """
+    if budget.max_flips is None:
+        return []
+    if kind.numeric:
+        return [Problem("budget.max_flips", "numbers always differ a little, so none can be flipped; give max_drop")]
+    if teacher is None and not any(located.cls and "teacher" in located.cls.info.gives for located in leaves(placed)):
+        return [Problem("budget.max_flips", f"there is no model to compare with; {_cure('teacher', {})}")]
+    return []
 
 
 def check_lengths(

@@ -75,7 +75,7 @@ def reference_line(summary: RunSummary) -> str:
     if record is None or (record.key == summary.teacher and record.step != "teacher"):
         return ""
     line = f"Speed-ups and losses are over {names(summary)[record.key]}"
-    return line if record.key == summary.teacher else f"{line}: the teacher gives answers alone"
+    return line if record.key == summary.teacher else f"{line}: the teacher only gives answers"
 
 
 def _name(summary: RunSummary, key: str) -> str:

@@ -10,7 +10,8 @@ from limbeck.report import formatting
 from limbeck.report.ablation import Gain, gains
 from limbeck.report.charts import front_picture, gain_axis, strip_axis, tree_picture
 from limbeck.report.display_names import names, reference_line, reference_words
-from limbeck.report.prediction_flips import flips_of
+from limbeck.report.entity_types import type_rows
+from limbeck.report.prediction_flips import changed_words, groups, most_changed
 from limbeck.report.report import (
     errors_line,
     headline,
@@ -28,13 +29,16 @@ if TYPE_CHECKING:
     from jinja2 import Environment
 
 
-def report_html(summary: RunSummary, *, example: str = "", front: Mapping[str, Any] | None = None) -> str:
+def report_html(
+    summary: RunSummary, *, example: str = "", front: Mapping[str, Any] | None = None, texts: bool = True
+) -> str:
     """Render the run as one self-contained page.
 
     Args:
         summary: The run.
         example: Code that runs the artefact, if one was written.
         front: The layout of the front, if it has been computed already.
+        texts: Whether the page quotes texts of the task; what is published with a model should not.
     """
     table, effects = rows(summary), gains(summary)
     row, reference = headline_rows(summary)
@@ -55,9 +59,13 @@ def report_html(summary: RunSummary, *, example: str = "", front: Mapping[str, A
             sizes=_example_counts(table),
             volume=volume_line(summary),
             errors=errors_line(summary),
+            entity_types=type_rows(row, reference, split),
             baseline=summary.baseline,
             change=headline_change(row, reference, split),
-            flips=flips_of(summary, row, reference, split),
+            changed=changed_words(row, split),
+            flips=groups(row, split),
+            most_changed=most_changed(row, split),
+            texts=texts,
             front=front_picture(summary, table) if front is None else front,
             tree=tree_picture(summary),
             gain_groups=_by_candidate(summary, effects),

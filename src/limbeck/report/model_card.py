@@ -6,13 +6,16 @@ from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
+from limbeck.core.answer_changes import DRIFT, FLIPS
 from limbeck.core.measurement import Measurement
 from limbeck.model.layout import model_files
 from limbeck.report.display_names import changed_parameters, reference_line, reference_words
+from limbeck.report.entity_types import type_rows
 from limbeck.report.formatting import milliseconds, quality, quality_interval
 from limbeck.report.html import page_environment
 from limbeck.report.model_folder import onnx_file
-from limbeck.report.report import headline
+from limbeck.report.prediction_flips import drift_words, percent
+from limbeck.report.report import BESIDE, headline
 from limbeck.report.serving_example import artefact_example, runtime_of
 from limbeck.report.speed_up import Ratio
 from limbeck.report.summary import RunSummary
@@ -44,6 +47,7 @@ def card(summary: RunSummary, key: str, model_folder: Path) -> str:
         taught=taught_by(summary, key),
         headline=headline(summary) if key in summary.chosen[:1] else row.name,
         figures=figures(summary, row, reference),
+        types={split: type_rows(row, reference, split) for split in row.quality},
         lineage=summary.lineage(key),
         changed_parameters=changed_parameters,
         example=artefact_example(summary, exported=exported).rstrip(),
@@ -67,7 +71,7 @@ def taught_by(summary: RunSummary, key: str) -> str:
         f"{fact.split} {quality(fact.value, summary.metric)} {quality_interval(fact, summary.metric)}" for fact in facts
     )
     scores = f" ({summary.metric}: {', '.join(word.strip() for word in words)})" if facts else ""
-    alone = ", which gives answers alone" if teacher.shape is None else ""
+    alone = ", which only gives answers" if teacher.shape is None else ""
     return f"Taught by {summary.source(teacher.key)}{alone}{scores}."
 
 
@@ -92,6 +96,9 @@ def figures(summary: RunSummary, row: Row, reference: Row | None) -> list[Figure
     lines = []
     for split in row.quality:
         lines += _quality_figures(summary, row, reference, split)
+    if row.within_max_drop is not None and reference is not None:
+        label = f"probability that it loses at most {summary.budget.max_drop:g} points, {summary.split}"
+        lines.append(Figure(label, f"{row.within_max_drop:.2f}"))
     # without a reference the last column is empty
     before = reference or replace(row, p50=None, p90=None, p99=None, size=None, parameters=None)
     latencies = (("p50", row.p50, before.p50), ("p90", row.p90, before.p90), ("p99", row.p99, before.p99))
@@ -123,13 +130,27 @@ def _quality_figures(summary: RunSummary, row: Row, reference: Row | None, split
     constant = summary.baseline.quality.get(split) if summary.baseline is not None else None
     if summary.baseline is not None and constant is not None:
         lines.append(Figure(f"the same, {summary.baseline.answer}", quality(constant.value, summary.metric)))
-    for name, label in (("rmse", "RMSE"), ("r2", "R²")):
+    for name, label in BESIDE.items():
         error = record_fact(summary, row.key, name, split)
         whole = record_fact(summary, reference.key if reference is not None else None, name, split)
         if error is not None:
             interval = f"[{error.low:.4g}, {error.high:.4g}]"
             original = "–" if whole is None else f"{whole.value:.4g}"
             lines.append(Figure(f"{label}, {split}", f"{error.value:.4g}", interval, _count(error), original))
+    return lines + _changed_figures(row, split)
+
+
+def _changed_figures(row: Row, split: str) -> list[Figure]:
+    """Return how answers differ from the reference's."""
+    if row.reference:
+        return []
+    lines, flips, drift = [], row.changes.get((FLIPS, split)), row.changes.get((DRIFT, split))
+    if flips is not None and flips.low is not None and flips.high is not None:
+        value = f"{percent(flips.value)} ({flips.detail['lost']} now wrong, {flips.detail['won']} now right)"
+        interval = f"[{percent(flips.low)}, {percent(flips.high)}]"
+        lines.append(Figure(f"answers that changed, {split}", value, interval, _count(flips)))
+    if drift is not None:
+        lines.append(Figure(f"drift of the score, {split}", drift_words(drift), n=_count(drift)))
     return lines
 
 

@@ -1,93 +1,124 @@
-"""Prediction flips: texts that the reference answers correctly and the model does not, or the reverse.
+"""How a model's answers differ from the reference's, in words and plain values: flips, and drift of the score.
 
-They are counted over all texts, by label, and by third of length: two models of equal accuracy may disagree, and a
-small loss overall may be a large one on one label.
+The figures are facts of the ledger (``core/answer_changes.py``); runs of earlier versions have none.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from typing import Any
 
-import numpy as np
-from numpy.typing import ArrayLike
-
-from limbeck.report.ablation import correct
-from limbeck.report.summary import RunSummary
+from limbeck.core.answer_changes import DRIFT, FLIPS
+from limbeck.core.measurement import Measurement
 from limbeck.report.table import Row
 
-
-@dataclass(frozen=True)
-class Flips:
-    """Flips in a group of ``n`` texts, ``before`` of which the reference answers correctly."""
-
-    texts: str
-    n: int
-    before: int
-    lost: int  # the reference is correct, the model is not
-    won: int  # the model is correct, the reference is not
+GROUPS = 20  #: answers listed on the page, those with the most flips first
 
 
-def flips(before: ArrayLike, after: ArrayLike, groups: Mapping[str, np.ndarray]) -> list[Flips]:
-    """Count flips in every group of texts.
+def percent(share: float) -> str:
+    """Format a share.
 
-    Args:
-        before: Whether the reference was correct [texts], bool.
-        after: Whether the model was correct [texts], bool.
-        groups: Masks [texts] by name of the group.
-
-    >>> flips([True, True, False], [True, False, True], {"all": np.array([True, True, True])})
-    [Flips(texts='all', n=3, before=2, lost=1, won=1)]
+    >>> percent(0.0123)
+    '1.2 %'
     """
-    was, now = np.asarray(before, dtype=bool), np.asarray(after, dtype=bool)
-    masks = {name: (mask, mask & was, mask & was & ~now, mask & ~was & now) for name, mask in groups.items()}
-    return [Flips(name, *(int(mask.sum()) for mask in parts)) for name, parts in masks.items()]
+    return f"{share * 100:.1f} %"
 
 
-def groups_of(labels: ArrayLike, label_names: Sequence[str], lengths: ArrayLike, unit: str) -> dict[str, np.ndarray]:
-    """Group texts: all, by label, and by third of the sorted lengths; texts of equal length stay together.
+def changed_column(rows: Sequence[Row], split: str) -> tuple[str, dict[str, str]] | None:
+    """Return the heading and the cells, by key, of a column for a table; None where there is nothing to compare.
 
     Args:
-        labels: Index of each text's label [texts].
-        label_names: Names of the labels; one called 'all' is put in quotes.
-        lengths: Length of each text [texts].
-        unit: Unit of the lengths, in the plural.
-
-    Returns:
-        Masks [texts] by name of the group; empty groups are left out.
-
-    >>> list(groups_of([0, 1, 1], ["no", "yes"], [3, 4, 9], "words"))
-    ['all', 'no', 'yes', 'up to 3 words', '4 to 4 words', 'over 4 words']
-    """
-    classes, sizes = np.asarray(labels), np.asarray(lengths)
-    low, high = (int(edge) for edge in np.quantile(sizes, [1 / 3, 2 / 3], method="lower"))
-    groups = {
-        "all": np.full(len(classes), True),
-        **{"'all'" if name == "all" else name: classes == index for index, name in enumerate(label_names)},
-        f"up to {low} {unit}": sizes <= low,
-        f"{low + 1} to {high} {unit}": (sizes > low) & (sizes <= high),
-        f"over {high} {unit}": sizes > high,
-    }
-    return {name: mask for name, mask in groups.items() if mask.any()}
-
-
-def flips_of(summary: RunSummary, row: Row | None, reference: Row | None, split: str) -> list[Flips]:
-    """Count flips of a candidate against the reference; empty if answers or texts are not available.
-
-    Lengths are in characters, because a report opens no tokenizer.
-
-    Args:
-        summary: The run.
-        row: The candidate's row.
-        reference: The row of the model that figures are relative to.
+        rows: The rows of the table.
         split: Split to compare on.
     """
-    rows = summary.task.splits.get(split) if summary.task is not None else None
-    if summary.task is None or row is None or reference is None or row.key == reference.key or rows is None:
+    for heading, shown in ((FLIPS, percent), (DRIFT, "{:.2g}".format)):
+        facts = {row.key: fact for row in rows if (fact := row.changes.get((heading, split))) and not row.reference}
+        if facts:
+            return heading, {key: shown(fact.value) for key, fact in facts.items()}
+    return None
+
+
+def changed_words(row: Row | None, split: str) -> str:
+    """Say how answers differ from the reference's, in sentences; empty where they were not compared.
+
+    Args:
+        row: The model's row.
+        split: Split to compare on.
+    """
+    if row is None or row.reference:
+        return ""
+    flips, drift = (row.changes.get((name, split)) for name in (FLIPS, DRIFT))
+    words = []
+    if flips is not None:
+        interval = ""
+        if flips.low is not None and flips.high is not None:
+            interval = f"[{percent(flips.low)}, {percent(flips.high)}] "
+        words.append(
+            f"{percent(flips.value)} {interval}of {flips.n} answers differ: {flips.detail['lost']} right ones became "
+            f"wrong, {flips.detail['won']} wrong ones right."
+        )
+    if drift is not None:
+        words.append(f"The score that decides moved by {drift_words(drift)}.")
+        if texts := drift.detail.get("left_out"):
+            words.append(f"{texts} texts that the two tokenizers divide differently are left out.")
+    return " ".join(words)
+
+
+def drift_words(drift: Measurement) -> str:
+    """Format the mean, the 95th percentile and the maximum of a drift."""
+    return f"{drift.value:.2g} on average, {drift.detail['p95']:.2g} at p95, {drift.detail['largest']:.2g} at most"
+
+
+def groups(row: Row | None, split: str) -> list[dict[str, Any]]:
+    """Return the flips by answer of the reference, those with the most first, and by third of length.
+
+    Args:
+        row: The model's row.
+        split: Split to compare on.
+    """
+    flips = row.changes.get((FLIPS, split)) if row is not None and not row.reference else None
+    if flips is None:
         return []
-    facts = reference.quality.get(split), row.quality.get(split)
-    before, after = (correct(fact) if fact is not None else None for fact in facts)
-    if before is None or after is None or not len(before) == len(after) == len(rows.labels):
-        return []
-    lengths = [len(text) + len(pair) for text, pair in zip(rows.texts, rows.pairs or ("",) * len(before), strict=True)]
-    return flips(before, after, groups_of(rows.labels, summary.task.label_names, lengths, "characters"))
+    answers = sorted(flips.detail["by_answer"], key=lambda group: -group["changed"])
+    return [*answers[:GROUPS], *flips.detail["by_length"]]
+
+
+def most_changed(row: Row | None, split: str) -> list[dict[str, Any]]:
+    """Return the texts that changed most.
+
+    Args:
+        row: The model's row.
+        split: Split to compare on.
+    """
+    drift = row.changes.get((DRIFT, split)) if row is not None and not row.reference else None
+    return list(drift.detail["most_changed"]) if drift is not None else []
+
+
+def changed_values(rows: Sequence[Row], row: Row, split: str) -> dict[str, float | None]:
+    """Return the figures of one row as plain values, by column; no columns where no row has them.
+
+    Args:
+        rows: The rows of the table.
+        row: One of them.
+        split: Split to compare on.
+    """
+    names = [name for name in (FLIPS, DRIFT) if any((name, split) in each.changes for each in rows)]
+    values: dict[str, float | None] = {}
+    for name in names:
+        fact = row.changes.get((name, split))
+        values[f"{name}_{split}"] = fact.value if fact is not None else None
+        if name == FLIPS:
+            values[f"{name}_{split}_low"] = fact.low if fact is not None else None
+            values[f"{name}_{split}_high"] = fact.high if fact is not None else None
+        else:
+            for part in ("p95", "largest"):
+                values[f"{name}_{split}_{part}"] = fact.detail[part] if fact is not None else None
+    return values
+
+
+def changes_json(row: Row) -> dict[str, dict[str, Any]]:
+    """Return everything that was compared, by name and split, with groups and the texts that changed most."""
+    facts: dict[str, dict[str, Any]] = {}
+    for (name, split), fact in row.changes.items():
+        facts.setdefault(name, {})[split] = fact.to_json()
+    return facts

@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 from limbeck.core.measurement import Measurement
 from limbeck.core.metrics import METRICS
-from limbeck.core.target import Budget
 from limbeck.report.ablation import gains, quality_change
 from limbeck.report.display_names import names, reference_line, reference_words
+from limbeck.report.entity_types import types_json
 from limbeck.report.formatting import csv_text, megabytes, milliseconds, quality, quality_interval, time_interval
+from limbeck.report.prediction_flips import changed_column, changed_values, changes_json
 from limbeck.report.speed_up import is_faster
 from limbeck.report.summary import RunSummary, once
 from limbeck.report.table import Row, baseline_problems, better_than_baseline, rows, volume
@@ -21,8 +22,12 @@ from limbeck.report.table import Row, baseline_problems, better_than_baseline, r
 if TYPE_CHECKING:
     from rich.table import Table
 
-BULKY = frozenset({"rounds", "correct", "samples", "shapes"})
+BULKY = frozenset({"rounds", "correct", "entities", "resampled", "samples", "shapes", "most_changed"})
 """Parts of a measurement's detail that serve later computations, not readers."""
+
+
+BESIDE = {"rmse": "RMSE", "r2": "R²", "entity_f1": "F1", "entity_precision": "precision", "entity_recall": "recall"}
+"""Measurements that a kind of task gives beside its metric, and what they are called."""
 
 
 @once
@@ -73,7 +78,7 @@ def _unchosen(summary: RunSummary) -> str:
     table = rows(summary)
     front = sum(row.on_front for row in table)
     text = f"The recipe chooses nothing: {len(table)} candidate{'s' * (len(table) != 1)} measured, {front} on the front"
-    if summary.budget != Budget():
+    if summary.budget.given:
         text += f", {sum(not row.problems for row in table)} within the budget"
     return f"{text}. To get a model to serve, end the recipe with 'cheapest' or 'best'"
 
@@ -136,18 +141,26 @@ def front_table(summary: RunSummary) -> Table:
     table = Table(title=f"{summary.metric} with 95 % interval; latency on {summary.target}", title_justify="left")
     for heading in ("", "candidate"):
         table.add_column(heading)
-    for heading in (*splits, "p50 ms", *(["predicted"] if predicted else []), "p99 ms", "MB", "vs PyTorch", "vs INT8"):
+    changed = changed_column(candidates, summary.split)
+    figures = [*splits, *([changed[0]] if changed is not None else []), "p50 ms"]
+    figures += [*(["predicted"] if predicted else []), "p99 ms", "MB", "vs PyTorch", "vs INT8"]
+    for heading in figures:
         table.add_column(heading, justify="right")
+    tested = any(row.within_max_drop is not None for row in candidates)
+    if tested:
+        table.add_column(f"P(≤{summary.budget.max_drop:g})", justify="right")
     table.add_column("budget")
     for row in candidates:
         better = not baseline_problems(summary, row.quality.get(summary.split))
         mark = "★" if row.chosen and better else "●" if row.on_front else ""
         cells = [mark, row.name, *(_quality_cell(row, split, summary.metric) for split in splits)]
+        cells += [changed[1].get(row.key, "–")] if changed is not None else []
         cells += [milliseconds(row.p50.value) if row.p50 is not None else "–"]
         cells += [_predicted_cell(row)] if predicted else []
         cells += [milliseconds(row.p99.value) if row.p99 is not None else "–"]
         cells += [megabytes(row.size.value) if row.size is not None else "–"]
         cells += [f"{ratio.value:.2f}x" if ratio is not None else "–" for ratio in (row.speedup, row.speedup_int8)]
+        cells += [f"{row.within_max_drop:.2f}" if row.within_max_drop is not None else "–"] if tested else []
         cells += ["; ".join(row.problems) or "ok"]
         style = "bold green" if row.chosen else "" if row.on_front or row.teacher or row.reference else "dim"
         table.add_row(*map(Text, cells), style=style)  # Text: a label with [brackets] must not be read as markup
@@ -157,6 +170,8 @@ def front_table(summary: RunSummary) -> Table:
         table.add_row(*map(Text, ["", f"constant: {summary.baseline.answer}", *scores, *padding]), style="dim")
     table.caption = "★ chosen   ● on the front (nothing measured is both faster and better)"
     table.caption += "   ✓ ✗ p50 is within the predicted interval or not" if predicted else ""
+    if tested:
+        table.caption += f"   P(≤{summary.budget.max_drop:g}) probability that no more points are truly lost"
     for line in filter(None, (reference_line(summary), volume_line(summary), errors_line(summary))):
         table.caption += f"\n{line}"
     return table
@@ -188,7 +203,10 @@ def _baseline_cell(summary: RunSummary, split: str) -> str:
 
 
 def errors_line(summary: RunSummary) -> str:
-    """Describe RMSE and R² of the chosen model, teacher and reference of a regression; empty for other tasks."""
+    """Describe what stands beside the metric of the chosen model, teacher and reference; empty where nothing does.
+
+    That is RMSE and R² of a regression, precision and recall of entities.
+    """
     keys = {"teacher": summary.teacher, "chosen": summary.chosen[0] if summary.chosen else None}
     if summary.reference is not None and summary.reference not in keys.values():
         keys[names(summary)[summary.reference]] = summary.reference
@@ -196,13 +214,16 @@ def errors_line(summary: RunSummary) -> str:
     for name, key in keys.items():
         record = summary.records.get(key or "")
         for split in shown_splits(summary):
-            error, r2 = (record.fact(fact, split) if record is not None else None for fact in ("rmse", "r2"))
-            if error is not None and r2 is not None:
-                parts.append(
-                    f"{name}, {split}: RMSE {error.value:.4g} [{error.low:.4g}, {error.high:.4g}], "
-                    f"R² {r2.value:.3f} [{r2.low:.3f}, {r2.high:.3f}]"
-                )
+            facts = [(label, record.fact(fact, split)) for fact, label in BESIDE.items()] if record is not None else []
+            shown = [f"{label} {_bounds(fact, label)}" for label, fact in facts if fact is not None]
+            if shown:
+                parts.append(f"{name}, {split}: {', '.join(shown)}")
     return "; ".join(parts)
+
+
+def _bounds(fact: Measurement, label: str) -> str:
+    digits = ".4g" if label == "RMSE" else ".3f"
+    return f"{fact.value:{digits}} [{fact.low:{digits}}, {fact.high:{digits}}]"
 
 
 def front_csv(summary: RunSummary) -> str:
@@ -222,6 +243,7 @@ def _flat(summary: RunSummary, row: Row) -> dict[str, Any]:
         fact = row.quality.get(split)
         for part, value in _interval_parts(fact).items():
             line[f"{summary.metric}_{split}" + ("" if part == "value" else f"_{part}")] = value
+        line |= changed_values(rows(summary), row, split)
     for name, latency in (("p50", row.p50), ("p90", row.p90), ("p99", row.p99)):
         line[f"latency_{name}_ms"] = latency.value * 1e3 if latency is not None else None
     line["latency_p50_low_ms"] = row.p50.low * 1e3 if row.p50 is not None and row.p50.low is not None else None
@@ -237,6 +259,7 @@ def _flat(summary: RunSummary, row: Row) -> dict[str, Any]:
         line |= {name: None, f"{name}_low": None, f"{name}_high": None}
         if ratio is not None:
             line |= {name: ratio.value, f"{name}_low": ratio.low, f"{name}_high": ratio.high}
+    line |= {} if row.within_max_drop is None else {"probability_within_max_drop": row.within_max_drop}
     line |= {"drop_points": row.drop, "on_front": row.on_front, "chosen": row.chosen, "teacher": row.teacher}
     line["reference"] = row.reference
     line |= {"meets_budget": row.meets_budget, "problems": "; ".join(row.problems)}
@@ -249,7 +272,7 @@ def to_json(summary: RunSummary) -> dict[str, Any]:
         "headline": headline(summary),
         "metric": summary.metric,
         "target": str(summary.target),
-        "budget": {name: value for name, value in vars(summary.budget).items() if value is not None},
+        "budget": summary.budget.given,
         "chosen": list(summary.chosen),
         "teacher": summary.teacher,
         "reference": summary.reference,
@@ -257,6 +280,8 @@ def to_json(summary: RunSummary) -> dict[str, Any]:
         "better_than_baseline": better_than_baseline(summary),
         "hypervolume": front._asdict() if (front := volume(summary)) is not None else None,
         "rows": front_rows(summary),
+        "changes": {row.key: found for row in rows(summary) if (found := changes_json(row))},
+        **({"entities": types} if (types := types_json(summary)) else {}),
         "gains": [
             {
                 "key": gain.key,

@@ -135,8 +135,13 @@ class RunSummary:
         return [{name: str(failure.get(name) or "") for name in fields} for failure in plain]
 
     def source(self, key: str) -> str:
-        """Return the name of the model that a candidate descends from; for a local path only its last part."""
+        """Return the name of the model that a candidate descends from; for a local path only its last part.
+
+        A teacher that is a function has the function's name.
+        """
         root = self.lineage(key)[0].parameters
+        if function := root.get("function"):
+            return str(function)
         name = str(root.get("source") or root.get("model") or self.model).rstrip("/")
         on_disk = Path(name).is_absolute() or name.startswith((".", "~")) or name.count("/") > 1
         return Path(name).name if on_disk else name

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from limbeck.core import pareto
+from limbeck.core.answer_changes import DRIFT, FLIPS
 from limbeck.core.candidate import Record
 from limbeck.core.measurement import Measurement
+from limbeck.core.paired import evidence
 from limbeck.core.pareto import beyond, hypervolume
 from limbeck.report.display_names import names
 from limbeck.report.speed_up import Ratio, speed_ratio
@@ -36,7 +38,10 @@ class Row:
     teacher: bool
     reference: bool  # the model that speed-ups and losses are relative to
     predicted: Measurement | None = None  # the latency that a search predicted
+    within_max_drop: float | None = None  # probability, by a paired test on the headline split
     portability: Measurement | None = None  # fraction of answers unchanged on processors without VNNI
+    changes: Mapping[tuple[str, str], Measurement] = field(default_factory=dict)
+    """Flips and drift against the reference, by name and split."""
 
     @property
     def as_predicted(self) -> bool | None:
@@ -82,6 +87,9 @@ def rows(summary: RunSummary) -> tuple[Row, ...]:
         headline = quality.get(summary.split)
         values = {name: fact.value for name in ("latency_p50", "size") if (fact := record.fact(name)) is not None}
         values |= {"quality": headline.value} if headline is not None else {}
+        changes = changes_of(record, summary.reference)
+        values |= {"flips": flips.value} if (flips := changes.get((FLIPS, summary.split))) is not None else {}
+        test = evidence(summary.budget, headline, whole)
         drop = (whole.value - headline.value) * 100 if headline is not None and whole is not None else None
         table.append(
             Row(
@@ -98,17 +106,33 @@ def rows(summary: RunSummary) -> tuple[Row, ...]:
                 drop=drop,
                 on_front=key in front,
                 problems=(
-                    *summary.budget.violations(values, whole.value if whole is not None else None),
+                    *summary.budget.violations(values, whole.value if whole is not None else None, test),
                     *baseline_problems(summary, headline),
                 ),
                 chosen=key in summary.chosen,
                 teacher=key == summary.teacher,
                 reference=key == summary.reference,
                 predicted=predicted(summary, key),
+                within_max_drop=test.probability if test is not None else None,
                 portability=record.fact("portability"),
+                changes=changes,
             )
         )
     return tuple(sorted(table, key=lambda row: -(row.p50.value if row.p50 is not None else float("inf"))))
+
+
+def changes_of(record: Record, reference: str | None) -> dict[tuple[str, str], Measurement]:
+    """Return a record's flips and drift against a reference, by name and split.
+
+    Args:
+        record: The record.
+        reference: Key of the reference.
+    """
+    return {
+        (fact.name, fact.split): fact
+        for fact in record.facts
+        if fact.name in (FLIPS, DRIFT) and fact.detail.get("reference") == reference
+    }
 
 
 def baseline_problems(summary: RunSummary, fact: Measurement | None) -> tuple[str, ...]:

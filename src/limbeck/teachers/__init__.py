@@ -1,1 +1,1 @@
-"""Teachers of any origin: models of transformers, Python functions, files of scores; and their answers, kept."""
+"""Teachers of any origin: transformers models, Python functions and files of scores."""

@@ -1,16 +1,17 @@
-"""Tell what a teacher's name stands for, and open it: a model of limbeck or of transformers, or a file of scores."""
+"""Resolve a teacher's name and open it: a model of limbeck or transformers, or a file of scores."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from limbeck.core.candidate import Candidate
+from limbeck.core.candidate import Candidate, lineage_key
 from limbeck.core.digests import content
 from limbeck.core.model import AnswersOnly, AnswerSource
 from limbeck.core.paths import user_path
 from limbeck.core.shape import canonical_json
+from limbeck.data.answers import judgeable
 from limbeck.errors import InputError, UnsupportedModel
 from limbeck.measure.label_order import TEXTS, compare_orders, fit_task
 from limbeck.model.checkpoints import peek, peek_here
@@ -23,11 +24,11 @@ if TYPE_CHECKING:
 
 
 def describe(source: str, *, hub: bool = True) -> AnswersOnly | None:
-    """Describe a teacher that gives answers alone; return None for a model that limbeck opens.
+    """Describe a teacher that only gives answers; return None for a model that limbeck opens.
 
     Args:
         source: Folder or hub name of a model, or a file of scores.
-        hub: Whether a name that only the hub knows is looked up there; else it counts as one that limbeck opens.
+        hub: Whether to look up a name that only the hub knows; otherwise it counts as one that limbeck opens.
 
     Raises:
         InputError: It is none of these.
@@ -52,7 +53,7 @@ def describe(source: str, *, hub: bool = True) -> AnswersOnly | None:
 
 
 def name_problems(sources: Sequence[str], what: str) -> list[str]:
-    """Return what is wrong with teachers that can be seen without opening them.
+    """Return the problems of teachers that show without opening them.
 
     Args:
         sources: Their names.
@@ -70,11 +71,11 @@ def name_problems(sources: Sequence[str], what: str) -> list[str]:
 
 
 def open_answers(source: str, task: Task, function: FunctionTeacher | None = None) -> AnswerSource:
-    """Open a teacher that gives answers alone.
+    """Open a teacher that only gives answers.
 
     Args:
         source: As for :func:`describe`, which does not return None for it.
-        task: The task, with the label names that the answers are put in the order of.
+        task: The task; answers are put in the order of its label names.
         function: Answers texts that a file of scores lacks.
 
     Raises:
@@ -98,7 +99,7 @@ def open_teacher(source: str, task: Task) -> Candidate:
         The candidate; its model is an ``AnswerSource`` where limbeck does not open it, and it has no tokenizer then.
 
     Raises:
-        InputError: It does not answer the task, or its outputs are in an order that cannot be told.
+        InputError: It does not answer the task, or the order of its outputs is unclear.
     """
     if describe(source) is not None:
         opened = open_answers(source, task)
@@ -112,6 +113,12 @@ def open_teacher(source: str, task: Task) -> Candidate:
         raise InputError(f"teacher '{source}' was not trained for the labels of this task ({needed}), it has {has}")
     fit_task(source, task)
     return Candidate(model, tokenizer, task)
+
+
+def open_teachers(sources: Iterable[str], task: Task) -> Iterator[tuple[str, Candidate]]:
+    """Open teachers of any origin one by one; yield each with a key of its content."""
+    for source in sources:
+        yield lineage_key(None, "teacher", 2, {"source": content(source)}, {}), open_teacher(source, task)
 
 
 def check_answers(source: str, opened: AnswerSource, task: Task) -> None:
@@ -133,7 +140,7 @@ def check_answers(source: str, opened: AnswerSource, task: Task) -> None:
     split = "validation" if sizes.get("validation", 0) >= TEXTS else max(sizes, key=sizes.__getitem__)
     wanted = min(TEXTS if opened.order_assumed else 1, len(task.split(split)))
     few = task.limit(**{split: wanted}) if opened.identity else task
-    answers, given = opened.answer(few, split), few.split(split).labels
+    answers, given, _ = judgeable(task, opened.answer(few, split), few.split(split).labels)
     rows = [row for row, label in enumerate(given) if not isinstance(label, int) or label >= 0][:TEXTS]
     if not rows or not opened.order_assumed or task.task_kind.numeric:
         return

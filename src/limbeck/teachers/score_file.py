@@ -1,30 +1,33 @@
 """A file of scores as a teacher: what an LLM, a service or another program answered, by text or by row.
 
-Each line of a JSONL file, or row of a Parquet file, says which text it is of, and what the teacher answers::
+Each line of a JSONL file, or row of a Parquet file, names a text and gives the teacher's answer::
 
     {"text": "a fine film", "probabilities": {"negative": 0.03, "positive": 0.97}}
     {"split": "train", "row": 17, "logits": [-1.5, 2.25]}
 
 Scores are ``logits`` or ``probabilities`` (by label name, or a list in the order of the task's labels), a column of
-probabilities for every label name, or a ``label`` alone, which counts as certain. Texts of pairs have ``text`` and
-``pair``; rows count from 0 in the split as limbeck reads it.
+probabilities for every label name, or just a ``label``, which counts as certain. Pairs of texts have ``text`` and
+``pair``; rows are counted from 0 in the split as limbeck reads it. Where words have labels, a row has ``words`` (or
+``text``, divided at white space) and a list of scores, one for each word; null for words that have none::
+
+    {"words": ["Anna", "sings"], "probabilities": [{"person": 0.9, "O": 0.1}, null]}
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
 from limbeck.core.paths import user_path
 from limbeck.core.task import Task
-from limbeck.errors import InputError, nearest
-from limbeck.teachers.scores import ScoreFormat
+from limbeck.errors import InputError, nearest, shown
+from limbeck.teachers.scores import ScoreFormat, names_labels
 
 if TYPE_CHECKING:
     from limbeck.data.readers import Table
@@ -32,8 +35,9 @@ if TYPE_CHECKING:
 SUFFIXES = (".jsonl", ".ndjson", ".parquet")
 LOGITS, PROBABILITIES, ANSWER, NUMBER = "logits", "probabilities", "label", "score"
 """Fields that hold the scores of a text."""
+Further: TypeAlias = "Callable[[Task, str], np.ndarray | list[np.ndarray]]"
 Key = tuple[str, str]
-"""A text and its second text, or "" ; blanks count once."""
+"""A text and its second text, or ""; a run of white space counts as one space."""
 
 
 def is_score_file(source: str | Path) -> bool:
@@ -43,7 +47,7 @@ def is_score_file(source: str | Path) -> bool:
 
 
 def gives_probabilities(path: Path) -> bool:
-    """Return whether the scores of a file are probabilities; reads the names of its fields alone."""
+    """Return whether the scores of a file are probabilities, from the names of its fields."""
     if path.suffix.lower() == ".parquet":
         import pyarrow
         import pyarrow.parquet
@@ -74,90 +78,93 @@ class ScoreFile:
 
     identity = ""
 
-    def __init__(self, path: Path, task: Task, further: Callable[[Task, str], np.ndarray] | None = None) -> None:
+    def __init__(self, path: Path, task: Task, further: Further | None = None) -> None:
         """Read and check a file.
 
         Args:
             path: A JSONL or Parquet file.
-            task: The task, with the labels that the file has scores of.
-            further: Answers a split of texts that are not in the file; None where nobody can.
+            task: The task whose labels are scored.
+            further: Answers a split of texts that are not in the file; None if nothing can.
 
         Raises:
             InputError: The file cannot be read, or a row of it is wrong.
         """
         from limbeck.data.readers import read_table
 
-        if task.task_kind.per_token:
-            raise InputError(
-                f"teacher '{path}': a file has scores of whole texts, and the task has a label for each word"
-            )
-        self.path, self._further = path, further
+        self.path, self._further, self._words = path, further, task.task_kind.per_token
         table = read_table(path)
         column, self.probabilities, named = _score_column(table, task)
         self.order_assumed = not named and not task.task_kind.numeric
         self._format = ScoreFormat(task.kind, task.label_names, self.probabilities)
-        rows = [self._format.read(column(row), table.at(row)) for row in range(len(table.rows))]
-        self._logits = self._format.logits(np.asarray(rows))
         self._by_row = _rows_of(table, task) if {"split", "row"} <= set(table.columns) else {}
-        self._by_text = {} if self._by_row else self._texts_of(table)
+        texts = [] if self._by_row else _texts_of(table, words=self._words)
+        counts = [len(text) if self._words else None for text in texts] or [None] * len(table.rows)
+        self._logits = [
+            self._format.logits(self._format.read_text(column(row), table.at(row), count))
+            for row, count in enumerate(counts)
+        ]
+        self._by_text = self._index(table, [input_key(text, words=self._words) for text in texts])
         self._texts = None if self._by_row else {key for split in task.splits for key in keys(task, split)}
 
     @cached_property
     def notes(self) -> tuple[str, ...]:
-        """Say how many rows of the file are of no text of the task."""
+        """Note how many texts of the file are not in the task."""
         unused = 0 if self._texts is None else len(self._by_text.keys() - self._texts)
         return (f"{unused:,} of {len(self._by_text):,} texts of '{self.path}' are not in the task",) * bool(unused)
 
-    def _texts_of(self, table: Table) -> dict[Key, int]:
-        """Return the row of each text; a text may be there twice if its scores are the same."""
-        if "text" not in table.columns:
-            raise InputError(
-                f"{table.where}: expected the field 'text' (and 'pair'), or 'split' and 'row'; "
-                f"the file has {', '.join(table.columns)}; {nearest('text', table.columns)}"
-            )
-        positions = [table.columns.index(name) for name in ("text", "pair") if name in table.columns]
+    def _index(self, table: Table, texts: Sequence[Key]) -> dict[Key, int]:
+        """Return the row of each text; a text may occur twice if its scores are the same."""
         rows: dict[Key, int] = {}
-        for row, cells in enumerate(table.rows):
-            texts = [cells[position] for position in positions]
-            if not all(text is None or isinstance(text, str) for text in texts) or texts[0] is None:
-                raise InputError(f"{table.at(row)}: the text should be text, got {texts[0]!r:.60}")
-            first = rows.setdefault(_key(*texts), row)
-            if not np.allclose(self._logits[first], self._logits[row], rtol=1e-4, atol=1e-5):
-                raise InputError(f"{table.at(row)}: other scores of the text of {table.unit} {table.numbers[first]}")
+        for row, key in enumerate(texts):
+            first = rows.setdefault(key, row)
+            before, now = self._logits[first], self._logits[row]
+            if before.shape != now.shape or not np.allclose(before, now, rtol=1e-4, atol=1e-5, equal_nan=True):
+                earlier = f"{table.unit} {table.numbers[first]}"
+                raise InputError(f"{table.at(row)}: the text of {earlier} again, with other scores")
         return rows
 
     @property
     def logits_by_text(self) -> dict[Key, np.ndarray]:
-        """The logits of each text [labels]."""
+        """The logits of each text [labels], or of its words [words, labels]."""
         return {key: self._logits[row] for key, row in self._by_text.items()}
 
     def lacks(self, task: Task, split: str) -> str:
         """Return why the file cannot answer a split; empty if it can."""
-        count = len(task.split(split))
+        texts = task.split(split).texts
+        count, indices = len(texts), self._indices(task, split)
         if self._by_row:
             present = self._by_row.get(split, {})
             if not present:
-                return f"teacher '{self.path}' has no rows of the split '{split}'"
+                return f"teacher '{self.path}' has no rows for the split '{split}'"
             if more := [row for row in present if row >= count]:
-                return f"teacher '{self.path}' has row {more[0]} of '{split}', which has the rows 0 to {count - 1}"
-            missing = [row for row in range(count) if row not in present]
-            example = f"row {missing[0]}" if missing else ""
-        else:
-            texts = keys(task, split)
-            missing = [row for row, key in enumerate(texts) if key not in self._by_text]
-            example = repr(task.split(split).texts[missing[0]])[:60] if missing else ""
-        if not missing or self._further is not None:
-            return ""
-        return (
-            f"teacher '{self.path}' has no scores of {len(missing):,} of {count:,} rows of '{split}', such as {example}"
-        )
+                return f"teacher '{self.path}' has row {more[0]} of '{split}', which has rows 0 to {count - 1}"
+        missing = [row for row, index in enumerate(indices) if index < 0]
+        if missing and self._further is None:
+            example = f"row {missing[0]}" if self._by_row else shown(task.split(split).texts[missing[0]])
+            absent = f"{len(missing):,} of {count:,} rows of '{split}', such as {example}"
+            return f"teacher '{self.path}' has no scores for {absent}"
+        for index, text in zip(indices, texts, strict=True):
+            if self._words and index >= 0 and len(self._logits[index]) != len(text):
+                scored = f"scores for {len(self._logits[index])} words of {shown(text)}"
+                return f"teacher '{self.path}' has {scored}, which has {len(text)}"
+        return ""
 
-    def answer(self, task: Task, split: str) -> np.ndarray:
-        """Return the logits of a split [rows, labels].
+    def _indices(self, task: Task, split: str) -> list[int]:
+        """Return which row of the file has each row of a split; -1 for rows that it lacks."""
+        if self._by_row:
+            present = self._by_row.get(split, {})
+            return [present.get(row, -1) for row in range(len(task.split(split)))]
+        return [self._by_text.get(key, -1) for key in keys(task, split)]
+
+    def answer(self, task: Task, split: str) -> np.ndarray | list[np.ndarray]:
+        """Return the logits of a split.
 
         Args:
             task: The task.
             split: Name of the split.
+
+        Returns:
+            [rows, labels]; where words have labels, a list of [words, labels].
 
         Raises:
             InputError: Scores are missing, or the task has other labels than the file was read for.
@@ -166,30 +173,67 @@ class ScoreFile:
             raise InputError(f"teacher '{self.path}' was read for the labels {', '.join(self._format.labels)}")
         if problem := self.lacks(task, split):
             raise InputError(f"{problem}; a file cannot answer new texts")
-        if self._by_row:
-            return self._logits[[self._by_row[split][row] for row in range(len(task.split(split)))]]
-        indices = [self._by_text.get(key, -1) for key in keys(task, split)]
-        answers: np.ndarray = self._logits[indices]
+        indices = self._indices(task, split)
+        answers = [self._logits[index] for index in indices]
         if unknown := [row for row, index in enumerate(indices) if index < 0]:
             assert self._further is not None  # else they are lacking
             rows = task.split(split).take(unknown)
-            answers[unknown] = self._further(replace(task, splits={split: rows}), split)
-        return answers
+            further = self._further(replace(task, splits={split: rows}), split)
+            for row, logits in zip(unknown, further, strict=True):
+                answers[row] = logits
+        return answers if self._words else np.stack(answers)
 
 
 def keys(task: Task, split: str) -> list[Key]:
     """Return the key of every text of a split."""
-    rows = task.split(split)
-    return text_keys(rows.texts, rows.pairs)
+    rows, words = task.split(split), task.task_kind.per_token
+    texts = rows.texts if rows.pairs is None else zip(rows.texts, rows.pairs, strict=True)
+    return [input_key(text, words=words) for text in texts]
 
 
-def text_keys(texts: Sequence[str], pairs: Sequence[str | None] | None = None) -> list[Key]:
-    """Return the keys that texts, or pairs of them, have in a file of scores."""
-    return [_key(*both) for both in zip(texts, pairs or [None] * len(texts), strict=True)]
+def input_key(given: Any, *, words: bool) -> Key:  # Any: see below
+    """Return the key that a text has in a file of scores.
+
+    Args:
+        given: A text, a pair of texts, or a list of words.
+        words: Whether it is a list of words.
+
+    >>> input_key(("two", "words"), words=True), input_key(("a", "pair"), words=False)
+    (('two words', ''), ('a', 'pair'))
+    """
+    text, pair = given if isinstance(given, tuple) and not words else (given, None)
+    return " ".join((" ".join(text) if words else text).split()), " ".join((pair or "").split())
 
 
-def _key(text: str, pair: str | None = None) -> Key:
-    return " ".join(text.split()), " ".join((pair or "").split())
+def _texts_of(table: Table, *, words: bool) -> list[Any]:
+    """Return the text, or pair, or list of words, that each row is of.
+
+    Args:
+        table: The file.
+        words: Whether words have labels.
+
+    Raises:
+        InputError: There are none, or they are not text.
+    """
+    first = "words" if words and "words" in table.columns else "text"
+    if first not in table.columns:
+        wanted = "'words' or 'text'" if words else "'text' (and 'pair')"
+        raise InputError(
+            f"{table.where}: expected the field {wanted}, or 'split' and 'row'; "
+            f"the file has {', '.join(table.columns)}; {nearest('words' if words else 'text', table.columns)}"
+        )
+    names = (first,) if words else ("text", "pair")
+    positions = [table.columns.index(name) for name in names if name in table.columns]
+    texts: list[Any] = []
+    for row, cells in enumerate(table.rows):
+        given = [cells[position] for position in positions]
+        if words and isinstance(given[0], (list, tuple)) and all(isinstance(word, str) for word in given[0]):
+            texts.append(tuple(given[0]))
+            continue
+        if not all(text is None or isinstance(text, str) for text in given) or given[0] is None:
+            raise InputError(f"{table.at(row)}: the text should be text, got {shown(given[0])}")
+        texts.append(given[0].split() if words else tuple(given) if len(given) == 2 else given[0])
+    return texts
 
 
 def _rows_of(table: Table, task: Task) -> dict[str, dict[int, int]]:
@@ -201,9 +245,9 @@ def _rows_of(table: Table, task: Task) -> dict[str, dict[int, int]]:
         if split not in task.splits:
             raise InputError(f"{table.at(number)}: the task has no split {split!r}; {nearest(str(split), task.splits)}")
         if isinstance(row, bool) or not isinstance(row, int) or row < 0:
-            raise InputError(f"{table.at(number)}: 'row' should be a whole number from 0, got {row!r:.60}")
+            raise InputError(f"{table.at(number)}: 'row' should be a whole number from 0, got {shown(row)}")
         if row in numbers[split]:
-            raise InputError(f"{table.at(number)}: row {row} of '{split}' is there twice")
+            raise InputError(f"{table.at(number)}: row {row} of '{split}' occurs twice")
         numbers[split][row] = number
     return dict(numbers)
 
@@ -219,7 +263,7 @@ def _score_column(table: Table, task: Task) -> tuple[Callable[[int], Any], bool,
     fields = (LOGITS, PROBABILITIES, *([NUMBER] if task.task_kind.numeric else []))
     if field := next((name for name in fields if name in columns), None):
         whole = columns.index(field)
-        return (lambda row: rows[row][whole]), field == PROBABILITIES, isinstance(rows[0][whole], Mapping)
+        return (lambda row: rows[row][whole]), field == PROBABILITIES, names_labels(rows[0][whole])
     labels = [label for label in task.label_names if label in columns]
     if labels and len(labels) == len(task.label_names):
         positions = [columns.index(label) for label in labels]
@@ -231,6 +275,8 @@ def _score_column(table: Table, task: Task) -> tuple[Callable[[int], Any], bool,
         position = columns.index(ANSWER)
         if task.task_kind.numeric:
             return (lambda row: rows[row][position]), False, True
+        if task.task_kind.per_token:
+            return (lambda row: _certain_words(rows[row][position], task, table.at(row))), True, True
         return (lambda row: _certain(rows[row][position], task, table.at(row))), True, True
     raise InputError(
         f"{table.where}: there are no scores in it; expected 'logits' or 'probabilities', a column for each of "
@@ -238,10 +284,17 @@ def _score_column(table: Table, task: Task) -> tuple[Callable[[int], Any], bool,
     )
 
 
+def _certain_words(answers: Any, task: Task, where: str) -> Any:  # Any: a cell of a file
+    """Return the probabilities of the answers to the words of a text; None for words without one."""
+    if not isinstance(answers, (list, tuple)):
+        raise InputError(f"{where}: expected a list with the label of each word, got {shown(answers)}")
+    return [None if answer is None else _certain(answer, task, where) for answer in answers]
+
+
 def _certain(answer: Any, task: Task, where: str) -> list[float]:  # Any: a cell of a file
     """Return the probabilities of an answer that names its label, or labels."""
     given: Sequence[Any] = answer if task.task_kind.several and isinstance(answer, (list, tuple)) else [answer]
     for label in given:
         if label not in task.label_names:
-            raise InputError(f"{where}: the task has no label {label!r:.60}; {nearest(str(label), task.label_names)}")
+            raise InputError(f"{where}: the task has no label {shown(label)}; {nearest(str(label), task.label_names)}")
     return [float(name in given) for name in task.label_names]

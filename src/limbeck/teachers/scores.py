@@ -1,7 +1,7 @@
 """Numbers that a teacher gives for a text, checked and put into the order of the task's labels, as logits.
 
 Probabilities become their logarithms: these are the teacher's logits up to a constant in every row, which a softmax at
-any temperature does not see.
+any temperature ignores.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ import numpy as np
 
 from limbeck.core.kinds import Kind, find
 from limbeck.core.outputs import match_labels
-from limbeck.errors import InputError, nearest
+from limbeck.errors import InputError, nearest, shown
 
 LEAST = 1e-12
-"""Probabilities below this count as this: their logarithms stay finite."""
+"""Smaller probabilities are raised to this, so that their logarithms stay finite."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class ScoreFormat:
             where: Where it is, for messages.
 
         Raises:
-            InputError: Wrong labels, a wrong number of scores, or scores that are no finite numbers or probabilities.
+            InputError: Wrong labels, a wrong number of scores, or scores that are not finite, or not probabilities.
         """
         if isinstance(value, np.ndarray):
             value = value.tolist()
@@ -53,7 +53,7 @@ class ScoreFormat:
             value = self._ordered(value, where)
         width = max(1, len(self.labels))
         if not isinstance(value, Sequence) or isinstance(value, (str, bytes)):
-            raise InputError(f"{where}: expected a score for each label, got {_short(value)}")
+            raise InputError(f"{where}: expected a score for each label, got {shown(value)}")
         if len(value) != width:
             named = f" ({', '.join(self.labels[:6])}{', …' * (len(self.labels) > 6)})" if self.labels else ""
             raise InputError(f"{where}: expected {width} scores{named}, got {len(value)}")
@@ -61,6 +61,32 @@ class ScoreFormat:
         if self.probabilities:
             self._check_probabilities(numbers, where)
         return numbers
+
+    def read_text(self, value: Any, where: str, words: int | None = None) -> np.ndarray:
+        """Return the scores of one text in the order of the labels.
+
+        Args:
+            value: As for :meth:`read`; where words have labels a list of those, None for words without scores.
+            where: Where it is, for messages.
+            words: Number of words of the text; None where it is not known or texts have labels.
+
+        Returns:
+            [labels]; of words [words, labels], NaN for words without scores.
+
+        Raises:
+            InputError: As :meth:`read`, or there are not as many scores as words.
+        """
+        if not find(self.kind).per_token:
+            return np.asarray(self.read(value, where), dtype=np.float64)
+        if isinstance(value, np.ndarray):
+            value = value.tolist()
+        if not isinstance(value, (list, tuple)):
+            raise InputError(f"{where}: expected a list with the scores of each word, got {shown(value)}")
+        if words is not None and len(value) != words:
+            raise InputError(f"{where}: {words} words, but scores of {len(value)}")
+        nothing = [math.nan] * len(self.labels)
+        rows = [nothing if word is None else self.read(word, f"{where}, word {n}") for n, word in enumerate(value, 1)]
+        return np.asarray(rows, dtype=np.float64).reshape(len(rows), len(self.labels))
 
     def _ordered(self, value: Mapping[Any, Any], where: str) -> list[Any]:
         names = tuple(str(name) for name in value)
@@ -78,19 +104,19 @@ class ScoreFormat:
         for number in numbers:
             if not -1e-6 <= number <= 1 + 1e-6:
                 raise InputError(
-                    f"{where}: {number:g} is no probability (0 to 1); if these are logits, name the field 'logits'"
+                    f"{where}: {number:g} is not a probability (0 to 1); if these are logits, name the field 'logits'"
                 )
-        if find(self.kind).single_class and abs(sum(numbers) - 1) > tolerance(len(numbers)):
+        if not find(self.kind).several and abs(sum(numbers) - 1) > tolerance(len(numbers)):
             raise InputError(f"{where}: the probabilities sum to {sum(numbers):.4g}, not to 1")
 
     def logits(self, values: np.ndarray) -> np.ndarray:
         """Convert scores to logits.
 
         Args:
-            values: Scores as :meth:`read` returns them [rows, labels].
+            values: Scores as :meth:`read` returns them [..., labels].
 
         Returns:
-            Logits in float32 [rows, labels]; of probabilities the logarithms, or for several labels the log-odds.
+            Logits in float32 [..., labels]; of probabilities the logarithms, or for several labels the log-odds.
         """
         values = np.asarray(values, dtype=np.float64)
         if self.probabilities:
@@ -98,6 +124,12 @@ class ScoreFormat:
             bounded = np.clip(values, LEAST, 1 - LEAST if several else 1.0)
             values = np.log(bounded) - (np.log1p(-bounded) if several else 0.0)
         return values.astype(np.float32)
+
+
+def names_labels(scores: object) -> bool:
+    """Return whether the scores of a text, or of any of its words, come with the names of their labels."""
+    words = scores if isinstance(scores, (list, tuple)) else [scores]
+    return any(isinstance(word, Mapping) for word in words)
 
 
 def tolerance(labels: int) -> float:
@@ -111,6 +143,9 @@ def tolerance(labels: int) -> float:
 
 def are_probabilities(kind: Kind, values: np.ndarray) -> bool:
     """Return whether scores look like probabilities [rows, labels]: all in 0 to 1, and of classes summing to 1."""
+    values = values[~np.isnan(values).any(axis=1)]  # words without scores
+    if not len(values):
+        return False
     if find(kind).numeric or values.min() < -1e-6 or values.max() > 1 + 1e-6:
         return False
     return find(kind).several or bool(np.all(np.abs(values.sum(1) - 1) <= tolerance(values.shape[1])))
@@ -118,12 +153,7 @@ def are_probabilities(kind: Kind, values: np.ndarray) -> bool:
 
 def _number(score: Any, where: str) -> float:  # Any: whatever a file or a function gives
     if isinstance(score, bool) or not isinstance(score, (int, float)):
-        raise InputError(f"{where}: expected a number for each label, got {_short(score)}")
+        raise InputError(f"{where}: expected a number for each label, got {shown(score)}")
     if not math.isfinite(score):
-        raise InputError(f"{where}: a score is {score}, which is no number to learn from")
+        raise InputError(f"{where}: expected a finite score for each label, got {score}")
     return float(score)
-
-
-def _short(value: object) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."

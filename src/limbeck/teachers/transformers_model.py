@@ -1,4 +1,4 @@
-"""Any sequence classifier of transformers as a teacher, with its own tokenizer."""
+"""Any classifier of texts or of words that transformers can open as a teacher, with its own tokenizer."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from limbeck.model._transformers import explained, explained_tokenizer, quiet
 from limbeck.model.location import check_weights, model_folder, read_config
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+    from transformers import BatchEncoding, PreTrainedModel, PreTrainedTokenizerBase
 
 BATCH = 32
 
 
 class TransformersTeacher:
-    """A model that is asked for its logits alone.
+    """A transformers model of which only the logits are used.
 
     Attributes:
         probabilities: Always False: it gives logits.
@@ -34,7 +34,7 @@ class TransformersTeacher:
     notes: tuple[str, ...] = ()
 
     def __init__(self, source: str, task: Task, identity: str) -> None:
-        """Match the model's labels with the task's; its weights are read when it is first asked.
+        """Match the model's labels with the task's; its weights are read on first use.
 
         Args:
             source: Folder or hub name of the model.
@@ -45,17 +45,15 @@ class TransformersTeacher:
             InputError: The model has no head for the task, or other labels.
         """
         self.source, self.identity = source, identity
-        if task.task_kind.per_token:
-            reason = "a model that limbeck does not open answers whole texts, and the task has a label for each word"
-            raise InputError(f"teacher '{source}': {reason}")
+        self._words, self._auto_class = task.task_kind.per_token, task.task_kind.auto_class
         self.match = match_outputs(source, task)
         self.order_assumed = self.match.assumed
         if self.match.assumed:
             names = ", ".join(task.label_names)
-            self.notes = (f"'{source}' and the data do not name the labels alike, so their order is assumed ({names})",)
+            self.notes = (f"'{source}' and the data name the labels differently, so their order is assumed ({names})",)
 
     def lacks(self, task: Task, split: str) -> str:
-        """Return an empty text: a model can be asked for any text."""
+        """Return an empty string: a model can answer any text."""
         return ""
 
     @cached_property
@@ -67,7 +65,7 @@ class TransformersTeacher:
         if folder is not None:
             check_weights(folder)
         with quiet(), explained(self.source):
-            model, report = transformers.AutoModelForSequenceClassification.from_pretrained(
+            model, report = getattr(transformers, self._auto_class).from_pretrained(
                 folder or self.source,
                 use_safetensors=True,
                 trust_remote_code=False,
@@ -94,38 +92,66 @@ class TransformersTeacher:
             tokenizer.pad_token = tokenizer.eos_token
         return tokenizer
 
-    def answer(self, task: Task, split: str) -> np.ndarray:
-        """Return the logits of a split in the order of the task's labels [rows, labels].
+    def answer(self, task: Task, split: str) -> np.ndarray | list[np.ndarray]:
+        """Return the logits of a split in the order of the task's labels.
 
         Args:
-            task: The task; texts are cut at its ``max_length`` tokens of the teacher's own.
+            task: The task; texts are cut at its ``max_length``, counted in the teacher's own tokens.
             split: Name of the split.
+
+        Returns:
+            [rows, labels]; where words have labels, a list of [words, labels], of the first token of each word.
         """
         import torch
 
         from limbeck.core.logits import require_finite_logits
+        from limbeck.data.answers import by_word
         from limbeck.data.batching import length_batches
+        from limbeck.data.encoding import first_pieces
 
-        model, tokenizer, rows = self._model, self._tokenizer, task.split(split)
+        model, tokenizer, texts = self._model, self._tokenizer, task.split(split).texts
         if model.config.pad_token_id is None:
             model.config.pad_token_id = tokenizer.pad_token_id
-        texts, mask = list(rows.texts), task.mask_token
-        if mask and split == "train" and tokenizer.mask_token:
-            texts = [text.replace(mask, tokenizer.mask_token) for text in texts]
-        positions = getattr(model.config, "max_position_embeddings", None)  # -1 where there is no limit
-        limits = (task.max_length, tokenizer.model_max_length, positions)
-        longest = min(limit for limit in limits if limit is not None and limit > 0)
-        encoded = tokenizer(texts, list(rows.pairs) if rows.pairs else None, truncation=True, max_length=longest)
-        logits = np.empty((len(rows), len(self.match.outputs)), dtype=np.float32)
+        encoded = self._encode(task, split)
         lengths = np.array([len(ids) for ids in encoded["input_ids"]])
+        rows: list[np.ndarray] = [np.empty(0)] * len(texts)
         for indices in length_batches(lengths, BATCH):
             inputs = {name: [values[index] for index in indices] for name, values in encoded.items()}
             batch = tokenizer.pad(inputs, return_tensors="pt").to(model.device)
             with torch.no_grad():
                 output: Any = model(**batch)
-            logits[indices] = output.logits.float().cpu().numpy()[:, list(self.match.outputs)]
-        require_finite_logits(logits, rows.texts)
-        return logits
+            logits = output.logits.float().cpu().numpy()[..., list(self.match.outputs)]
+            for index, row in zip(indices, logits, strict=True):
+                rows[index] = self._unpadded(row, lengths[index]) if self._words else row
+        require_finite_logits(rows, texts)
+        if not self._words:
+            return np.stack(rows)
+        return by_word(rows, [first_pieces(encoded.word_ids(row), len(text)) for row, text in enumerate(texts)])
+
+    def _unpadded(self, row: np.ndarray, length: int) -> np.ndarray:
+        return row[-length:] if self._tokenizer.padding_side == "left" else row[:length]
+
+    def _encode(self, task: Task, split: str) -> BatchEncoding:
+        """Encode a split, without padding, in the teacher's own way."""
+        from limbeck.core.tokenizer import spaced
+
+        tokenizer, rows, mask = self._tokenizer, task.split(split), task.mask_token
+        texts: list[Any] = list(map(list, rows.texts)) if self._words else list(rows.texts)
+        if mask and split == "train" and (own := tokenizer.mask_token):
+            texts = [
+                [word.replace(mask, own) for word in text] if self._words else text.replace(mask, own) for text in texts
+            ]
+        positions = getattr(self._model.config, "max_position_embeddings", None)  # -1 where there is no limit
+        limits = (task.max_length, tokenizer.model_max_length, positions)
+        longest = min(limit for limit in limits if limit is not None and limit > 0)
+        if self._words and not tokenizer.is_fast:
+            raise InputError(f"teacher '{self.source}': its tokenizer does not say which token is of which word")
+        reader = spaced(tokenizer) if self._words else tokenizer
+        pairs = list(rows.pairs) if rows.pairs else None
+        encoded: BatchEncoding = reader(
+            texts, pairs, truncation=True, max_length=longest, is_split_into_words=self._words
+        )
+        return encoded
 
 
 def match_outputs(source: str, task: Task) -> Match:
@@ -140,7 +166,8 @@ def match_outputs(source: str, task: Task) -> Match:
     """
     _, config = read_config(source)
     architectures = [str(name) for name in config.get("architectures") or ()]
-    classifies = any(name.endswith("ForSequenceClassification") for name in architectures)
+    ending = task.task_kind.auto_class.removeprefix("AutoModel")
+    classifies = any(name.endswith(ending) for name in architectures)
     match = OutputSpec.from_config(config, source).match(task.kind, task.label_names)
     if not classifies or not match:
         reason = match.refusal if classifies else f"it is a {', '.join(architectures) or 'model without a head'}"
@@ -149,8 +176,10 @@ def match_outputs(source: str, task: Task) -> Match:
 
 
 def is_known_to_transformers(source: str | Path) -> bool:
-    """Return whether transformers has a sequence classifier of the model's architecture."""
-    from transformers.models.auto.modeling_auto import MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES
+    """Return whether transformers has a classifier, of texts or of words, of the model's architecture."""
+    from transformers.models.auto import modeling_auto
 
+    texts = modeling_auto.MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES
+    words = modeling_auto.MODEL_FOR_TOKEN_CLASSIFICATION_MAPPING_NAMES
     _, config = read_config(user_path(source) if user_path(source).is_dir() else source)
-    return config.get("model_type") in MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES
+    return config.get("model_type") in {*texts, *words}

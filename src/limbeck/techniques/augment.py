@@ -8,7 +8,7 @@ them; work is kept in chunks and goes on after an interruption.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -17,15 +17,14 @@ from annotated_types import Ge, Gt, Le
 
 from limbeck.augmentation.config import NGramConfig, SubstitutionConfig
 from limbeck.core.candidate import Candidate
-from limbeck.core.field_groups import group, values_of
+from limbeck.core.field_groups import group, values_of, without_effect
 from limbeck.core.model import AnswersOnly
 from limbeck.core.step import RunContext, StepInfo, Technique, problems_of, step
 from limbeck.errors import InputError
 from limbeck.storage.drafts import temporary_folder
 
 if TYPE_CHECKING:
-    from limbeck.augmentation.preparation import Annotate
-    from limbeck.augmentation.transforms import Transform
+    from limbeck.augmentation.preparation import Prepared
     from limbeck.core.shape import Shape
     from limbeck.core.task_kind import TaskKind
 
@@ -36,7 +35,7 @@ SAMPLES_PER_SECOND = 20_000.0  # of n-gram samples on one core; rough
     StepInfo(
         "augment",
         label="augmented",
-        version=2,
+        version=3,
         needs={"torch"},
         reads={"seed", "teacher"},
         headless=True,
@@ -81,10 +80,8 @@ class Augment(Technique):
     # chunk_rows is not neutral: kept chunks go by their numbers, and padding changes the last bits of what is nearest
     def problems(self) -> list[str]:
         """Return the conflicts between fields."""
-        other, foreign = ("tinybert", self.substitution) if self.method == "ngram" else ("ngram", self.ngrams)
-        defaults, problems = values_of(type(foreign)()), []
-        if names := [name for name, value in values_of(foreign).items() if value != defaults[name]]:
-            problems.append(f"{', '.join(names)}: for method: {other}, got method: {self.method}")
+        other, unused = ("tinybert", self.substitution) if self.method == "ngram" else ("ngram", self.ngrams)
+        problems = without_effect(self, values_of(unused), f"with method: {self.method}, only with {other}")
         if self.labels == "teacher" and self.guard == "relabel":
             problems.append("labels: teacher gives the teacher's labels already; use guard: off or drop")
         return problems
@@ -94,7 +91,7 @@ class Augment(Technique):
         return {} if self.substitution.mlm else {"mixed_precision": "no"}
 
     def teacher_problems(self, teacher: AnswersOnly) -> list[str]:
-        """Return why a teacher that gives answers alone cannot judge new texts."""
+        """Return why a teacher that only gives answers cannot judge new texts."""
         if teacher.reads_new_texts or not self.judged:
             return []
         return [f"new texts are read by the teacher, and '{teacher.source}' cannot answer them: {teacher.reason}"]
@@ -141,28 +138,32 @@ class Augment(Technique):
         """Yield the candidate with a larger task."""
         from limbeck.augmentation.label_filter import LabelFilter
         from limbeck.augmentation.pipeline import AugmentationPipeline
+        from limbeck.augmentation.preparation import masking, substituting
 
         self.check(candidate, context)
         label_filter = None
         if self.judged:
             assert context.teacher is not None
             label_filter = LabelFilter(context.teacher.open, self.labels, self.guard, self.guard_confidence)
-        prepare = self._ngrams if self.method == "ngram" else self._substitutes
+        chunk_rows, workers = self.chunk_rows, self.workers
+        prepare: Callable[[], Prepared] = partial(substituting, self.substitution, candidate, context)
+        if self.method == "ngram":
+            prepare = partial(masking, self.ngrams, candidate, context, chunk_rows=chunk_rows, workers=workers)
         with temporary_folder() as folder:
             pipeline = AugmentationPipeline(
                 candidate.task,
-                partial(prepare, candidate, context),
+                prepare,
                 self.count,
                 context.seed,
                 context.scratch or folder,
                 label_filter,
-                self.chunk_rows,
-                self.workers,
+                chunk_rows,
+                workers,
                 context.log,
                 candidate.tokenizer.mask_token if self.method == "ngram" else None,
             )
             pipeline.scratch.mkdir(parents=True, exist_ok=True)
-            summary = f"method {self.method}, {self.count} samples a text, labels {self.labels}, guard {self.guard}"
+            summary = f"method {self.method}, {self.count} samples per text, labels {self.labels}, guard {self.guard}"
             task = pipeline.run(title="Augmented texts", summary=summary)
         yield replace(candidate, task=task)
 
@@ -185,24 +186,3 @@ class Augment(Technique):
             raise InputError("augment.method: the model's tokenizer has no mask token, which ngram needs; use tinybert")
         if self.ngrams.used_tagger:
             open_tagger(self.ngrams.used_tagger)
-
-    def _ngrams(self, candidate: Candidate, context: RunContext) -> tuple[Transform, Annotate]:
-        """Return the transform that samples n-grams, and what tags the parts of speech of rows."""
-        from limbeck.augmentation.preparation import tagged
-
-        fields, tagger = self.ngrams, self.ngrams.used_tagger
-        if fields.part_of_speech_probability and tagger is None:
-            context.log("no tagger: words that would be swapped for one of their part of speech stay")
-        rule = fields.transform(candidate.tokenizer.mask_token)
-        return tagged(rule, candidate.task, tagger, chunk_rows=self.chunk_rows, workers=self.workers)
-
-    def _substitutes(self, candidate: Candidate, context: RunContext) -> tuple[Transform, Annotate]:
-        """Return the transform that replaces words, and what stores the candidates of each word."""
-        from limbeck.augmentation.preparation import masked_model, substitution
-        from limbeck.augmentation.word_vectors import embedding_vectors, read_vectors
-
-        fields, task = self.substitution, candidate.task
-        own = partial(embedding_vectors, candidate.model, candidate.tokenizer)
-        vectors = partial(read_vectors, fields.vectors) if fields.vectors else own
-        masked = masked_model(fields, task, context.memo, context.log)
-        return substitution(task, vectors, masked, top_k=fields.top_k, replace_probability=fields.replace_probability)

@@ -3,7 +3,7 @@
 References: Hinton et al., 2015, arXiv:1503.02531 (logits); Jiao et al., 2020, arXiv:1909.10351 (TinyBERT: hidden
 states and attention); Wang et al., 2021, arXiv:2012.15828 (MiniLMv2: relations). Differs: all losses leave padding
 out; terms share one forward pass; the teacher's logits are computed once and kept. Presets: 'tinybert' learns the
-inside of the teacher first and its answers then; 'patient' is Sun et al., 2019, arXiv:1908.09355, whose normalised
+inside of the teacher first and its answers then; 'patient' is Sun et al., 2019, arXiv:1908.09355, whose normalized
 distance of hidden states is the cosine here, over all tokens and not the first alone; 'minilm' adds the answers to
 MiniLMv2's relations; 'fastformers' compares logits as the code of Kim and Hassan, 2020, arXiv:2010.13382, does, and
 with match: [logits, hidden] the embeddings and the last hidden states.
@@ -17,8 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, get_args
 
 from annotated_types import Ge, Gt, Le, MinLen
 
-from limbeck.core.candidate import Candidate, lineage_key
-from limbeck.core.digests import content
+from limbeck.core.candidate import Candidate
 from limbeck.core.field_groups import group, without_effect
 from limbeck.core.model import AnswersOnly, AnswerSource
 from limbeck.core.step import RunContext, Technique, step
@@ -35,7 +34,6 @@ from limbeck.train.layer_distillation import (
 
 if TYPE_CHECKING:
     from limbeck.core.shape import Shape
-    from limbeck.core.task import Task
     from limbeck.core.task_kind import TaskKind
     from limbeck.train.distillation import Terms
     from limbeck.train.objectives import Term
@@ -77,7 +75,7 @@ class Distill(Technique):
         teachers: Further teachers, as folders or hub names: their logits and those of the recipe's teacher are
             averaged; hidden states, attention and relations remain those of the recipe's teacher.
         cache_teacher: Keep on disk, as float16, what is imitated inside the teacher: no epoch after the first and no
-            second student then costs a pass of the teacher. A layer takes 2 bytes a number; logits are always kept.
+            second student then costs a pass of the teacher. A layer takes 2 bytes per number; logits are always kept.
         class_weights: Weight of every label in the task's own loss: 'none', 'balanced', or numbers in their order.
         focal_gamma: Focus of the task's own loss on texts that are still wrong; 0 for plain cross-entropy.
     """
@@ -100,6 +98,7 @@ class Distill(Technique):
         """Yield the candidate with trained weights."""
         from accelerate.utils import set_seed
 
+        from limbeck.teachers.opening import open_teachers
         from limbeck.train.distillation import teacher_outputs, two_phases
         from limbeck.train.finetuning import target_scale, train_on_task
         from limbeck.train.objectives import Weighted
@@ -126,7 +125,7 @@ class Distill(Technique):
             first = (self.intermediate_epochs, self.intermediate_learning_rate)
             phases = two_phases(terms, LAYERS, self.training, *first)
         for phase, plan, used in phases:
-            further = tuple(self._further(candidate.task)) if "logits" in used else ()
+            further = tuple(open_teachers(self.teachers, candidate.task)) if "logits" in used else ()
             outputs = teacher_outputs(used, candidate, teacher, key, context, further=further, cache=self.cache_teacher)
             objective = Weighted(used, outputs)
             train_on_task(candidate, objective, plan, context, phase, scale=target_scale(candidate.task))
@@ -148,16 +147,8 @@ class Distill(Technique):
             terms["logits"] = (self.logits_weight, kind)
         return terms
 
-    def _further(self, task: Task) -> Iterator[tuple[str, Candidate]]:
-        """Open the further teachers one by one, each with a key of its content."""
-        from limbeck.teachers.opening import open_teacher
-
-        for source in self.teachers:
-            key = lineage_key(None, "teacher", 2, {"source": content(source)}, {})
-            yield key, open_teacher(source, task)
-
     def teacher_problems(self, teacher: AnswersOnly) -> list[str]:
-        """Return why the step cannot learn from a teacher that gives answers alone."""
+        """Return why the step cannot learn from a teacher that only gives answers."""
         return answers_only_problems(teacher, self.match, self.logits_loss)
 
     def kind_problems(self, kind: TaskKind) -> dict[str, str]:

@@ -50,7 +50,7 @@ from limbeck.train.guide_config import GuideConfig
     )
 )
 class Linearize(Technique):
-    """Give the candidate other attention, keep all other weights, and train it on the task beside its guide.
+    """Replace the candidate's attention, keep all other weights, and train it on the task beside its guide.
 
     The loss is that of the task, ``alpha_output`` times that of the logits, and ``alpha_layer`` times the mean squared
     errors of the embeddings and of all layers, summed.

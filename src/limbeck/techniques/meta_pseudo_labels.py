@@ -20,16 +20,14 @@ from limbeck.core.candidate import Candidate
 from limbeck.core.field_groups import group, without_effect
 from limbeck.core.step import RunContext, Technique, step
 from limbeck.errors import InputError
-from limbeck.train.config import PASSES, TRAINING, TrainingConfig
+from limbeck.train.config import META_PASSES, PASSES, TRAINING, TrainingConfig
+from limbeck.train.layer_distillation import check_vocabulary
 
 if TYPE_CHECKING:
     from limbeck.core.shape import Shape
     from limbeck.core.task import Task
     from limbeck.core.task_kind import TaskKind
     from limbeck.train import meta_pseudo_labels as pseudo
-
-META_PASSES = 16.0
-"""Cost of a training step in forward passes: both learn from both batches, and a teacher is usually larger."""
 
 
 @step(
@@ -55,7 +53,7 @@ META_PASSES = 16.0
 class MetaPseudoLabels(Technique):
     """Train the candidate on its teacher's labels while the teacher learns which labels help it; then on true labels.
 
-    The teacher's copy is trained beside the student, on labelled texts and on the feedback, and is thrown away at the
+    The teacher's copy is trained beside the student, on labelled texts and on the feedback, and is discarded at the
     end. The fields of training are the student's; schedule, warm-up and clipping hold for both.
 
     Attributes:
@@ -171,11 +169,7 @@ class MetaPseudoLabels(Technique):
         for name, reason in self.kind_problems(candidate.task.task_kind).items():
             raise InputError(f"meta_pseudo_labels.{name}: {reason}")
         teacher = context.teacher.open()
-        if candidate.tokenizer.get_vocab() != teacher.tokenizer.get_vocab():
-            raise InputError(
-                "meta_pseudo_labels: the teacher has another vocabulary than the student, so it cannot read the same "
-                "tokens; use 'distill' with match: [logits] for such a pair"
-            )
+        check_vocabulary(candidate, teacher, "meta_pseudo_labels", "; use 'distill' with match: [logits]")
         return teacher
 
     def objective(self, candidate: Candidate, teacher: Candidate, labelled: Task, seed: int) -> pseudo.MetaPseudoLabels:

@@ -88,10 +88,10 @@ class Prune(Technique):
         return frozenset({"teacher"} if self.pruning.relative_to == "teacher" else ())
 
     def teacher_problems(self, teacher: AnswersOnly) -> list[str]:
-        """Return that a teacher which gives answers alone has no shape, where the goal is relative to it."""
+        """Return that a teacher that only gives answers has no shape, where the goal is relative to it."""
         if self.pruning.relative_to == "input":
             return []
-        return [f"relative_to: '{teacher.source}' has no shape, since it gives answers alone; {STAGES}"]
+        return [f"relative_to: '{teacher.source}' has no shape, since it only gives answers; {STAGES}"]
 
     def file_problems(self) -> list[str]:
         """Return the problems of the latency data file."""

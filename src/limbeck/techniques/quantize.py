@@ -3,8 +3,8 @@
 Uniform affine quantization after training (Jacob et al., 2018, arXiv:1712.05877), by output channel. Differs from
 the usual tools: the INT8 graph is written directly, with ONNX Runtime's fused kernels or, where the export was not
 fused, in standard operators; weights keep to 7 bits by default, so that CPUs with and without VNNI compute the same
-sums; inputs can be evened out before they are rounded (``smooth``); and parts that hurt fall back to float by
-themselves.
+sums; inputs can be evened out before they are rounded (``smooth``); and parts that are shown to hurt
+fall back to float by themselves.
 """
 
 from __future__ import annotations
@@ -13,11 +13,12 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from annotated_types import Ge, Le
 
 from limbeck.core.candidate import Candidate
+from limbeck.core.measurement import FLOAT_PARTS, Measurement
 from limbeck.core.step import RunContext, StepInfo, Technique, discard, step
 from limbeck.storage.drafts import process_folder
 from limbeck.train.config import forward_seconds
@@ -33,6 +34,7 @@ Calibration = Literal["minmax", "percentile", "entropy"]
 Log = Callable[..., None]
 
 Mode = Literal["dynamic", "static"]
+UNLABELLED_TEXTS = 1000  # of training: where answers are compared before parts fall back to float
 CHECK_TEXTS = 3 * 96  # of smoothing: texts that it is learnt from and tried on, run three times
 
 
@@ -47,7 +49,7 @@ CHECK_TEXTS = 3 * 96  # of smoothing: texts that it is learnt from and tried on,
     )
 )
 class Quantize(Technique):
-    """Make an INT8 model of an exported one: about a quarter of the size, and faster on most CPUs.
+    """Quantize an exported model to INT8: about a quarter of the size, and faster on most CPUs.
 
     Attributes:
         mode: Ranges of activations: from each input (dynamic), or from calibration texts (static).
@@ -55,7 +57,8 @@ class Quantize(Technique):
         reduce_range: 7-bit weights, safe on CPUs without VNNI; the default.
         embeddings: Store the embedding tables in 8 bits too.
         smooth: Divide inputs channel by channel before they are rounded, where that brings answers closer to float's.
-        max_drop: Points of the metric (validation) that may be lost; parts fall back to float, worst first.
+        max_drop: Points of the metric (validation) that may be lost; where more are shown to be lost (95 %), parts fall
+            back to float, worst first.
         calibration: How the static mode chooses ranges.
         calibration_samples: Texts of the train split to calibrate on.
     """
@@ -68,6 +71,10 @@ class Quantize(Technique):
     max_drop: Annotated[float, Ge(0), Le(100)] | None = None
     calibration: Calibration = "minmax"
     calibration_samples: Annotated[int, Ge(1)] = 128
+
+    def idle_fields(self) -> Mapping[str, Any]:
+        """Return a mark for keys: results with a limit are others since parts fall back by a paired test."""
+        return {} if self.max_drop is None else {"fall_back": "paired"}
 
     def estimated_seconds(self, shape: Shape, rows: Mapping[str, int], tokens: float) -> float:
         """Return rough seconds: writing the graph, calibration, smoothing, and for a limit up to seven evaluations.
@@ -87,8 +94,14 @@ class Quantize(Technique):
         """Yield the INT8 model; its folder keeps the torch weights, not the float graph."""
         folder = (context.scratch or process_folder()) / "quantized"
         fields = vars(self)
-        model = quantize(candidate.model, candidate.tokenizer, candidate.task, folder, **fields, log=context.log)
-        yield replace(candidate, model=model, folder=None)
+        facts: list[Measurement] = []
+
+        def fell_back(parts: int, total: int) -> None:
+            facts.append(Measurement(FLOAT_PARTS, float(parts), "1", n=total))
+
+        texts = (candidate.tokenizer, candidate.task)
+        model = quantize(candidate.model, *texts, folder, **fields, fell_back=fell_back, log=context.log)
+        yield replace(candidate, model=model, folder=None, facts=tuple(facts))
 
 
 def quantize(
@@ -105,6 +118,7 @@ def quantize(
     max_drop: float | None = None,
     calibration: Calibration = "minmax",
     calibration_samples: int = 128,
+    fell_back: Callable[[int, int], None] = lambda parts, total: None,
     log: Log = discard,
 ) -> OnnxModel:
     """Write an exported model in INT8 to a folder.
@@ -122,18 +136,28 @@ def quantize(
         max_drop: As for :class:`Quantize`.
         calibration: As for :class:`Quantize`.
         calibration_samples: As for :class:`Quantize`.
+        fell_back: Called with the number of parts left in float, and of all, where there are any.
         log: Called with each message.
 
     Returns:
         The INT8 model.
     """
-    from limbeck.data.batching import score
+    from limbeck.data.batching import encode, predict
     from limbeck.data.calibration import spaced_texts
+    from limbeck.measure.quality import Quality, assess
     from limbeck.model.onnx.post_training import Ranges, quantize_model
 
-    def points(model: OnnxModel) -> float:
+    def quality(model: OnnxModel) -> Measurement:
         # one text at a time, as it will be used: in dynamic mode the texts of a batch share a range
-        return 100 * score(model, task, "validation", tokenizer, batch_size=1)
+        encoded = encode(task, "validation", tokenizer)
+        assessment = assess(task, predict(model, encoded, 1), encoded.labels, encoded.unseen)
+        return Quality().fact(task, assessment, len(encoded))
+
+    def changed(first: OnnxModel, second: OnnxModel) -> tuple[int, int]:
+        encoded = encode(task.limit(train=UNLABELLED_TEXTS), "train", tokenizer)
+        logits = predict(first, encoded, 1), predict(second, encoded, 1)
+        same = task.task_kind.same_answers(*logits, encoded.labels)
+        return int((~same).sum()), len(same)
 
     return quantize_model(
         model,
@@ -146,6 +170,8 @@ def quantize(
         embeddings=embeddings,
         smooth=smooth,
         max_drop=max_drop,
-        score=points,
+        quality=quality,
+        changed=changed,
+        fell_back=fell_back,
         log=log,
     )

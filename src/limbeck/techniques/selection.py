@@ -4,17 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Annotated
+from functools import partial
+from typing import Annotated, TypeAlias
 
 from annotated_types import Ge, Le
 
+from limbeck.core import acceptance
+from limbeck.core.acceptance import limits, measured, reference_quality, value, with_facts
 from limbeck.core.candidate import Record
-from limbeck.core.step import Choice, RunContext, StepInfo, Teacher, step
-from limbeck.core.target import Budget
-from limbeck.errors import LimbeckError, nearest
+from limbeck.core.step import Choice, RunContext, StepInfo, step
 
 MORE_IS_BETTER = frozenset({"quality", "speedup", "speedup_parent"})
 """Of every other fact less is better."""
+
+Order: TypeAlias = Callable[[Record], tuple[float, ...]]
+IsTied: TypeAlias = Callable[[float, Record, Record], bool]
+"""Maps a confidence, a record and the first record."""
 
 
 @step(
@@ -53,12 +58,13 @@ class Front(Choice):
 class Best(Choice):
     """Keep the most accurate candidate that meets the budget; of equals the fastest.
 
-    When none meets it, the nearest is kept, with a note that says what it breaks.
+    Equal are candidates that a paired test, with the budget's confidence, does not show to be worse. When none meets
+    the budget, the nearest is kept, with a note that says what it breaks.
     """
 
     def choose(self, records: Sequence[Record], context: RunContext) -> Sequence[Record]:
         """One record."""
-        return within(records, context, "best", lambda record: (-value(record, "quality"), _latency(record)))
+        return within(records, context, "best", _by_quality, acceptance.is_as_good, _by_latency)
 
 
 @step(
@@ -72,13 +78,15 @@ class Best(Choice):
 class Cheapest(Choice):
     """Keep the fastest candidate that meets the budget; of equals the most accurate.
 
-    Useful with a limit on the loss of quality. When none meets the budget, the nearest is kept, with a note that says
-    what it breaks.
+    Useful with a limit on the loss of quality. Equal are candidates that are not measurably slower. When none meets the
+    budget, the nearest is kept, with a note that says what it breaks.
     """
 
     def choose(self, records: Sequence[Record], context: RunContext) -> Sequence[Record]:
         """One record."""
-        return within(records, context, "cheapest", lambda record: (_latency(record), -value(record, "quality")))
+        return within(
+            records, context, "cheapest", _by_latency, lambda _, record, first: is_as_fast(record, first), _by_quality
+        )
 
 
 @step(
@@ -100,43 +108,20 @@ class Top(Choice):
         return ranked[: self.k]
 
 
-def value(record: Record, name: str) -> float:
-    """Return the newest value of a fact.
-
-    Quality is taken from the validation split where it was measured there: choosing by the test split would bias it.
-    """
-    fact = record.fact(name, "validation") or record.fact(name)
-    assert fact is not None, f"{record.key} has no {name}"
-    return fact.value
-
-
 def _latency(record: Record) -> float:
     return value(record, "latency_p50") if record.fact("latency_p50") else float("inf")
 
 
-def with_facts(records: Sequence[Record], names: Sequence[str], step_name: str) -> list[Record]:
-    """Return the records that have all these facts; fail if there is none.
+def _by_quality(record: Record) -> tuple[float, ...]:
+    return -value(record, "quality"), _latency(record)
 
-    Args:
-        records: Records to choose from.
-        names: Names of facts.
-        step_name: Name of the step, for messages.
-    """
-    complete = [record for record in records if all(record.fact(name) for name in names)]
-    if records and not complete:
-        there = {fact.name for record in records for fact in record.facts}
-        missing = next((name for name in names if name not in there), None)
-        if missing is None:
-            raise LimbeckError(f"{step_name}: no candidate has all of {', '.join(names)}")
-        raise LimbeckError(
-            f"{step_name}: no candidate has the fact '{missing}'; {nearest(missing, there)} "
-            "(put the probe that measures it before this step)"
-        )
-    return complete
+
+def _by_latency(record: Record) -> tuple[float, ...]:
+    return _latency(record), -value(record, "quality")
 
 
 def within(
-    records: Sequence[Record], context: RunContext, step_name: str, order: Callable[[Record], tuple[float, ...]]
+    records: Sequence[Record], context: RunContext, step_name: str, order: Order, is_tied: IsTied, tie_order: Order
 ) -> list[Record]:
     """Return the first record by ``order`` that meets the budget; if none does, the nearest one, with a note.
 
@@ -145,32 +130,51 @@ def within(
         context: Services of the run.
         step_name: Name of the step, for messages.
         order: Sort key among records that meet the budget.
+        is_tied: Whether the noise may have put a record behind the first one; not asked where the budget ignores noise.
+        tie_order: Sort key among those.
     """
     budget = context.budget
     compared = with_facts(records, ("quality", *limits(budget)), step_name)
     if not compared:
         return []
     reference = reference_quality(context.teacher)
-    meeting = [record for record in compared if not budget.violations(measured(record), reference)]
+    whole = context.teacher.record if context.teacher is not None else None
+    tested = {record.key: acceptance.evidence_of(record, whole, budget) for record in compared}
+    notes: list[str] = []
+    if budget.weighs_noise:
+        compared, notes = acceptance.without_pointless(compared, budget.confidence, is_as_fast)
+    meeting = [record for record in compared if not budget.violations(measured(record), reference, tested[record.key])]
+    if meeting and budget.weighs_noise:
+        first = min(meeting, key=order)
+        by_numbers = [record for record in compared if not budget.violations(measured(record), reference)]
+        kept, undecided = acceptance.settled(first, meeting, partial(is_tied, budget.confidence), tie_order)
+        doubts = acceptance.doubts(
+            [record for record in sorted(by_numbers, key=order) if order(record) < order(first)], tested, budget
+        )
+        return [noted(kept, [*notes, *undecided, *doubts])]
     if meeting:
         return [min(meeting, key=order)]
-    closest = min(compared, key=lambda record: (budget.excess(measured(record), reference), *order(record)))
-    broken = "; ".join(budget.violations(measured(closest), reference))
-    note = f"no candidate meets the budget; this is the nearest of {len(compared)}: {broken}"
-    return [replace(closest, notes=(*closest.notes, note))]
+    closest = min(compared, key=lambda r: (budget.excess(measured(r), reference, tested[r.key]), *order(r)))
+    broken = "; ".join(budget.violations(measured(closest), reference, tested[closest.key]))
+    nearest_note = f"no candidate meets the budget; this is the nearest of {len(compared)}: {broken}"
+    return [noted(closest, [*notes, nearest_note])]
 
 
-def limits(budget: Budget) -> list[str]:
-    """Return the names of the facts that the budget limits, apart from quality."""
-    return [name for name, limit in (("latency_p50", budget.latency_ms), ("size", budget.size_mb)) if limit is not None]
+def noted(record: Record, notes: Sequence[str]) -> Record:
+    """Return a record with further notes."""
+    return replace(record, notes=(*record.notes, *notes))
 
 
-def reference_quality(teacher: Teacher | None) -> float | None:
-    """Quality of the teacher; None when there is none or it was not measured, and no loss can then be stated."""
-    record = teacher.record if teacher is not None else None
-    return value(record, "quality") if record is not None and record.fact("quality") else None
+def is_as_fast(record: Record, first: Record) -> bool:
+    """Return whether the first record is not measurably faster; without intervals, times are compared as numbers.
 
+    Args:
+        record: The record.
+        first: Another one.
+    """
+    from limbeck.report.speed_up import is_faster
 
-def measured(record: Record) -> dict[str, float]:
-    """Return the facts of a record that a budget may limit."""
-    return {name: value(record, name) for name in ("latency_p50", "size", "quality") if record.fact(name)}
+    latency, best = record.fact("latency_p50"), first.fact("latency_p50")
+    if latency is None or best is None:
+        return False
+    return latency.value <= best.value or is_faster(best, latency)[0] == "no measurable gain"

@@ -49,7 +49,7 @@ LINES = 1000  #: of a corpus that are read together
     )
 )
 class Vocabulary(Technique):
-    """Take out of the tokenizer and the word embeddings what the training texts do not use.
+    """Remove from the tokenizer and the word embeddings what the training texts do not use.
 
     Special tokens and single letters stay, so a word that was not seen is spelled in smaller pieces. Layers and speed
     stay as they are. In 'distill' a teacher with the whole vocabulary reads the tokens that are left.

@@ -23,6 +23,8 @@ FLOPS_PER_CORE = 30e9
 
 PASSES = 3.0
 """Cost of a training step in forward passes; backward costs two."""
+META_PASSES = 16.0
+"""Likewise of Meta Pseudo Labels: both models learn from both batches, and a teacher is usually larger."""
 
 KEPT_STEPS = "steps"
 """Where in a step's scratch folder the weights that ``save_steps`` keeps lie until the result is stored."""

@@ -11,12 +11,20 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from limbeck.core.candidate import Candidate
+from limbeck.core.model import AnswerSource
 from limbeck.core.step import RunContext
 from limbeck.errors import InputError
 from limbeck.train.config import TrainingConfig
 from limbeck.train.layer_distillation import adapt_vocabulary, vocabulary_key
 from limbeck.train.objectives import LiveTeacher, TeacherCall, Term
-from limbeck.train.teacher_cache import CachedLogits, CachedTeacher, cached_layers, cached_logits, mean_logits
+from limbeck.train.teacher_cache import (
+    CachedLogits,
+    CachedTeacher,
+    cached_layers,
+    cached_logits,
+    cached_word_logits,
+    mean_logits,
+)
 
 if TYPE_CHECKING:
     import numpy as np
@@ -80,7 +88,10 @@ def teacher_outputs(
         return CachedTeacher(mean_answers(student, teacher, key, context, further), {})
     reader = adapt_vocabulary(student, teacher)
     if reader is None:
-        raise _unreadable("teacher")
+        raise InputError(
+            "distill: the teacher lacks tokens of the student's vocabulary, so it cannot read the same tokens; "
+            "use match: [logits]"
+        )
     if cache:
         name = key if reader is teacher else f"{key}-{vocabulary_key(student.tokenizer)}"
         taps = {tap: tuple(sorted(layers)) for tap, layers in wanted.items()}
@@ -110,25 +121,21 @@ def mean_answers(
         logits: The first teacher's logits, if they are computed already [rows, labels].
 
     Returns:
-        The logits, by row.
-
-    Raises:
-        InputError: A teacher lacks tokens of the student's vocabulary, which matters where tokens have labels.
+        The logits, by row; where words have labels, of the first token of each that the student has, NaN where no
+        teacher saw the word.
     """
     task = student.task
     answers = []
     for name, source in ((key, teacher), *further):
-        # a label for each of the same tokens
-        reader = adapt_vocabulary(student, source) if task.task_kind.per_token else source
+        reader: Candidate | None = source
+        if task.task_kind.per_token:  # a label for each of the same tokens, or else of the same words
+            reader = None if isinstance(source.model, AnswerSource) else adapt_vocabulary(student, source)
         if reader is None:
-            raise _unreadable(f"teacher {name}")
+            words, unseen = cached_word_logits(source, name, task, context.keep, student.tokenizer)
+            if unseen:
+                context.log(f"distill: {unseen:,} words have no answer of the teacher and are left out of its loss")
+            answers.append(words)
+            continue
         cache_key = name if reader is source else f"{name}-{vocabulary_key(student.tokenizer)}"
         answers.append(cached_logits(reader, cache_key, task, context.keep, logits if reader is teacher else None))
     return mean_logits(answers)
-
-
-def _unreadable(who: str) -> InputError:
-    return InputError(
-        f"distill: the {who} lacks tokens of the student's vocabulary, so it cannot read the same tokens; "
-        "use match: [logits] on a task of whole texts"
-    )

@@ -6,6 +6,7 @@ They ignore padding, which most of the original implementations do not.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import ClassVar
 
 import torch
@@ -14,6 +15,7 @@ from torch import Tensor, nn
 
 from limbeck.core.metrics import IGNORED
 from limbeck.core.student_shape import layer_map
+from limbeck.model.output_losses import OUTPUT_LOSSES
 from limbeck.model.vector_losses import squared_distance
 from limbeck.train.objectives import Batch, Outputs, Taps
 from limbeck.train.task_loss import TargetScale
@@ -140,15 +142,14 @@ class LogitLoss:
             # rows of pairs hold two vectors; the distance is that of their texts
             texts = len(batch["input_ids"])
             return squared_distance(*(side.logits.reshape(texts, -1) for side in (student, teacher)))
-        if self.problem_type == "regression":
-            targets = teacher.logits if self.scale is None else self.scale.standardize(teacher.logits)
-            return F.mse_loss(student.logits, targets)
-        if self.problem_type == "multi_label_classification" and self.kind != "mse":
-            return F.binary_cross_entropy_with_logits(student.logits, teacher.logits.sigmoid())
-        loss = LOGIT_LOSSES[self.kind](student.logits, teacher.logits, self.temperature)
-        if student.logits.dim() == 2:
-            return loss.mean()
-        return masked_mean(loss, batch["labels"] != IGNORED)
+        targets = teacher.logits if self.scale is None else self.scale.standardize(teacher.logits)
+        by_word = targets.dim() == 3
+        unseen = targets.isnan().any(-1) & by_word  # words that the teacher cut off
+        targets = targets.masked_fill(unseen[..., None], 0.0)
+        compare = partial(LOGIT_LOSSES[self.kind], temperature=self.temperature)
+        losses = OUTPUT_LOSSES[self.problem_type]
+        distances = losses.imitation(student.logits, targets, compare, as_numbers=self.kind == "mse")
+        return masked_mean(distances, (batch["labels"] != IGNORED) & ~unseen) if by_word else distances.mean()
 
 
 class HiddenLoss(nn.Module):

@@ -52,7 +52,7 @@ def unused_weights(step: Step, match: Iterable[str]) -> list[str]:
 
 
 def answers_only_problems(teacher: AnswersOnly, match: Iterable[str], logits_loss: str) -> list[str]:
-    """Return why a student cannot learn in this way from a teacher that gives answers alone.
+    """Return why a student cannot learn in this way from a teacher that only gives answers.
 
     Args:
         teacher: What is known of the teacher.
@@ -61,7 +61,7 @@ def answers_only_problems(teacher: AnswersOnly, match: Iterable[str], logits_los
     """
     if inside := [part for part in match if part in get_args(Layers)]:
         return [
-            f"match: {', '.join(inside)} are inside the teacher, and '{teacher.source}' gives answers alone: "
+            f"match: {', '.join(inside)} are inside the teacher, and '{teacher.source}' only gives answers: "
             f"{teacher.reason}; use match: [logits]"
         ]
     if teacher.probabilities and logits_loss == "mse":
@@ -227,6 +227,22 @@ def vocabulary_key(tokenizer: PreTrainedTokenizerBase) -> str:
 def same_tokens(candidate: Candidate, teacher: Candidate) -> bool:
     """Check whether a student and its teacher have the same vocabulary."""
     return bool(candidate.tokenizer.get_vocab() == teacher.tokenizer.get_vocab())
+
+
+def check_vocabulary(candidate: Candidate, teacher: Candidate, step: str, advice: str = "") -> None:
+    """Refuse a student and a teacher that do not read the same tokens.
+
+    Args:
+        candidate: The student.
+        teacher: The teacher.
+        step: Name of the step, for messages.
+        advice: What to do instead.
+
+    Raises:
+        InputError: Their vocabularies differ.
+    """
+    if not same_tokens(candidate, teacher):
+        raise InputError(f"{step}: the teacher has another vocabulary than the student{advice}")
 
 
 def adapt_vocabulary(candidate: Candidate, teacher: Candidate) -> Candidate | None:

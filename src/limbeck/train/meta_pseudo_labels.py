@@ -31,21 +31,19 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import functional_call, jvp
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from limbeck.core.metrics import IGNORED
 from limbeck.data.batching import Encoded, collate, length_batches
+from limbeck.model.output_losses import OUTPUT_LOSSES
 from limbeck.train.config import TrainingConfig
 from limbeck.train.distillation_losses import masked_mean
 from limbeck.train.objectives import Batch, CoTrainedModule, Loss, Progress, StepTaken
 
 if TYPE_CHECKING:
     from limbeck.model.encoder import LimbeckForSequenceClassification
-
-SINGLE, MULTI = "single_label_classification", "multi_label_classification"
 
 
 # --- pseudo labels --------------------------------------------------------------------------------------------------
@@ -62,23 +60,10 @@ def pseudo_labels(logits: Tensor, kind: str, problem_type: str) -> Tensor:
     Returns:
         [..., classes].
 
-    >>> pseudo_labels(torch.tensor([[2.0, 1.0]]), "argmax", SINGLE)
+    >>> pseudo_labels(torch.tensor([[2.0, 1.0]]), "argmax", "single_label_classification")
     tensor([[1., 0.]])
     """
-    if problem_type == SINGLE:
-        probabilities = logits.softmax(-1)
-        if kind == "soft":
-            return probabilities
-        flat = probabilities.detach().flatten(0, -2)
-        chosen = flat.argmax(-1) if kind == "argmax" else flat.multinomial(1).squeeze(-1)
-        return F.one_hot(chosen, logits.shape[-1]).to(logits.dtype).view_as(logits)
-    if problem_type == MULTI:
-        probabilities = logits.sigmoid()
-        if kind == "soft":
-            return probabilities
-        fixed = probabilities.detach()
-        return (fixed > 0.5).to(logits.dtype) if kind == "argmax" else fixed.bernoulli()
-    return logits
+    return OUTPUT_LOSSES[problem_type].pseudo_labels(logits, kind)
 
 
 def pseudo_loss(logits: Tensor, labels: Tensor, problem_type: str, mask: Tensor | None = None) -> Tensor:
@@ -93,12 +78,8 @@ def pseudo_loss(logits: Tensor, labels: Tensor, problem_type: str, mask: Tensor 
         problem_type: Problem type of transformers.
         mask: Which tokens count [batch, seq]; None for all.
     """
-    if problem_type == SINGLE:
-        rows = -(labels * logits.log_softmax(-1)).sum(-1)
-        return rows.mean() if mask is None else masked_mean(rows, mask)
-    if problem_type == MULTI:
-        return F.binary_cross_entropy_with_logits(logits, labels)
-    return F.mse_loss(logits, labels)
+    losses = OUTPUT_LOSSES[problem_type].on_pseudo_labels(logits, labels)
+    return losses.mean() if mask is None else masked_mean(losses, mask)
 
 
 # --- the exact feedback ---------------------------------------------------------------------------------------------
@@ -285,7 +266,7 @@ class MetaPseudoLabels:
     teacher: LimbeckForSequenceClassification
     config: TrainingConfig
     labeled: Callable[[int], Batch]
-    problem_type: str = SINGLE
+    problem_type: str = "single_label_classification"
     feedback: str = "exact"
     labels: str = "soft"
     weight: float = 1.0
@@ -371,4 +352,5 @@ class MetaPseudoLabels:
 
     def mask(self, batch: Batch) -> Tensor | None:
         """Return which tokens have a label [batch, seq]; None where whole texts have one."""
-        return batch["labels"] != IGNORED if batch["labels"].dim() == 2 and self.problem_type == SINGLE else None
+        labels = batch["labels"]
+        return labels != IGNORED if labels.dim() == 2 and not labels.is_floating_point() else None

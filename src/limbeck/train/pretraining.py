@@ -17,7 +17,7 @@ from limbeck.core.field_groups import CheckedGroup
 from limbeck.core.shape import skipped_positions
 from limbeck.errors import InputError
 from limbeck.train.config import TRAINING, TrainingConfig
-from limbeck.train.layer_distillation import same_tokens
+from limbeck.train.layer_distillation import check_vocabulary
 
 if TYPE_CHECKING:
     from limbeck.core.step import RunContext
@@ -132,8 +132,8 @@ def check_sides(candidate: Candidate, teacher: Candidate | None, max_length: int
     Raises:
         InputError: Their vocabularies differ, or the student has too few positions.
     """
-    if teacher is not None and not same_tokens(candidate, teacher):
-        raise InputError(f"{step}: the teacher has another vocabulary than the student")
+    if teacher is not None:
+        check_vocabulary(candidate, teacher, step)
     style = candidate.model.encoder.style
     most = style.max_positions - skipped_positions(style.position_offset)
     if max_length > most:

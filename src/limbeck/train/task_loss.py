@@ -7,12 +7,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from limbeck.core.kinds import find
-from limbeck.core.metrics import IGNORED
 from limbeck.errors import InputError
+from limbeck.model.output_losses import OUTPUT_LOSSES
 from limbeck.train.config import weight_problems
 from limbeck.train.objectives import Batch, Outputs, Taps, Term
 
@@ -21,7 +20,6 @@ if TYPE_CHECKING:
     from limbeck.model.encoder import LimbeckForSequenceClassification
 
 MOST_WEIGHT = 100.0  #: of the positives of a very rare label; more would make single rows the whole loss
-LEAST_WRONG = 1e-6  #: lower bound of 1 - p in the focal factor, whose gradient is infinite at 0 for gamma below 1
 
 
 @dataclass(frozen=True)
@@ -90,17 +88,7 @@ class WeightedTaskLoss:
         """
         logits, labels = student.logits.float(), batch["labels"]
         weights = None if self.weights is None else self.weights.to(logits.device)
-        if self.problem_type == "multi_label_classification":
-            loss = F.binary_cross_entropy_with_logits(logits, labels.float(), pos_weight=weights, reduction="none")
-            right = torch.where(labels > 0, logits.sigmoid(), 1 - logits.sigmoid())
-            return (loss * (1 - right).clamp_min(LEAST_WRONG) ** self.gamma).mean()
-        logits, labels = logits.reshape(-1, logits.shape[-1]), labels.reshape(-1)
-        counted = labels != IGNORED
-        logits, labels = logits[counted], labels[counted]
-        log_right = F.log_softmax(logits, -1).gather(-1, labels[:, None])[:, 0]
-        weight = torch.ones_like(log_right) if weights is None else weights[labels]
-        loss = -weight * (1 - log_right.exp()).clamp_min(LEAST_WRONG) ** self.gamma * log_right
-        return loss.sum() / weight.sum().clamp_min(1e-12)
+        return OUTPUT_LOSSES[self.problem_type].weighted(logits, labels, weights, self.gamma)
 
 
 def task_loss(

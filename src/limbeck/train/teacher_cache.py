@@ -23,13 +23,15 @@ import torch
 from torch import Tensor
 
 from limbeck.core.model import AnswerSource
-from limbeck.data.answers import answers
+from limbeck.data.answers import answers, by_word
 from limbeck.data.batching import Encoded, Predictor, collate, encode, length_batches, predict_batches
 from limbeck.errors import InputError
 from limbeck.storage.memmap import Keep, Ragged, cached_arrays, mapped
 from limbeck.train.objectives import Batch, Outputs, Taps
 
 if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
     from limbeck.core.candidate import Candidate
     from limbeck.core.task import Task
     from limbeck.model.encoder import LimbeckForSequenceClassification
@@ -59,6 +61,41 @@ class CachedTeacher:
 
         tapped = {tap: {layer: read(tap, ragged) for layer, ragged in self.layers[tap].items()} for tap in taps}
         return Outputs(self.logits(batch["index"]), tapped)
+
+
+def cached_word_logits(
+    teacher: Candidate, name: str, task: Task, keep: Keep, tokenizer: PreTrainedTokenizerBase
+) -> tuple[CachedLogits, int]:
+    """Cache the logits of a teacher that divides words into other tokens: those of the first token of each word.
+
+    Args:
+        teacher: The teacher, with its own tokenizer, or without one if it gives answers alone.
+        name: Identifies the teacher in the cache.
+        task: The task with the training split.
+        keep: ``RunContext.keep``.
+        tokenizer: The student's.
+
+    Returns:
+        A function that reads the logits of rows [rows, seq, classes] at the student's first tokens of words: NaN where
+        the teacher did not see the word, 0 at other tokens. And the number of such words.
+    """
+    if isinstance(teacher.model, AnswerSource):
+        words = answers(teacher.model, None, task, "train", keep=keep)
+    else:
+        own = encode(task, "train", teacher.tokenizer)
+        table = _in_parts(teacher.model, own, task.labelled_rows, f"logits-{name}", keep, None)
+        split = _split(table, own, range(len(own)))
+        words = by_word([split[row] for row in range(len(own))], own.first_pieces)
+    encoded, unseen = encode(task, "train", tokenizer), 0
+    values = np.zeros((int(encoded.lengths.sum()), task.num_labels), dtype=np.float32)
+    for start, positions, logits in zip(
+        np.cumsum(encoded.lengths) - encoded.lengths, encoded.first_pieces, words, strict=True
+    ):
+        seen = [word for word, position in enumerate(positions) if position is not None]
+        values[[start + positions[word] for word in seen]] = logits[seen]
+        unseen += int(np.isnan(logits[seen]).any(-1).sum())
+    read = Ragged(values, encoded.lengths).padded
+    return (lambda rows: torch.from_numpy(read(rows.tolist())).to(rows.device)), unseen
 
 
 def cached_logits(
@@ -144,8 +181,11 @@ def _joined(rows: Sequence[np.ndarray], encoded: Encoded) -> np.ndarray:
 
 
 def mean_logits(logits: Sequence[CachedLogits]) -> CachedLogits:
-    """Average several teachers' logits, which gives the geometric mean of their probabilities."""
-    return logits[0] if len(logits) == 1 else lambda rows: torch.stack([read(rows) for read in logits]).mean(0)
+    """Average several teachers' logits, which gives the geometric mean of their probabilities.
+
+    A word that some of them did not see (NaN) has the mean of the others.
+    """
+    return logits[0] if len(logits) == 1 else lambda rows: torch.stack([read(rows) for read in logits]).nanmean(0)
 
 
 def cached_layers(

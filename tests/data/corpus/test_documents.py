@@ -74,7 +74,7 @@ def test_a_column_is_not_guessed(tmp_path):
     """A customary name or the only column there is, and what was read is told."""
     for name, content in (("a.tsv", "1\tgood\n2\tbad\n"), ("a.jsonl", '{"id": "7", "body": "good"}')):
         path = written(tmp_path, name, content)
-        with pytest.raises(InputError, match=r"line 1: which 1 column to read is not clear; set column; there are '"):
+        with pytest.raises(InputError, match=r"line 1: it is unclear which 1 column to read; set column; there are '"):
             read(path)
     seen = ReadCounts()
     only, other = written(tmp_path, "b.jsonl", '{"body": "good"}'), written(tmp_path, "c.csv", "id,Text\n1,fine\n")
@@ -105,7 +105,7 @@ def test_a_folder_stands_for_its_files_in_order(tmp_path):
 
 BROKEN = {
     "missing": ("corpus.txt", None, r"no such file; did you mean 'corpsu.txt'\?"),
-    "not utf-8": ("a.txt", b"good\nbad \xff\n", "a.txt, line 2: byte 0xff at place 5 of the line is not UTF-8"),
+    "not utf-8": ("a.txt", b"good\nbad \xff\n", "a.txt, line 2: byte 0xff at position 5 of the line is not UTF-8"),
     "json": ("a.jsonl", '{"text": "a"}\n{"text', "a.jsonl, line 2: not valid JSON"),
     "no object": ("a.jsonl", "[1]", "line 1: expected an object"),
     "no text": ("a.jsonl", '{"text": 3}', "line 1: column 'text' should be text, got 3 of type int"),

@@ -54,7 +54,7 @@ def nodes(path):
 
 
 def optimised(path, folder):
-    """The operators that are left to run after ONNX Runtime's own optimiser."""
+    """The operators that are left to run after ONNX Runtime's own optimizer."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -96,7 +96,7 @@ def test_every_layer_is_one_attention_two_norms_and_one_gelu(tmp_path, make_mode
     runner = exported(make_model(shape), tmp_path)
     found = optimised(runner.path, tmp_path)
     assert (found["Attention"], found["LayerNormalization"], found["BiasGelu"]) == (2, 2 * 2 + 1, 2)
-    # the optimiser's fused norm is slower than a sum and a norm on the CPU; it must not come back
+    # the optimizer's fused norm is slower than a sum and a norm on the CPU; it must not come back
     assert not {"SkipLayerNormalization", "EmbedLayerNormalization", "Softmax", "Erf", "Transpose"} & set(found)
     assert found["MatMul"] + found["Gemm"] + found["FusedGemm"] == 2 * 3 + 2
 

@@ -8,7 +8,7 @@ from importlib import import_module
 from pkgutil import iter_modules
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
-from limbeck.errors import InputError, nearest
+from limbeck.errors import InputError, nearest, shown
 
 if TYPE_CHECKING:
     from limbeck.core.task_kind import TaskKind
@@ -58,5 +58,5 @@ def find(name: str) -> TaskKind:
     True
     """
     if name not in KINDS:
-        raise InputError(f"there is no kind of task {name!r:.60}; {nearest(str(name), NAMES)}")
+        raise InputError(f"there is no kind of task {shown(name)}; {nearest(str(name), NAMES)}")
     return KINDS[name]

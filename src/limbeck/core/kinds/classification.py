@@ -9,9 +9,9 @@ import numpy as np
 import numpy.typing as npt
 
 from limbeck.core.logits import Activation, activate
-from limbeck.core.ranking import metric_interval
-from limbeck.core.statistics import pack, wilson
-from limbeck.core.task_kind import Assessment, Label, Logits, TaskKind, per_class
+from limbeck.core.ranking import resampled_quality
+from limbeck.core.statistics import pack, pack_numbers, wilson
+from limbeck.core.task_kind import Assessment, Label, Logits, TaskKind, UnseenWord, per_class
 
 
 class Classification(TaskKind):
@@ -45,9 +45,11 @@ class Classification(TaskKind):
         names: Sequence[str],
         logits: Logits,
         labels: Sequence[Label],
-        unseen: Sequence[Sequence[int]] = (),
+        unseen: Sequence[Sequence[UnseenWord]] = (),
     ) -> Assessment:
         """Score with an interval: Wilson's for accuracy, else by bootstrap; keep which rows were right.
+
+        Values on resamples are kept beside a bootstrap interval.
 
         Args:
             metric: Name of the metric.
@@ -59,23 +61,19 @@ class Classification(TaskKind):
         stacked, truth = np.stack(list(logits)), np.asarray(labels)
         predicted = self.decode(stacked)
         correct = predicted == truth
-        quality = (
-            wilson(int(correct.sum()), len(correct))
-            if metric == "accuracy"
-            else metric_interval(metric, self.readings(metric, stacked), truth)
-        )
-        return Assessment(quality, {"per_label": per_class(names, predicted, truth), "correct": pack(correct)})
+        detail = {"per_label": per_class(names, predicted, truth), "correct": pack(correct)}
+        if metric == "accuracy":
+            return Assessment(wilson(int(correct.sum()), len(correct)), detail)
+        quality, values = resampled_quality(metric, self.readings(metric, stacked), truth)
+        return Assessment(quality, {**detail, "resampled": pack_numbers(values)})
 
-    def review(
-        self, logits: npt.ArrayLike, label: Label, confidence: float, aligned: Sequence[int] = ()
-    ) -> tuple[Label, Label]:
+    def review(self, logits: npt.ArrayLike, label: Label, confidence: float) -> tuple[Label, Label]:
         """Compare the most probable class with the label.
 
         Args:
             logits: [labels].
             label: The label of the row.
             confidence: Probability from which the model overrules the label.
-            aligned: Empty.
 
         >>> KIND.review([0.0, 3.0], 0, 0.9), KIND.review([0.0, 1.0], 0, 0.9)
         ((1, 1), (1, 0))

@@ -14,8 +14,8 @@ import numpy.typing as npt
 
 from limbeck.core.logits import Activation
 from limbeck.core.metrics import METRICS, metric
-from limbeck.core.statistics import score
-from limbeck.core.task_kind import Assessment, Label, Logits, TaskKind
+from limbeck.core.statistics import pack_numbers, resampled_score
+from limbeck.core.task_kind import Assessment, Label, Logits, TaskKind, UnseenWord
 
 NEIGHBOURS = 10
 """Nearest texts that are compared."""
@@ -130,13 +130,31 @@ class Embedding(TaskKind):
         """
         return _cosines(np.stack(list(first)), np.stack(list(second))) >= ALIKE
 
+    def drift(self, before: np.ndarray, after: np.ndarray) -> np.ndarray:
+        """Return how far the cosines of pairs have moved [rows].
+
+        Args:
+            before: Joined vectors of the reference [rows, 2 * width].
+            after: Those of another model.
+        """
+        return np.asarray(np.abs(self.decode(before) - self.decode(after)))
+
+    def answer_name(self, answer: Any, names: Sequence[str]) -> str:  # a row of what ``decode`` returns
+        """Format the cosine.
+
+        Args:
+            answer: The cosine.
+            names: Empty.
+        """
+        return f"{float(answer):.4g}"
+
     def assess(
         self,
         metric: str,
         names: Sequence[str],
         logits: Logits,
         labels: Sequence[Label],
-        unseen: Sequence[Sequence[int]] = (),
+        unseen: Sequence[Sequence[UnseenWord]] = (),
     ) -> Assessment:
         """Score with a bootstrap interval over the rows; of vectors, the other fidelity stands beside it.
 
@@ -149,21 +167,21 @@ class Embedding(TaskKind):
         """
         stacked, truth = np.stack(list(logits)), self.truth(labels)
         if metric not in OF_VECTORS:
-            return Assessment(score(METRICS[metric], self.decode(stacked), truth), {})
+            quality, values = resampled_score(METRICS[metric], self.decode(stacked), truth)
+            return Assessment(quality, {"resampled": pack_numbers(values)})
         rows = {name: by_row(stacked, truth) for name, by_row in OF_VECTORS.items()}
-        results = {name: score(_mean, values, values) for name, values in rows.items()}
-        return Assessment(results.pop(metric), {}, results)
+        results = {name: resampled_score(_mean, values, values) for name, values in rows.items()}
+        chosen = results.pop(metric)
+        beside = {name: result.interval for name, result in results.items()}
+        return Assessment(chosen.interval, {"resampled": pack_numbers(chosen.values)}, beside)
 
-    def review(
-        self, logits: npt.ArrayLike, label: Label, confidence: float, aligned: Sequence[int] = ()
-    ) -> tuple[Label, Label]:
+    def review(self, logits: npt.ArrayLike, label: Label, confidence: float) -> tuple[Label, Label]:
         """Return the prediction, and the label as it is.
 
         Args:
             logits: Vectors of the row.
             label: The label of the row.
             confidence: Ignored: a vector has none.
-            aligned: Empty.
         """
         if isinstance(label, (list, tuple)):
             return tuple(np.asarray(logits, dtype=float).tolist()), label

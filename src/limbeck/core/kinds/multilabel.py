@@ -9,8 +9,9 @@ import numpy as np
 import numpy.typing as npt
 
 from limbeck.core.logits import Activation, activate
-from limbeck.core.ranking import metric_interval
-from limbeck.core.task_kind import Assessment, Label, Logits, TaskKind, per_label
+from limbeck.core.ranking import resampled_quality
+from limbeck.core.statistics import pack_numbers
+from limbeck.core.task_kind import Assessment, Label, Logits, TaskKind, UnseenWord, per_label
 
 
 class Multilabel(TaskKind):
@@ -78,15 +79,34 @@ class Multilabel(TaskKind):
         """Return 0 or 1 for every logit."""
         return np.asarray(np.asarray(logits) > 0, dtype=np.int64)
 
+    def drift(self, before: np.ndarray, after: np.ndarray) -> np.ndarray:
+        """Return the change of probability of the label that changed most [decisions].
+
+        Args:
+            before: Logits of the reference [decisions, labels].
+            after: Logits of another model.
+        """
+        scores = activate(before, self.activation), activate(after, self.activation)
+        return np.asarray(np.abs(scores[0] - scores[1]).max(axis=-1))
+
+    def answer_name(self, answer: Any, names: Sequence[str]) -> str:  # a row of what ``decode`` returns
+        """Join the names of the labels that are 1 by commas.
+
+        Args:
+            answer: 0 or 1 for every label name.
+            names: The label names.
+        """
+        return self.describe(answer, names)
+
     def assess(
         self,
         metric: str,
         names: Sequence[str],
         logits: Logits,
         labels: Sequence[Label],
-        unseen: Sequence[Sequence[int]] = (),
+        unseen: Sequence[Sequence[UnseenWord]] = (),
     ) -> Assessment:
-        """Score with a bootstrap interval over the rows.
+        """Score with a bootstrap interval over the rows; keep the values on the resamples.
 
         Args:
             metric: Name of the metric.
@@ -98,18 +118,16 @@ class Multilabel(TaskKind):
         stacked, truth = np.stack(list(logits)), np.asarray(labels).astype(int)
         predicted = self.decode(stacked)
         counts = per_label(names, predicted, truth)
-        return Assessment(metric_interval(metric, self.readings(metric, stacked), truth), {"per_label": counts})
+        quality, values = resampled_quality(metric, self.readings(metric, stacked), truth)
+        return Assessment(quality, {"per_label": counts, "resampled": pack_numbers(values)})
 
-    def review(
-        self, logits: npt.ArrayLike, label: Label, confidence: float, aligned: Sequence[int] = ()
-    ) -> tuple[Label, Label]:
+    def review(self, logits: npt.ArrayLike, label: Label, confidence: float) -> tuple[Label, Label]:
         """Compare every label by itself.
 
         Args:
             logits: [labels].
             label: The label of the row.
             confidence: Probability, of 1 or of 0, from which the model overrules a label.
-            aligned: Empty.
         """
         probabilities = activate(logits, self.activation)
         predicted = tuple(int(probability > 0.5) for probability in probabilities)

@@ -10,8 +10,8 @@ import numpy.typing as npt
 
 from limbeck.core.logits import Activation, activate
 from limbeck.core.metrics import METRICS, r2, rmse
-from limbeck.core.statistics import score
-from limbeck.core.task_kind import Assessment, Label, Logits, TaskKind
+from limbeck.core.statistics import pack_numbers, resampled_score, score
+from limbeck.core.task_kind import Assessment, Label, Logits, TaskKind, UnseenWord
 
 
 class Regression(TaskKind):
@@ -57,15 +57,33 @@ class Regression(TaskKind):
         values = np.asarray(logits)
         return values.reshape(len(values)).astype(float)
 
+    def drift(self, before: np.ndarray, after: np.ndarray) -> np.ndarray:
+        """Return how far the numbers have moved [decisions].
+
+        Args:
+            before: Logits of the reference [decisions, 1].
+            after: Logits of another model.
+        """
+        return np.asarray(np.abs(self.decode(before) - self.decode(after)))
+
+    def answer_name(self, answer: Any, names: Sequence[str]) -> str:  # a row of what ``decode`` returns
+        """Format the number.
+
+        Args:
+            answer: The number.
+            names: Empty.
+        """
+        return f"{float(answer):.4g}"
+
     def assess(
         self,
         metric: str,
         names: Sequence[str],
         logits: Logits,
         labels: Sequence[Label],
-        unseen: Sequence[Sequence[int]] = (),
+        unseen: Sequence[Sequence[UnseenWord]] = (),
     ) -> Assessment:
-        """Score with a bootstrap interval over the rows; ``rmse`` and ``r2`` stand beside it.
+        """Score with a bootstrap interval over the rows, whose values are kept; ``rmse`` and ``r2`` stand beside it.
 
         Args:
             metric: Name of the metric.
@@ -76,18 +94,16 @@ class Regression(TaskKind):
         """
         predicted, truth = self.decode(np.stack(list(logits))), self.truth(labels)
         beside = {function.__name__: score(function, predicted, truth) for function in (rmse, r2)}
-        return Assessment(score(METRICS[metric], predicted, truth), {}, beside)
+        quality, values = resampled_score(METRICS[metric], predicted, truth)
+        return Assessment(quality, {"resampled": pack_numbers(values)}, beside)
 
-    def review(
-        self, logits: npt.ArrayLike, label: Label, confidence: float, aligned: Sequence[int] = ()
-    ) -> tuple[Label, Label]:
+    def review(self, logits: npt.ArrayLike, label: Label, confidence: float) -> tuple[Label, Label]:
         """Return the prediction, and the label as it is.
 
         Args:
             logits: [1].
             label: The label of the row.
             confidence: Ignored: a number has none.
-            aligned: Empty.
         """
         return float(np.asarray(logits).reshape(-1)[0]), label
 

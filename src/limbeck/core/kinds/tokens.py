@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from limbeck.core.entities import OUTSIDE, Scores, TagScheme, count_entities, join_rows, scheme_of, scores_of
 from limbeck.core.logits import Activation, activate
-from limbeck.core.metrics import IGNORED, METRICS, OUTSIDE, default_label
-from limbeck.core.statistics import score
-from limbeck.core.task_kind import Assessment, Label, Logits, TaskKind, per_class
+from limbeck.core.metrics import IGNORED, METRICS, default_label
+from limbeck.core.statistics import Resampled, pack_counts, pack_numbers, resample, resampled_score
+from limbeck.core.task_kind import Assessment, Label, Logits, TaskKind, UnseenWord, per_class
 from limbeck.errors import InputError
 
 
@@ -22,7 +24,7 @@ class Tokens(TaskKind):
     problem_type = "single_label_classification"
     per_token = True
     answer_code = "[{labels}[seen[i].argmax()] if i in seen else {labels}[{default}] for i in range(len(words))]"
-    default_metric = "token_f1"
+    default_metric = "entity_f1"
     first_label = OUTSIDE
     label_noun = ("word label", "word labels")
     auto_class = "AutoModelForTokenClassification"
@@ -110,56 +112,123 @@ class Tokens(TaskKind):
         triples = zip(first, second, masks, strict=True)
         return np.array([bool((self.decode(a)[mask] == self.decode(b)[mask]).all()) for a, b, mask in triples])
 
+    def usual_metric(self, names: Sequence[str]) -> str:
+        """Return the F1 of entities where the tags mark any; else of words that are not 'O'; else accuracy."""
+        if scheme_of(tuple(names)) is not None:
+            return self.default_metric
+        return "token_f1" if names[0] == OUTSIDE else "accuracy"
+
+    def score(self, metric: str, names: Sequence[str], logits: Logits, labels: Sequence[Label] | np.ndarray) -> float:
+        """Compute a metric of logits.
+
+        Args:
+            metric: Name of the metric.
+            names: The label names.
+            logits: For each row [positions, labels].
+            labels: For each row [positions], where ``IGNORED`` ones do not count.
+        """
+        scheme = scheme_of(tuple(names))
+        if not METRICS[metric].reads_entities or scheme is None:
+            return super().score(metric, names, logits, labels)
+        guesses, truths = self._answers(logits, labels)
+        return METRICS[metric](join_rows(scheme, guesses), join_rows(scheme, truths))
+
+    def _answers(
+        self, logits: Logits, labels: Sequence[Label] | np.ndarray
+    ) -> tuple[list[np.ndarray], list[np.ndarray]]:
+        """Return the predicted and the right classes of the words of each row that have a token."""
+        truths = [np.asarray(row, dtype=np.int64) for row in labels]
+        guesses = [self.decode(row)[truth != IGNORED] for row, truth in zip(logits, truths, strict=True)]
+        return guesses, [truth[truth != IGNORED] for truth in truths]
+
     def assess(
         self,
         metric: str,
         names: Sequence[str],
         logits: Logits,
         labels: Sequence[Label],
-        unseen: Sequence[Sequence[int]] = (),
+        unseen: Sequence[Sequence[UnseenWord]] = (),
     ) -> Assessment:
-        """Score with a bootstrap interval over the texts.
+        """Score with a bootstrap interval over the texts; keep the values on the resamples.
 
         Args:
             metric: Name of the metric.
             names: The label names.
             logits: For each row [positions, labels].
             labels: For each row [positions].
-            unseen: For each row, the classes of the words that have no token.
+            unseen: For each row, the words that have no token.
         """
-        truths = [np.asarray(row) for row in labels]
-        guesses = [self.decode(row)[truth != IGNORED] for row, truth in zip(logits, truths, strict=True)]
-        truths = [truth[truth != IGNORED] for truth in truths]
+        guesses, truths = self._answers(logits, labels)
         if unseen:
             other = default_label(names)
-            guesses = [np.append(guess, [other] * len(rest)) for guess, rest in zip(guesses, unseen, strict=True)]
-            truths = [np.append(truth, list(rest)) for truth, rest in zip(truths, unseen, strict=True)]
-            guesses, truths = ([row.astype(np.int64) for row in rows] for rows in (guesses, truths))
-        quality = score(
+            guesses = [
+                _insert(row, [word._replace(label=other) for word in rest])
+                for row, rest in zip(guesses, unseen, strict=True)
+            ]
+            truths = [_insert(row, rest) for row, rest in zip(truths, unseen, strict=True)]
+        detail: dict[str, Any] = {"per_label": per_class(names, np.concatenate(guesses), np.concatenate(truths))}
+        if count := sum(map(len, unseen)):
+            detail["unseen_words"] = count
+        scheme = scheme_of(tuple(names))
+        entities = _entity_scores(scheme, guesses, truths, detail) if scheme is not None else {}
+        chosen = entities.pop(metric, None) or resampled_score(
             lambda guess, truth: METRICS[metric](np.concatenate(guess), np.concatenate(truth)), guesses, truths
         )
-        detail = {"per_label": per_class(names, np.concatenate(guesses), np.concatenate(truths))}
-        count = sum(map(len, unseen))
-        return Assessment(quality, detail | ({"unseen_words": count} if count else {}))
+        detail["resampled"] = pack_numbers(chosen.values)
+        return Assessment(chosen.interval, detail, {name: each.interval for name, each in entities.items()})
 
-    def review(
-        self, logits: npt.ArrayLike, label: Label, confidence: float, aligned: Sequence[int] = ()
-    ) -> tuple[Label, Label]:
+    def review(self, logits: npt.ArrayLike, label: Label, confidence: float) -> tuple[Label, Label]:
         """Compare the most probable class of every word with its label.
 
         Args:
-            logits: [positions, labels].
+            logits: [words, labels]; NaN for words that the model did not see, which keep their labels.
             label: The label of the row.
             confidence: Probability from which the model overrules the label of a word.
-            aligned: A label at the first position of each word, and IGNORED elsewhere [positions].
         """
-        probabilities = activate(logits, self.activation)
-        starts = [position for position, tag in enumerate(aligned) if tag != IGNORED]
-        tags = [int(probabilities[position].argmax()) for position in starts]
-        confident = [bool(probabilities[position].max() >= confidence) for position in starts]
-        rest = tuple(label[len(starts) :])
-        changed = tuple(new if sure else old for new, old, sure in zip(tags, label, confident, strict=False))
-        return (*tags, *rest), changed + rest
+        best = np.asarray(logits).argmax(axis=-1)
+        largest = np.asarray(activate(logits, self.activation)).max(axis=-1)  # NaN is no probability
+        pairs = list(zip(label, best.tolist(), largest.tolist(), strict=True))
+        predicted = tuple(old if math.isnan(sure) else new for old, new, sure in pairs)
+        return predicted, tuple(new if sure >= confidence and old != IGNORED else old for old, new, sure in pairs)
+
+
+def _insert(row: np.ndarray, words: Sequence[UnseenWord]) -> np.ndarray:
+    """Insert the labels of words without a token into those of the others, in the order of the text."""
+    labels = row.tolist()
+    for word, label in words:  # in ascending order
+        labels.insert(word, label)
+    return np.asarray(labels, dtype=np.int64)
+
+
+def _entity_scores(
+    scheme: TagScheme, guesses: Sequence[np.ndarray], truths: Sequence[np.ndarray], detail: dict[str, Any]
+) -> dict[str, Resampled]:
+    """Score whole entities, with intervals over the texts.
+
+    Args:
+        scheme: The scheme of the tags.
+        guesses: Predicted classes of each row's words.
+        truths: Their right classes.
+        detail: Receives the figures of each type, and the counts of each row for paired comparisons.
+
+    Returns:
+        F1, precision and recall by the names of the metrics.
+    """
+    counts = count_entities(scheme, guesses, truths)
+    detail["per_type"] = {
+        name: {
+            **dict(zip(("correct", "predicted", "examples"), map(int, sums), strict=True)),
+            **scores_of(sums)._asdict(),
+        }
+        for name, sums in zip(scheme.types, counts.sum(0), strict=True)
+    }
+    rows = counts.sum(1)
+    detail["entities"] = pack_counts(rows)
+
+    def resampled(column: int) -> Resampled:
+        return resample(lambda chosen: scores_of(rows[chosen].sum(0))[column], len(rows))
+
+    return {f"entity_{name}": resampled(column) for column, name in enumerate(Scores._fields)}
 
 
 KIND = Tokens()

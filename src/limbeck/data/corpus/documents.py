@@ -33,7 +33,7 @@ from limbeck.data.readers import (
     plural,
     read_table,
 )
-from limbeck.errors import InputError, nearest
+from limbeck.errors import InputError, nearest, shown
 from limbeck.storage.text_file import regular_file
 
 Document = list[str]
@@ -232,7 +232,7 @@ def text_columns(
     """
     if requested:
         if len(requested) != width:
-            raise InputError(f"{where}: {plural(width, 'column')} of texts needed, got {option}: {list(requested)}")
+            raise InputError(f"{where}: {plural(width, 'text column')} needed, got {option}: {list(requested)}")
         numbered = {str(number): name for number, name in enumerate(columns)}
         for name in requested:
             if name not in columns and name not in numbered:
@@ -245,7 +245,7 @@ def text_columns(
     if len(columns) == width:
         return columns
     raise InputError(
-        f"{where}: which {plural(width, 'column')} to read is not clear; set {option}; there are "
+        f"{where}: it is unclear which {plural(width, 'column')} to read; set {option}; there are "
         + ", ".join(f"'{name}'" for name in columns)
     )
 
@@ -263,8 +263,8 @@ def numbered_lines(path: Path) -> Iterator[tuple[int, str]]:
                 yield number, raw.decode("utf-8-sig" if number == 1 else "utf-8").rstrip("\r\n")
             except UnicodeDecodeError as error:
                 raise InputError(
-                    f"{path}, line {number}: byte 0x{raw[error.start]:02x} at place {error.start + 1} of the line is "
-                    "not UTF-8; save the file as UTF-8"
+                    f"{path}, line {number}: byte 0x{raw[error.start]:02x} at position {error.start + 1} of the line "
+                    "is not UTF-8; save the file as UTF-8"
                 ) from None
 
 
@@ -318,7 +318,7 @@ def _rows(path: Path, column: str | None) -> Iterator[Row]:
                 where = f"{path}, line {number}"
                 row = parse_json(where, line)
                 if not isinstance(row, dict):
-                    raise InputError(f'{where}: expected an object such as {{"text": "…"}}, got {line.strip()[:60]}')
+                    raise InputError(f'{where}: expected an object such as {{"text": "…"}}, got {shown(line.strip())}')
                 yield where, row
     elif suffix == ".parquet":
         yield from _parquet_rows(path)
@@ -358,7 +358,8 @@ def _documents(rows: Iterable[Row], column: str | None, seen: ReadCounts) -> Ite
         if isinstance(cell, (list, tuple)) and all(isinstance(word, str) for word in cell):
             cell = " ".join(cell)
         if not isinstance(cell, str):
-            raise InputError(f"{where}: column '{name}' should be text, got {cell!r:.60} of type {type(cell).__name__}")
+            kind = type(cell).__name__
+            raise InputError(f"{where}: column '{name}' should be text, got {shown(cell)} of type {kind}")
         if not cell.isascii() and any("\ud800" <= sign <= "\udfff" for sign in cell):
             raise InputError(f"{where}: column '{name}' has half of a UTF-16 pair, got {cell[:40]!a}")
         if document := sentences(cell):

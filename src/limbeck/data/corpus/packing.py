@@ -248,7 +248,7 @@ def build_corpus(
             block_paths.append(blocks / f"{number:06}")
             if not block_paths[-1].is_dir():
                 _write_block(block, work, block_paths[-1], num_proc)
-                log(f"corpus: {seen:,} sentences tokenised", sentences=seen)
+                log(f"corpus: {seen:,} sentences tokenized", sentences=seen)
         if not block_paths:
             return Counts(0, 0, 0, 0, 0)
         sequences = datasets.concatenate_datasets([datasets.load_from_disk(str(path)) for path in block_paths])

@@ -120,7 +120,17 @@ def everywhere(graph: Graph, parts: Parts, heads: int) -> str:
 def turned(
     graph: Graph, parts: Parts, heads: int, head_dim: int, positions: Rotary | None, first_only: bool, fused: bool
 ) -> Parts:
-    """Turn queries and keys by rotary positions, if any; arguments as of :func:`attention`."""
+    """Turn queries and keys by rotary positions, if there are any.
+
+    Args:
+        graph: The graph to add nodes to.
+        parts: Names of queries, keys and values [batch, position, heads x head_dim].
+        heads: Number of heads.
+        head_dim: Channels of a head.
+        positions: The rotary positions; None leaves everything as it is.
+        first_only: Whether only the first token attends.
+        fused: Whether ONNX Runtime's own operators may be used.
+    """
     query, key, value = parts
     if positions is None:
         return parts
@@ -148,24 +158,57 @@ def plain(graph: Graph, parts: Parts, heads: int, head_dim: int, added: str | No
 
 
 def scores(graph: Graph, query: str, key: str, head_dim: int, added: str | None) -> str:
-    """Shapes: query [batch, heads, position, head_dim], key [batch, heads, head_dim, position]."""
+    """Score keys for queries: scaled products.
+
+    Args:
+        graph: The graph to add nodes to.
+        query: Name of the queries [batch, heads, position, head_dim].
+        key: Name of the keys [batch, heads, head_dim, position].
+        head_dim: Channels of a head.
+        added: Name of what is added to the scores, such as a mask; None adds nothing.
+
+    Returns:
+        Name of the scores [batch, heads, query, key].
+    """
     scale = graph.constant(f"constant.scale_{head_dim}", np.float32(head_dim**-0.5))
     products = graph.op("Mul", graph.op("MatMul", query, key), scale)
     return products if added is None else graph.op("Add", products, added)
 
 
 def softmax(graph: Graph, query: str, key: str, value: str, head_dim: int, added: str | None) -> str:
-    """Shapes: query, value [batch, heads, position, head_dim], key [batch, heads, head_dim, position]."""
+    """Attend by softmax.
+
+    Args:
+        graph: The graph to add nodes to.
+        query: Name of the queries [batch, heads, position, head_dim].
+        key: Name of the keys [batch, heads, head_dim, position].
+        value: Name of the values [batch, heads, position, head_dim].
+        head_dim: Channels of a head.
+        added: Name of what is added to the scores, such as a mask; None adds nothing.
+
+    Returns:
+        Name of the contexts [batch, heads, position, head_dim].
+    """
     return graph.op("MatMul", graph.op("Softmax", scores(graph, query, key, head_dim, added), axis=-1), value)
 
 
 def split_heads(graph: Graph, x: str, heads: int, order: list[int]) -> str:
-    """[batch, position, heads x head_dim] to [batch, position, heads, head_dim], with its axes in another order."""
+    """Split states into heads.
+
+    Args:
+        graph: The graph to add nodes to.
+        x: Name of the states [batch, position, heads x head_dim].
+        heads: Number of heads.
+        order: Order of the axes [batch, position, heads, head_dim] in the result.
+
+    Returns:
+        Name of the states by head.
+    """
     return graph.op("Transpose", graph.op("Reshape", x, graph.integers(0, 0, heads, -1)), perm=order)
 
 
 def join_heads(graph: Graph, context: str) -> str:
-    """[batch, heads, position, head_dim] to [batch, position, heads x head_dim]."""
+    """Join the contexts of heads: [batch, heads, position, head_dim] to [batch, position, heads x head_dim]."""
     return graph.op("Reshape", graph.op("Transpose", context, perm=[0, 2, 1, 3]), graph.integers(0, 0, -1))
 
 

@@ -1,15 +1,15 @@
 """An encoder as an ONNX graph, written node by node from its weights.
 
-Nothing is traced and no pattern has to be found again by an optimiser: the operators are chosen here, by measurement
+Nothing is traced and no pattern has to be found again by an optimizer: the operators are chosen here, by measurement
 on ONNX Runtime's CPU kernels. Attention is one fused operator a layer, also with ragged heads. Three choices are
 worth their names:
 
 * Residual sums are ``Sum`` followed by ``LayerNormalization``. The fused ``SkipLayerNormalization`` computes its
   statistics one number at a time on the CPU and took 6 times as long; ``Add`` would be fused into it by the
-  optimiser, ``Sum`` is not. The same holds for ``EmbedLayerNormalization``.
+  optimizer, ``Sum`` is not. The same holds for ``EmbedLayerNormalization``.
 * A text classifier reads the first position alone, so in the last layer everything after the attention runs on that
   one position: exact, and a layer is mostly that.
-* Matrices are shared between formats: ``TensorWriter`` says how each linear map is computed (see ``quantized.py``).
+* Matrices are shared between formats: ``TensorWriter`` says how each linear map is computed (see ``quantization.py``).
 """
 
 from __future__ import annotations
@@ -210,7 +210,7 @@ def build(
         first_only = blueprint.first_only and index == blueprint.shape.depth - 1
         x = _layer(graph, blueprint, writer, x, index, layer, first_only)
     if blueprint.norm_first:
-        x = _normalise(graph, blueprint, "norm", x)
+        x = _normalize(graph, blueprint, "norm", x)
     if blueprint.embedding is not None:
         sentence_embedding(graph, x, blueprint.embedding)
         return _finish(graph, blueprint), graph.inputs_of
@@ -221,7 +221,7 @@ def build(
     if "pooler.weight" in weights:
         x = _activate(graph, blueprint, blueprint.pooler, *writer.linear(graph, x, "pooler"))
     if "pooler_norm.weight" in weights:
-        x = _normalise(graph, blueprint, "pooler_norm", x)
+        x = _normalize(graph, blueprint, "pooler_norm", x)
     weight, bias = graph.weight("classifier.weight"), graph.weight("classifier.bias")
     graph.op("Add", graph.op("MatMul", x, weight), bias)  # in float always: tiny, and it decides
     graph.nodes[-1].output[0] = "logits"
@@ -271,7 +271,7 @@ def _embeddings(graph: Graph, blueprint: Blueprint, writer: TensorWriter) -> str
     if first := projected and "embeddings.project.bias" not in graph.weights:  # DeBERTa projects before the norm
         parts = [writer.linear(graph, _sum(graph, *parts), "embeddings.project")[0]]
     normed = "embeddings.norm.weight" in graph.weights
-    x = _normalise(graph, blueprint, "embeddings.norm", *parts) if normed else _sum(graph, *parts)
+    x = _normalize(graph, blueprint, "embeddings.norm", *parts) if normed else _sum(graph, *parts)
     if blueprint.masks_queries:
         x = graph.op("Mul", x, graph_attention.real_tokens(graph))
     if projected and not first:
@@ -287,7 +287,7 @@ def _positions(graph: Graph, pad: int, offset: int) -> str:
     return graph.op("Add", counted, graph.constant("constant.offset", np.int64(offset)))
 
 
-def _normalise(graph: Graph, blueprint: Blueprint, name: str, *parts: str | None) -> str:
+def _normalize(graph: Graph, blueprint: Blueprint, name: str, *parts: str | None) -> str:
     weight, bias = graph.weight(f"{name}.weight"), graph.optional_weight(f"{name}.bias")
     return graph.op("LayerNormalization", _sum(graph, *parts), weight, bias, axis=-1, epsilon=blueprint.epsilon)
 
@@ -316,7 +316,7 @@ def _layer(
     attention_output: tuple[str | None, ...] = (graph.optional_weight(f"{name}.attention_out.bias"),)
     if layer.heads:
         normed = norm_first and f"{name}.attention_norm.weight" in graph.weights
-        read = _normalise(graph, blueprint, f"{name}.attention_norm", x) if normed else x
+        read = _normalize(graph, blueprint, f"{name}.attention_norm", x) if normed else x
         bias, head_dim, fused = _bias(graph, name), blueprint.shape.head_dim, blueprint.fused
         if layer.core[0] == "softmax" and positions is None and bias is None and not blueprint.masks_queries:
             context = narrow(writer.attention(graph, read, f"{name}.attention", layer.heads))
@@ -336,17 +336,17 @@ def _layer(
     if norm_first:
         x = _sum(graph, narrow(x), *attention_output)
     else:
-        x = _normalise(graph, blueprint, f"{name}.attention_norm", narrow(x), *attention_output)
+        x = _normalize(graph, blueprint, f"{name}.attention_norm", narrow(x), *attention_output)
     ffn_output: tuple[str | None, ...] = (graph.optional_weight(f"{name}.down.bias"),)
     if layer.ffn:
-        read = _normalise(graph, blueprint, f"{name}.ffn_norm", x) if norm_first else x
+        read = _normalize(graph, blueprint, f"{name}.ffn_norm", x) if norm_first else x
         neurons = _activate(graph, blueprint, blueprint.activation, *writer.linear(graph, read, f"{name}.up"))
         if f"{name}.gate.weight" in graph.weights:
             neurons = graph.op("Mul", neurons, biased(graph, writer.linear(graph, read, f"{name}.gate")))
         ffn_output = writer.linear(graph, neurons, f"{name}.down")
     if norm_first:
         return _sum(graph, x, *ffn_output)
-    return _normalise(graph, blueprint, f"{name}.ffn_norm", x, *ffn_output)
+    return _normalize(graph, blueprint, f"{name}.ffn_norm", x, *ffn_output)
 
 
 def _bias(graph: Graph, name: str) -> str | None:

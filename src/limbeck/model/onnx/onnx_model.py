@@ -117,7 +117,7 @@ def open_session(model: str | Path | OnnxGraph, threads: int = 1, *, exact: bool
     Threads that wait do not spin: on idle cores that costs some 6 % with two threads, on busy ones it more than
     halves the time (measured: 3.0 against 7.5 ms).
 
-    ``exact``: sum products of 8 bits without saturation on any processor (see ``saturation.py``). ONNX Runtime then
+    ``exact``: sum products of 8 bits without saturation on any processor (see ``vnni_emulation.py``). ONNX Runtime then
     stores matrices with weights beyond 64 without sign, which is slower.
 
     Args:

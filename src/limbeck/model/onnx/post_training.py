@@ -1,4 +1,4 @@
-"""Make an INT8 model of an exported one: ranges, smoothing, and parts that fall back to float."""
+"""Quantize an exported model to INT8: ranges, smoothing, and parts that fall back to float."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from limbeck.core.paired import CountedLoss, Loss, loss_against
+from limbeck.core.statistics import wilson
 from limbeck.model import external
 from limbeck.model.checkpoints import save_model
 from limbeck.model.onnx import smooth_quant
@@ -25,13 +27,17 @@ if TYPE_CHECKING:
     import numpy as np
     from transformers import PreTrainedTokenizerBase
 
+    from limbeck.core.measurement import Measurement
     from limbeck.model.onnx.graph import Blueprint
 
     Parts = tuple[Blueprint, Mapping[str, np.ndarray]]
     Texts = Callable[[int], Sequence[Mapping[str, np.ndarray]]]
+    Changed = Callable[[OnnxModel, OnnxModel], tuple[int, int]]
 
 RANKING_TEXTS = 32  # enough to order modules by their error
 SMOOTHING_TEXTS = 64
+SURE = 0.95
+"""How probable it has to be that parts in 8 bits lose too much before they are left in float."""
 
 Mode = Literal["dynamic", "static"]
 
@@ -51,7 +57,13 @@ class Ranges:
     samples: int = 128
 
     def of(self, parts: Parts, texts: Texts, int8: Int8) -> Int8:
-        """Return the version with its ranges; none in dynamic mode."""
+        """Return the version with its ranges; none in dynamic mode.
+
+        Args:
+            parts: The model and what it is exported with.
+            texts: Returns that many texts for calibration.
+            int8: The version.
+        """
         if self.mode == "dynamic":
             return int8
         return replace(int8, ranges=calibrate(*parts, texts(self.samples), self.calibration, int8.smooth))
@@ -65,22 +77,39 @@ class Attempt:
         model: The float model.
         parts: Its graph and weights.
         folder: Where versions are written, each in the place of the one before.
-        score: Scores a model in points.
+        quality: Measures a model's quality on labelled texts.
     """
 
     model: OnnxModel
     parts: Parts
     folder: Path
-    score: Callable[[OnnxModel], float]
+    quality: Callable[[OnnxModel], Measurement]
 
     def write(self, int8: Int8) -> OnnxModel:
         """Write a version and return it."""
-        write(quantize(*self.parts, int8), self.folder / INT8_FILE)
-        return OnnxModel(self.folder, INT8_FILE, self.model.config)
+        return write_version(self.parts, int8, self.folder, self.model)
 
-    def points(self, int8: Int8 | None) -> float:
-        """Return the points of a version; of the float model if it is None."""
-        return self.score(self.model if int8 is None else self.write(int8))
+    def loss(self, int8: Int8, reference: Measurement) -> Loss:
+        """Compare a version with the float model on the same texts.
+
+        Args:
+            int8: The version.
+            reference: Quality of the float model.
+        """
+        return loss_against(self.quality(self.write(int8)), reference)
+
+
+def write_version(parts: Parts, int8: Int8, folder: Path, model: OnnxModel) -> OnnxModel:
+    """Write an INT8 version of an exported model and return it.
+
+    Args:
+        parts: Graph and weights of the float model.
+        int8: What to store in 8 bits, and how.
+        folder: Where to write.
+        model: The float model.
+    """
+    write(quantize(*parts, int8), folder / INT8_FILE)
+    return OnnxModel(folder, INT8_FILE, model.config)
 
 
 def quantize_model(
@@ -95,7 +124,9 @@ def quantize_model(
     embeddings: bool = True,
     smooth: bool = False,
     max_drop: float | None = None,
-    score: Callable[[OnnxModel], float] | None = None,
+    quality: Callable[[OnnxModel], Measurement] | None = None,
+    changed: Changed | None = None,
+    fell_back: Callable[[int, int], None] = lambda parts, total: None,
     log: Callable[[str], None] = lambda message: None,
 ) -> OnnxModel:
     """Write an exported model in INT8; its folder keeps the torch weights, not the float graph.
@@ -110,8 +141,10 @@ def quantize_model(
         reduce_range: 7-bit weights, safe on CPUs without VNNI.
         embeddings: Store the embedding tables in 8 bits too.
         smooth: Divide inputs channel by channel where that brings answers closer to float's.
-        max_drop: Points that may be lost; parts fall back to float, worst first. Needs ``score``.
-        score: Scores a model in points.
+        max_drop: Points that may be lost; where more are shown to be, parts fall back to float. Needs ``quality``.
+        quality: Measures a model's quality on labelled texts.
+        changed: Counts the answers that differ between two models on many texts that need no labels, and the texts.
+        fell_back: Called with the number of parts left in float, and of all, where there are any.
         log: Called with each message.
     """
     parts = read_parts(model.path)
@@ -121,10 +154,12 @@ def quantize_model(
         int8 = smoothed(parts, texts, int8, ranges)
     save_model(model, tokenizer, folder)
     external.remove(folder / "onnx" / model.path.name)
-    attempt = Attempt(model, parts, folder, score or (lambda model: 0.0))
-    if max_drop is not None:
-        int8 = fall_back(attempt, int8, max_drop, texts(RANKING_TEXTS), log)
-    quantized = attempt.write(int8)
+    if max_drop is not None and quality is not None:
+        attempt = Attempt(model, parts, folder, quality)
+        if is_shown(attempt, int8, max_drop, changed, log):
+            total, int8 = len(int8.modules), fall_back(attempt, int8, max_drop, texts(RANKING_TEXTS), log)
+            fell_back(total - len(int8.modules), total)
+    quantized = write_version(parts, int8, folder, model)
     save_model(quantized, tokenizer, folder)
     evened = f", {len(int8.smooth.keys() & int8.modules)} inputs smoothed" if smooth else ""
     log(f"INT8 ({ranges.mode}{evened}): {model.size_bytes / 1e6:.1f} MB -> {quantized.size_bytes / 1e6:.1f} MB")
@@ -148,6 +183,38 @@ def smoothed(parts: Parts, texts: Texts, plain: Int8, ranges: Ranges) -> Int8:
     return versions[min(error, key=error.__getitem__)]
 
 
+def is_shown(
+    attempt: Attempt, int8: Int8, max_drop: float, changed: Changed | None, log: Callable[[str], None]
+) -> bool:
+    """Return whether it is shown, and not only seems so on a few texts, that more than ``max_drop`` points are lost.
+
+    Two things have to agree: a paired test on the labelled texts, and the answers to many texts without labels. No more
+    right answers can be lost than answers have changed.
+
+    Args:
+        attempt: Writes and measures versions.
+        int8: The version with everything in INT8.
+        max_drop: Most points of the metric to lose.
+        changed: Counts the answers that differ between two models, and the texts; None where there are no texts.
+        log: Called with a message where the numbers alone would say otherwise.
+    """
+    loss = attempt.loss(int8, attempt.quality(attempt.model))
+    if loss.points <= max_drop:
+        return False
+    probability = 1 - loss.below(max_drop)
+    reason = f"with probability {probability:.2f} < {SURE:g}"
+    if probability >= SURE:
+        if changed is None or not isinstance(loss, CountedLoss):
+            return True
+        differing, count = changed(attempt.model, attempt.write(int8))
+        most = 100 * wilson(differing, count, 2 * SURE - 1).high
+        if most > max_drop:
+            return True
+        reason = f"but at most {most:.2f} % of the answers change on {count:,} texts"
+    log(f"undecided: INT8 lost {loss.points:.2f} points, more than {max_drop:g}, {reason}; all parts stay in 8 bits")
+    return False
+
+
 def fall_back(
     attempt: Attempt,
     int8: Int8,
@@ -157,33 +224,31 @@ def fall_back(
 ) -> Int8:
     """Leave as few parts as possible in float, worst first, so that at most ``max_drop`` points are lost.
 
-    How many is found by bisection: some five evaluations, where one part at a time would take dozens.
+    How many is found by bisection: some five evaluations, where one part at a time would take dozens. A version holds
+    unless a paired test shows that it loses more.
 
     Args:
-        attempt: Writes and evaluates versions.
-        int8: The version with everything in INT8.
+        attempt: Writes and measures versions.
+        int8: The version with everything in INT8, which loses more.
         max_drop: Most points of the metric to lose.
         texts: Texts by which parts are ranked.
         log: Called with each message.
 
     Returns:
-        The version with the fewest parts in float that loses no more.
+        The version with the fewest parts in float that is not shown to lose more.
     """
-    float_points = attempt.points(None)
-    drop = float_points - attempt.points(int8)
-    if drop <= max_drop:
-        return int8
+    reference = attempt.quality(attempt.model)
     ranking = list(sensitivity(*attempt.parts, int8, texts))
     fails, holds = 0, len(ranking)  # with nothing left in 8 bits nothing is lost
     while holds - fails > 1:
         middle = (fails + holds) // 2
         tried = replace(int8, modules=frozenset(ranking[middle:]))
-        if float_points - attempt.points(tried) <= max_drop:
+        if attempt.loss(tried, reference).below(max_drop) > 1 - SURE:
             holds = middle
         else:
             fails = middle
     log(
-        f"INT8 lost {drop:.2f} points, more than {max_drop:g}: {holds} of {len(ranking)} parts stay in float "
+        f"INT8 loses more than {max_drop:g} points: {holds} of {len(ranking)} parts stay in float "
         f"({', '.join(ranking[:holds])})"
     )
     return replace(int8, modules=frozenset(ranking[holds:]))

@@ -7,7 +7,7 @@ before. Everything between the linear maps stays in float: those nodes cost litt
 The graph is written directly (``graph.py``), not rewritten from the float one, so that each linear map is one node
 (``MatMulIntegerToFloat``, with its bias) and each attention one (``QAttention``), also with ragged heads. In standard
 operators (``fused=False``) a linear map is, with static ranges, a float product of numbers that were rounded and
-restored (QDQ): what every runtime with 8-bit kernels recognises, OpenVINO among them; with dynamic ranges it is
+restored (QDQ): what every runtime with 8-bit kernels recognizes, OpenVINO among them; with dynamic ranges it is
 ``MatMulInteger``, which they read, but seldom speed up.
 """
 
@@ -41,9 +41,9 @@ class Int8:
 
     ``modules``: names of linear maps, and ``embeddings``. ``reduce_range``: weights from -64 to 64 instead of
     -127 to 127. CPUs with AVX2 or AVX512 but without VNNI add two products of 8 bits in 16 bits, which overflow with
-    the full range; with the reduced one sums are the same everywhere (see ``saturation.py``). ``smooth``: by what the
-    input of some linear maps is divided, channel by channel, before it is rounded (see ``smoothing.py``). ``ranges``:
-    (low, high) of each linear map's input, divided; empty: found anew for every input.
+    the full range; with the reduced one sums are the same everywhere (see ``vnni_emulation.py``). ``smooth``: by what
+    the input of some linear maps is divided, channel by channel, before it is rounded (see ``smooth_quant.py``).
+    ``ranges``: (low, high) of each linear map's input, divided; empty: found anew for every input.
     """
 
     modules: frozenset[str]
@@ -273,7 +273,7 @@ def calibrate(
         blueprint: Blueprint of the float graph.
         weights: Its weights.
         batches: Inputs of the model, by name.
-        method: ``minmax`` covers all values; ``percentile`` leaves out 0.01 % at the ends; ``entropy`` minimises the
+        method: ``minmax`` covers all values; ``percentile`` leaves out 0.01 % at the ends; ``entropy`` minimizes the
             Kullback-Leibler divergence of the histograms.
         smooth: Divisors of some inputs, channel by channel.
 

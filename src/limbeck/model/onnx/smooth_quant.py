@@ -10,8 +10,8 @@ Differs from the paper: ``a`` is found for each map, as what brings its rounded 
 Lin et al., 2024, arXiv:2306.00978, searches so for weights alone), on other texts than those that the maxima are of;
 a map where little is gained stays as it is; and no channel counts as smaller than 3 % of the largest, for one
 that was quiet in a few texts need not be so in the next.
-Where a model normalises after it adds, what a map reads is what the next sum adds, too: so the division is a node of
-its own, not part of the normalisation before, and stands before the second linear map of the FFN as well.
+Where a model normalizes after it adds, what a map reads is what the next sum adds, too: so the division is a node of
+its own, not part of the normalization before, and stands before the second linear map of the FFN as well.
 """
 
 from __future__ import annotations

@@ -70,8 +70,8 @@ def integer(model: OnnxGraph) -> OnnxGraph:
 def saturating(model: OnnxGraph) -> tuple[OnnxGraph, int]:
     """Return the graph with sums as they are without VNNI, and how many pairs of its weights can overflow.
 
-    To be opened with ``exact`` (``onnx.open_session``): what is clipped here must not be clipped before. With no such
-    pair the graph is as it was, and so are its sums on any processor.
+    To be opened with ``exact`` (``onnx_model.open_session``): what is clipped here must not be clipped before. With no
+    such pair the graph is as it was, and so are its sums on any processor.
     """
     from onnx import TensorProto
 

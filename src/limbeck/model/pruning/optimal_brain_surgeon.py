@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from limbeck.model.output_losses import losses_of
 from limbeck.model.pruning.reconstruction import Grams, affine, ridge
 from limbeck.model.pruning.slicing import RemovalOrder, RemovalOrders
 
@@ -119,16 +120,8 @@ def sample_labels(
     Returns:
         Labels as the model's loss takes them; padding has -100.
     """
-    problem = model.config.problem_type or ("regression" if logits.shape[-1] == 1 else None)
-    answers = logits.float().cpu()
-    if problem == "regression":
-        labels = answers.squeeze(-1) + torch.randn(answers.shape[:-1], generator=rng)
-    elif problem == "multi_label_classification":
-        labels = torch.bernoulli(answers.sigmoid(), generator=rng)
-    else:
-        flat = torch.multinomial(answers.softmax(-1).flatten(0, -2), 1, generator=rng)
-        labels = flat.view(answers.shape[:-1])
-    labels = labels.to(logits.device)
+    losses = losses_of(model.config.problem_type, logits.shape[-1])
+    labels = losses.sampled(logits.float().cpu(), rng).to(logits.device)
     return labels.masked_fill(~mask, -100) if labels.shape == mask.shape and labels.dtype == torch.long else labels
 
 

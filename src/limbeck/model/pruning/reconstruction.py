@@ -80,7 +80,7 @@ def solve(
 ) -> tuple[Tensor, Tensor | None]:
     """Solve for the weights of the retained inputs that best reproduce the full output.
 
-    Minimises ``|| X W^T + b - X_r W'^T - b' ||^2`` over W' and b', damped towards the present weights (:func:`ridge`).
+    Minimizes ``|| X W^T + b - X_r W'^T - b' ||^2`` over W' and b', damped towards the present weights (:func:`ridge`).
     With no input retained, b' is the mean output. A map without bias gets none.
 
     Args:
