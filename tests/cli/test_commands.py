@@ -94,5 +94,5 @@ def test_an_interrupted_command_says_how_to_go_on(monkeypatch):
         raise KeyboardInterrupt
 
     monkeypatch.setattr("limbeck.cli.run_commands._load_recipe", interrupted)
-    status, _, err = call("check", "quickstart")
+    status, _, err = call("plan", "quickstart")
     assert (status, err) == (130, "interrupted; the same command resumes where it stopped\n")
