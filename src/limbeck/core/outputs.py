@@ -96,8 +96,8 @@ class OutputSpec:
             for kind in KINDS.values()
             if kind.per_token == words and (words or kind.problem_type == (problem or usual))
         )
-        one = declared not in (None, "identity") if kind.numeric else kind.single_class and len(labels) == 1
-        if one:
+        is_score = declared not in (None, "identity") if kind.numeric else kind.single_class and len(labels) == 1
+        if is_score:
             return cls("score", labels, declared or "sigmoid", tuple(missing))
         return cls(kind.name, labels, kind.activation, tuple(missing), open_kind=problem is None and not words)
 
