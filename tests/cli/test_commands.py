@@ -87,3 +87,12 @@ def test_a_misspelt_command_gets_the_nearest():
     for word, nearest in (("chek", "check"), ("distil", "distill")):
         status, out, err = call(word, "x.yaml")
         assert (status, f'"{nearest}"' in out + err) == (2, True), out + err
+
+
+def test_an_interrupted_command_says_how_to_go_on(monkeypatch):
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("limbeck.cli.run_commands._load_recipe", interrupted)
+    status, _, err = call("plan", "quickstart")
+    assert (status, err) == (130, "interrupted; the same command resumes where it stopped\n")

@@ -53,6 +53,7 @@ def make_app(arguments: Sequence[str] = ()) -> App:
         help="Make BERT-class encoders small and fast: prune, distil, quantize, and measure under a latency budget.",
         help_format="plaintext",
         version=lambda: _version(),
+        suppress_keyboard_interrupt=False,  # main says how to go on
     )
     names = {name for _, functions in COMMANDS.values() for name in functions}
     techniques = () if names & {*arguments[:1]} else tuple(read_techniques())

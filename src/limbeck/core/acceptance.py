@@ -119,11 +119,11 @@ def settled(
         order: Sort key among tied records.
     """
     equal = [record for record in records if record is first or is_tied(record, first)]
-    kept = min(equal, key=order)
-    if kept is first:
+    best = min(equal, key=order)
+    if best is first:
         return first, []
     others = "another candidate" if len(equal) == 2 else f"{len(equal) - 1} other candidates"
-    return kept, [f"undecided: {first.key} is ahead of {others} by less than the noise; this one is kept for the rest"]
+    return best, [f"undecided: {first.key} is ahead of {others} by less than the noise; this one is kept for the rest"]
 
 
 def without_pointless(
@@ -138,7 +138,7 @@ def without_pointless(
         confidence: How probable it has to be that it is better.
         is_as_fast: Whether the first of two records is not measurably slower.
     """
-    kept, notes = [], []
+    useful, notes = [], []
     whole_int8 = [other for other in records if "int8" in other.traits and other.fact(FLOAT_PARTS) is None]
     for record in records:
         parts = record.fact(FLOAT_PARTS)
@@ -148,13 +148,13 @@ def without_pointless(
             else None
         )
         if parts is None or better is None:
-            kept.append(record)
+            useful.append(record)
             continue
         notes.append(
             f"{record.key} is left out: with {parts.value:.0f} of {parts.n} parts in float it is no faster and no "
             f"smaller than {better.key}, which is all in 8 bits and not shown to be worse"
         )
-    return kept, notes
+    return useful, notes
 
 
 def _replaces(other: Record, record: Record, confidence: float, is_as_fast: Callable[[Record, Record], bool]) -> bool:

@@ -91,7 +91,7 @@ class OutputSpec:
         problem_types = [kind.problem_type for kind in KINDS.values() if kind.problem_type]  # a list compares any value
         if problem is not None and problem not in problem_types:
             names = ", ".join(sorted(set(problem_types)))
-            raise InputError(f"{source}: config.json has problem_type {problem!r}; choose from {names}")
+            raise InputError(f"{source}: config.json has problem_type {shown(problem)}; choose from {names}")
         declared = _declared_activation(config, source)
         words, usual = is_token_classifier(config), KINDS["classification"].problem_type
         kind = next(  # of words there is one
@@ -99,8 +99,8 @@ class OutputSpec:
             for kind in KINDS.values()
             if kind.per_token == words and (words or kind.problem_type == (problem or usual))
         )
-        one = declared not in (None, "identity") if kind.numeric else kind.single_class and len(labels) == 1
-        if one:
+        is_score = declared not in (None, "identity") if kind.numeric else kind.single_class and len(labels) == 1
+        if is_score:
             return cls("score", labels, declared or "sigmoid", tuple(missing))
         return cls(kind.name, labels, kind.activation, tuple(missing), open_kind=problem is None and not words)
 
@@ -305,7 +305,9 @@ def read_labels(config: Mapping[str, Any], source: object = "model") -> tuple[st
         if number is None:
             number = len(_label2id(config, source)) or 2
         if isinstance(number, bool) or not isinstance(number, int) or number < 1:
-            raise InputError(f"{source}: config.json has num_labels {number!r}; expected a whole number of at least 1")
+            raise InputError(
+                f"{source}: config.json has num_labels {shown(number)}; expected a whole number of at least 1"
+            )
         names: tuple[str, ...] = tuple(f"LABEL_{index}" for index in range(number))
     else:
         names = _names_of_outputs(id2label, source)
@@ -323,7 +325,9 @@ def _names_of_outputs(id2label: object, source: object) -> tuple[str, ...]:
         try:
             index = int(key)
         except (TypeError, ValueError):
-            raise InputError(f"{field} has the key {key!r}; keys are the numbers 0 to {len(id2label) - 1}") from None
+            raise InputError(
+                f"{field} has the key {shown(key)}; keys are the numbers 0 to {len(id2label) - 1}"
+            ) from None
         if isinstance(name, bool) or not isinstance(name, (str, int, float)) or not str(name).strip():
             raise InputError(f"{field} names output {index} {shown(name)}; give it a name")
         names[index] = str(name)
@@ -375,7 +379,7 @@ def _declared_activation(config: Mapping[str, Any], source: object) -> Activatio
     activation = SCORE_ACTIVATIONS.get(str(class_name).rpartition(".")[2].lower())
     if activation is None and len(read_labels(config, source)) == 1:
         raise InputError(
-            f"{source}: config.json has the activation {class_name!r}; known are "
+            f"{source}: config.json has the activation {shown(class_name)}; known are "
             + ", ".join(f"torch.nn.{name.capitalize()}" for name in SCORE_ACTIVATIONS)
         )
     return activation

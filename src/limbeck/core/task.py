@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from limbeck.core.finite import load_json
 from limbeck.core.kinds import Kind, find
 from limbeck.core.metrics import check_metric
-from limbeck.errors import InputError, nearest
+from limbeck.errors import InputError, nearest, shown
 
 if TYPE_CHECKING:
     import numpy as np
@@ -186,7 +186,7 @@ class Task:
         for name, most in rows.items():
             split = self.split(name)
             if isinstance(most, bool) or not isinstance(most, int) or most < 1:
-                raise InputError(f"limit of split '{name}': should be a whole number of at least 1, got {most!r}")
+                raise InputError(f"limit of split '{name}': should be a whole number of at least 1, got {shown(most)}")
             if most < len(split):
                 splits[name] = split.take(choose(split.labels, most, seed, stratified=self.task_kind.single_class))
                 notes.append(f"{name}: limited to {most:,} of {len(split):,} rows (seed {seed})")
@@ -235,7 +235,7 @@ class Task:
         try:
             head = load_json((folder / "task.json").read_text(encoding="utf-8"))
             if head["format"] != FORMAT:
-                raise InputError(f"{folder}/task.json: format {head['format']!r}, this limbeck reads {FORMAT}")
+                raise InputError(f"{folder}/task.json: format {shown(head['format'])}, this limbeck reads {FORMAT}")
             task = cls(
                 name=head["name"],
                 kind=head["kind"],

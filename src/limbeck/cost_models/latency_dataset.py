@@ -26,7 +26,7 @@ from limbeck.core.measurement import machine as this_machine
 from limbeck.core.search_space import Space
 from limbeck.core.shape import Shape, canonical_json
 from limbeck.cost_models.latency_table import LatencyTable, quiet
-from limbeck.errors import InputError
+from limbeck.errors import InputError, shown
 from limbeck.measure.dummy_model import Setting
 from limbeck.storage.jsonl import append_lines, whole_lines
 
@@ -95,7 +95,7 @@ class Group:
     def from_json(cls, data: Mapping[str, Any]) -> Group:
         """Inverse of :meth:`to_json`."""
         if data["turn"] not in TURNS:
-            raise ValueError(f"turn {data['turn']!r}")
+            raise ValueError(f"turn {shown(data['turn'])}")
         shapes = tuple(map(TimedShape.from_json, data["shapes"]))
         setting, anchor = Setting.from_json(data["setting"]), TimedShape.from_json(data["anchor"])
         return cls(str(data["machine"]), setting, data["turn"], anchor, shapes, float(data["at"]))
@@ -274,7 +274,7 @@ def read(path: str | Path) -> Dataset:
             elif kind == "space":
                 spaces.append(Space.from_json(data["space"]))
             else:
-                raise ValueError(f"kind {kind!r}")
+                raise ValueError(f"kind {shown(kind)}")
         except (ValueError, KeyError, TypeError, AttributeError, InputError) as error:
             cause = f"{type(error).__name__}: {error}"
             raise InputError(f"{path} is damaged in line {number} ({cause}); remove that line") from None

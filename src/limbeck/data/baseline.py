@@ -76,8 +76,8 @@ def score_constant(task: Task, value: Value) -> float:
 
 def _constant_logits(task: Task, value: Value, labels: Sequence[Sequence[int]]) -> list[np.ndarray]:
     """Return logits of one tag for every word, for each row [words, labels]."""
-    one = np.eye(task.num_labels)[int(np.asarray(value))]
-    return [np.broadcast_to(one, (len(row), task.num_labels)) for row in labels]
+    scores = np.eye(task.num_labels)[int(np.asarray(value))]
+    return [np.broadcast_to(scores, (len(row), task.num_labels)) for row in labels]
 
 
 def _measure_entities(task: Task, split: str, value: Value) -> Measurement:

@@ -94,7 +94,7 @@ class Options:
         if options.delimiter == "\\t":  # as a shell passes it on
             options = replace(options, delimiter="\t")
         if options.delimiter is not None and len(options.delimiter) != 1:
-            raise InputError(f"data option 'delimiter': should be one character, got {options.delimiter!r}")
+            raise InputError(f"data option 'delimiter': should be one character, got {shown(options.delimiter)}")
         if options.label == () or (isinstance(options.label, tuple) and len(set(options.label)) < len(options.label)):
             raise InputError(f"data option 'label': should name each column once, got {list(options.label)}")
         if isinstance(options.label, tuple) and len(options.label) == 1:

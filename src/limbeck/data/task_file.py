@@ -58,7 +58,7 @@ def settings(pairs: Iterable[str], option: str = "--task-set") -> dict[str, Any]
         key, equals, value = pair.partition("=")
         key = key.strip()
         if not equals or not key:
-            raise InputError(f"{option} {pair!r} is not a setting; write key=value, such as {option} label=stars")
+            raise InputError(f"{option} {shown(pair)} is not a setting; write key=value, such as {option} label=stars")
         name, _, part = key.partition(".")
         names = Options.__dataclass_fields__
         if name not in names:
@@ -68,7 +68,7 @@ def settings(pairs: Iterable[str], option: str = "--task-set") -> dict[str, Any]
         if part:
             inside = options.setdefault(name, {})
             if not isinstance(inside, dict):
-                raise InputError(f"{option} {pair}: {name} is {inside!r}, which has no part '{part}'")
+                raise InputError(f"{option} {pair}: {name} is {shown(inside)}, which has no part '{part}'")
             inside[part] = parsed
         else:
             options[name] = parsed

@@ -11,7 +11,7 @@ from limbeck.core.paths import exists
 from limbeck.core.task import Split, Task
 from limbeck.data.corpus.documents import normal, numbered_lines, reading_for, text_columns
 from limbeck.data.readers import check_file, missing_file, plural, read_table
-from limbeck.errors import InputError
+from limbeck.errors import InputError, shown
 from limbeck.storage.text_file import regular_file
 
 LINES = ".txt"  #: one text per line; of pairs two, separated by a tab
@@ -110,7 +110,7 @@ def _lines(path: Path, width: int) -> list[tuple[str, ...]]:
             if len(rows[-1]) != width:
                 raise InputError(
                     f"{path}, line {number}: the task has pairs, so a line needs two texts separated by a tab, "
-                    f"got {rows[-1][0]!r}"
+                    f"got {shown(rows[-1][0])}"
                 )
     return rows
 

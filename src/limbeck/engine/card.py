@@ -11,6 +11,7 @@ from typing import Any
 
 from limbeck.core.finite import json_text
 from limbeck.core.shape import canonical_json
+from limbeck.errors import shown
 
 CARD = "card.json"
 _SEAL = "sha256"
@@ -77,13 +78,13 @@ def read_card(folder: Path) -> Card:
         raise ValueError(f"it should be an object, got {type(content).__name__}")
     task, files, seal = content.get("task"), content.get("files"), content.pop(_SEAL, None)
     if not isinstance(task, str) or PurePosixPath(task).name != task or task == "..":
-        raise ValueError(f"'task' should be a fingerprint, got {task!r}")
+        raise ValueError(f"'task' should be a fingerprint, got {shown(task)}")
     if not isinstance(files, dict) or not files or not all(map(_is_inside, files)):
         raise ValueError("'files' should name the files of the object")
     if content.get("format") == 1 and all(type(size) is int for size in files.values()):
         return Card(content, task, sizes=files)
     if content.get("format") != 2 or not all(isinstance(digest, str) for digest in files.values()):
-        raise ValueError(f"'format' should be 1 or 2, got {content.get('format')!r}")
+        raise ValueError(f"'format' should be 1 or 2, got {shown(content.get('format'))}")
     if seal != _digest(content):
         raise ValueError("its content is not what was written")
     return Card(content | {_SEAL: seal}, task, files)

@@ -20,6 +20,7 @@ from limbeck.core.digests import files_of
 from limbeck.core.finite import json_text
 from limbeck.core.shape import canonical_json
 from limbeck.engine.store_folder import StoreFolder, safe_name
+from limbeck.errors import shown
 from limbeck.storage.atomic import replacing, sync
 from limbeck.storage.digests import damage, folder_digests
 from limbeck.storage.drafts import draft_folder
@@ -151,7 +152,7 @@ def _opened(stored: Any, name: str | None) -> Any:
     if not isinstance(stored, Mapping) or stored.keys() != _ENVELOPE:
         return stored
     if name not in (None, stored["name"]):
-        raise ValueError(f"it belongs under the name {stored['name']!r}")
+        raise ValueError(f"it belongs under the name {shown(stored['name'])}")
     if _digest(stored["value"]) != stored["sha256"]:
         raise ValueError("its content is not what was written")
     return stored["value"]

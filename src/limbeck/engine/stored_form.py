@@ -22,6 +22,7 @@ from limbeck.core.candidate import Record
 from limbeck.core.measurement import UNITS, Measurement
 from limbeck.core.shape import Shape
 from limbeck.core.step import TRAITS
+from limbeck.errors import shown
 
 Plain = dict[str, Any]  # JSON of a kind that only its reader knows
 Key = Annotated[str, Field(pattern=r"^[\w-]{1,64}$")]
@@ -178,7 +179,7 @@ def read_record(data: Any) -> Record:
     """
     form = _RECORD.validate_python(data)
     if unknown := set(form["traits"]) - TRAITS:
-        raise ValueError(f"no trait {min(unknown)!r}")
+        raise ValueError(f"no trait {shown(min(unknown))}")
     return Record(
         key=form["key"],
         parent=form["parent"],
@@ -223,7 +224,7 @@ def read_fact(data: Any) -> Measurement:
     """
     form = _FACT.validate_python(data)
     if form["unit"] not in UNITS:
-        raise ValueError(f"no unit {form['unit']!r}")
+        raise ValueError(f"no unit {shown(form['unit'])}")
     if form["name"].startswith("latency") and not all(
         map(_is_time, (form["value"], form.get("low"), form.get("high")))
     ):

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from limbeck.errors import InputError, UnsupportedModel
+from limbeck.errors import InputError, UnsupportedModel, shown
 
 TERMS = ("c2p", "p2c")
 KEYS = frozenset((
@@ -33,13 +33,15 @@ def read(config: Mapping[str, Any], source: object = "model") -> dict[str, Any]:
     relative, terms = config.get("relative_attention", False), _terms(config.get("pos_att_type"), source)
     if bool(relative) != bool(terms):
         raise UnsupportedModel(
-            f"{source}: config.json has relative_attention = {relative!r} and pos_att_type = {list(terms)}; supported "
-            "is true with c2p, p2c or both, or false with neither"
+            f"{source}: config.json has relative_attention = {shown(relative)} and pos_att_type = "
+            f"{shown(list(terms))}; supported is true with c2p, p2c or both, or false with neither"
         )
     hidden, heads = config.get("hidden_size", 1536), config.get("num_attention_heads", 24)
     for key, expected in (("attention_head_size", hidden // (heads or 1)), ("pooler_hidden_size", hidden)):
         if config.get(key) not in (None, expected):
-            raise UnsupportedModel(f"{source}: config.json has {key} = {config[key]!r}; supported is {expected} only")
+            raise UnsupportedModel(
+                f"{source}: config.json has {key} = {shown(config[key])}; supported is {expected} only"
+            )
     size = config.get("embedding_size") or hidden
     fields = {
         "embedding_size": None if size == hidden else size,
@@ -78,7 +80,7 @@ def write(values: Mapping[str, Any]) -> dict[str, Any]:
 def _number(config: Mapping[str, Any], key: str, source: object) -> int:
     value = config.get(key, -1)
     if type(value) is not int or abs(value) > 1 << 24:
-        raise InputError(f"{source}: config.json has {key} = {value!r}; expected a whole number, or -1 for none")
+        raise InputError(f"{source}: config.json has {key} = {shown(value)}; expected a whole number, or -1 for none")
     return value
 
 
@@ -90,6 +92,6 @@ def _terms(value: object, source: object) -> tuple[str, ...]:
     names = [str(part).strip() for part in parts if part is not None]
     if strange := [name for name in names if name not in TERMS]:
         raise UnsupportedModel(
-            f"{source}: config.json has pos_att_type {strange[0]!r}; supported are {', '.join(TERMS)}"
+            f"{source}: config.json has pos_att_type {shown(strange[0])}; supported are {', '.join(TERMS)}"
         )
     return tuple(term for term in TERMS if term in names)

@@ -90,7 +90,7 @@ def read_family(config: Mapping[str, Any], source: object) -> str:
     for key, allowed in (FEATURES | required).items():
         if config.get(key) not in allowed:
             raise UnsupportedModel(
-                f"{source}: config.json has {key} = {config[key]!r}; the {model_type} family is supported with "
+                f"{source}: config.json has {key} = {shown(config[key])}; the {model_type} family is supported with "
                 f"{allowed[1]!r} only (supported families: {supported})"
             )
     return str(model_type)

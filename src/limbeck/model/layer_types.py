@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from limbeck.core.shape import Shape
-from limbeck.errors import InputError, UnsupportedModel, nearest
+from limbeck.errors import InputError, UnsupportedModel, nearest, shown
 
 TYPES = {"full_attention": ("global_rope_theta", 160_000.0), "sliding_attention": ("local_rope_theta", 10_000.0)}
 """Kinds of layers, with the older key of their base and ModernBERT's default."""
@@ -34,13 +34,17 @@ def layer_types(config: Mapping[str, Any], depth: int, source: object) -> list[s
     if kinds is None:
         every = config.get("global_attn_every_n_layers", 3)
         if type(every) is not int or every < 1:
-            raise InputError(f"{source}: config.json has global_attn_every_n_layers = {every!r}; expected 1 or more")
+            raise InputError(
+                f"{source}: config.json has global_attn_every_n_layers = {shown(every)}; expected 1 or more"
+            )
         return ["sliding_attention" if index % every else "full_attention" for index in range(depth)]
     if not isinstance(kinds, list) or len(kinds) != depth:
-        raise InputError(f"{source}: config.json has layer_types = {kinds!r}; expected one for each of {depth} layers")
+        raise InputError(
+            f"{source}: config.json has layer_types = {shown(kinds)}; expected one for each of {depth} layers"
+        )
     for kind in kinds:
         if kind not in TYPES:
-            raise UnsupportedModel(f"{source}: config.json has the layer type {kind!r}; {nearest(kind, TYPES)}")
+            raise UnsupportedModel(f"{source}: config.json has the layer type {shown(kind)}; {nearest(kind, TYPES)}")
     return kinds
 
 
@@ -57,7 +61,7 @@ def attention_cores(config: Mapping[str, Any], depth: int, source: object) -> li
     """
     window = config.get("local_attention", 128)
     if type(window) is not int or window < 2:
-        raise InputError(f"{source}: config.json has local_attention = {window!r}; expected 2 or more")
+        raise InputError(f"{source}: config.json has local_attention = {shown(window)}; expected 2 or more")
     cores = {"full_attention": "softmax", "sliding_attention": f"local:{window // 2}"}
     return [cores[kind] for kind in layer_types(config, depth, source)]
 
@@ -82,8 +86,8 @@ def rotary_thetas(config: Mapping[str, Any], depth: int, source: object) -> list
         theta = entry.get("rope_theta", config.get(older, usual))
         if name != "default" or type(theta) not in (int, float) or not theta > 0:
             raise UnsupportedModel(
-                f"{source}: config.json has rotary positions of type {name!r} with base {theta!r} for {kind}; "
-                "supported is type 'default' with a base above 0"
+                f"{source}: config.json has rotary positions of type {shown(name)} with base {shown(theta)} for "
+                f"{kind}; supported is type 'default' with a base above 0"
             )
         thetas[kind] = float(theta)
     return [thetas[kind] for kind in layer_types(config, depth, source)]

@@ -216,7 +216,7 @@ def _assign(data: dict[str, Any], setting: str) -> None:
                 raise RecipeError(f"--set {path}: {where} has entries 0 to {last}, not '{part}'")
             key = int(part)
         elif not isinstance(inside, dict):
-            raise RecipeError(f"--set {path}: {where} is {inside!r}, which has no field '{part}'")
+            raise RecipeError(f"--set {path}: {where} is {shown(inside)}, which has no field '{part}'")
         elif part not in inside and parts[0] != "task":
             key = part = _aliases(parts[depth - 1]).get(part, current_name(part))
         if isinstance(inside, dict) and part not in inside and parts[0] != "task":

@@ -61,9 +61,9 @@ def type_rows(row: Row | None, reference: Row | None, split: str) -> list[TypeRo
 
 def types_json(summary: RunSummary) -> dict[str, dict[str, dict[str, TypeFigures]]]:
     """Return the figures by type of every measured candidate and split."""
-    found: dict[str, dict[str, dict[str, TypeFigures]]] = {}
+    figures: dict[str, dict[str, dict[str, TypeFigures]]] = {}
     for key in summary.candidates:
         for fact in summary.records[key].facts:
             if fact.name == "quality" and fact.split and types_of(fact):
-                found.setdefault(key, {})[fact.split] = types_of(fact)
-    return found
+                figures.setdefault(key, {})[fact.split] = types_of(fact)
+    return figures

@@ -280,7 +280,7 @@ def to_json(summary: RunSummary) -> dict[str, Any]:
         "better_than_baseline": better_than_baseline(summary),
         "hypervolume": front._asdict() if (front := volume(summary)) is not None else None,
         "rows": front_rows(summary),
-        "changes": {row.key: found for row in rows(summary) if (found := changes_json(row))},
+        "changes": {row.key: changes for row in rows(summary) if (changes := changes_json(row))},
         **({"entities": types} if (types := types_json(summary)) else {}),
         "gains": [
             {

@@ -243,7 +243,9 @@ def _rows_of(table: Table, task: Task) -> dict[str, dict[int, int]]:
     for number, cells in enumerate(table.rows):
         split, row = cells[split_at], cells[row_at]
         if split not in task.splits:
-            raise InputError(f"{table.at(number)}: the task has no split {split!r}; {nearest(str(split), task.splits)}")
+            raise InputError(
+                f"{table.at(number)}: the task has no split {shown(split)}; {nearest(str(split), task.splits)}"
+            )
         if isinstance(row, bool) or not isinstance(row, int) or row < 0:
             raise InputError(f"{table.at(number)}: 'row' should be a whole number from 0, got {shown(row)}")
         if row in numbers[split]:

@@ -147,11 +147,11 @@ def within(
     if meeting and budget.weighs_noise:
         first = min(meeting, key=order)
         by_numbers = [record for record in compared if not budget.violations(measured(record), reference)]
-        kept, undecided = acceptance.settled(first, meeting, partial(is_tied, budget.confidence), tie_order)
+        chosen, undecided = acceptance.settled(first, meeting, partial(is_tied, budget.confidence), tie_order)
         doubts = acceptance.doubts(
             [record for record in sorted(by_numbers, key=order) if order(record) < order(first)], tested, budget
         )
-        return [noted(kept, [*notes, *undecided, *doubts])]
+        return [noted(chosen, [*notes, *undecided, *doubts])]
     if meeting:
         return [min(meeting, key=order)]
     closest = min(compared, key=lambda r: (budget.excess(measured(r), reference, tested[r.key]), *order(r)))
