@@ -20,7 +20,7 @@ from annotated_types import Ge, Gt, Le, MinLen
 from limbeck.core.candidate import Candidate
 from limbeck.core.field_groups import group, without_effect
 from limbeck.core.model import AnswersOnly, AnswerSource
-from limbeck.core.step import RunContext, Technique, step
+from limbeck.core.step import NO_TEACHER, RunContext, Technique, step
 from limbeck.errors import InputError
 from limbeck.train.config import TRAINING, TrainingConfig, weight_problems
 from limbeck.train.distillation_presets import PRESETS
@@ -105,7 +105,7 @@ class Distill(Technique):
         from limbeck.train.vector_width import match_width
 
         if context.teacher is None:
-            raise InputError("distill has no teacher; put 'finetune' before it or name one with 'teacher: MODEL'")
+            raise InputError(f"distill {NO_TEACHER}")
         teacher, key = context.teacher.open(), context.teacher.key
         set_seed(context.seed)  # projections are drawn here, before the loop seeds itself
         if candidate.task.task_kind.vectors and not isinstance(teacher.model, AnswerSource):
@@ -122,8 +122,7 @@ class Distill(Technique):
             terms |= self.layerwise.terms(match, candidate, teacher, "distill")
         phases: Iterable[tuple[str, TrainingConfig, Terms]] = [("", self.training, terms)]
         if self.intermediate_epochs:
-            first = (self.intermediate_epochs, self.intermediate_learning_rate)
-            phases = two_phases(terms, LAYERS, self.training, *first)
+            phases = two_phases(terms, LAYERS, self.training, self.intermediate_epochs, self.intermediate_learning_rate)
         for phase, plan, used in phases:
             further = tuple(open_teachers(self.teachers, candidate.task)) if "logits" in used else ()
             outputs = teacher_outputs(used, candidate, teacher, key, context, further=further, cache=self.cache_teacher)
