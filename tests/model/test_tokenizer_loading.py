@@ -5,14 +5,14 @@ import json
 import pytest
 
 from limbeck.core.shape import Shape
-from limbeck.data.synthetic import toy_tokenizer
+from limbeck.data.synthetic import toy_task, toy_tokenizer
 from limbeck.errors import InputError
 from limbeck.model.checkpoints import save_model
 from limbeck.model.tokenizer_loading import open_plain_tokenizer, open_tokenizer
 
 
 def test_a_tokenizer_knows_the_positions_of_its_model(tmp_path, make_model):
-    save_model(make_model(Shape.uniform(1, 8, 2, 8), max_positions=24), toy_tokenizer(), tmp_path)
+    save_model(make_model(Shape.uniform(1, 8, 2, 8), max_positions=24), toy_tokenizer(toy_task()), tmp_path)
     assert open_tokenizer(tmp_path).model_max_length == 24
     assert open_plain_tokenizer(tmp_path).model_max_length > 24
 
@@ -20,7 +20,7 @@ def test_a_tokenizer_knows_the_positions_of_its_model(tmp_path, make_model):
 @pytest.mark.parametrize("tokens", [2, 3, 5, 9])
 def test_a_word_list_has_its_special_tokens(tmp_path, make_model, tokens):
     words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "\u2028", "a", "b", "c"]
-    save_model(make_model(Shape.uniform(1, 8, 2, 8)), toy_tokenizer(), tmp_path)
+    save_model(make_model(Shape.uniform(1, 8, 2, 8)), toy_tokenizer(toy_task()), tmp_path)
     folder = tmp_path
     (folder / "tokenizer.json").unlink()
     (folder / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": "BertTokenizer"}))

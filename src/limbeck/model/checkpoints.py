@@ -82,7 +82,9 @@ def open_model(
         with quiet(), explained(source):
             folder = Path(snapshot_download(str(source)))
     embedding = embedding_of(source, config, wanted=task.task_kind.vectors if task else None)
-    config = {**config, SECTION: embedding.to_json() if embedding is not None else None}
+    config = {key: value for key, value in config.items() if key != SECTION}
+    if embedding is not None:
+        config[SECTION] = embedding.to_json()
     model: Runnable
     if config.get("model_type") != "limbeck":
         families.read_shape(config, source)

@@ -17,8 +17,8 @@ def test_cosines_of_joined_vectors_equal_a_loop():
 
 def test_spearman_reads_the_order_of_the_scores_alone():
     rows = np.array([[1, 0, 1, 0], [1, 0, 1, 1], [1, 0, 0, 1]], dtype=float)
-    assert KIND.score("spearman", rows, [5.0, 4.9, -3.0]) == pytest.approx(1)
-    assert KIND.score("spearman", rows, [0.0, 1.0, 2.0]) == pytest.approx(-1)
+    assert KIND.score("spearman", (), rows, [5.0, 4.9, -3.0]) == pytest.approx(1)
+    assert KIND.score("spearman", (), rows, [0.0, 1.0, 2.0]) == pytest.approx(-1)
 
 
 def test_fidelity_of_the_same_vectors_in_another_length_is_whole():
