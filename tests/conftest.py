@@ -12,8 +12,10 @@ import pytest
 import torch
 
 from limbeck.core.kinds import KINDS
+from limbeck.core.sentence_embedding import SentenceEmbedding
 from limbeck.core.shape import Shape
-from limbeck.model.encoder import LimbeckConfig, LimbeckForSequenceClassification, LimbeckForTokenClassification, Style
+from limbeck.model.classification_head import model_class
+from limbeck.model.encoder import LimbeckConfig, Style
 
 torch.set_num_threads(1)
 
@@ -38,10 +40,11 @@ def build_model(shape: Shape | None = None, *, labels: int = 2, kind: str = "cla
         layer_heads=[layer.heads for layer in shape.layers],
         layer_ffn=[layer.ffn for layer in shape.layers],
         num_labels=labels,
-        problem_type=KINDS[kind].problem_type,
+        **({"sentence_embedding": SentenceEmbedding().to_json()} if KINDS[kind].vectors else {}),
+        problem_type=None if KINDS[kind].vectors else KINDS[kind].problem_type,
         **{"vocab_size": 60, "max_positions": 64, **style},
     )
-    model = (LimbeckForTokenClassification if KINDS[kind].per_token else LimbeckForSequenceClassification)(config)
+    model = model_class(per_token=KINDS[kind].per_token, vectors=KINDS[kind].vectors)(config)
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.add_(torch.randn_like(parameter) * 0.2)

@@ -16,7 +16,6 @@ from limbeck.engine.predict import answer
 from limbeck.errors import InputError
 from limbeck.model.checkpoints import (
     open_model,
-    open_tokenizer,
     peek,
     peek_outputs,
     peek_style,
@@ -24,6 +23,7 @@ from limbeck.model.checkpoints import (
     write_plain,
 )
 from limbeck.model.onnx.onnx_model import to_onnx
+from limbeck.model.tokenizer_loading import open_tokenizer
 from limbeck.teachers.transformers_model import is_known_to_transformers
 
 pytestmark = pytest.mark.fuzz

@@ -9,7 +9,7 @@ import pytest
 from limbeck.data.synthetic import toy_task, toy_tokenizer
 from limbeck.errors import InputError
 from limbeck.model._transformers import explained, explained_tokenizer
-from limbeck.model.checkpoints import open_plain_tokenizer, open_tokenizer
+from limbeck.model.tokenizer_loading import open_plain_tokenizer, open_tokenizer
 
 CONFIG = {"model_type": "bert", "hidden_size": 16, "num_attention_heads": 2, "num_hidden_layers": 1}
 

@@ -16,9 +16,10 @@ from transformers import BertConfig, BertForSequenceClassification, PreTrainedTo
 from limbeck.core.shape import Shape
 from limbeck.errors import InputError, LimbeckError
 from limbeck.model import folder_files
-from limbeck.model.checkpoints import open_model, open_tokenizer, peek, peek_outputs, save_model
+from limbeck.model.checkpoints import open_model, peek, peek_outputs, save_model
 from limbeck.model.folder_files import read_object
 from limbeck.model.onnx.onnx_model import to_onnx
+from limbeck.model.tokenizer_loading import open_tokenizer
 
 STRANGER = "open({marker!r}, 'w').close()\nclass Evil:\n    pass\n"
 
@@ -253,18 +254,3 @@ def test_saved_settings_have_no_paths_of_this_machine(folder, tmp_path):
     for path in (tmp_path / "copy").glob("*.json"):
         assert str(tmp_path) not in path.read_text()
         assert "/root/" not in path.read_text()
-
-
-@pytest.mark.parametrize("tokens", [2, 3, 5, 9])
-def test_a_word_list_has_its_special_tokens(folder, tokens):
-    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "\u2028", "a", "b", "c"]
-    (folder / "tokenizer.json").unlink()
-    (folder / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": "BertTokenizer"}))
-    (folder / "vocab.txt").write_text("\n".join(words[:tokens]) + "\n", encoding="utf-8")
-    if tokens > 3:
-        assert len(open_tokenizer(folder)) == tokens
-        return
-    with pytest.raises(InputError, match=rf"vocab.txt has {tokens} tokens, without .*\[SEP\]; copy the whole file"):
-        open_tokenizer(folder)
-    (folder / "added_tokens.json").write_text(json.dumps({"[SEP]": 3, "[CLS]": 2}))
-    open_tokenizer(folder)

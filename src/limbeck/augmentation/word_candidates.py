@@ -41,8 +41,8 @@ def load_masked_model(source: str) -> tuple[PreTrainedModel, PreTrainedTokenizer
     """
     import torch
 
-    from limbeck.model.checkpoints import open_plain_tokenizer
     from limbeck.model.mlm_head import open_masked
+    from limbeck.model.tokenizer_loading import open_plain_tokenizer
 
     model, missing = open_masked(source)
     tokenizer = open_plain_tokenizer(source)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from typing import Literal
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -41,6 +41,23 @@ def describe_bad_numbers(values: npt.ArrayLike) -> str:
         return ""
     counts = {"NaN": int(np.isnan(array).sum()), "infinite": int(np.isinf(array).sum())}
     return " and ".join(f"{count:,} {name}" for name, count in counts.items() if count) + f" of {array.size:,}"
+
+
+def joined_rows(vectors: Any, batch: Mapping[str, Any]) -> Any:  # arrays and tensors alike
+    """Join the vectors of a row's texts, which a batch of pairs has one after the other.
+
+    Args:
+        vectors: One for each text [texts, width], as an array or a tensor.
+        batch: Its ``index`` has one entry for each row; without it every text is a row.
+
+    Returns:
+        [rows, texts of a row * width].
+
+    >>> joined_rows(np.arange(8).reshape(4, 2), {"index": [0, 1]}).tolist()
+    [[0, 1, 2, 3], [4, 5, 6, 7]]
+    """
+    rows = batch.get("index")
+    return vectors if rows is None or len(rows) == len(vectors) else vectors.reshape(len(rows), -1)
 
 
 def require_finite_logits(

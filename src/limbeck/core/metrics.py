@@ -134,7 +134,7 @@ def matthews(predictions: npt.ArrayLike, labels: npt.ArrayLike) -> float:
     return float((hits.sum() * rows - (predicted * present).sum()) / np.sqrt(scale)) if scale > 0 else 0.0
 
 
-@metric("regression", share=False)
+@metric("regression", "embedding", share=False)
 def pearson(predictions: npt.ArrayLike, labels: npt.ArrayLike) -> float:
     """Compute the Pearson correlation."""
     x, y = (np.asarray(part, dtype=float) for part in (predictions, labels))
@@ -150,13 +150,13 @@ def _ranks(values: npt.ArrayLike) -> np.ndarray:
     return ranks[inverse]
 
 
-@metric("regression", share=False)
+@metric("regression", "embedding", share=False)
 def spearman(predictions: npt.ArrayLike, labels: npt.ArrayLike) -> float:
     """Compute the Spearman correlation."""
     return pearson(_ranks(predictions), _ranks(labels))
 
 
-@metric("regression", share=False)
+@metric("regression", "embedding", share=False)
 def pearson_spearman(predictions: npt.ArrayLike, labels: npt.ArrayLike) -> float:
     """Compute the mean of the Pearson and Spearman correlations, as GLUE does for STS-B."""
     return (pearson(predictions, labels) + spearman(predictions, labels)) / 2

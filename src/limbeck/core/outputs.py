@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from limbeck.core.kinds import KINDS, find
 from limbeck.core.logits import Activation, activate, describe_bad_numbers
+from limbeck.core.sentence_embedding import embedding_in
 from limbeck.core.task_kind import Output
 from limbeck.errors import InputError, shown
 
@@ -84,6 +85,8 @@ class OutputSpec:
         Raises:
             InputError: The label names are unusable, or the activation is unknown.
         """
+        if embedding_in(config, source) is not None:
+            return cls("embedding", (), "identity")
         labels, problem = read_labels(config, source), config.get("problem_type")
         problem_types = [kind.problem_type for kind in KINDS.values() if kind.problem_type]  # a list compares any value
         if problem is not None and problem not in problem_types:
@@ -119,7 +122,7 @@ class OutputSpec:
     @property
     def trained(self) -> bool:
         """Whether there is a head whose tensors were all in the weights."""
-        return bool(self.labels) and not self.missing
+        return (bool(self.labels) or output(self.kind).vectors) and not self.missing
 
     @property
     def untrained(self) -> str:
@@ -155,9 +158,13 @@ class OutputSpec:
         Returns:
             The match; its ``refusal`` says why the head does not fit the task.
         """
+        wanted = find(kind)
+        if wanted.vectors:
+            return Match()  # every encoder has hidden states to pool
+        if output(self.kind).vectors:
+            return Match(refusal="it has no head")
         if not self.trained:
             return Match(refusal=self.untrained)
-        wanted = find(kind)
         if self.per_token != wanted.per_token:
             return Match(refusal=f"it answers {'words' if self.per_token else 'whole texts'}, the task is {kind}")
         if wanted.numeric:

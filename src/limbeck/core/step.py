@@ -127,6 +127,9 @@ class StepInfo:
         return self.formerly or self.name
 
 
+NO_TEACHER = "has no teacher; put 'finetune' before it or name one with 'teacher: MODEL'"
+
+
 @dataclass(frozen=True)
 class Teacher:
     """The model that later steps imitate and choices compare with; opened only on demand."""

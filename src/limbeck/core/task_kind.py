@@ -55,6 +55,7 @@ class Output(ABC):
         per_token: Whether every word has an answer.
         numeric: Whether an answer is a number and has no label names.
         several: Whether an answer is any number of labels, also none.
+        vectors: Whether an answer is a vector; the texts of a pair are then encoded apart, each with a vector.
         auto_class: The class of transformers that opens such a model.
         answer_code: Python code that turns the ``logits`` of a text into its answer; ``{labels}`` stands for the label
             names, ``{default}`` for the index of the label of words that were cut off. Where words have answers there
@@ -68,6 +69,7 @@ class Output(ABC):
     per_token: ClassVar[bool] = False
     numeric: ClassVar[bool] = False
     several: ClassVar[bool] = False
+    vectors: ClassVar[bool] = False
     auto_class: ClassVar[str] = "AutoModelForSequenceClassification"
     answer_code: ClassVar[str]
 

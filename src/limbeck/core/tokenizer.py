@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
+    from limbeck.core.sentence_embedding import SentenceEmbedding
+
 LARGEST_LENGTH = 10**9
 """Larger values stand for no limit (transformers stores 1e30)."""
 SEGMENTS = "token_type_ids"
@@ -68,6 +70,24 @@ def fit(tokenizer: FastTokenizer, *, positions: int, token_types: int, words: bo
         tokenizer.model_input_names = [name for name in tokenizer.model_input_names if name != SEGMENTS]
     if words:
         space_words(tokenizer)
+
+
+def fit_embedding(tokenizer: FastTokenizer, embedding: SentenceEmbedding) -> None:
+    """Adapt a tokenizer to a model that makes vectors, in place: maximum length, lower case, and the default prompt.
+
+    Args:
+        tokenizer: A tokenizer opened for this model alone.
+        embedding: How the model makes vectors.
+    """
+    from tokenizers import normalizers
+
+    if embedding.max_length is not None:
+        tokenizer.model_max_length = min(embedding.max_length, largest_length(tokenizer) or embedding.max_length)
+    tokenizer.prompt = embedding.prompt  # type: ignore[attr-defined]  # read by TextEncoding.of
+    backend = tokenizer.backend_tokenizer
+    if embedding.lower_case and "Lowercase" not in str(_text_state(backend)["normalizer"]):
+        own = [] if backend.normalizer is None else [backend.normalizer]
+        backend.normalizer = normalizers.Sequence([normalizers.Lowercase(), *own])
 
 
 def note_settings(tokenizer: object) -> None:

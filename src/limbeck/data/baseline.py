@@ -98,6 +98,8 @@ def _constant(task: Task, value: Value, truth: np.ndarray) -> np.ndarray:
 def _describe(task: Task, value: Value, classes: Sequence[int]) -> str:
     if METRICS[task.metric].reads_scores:
         return "equal scores for all"
+    if task.task_kind.vectors:
+        return "always the mean"
     if task.task_kind.numeric:
         return f"always {float(value):.4g}, the mean"
     return "always " + (", ".join(f"'{task.label_names[index]}'" for index in classes) or "no label")

@@ -50,6 +50,9 @@ class Encoded:
     first_pieces: Sequence[Sequence[int | None]] = ()
     """For token tasks, the position of the first token of each example's words; None for words without a token."""
 
+    pairs: Sequence[Sequence[int]] = ()
+    """Ids of second texts, where the texts of a pair are encoded apart."""
+
     def __len__(self) -> int:
         return len(self.input_ids)
 
@@ -60,8 +63,9 @@ class Encoded:
 
     @cached_property
     def lengths(self) -> np.ndarray:
-        """Number of tokens of each example [examples]."""
-        return np.array([len(ids) for ids in self.input_ids], dtype=np.int64)
+        """Number of tokens of each example [examples], of the longer text where two are encoded apart."""
+        first, second = ([len(ids) for ids in texts] for texts in (self.input_ids, self.pairs or self.input_ids))
+        return np.maximum(first, second).astype(np.int64)
 
 
 def encode(task: Task, split: str, tokenizer: PreTrainedTokenizerBase) -> Encoded:
@@ -82,7 +86,10 @@ def encode(task: Task, split: str, tokenizer: PreTrainedTokenizerBase) -> Encode
         [list(map(replace_mask, text)) for text in rows.texts] if words else list(map(replace_mask, rows.texts))
     )
     pairs = list(map(replace_mask, rows.pairs)) if rows.pairs is not None else None
-    encodings = TextEncoding.of(tokenizer, task.max_length, words=words).encode(tokenizer, texts, pairs)
+    encoding = TextEncoding.of(tokenizer, task.max_length, words=words)
+    if task.task_kind.vectors:
+        return encode_apart(encoding, tokenizer, texts, pairs, list(rows.labels), task.kind)
+    encodings = encoding.encode(tokenizer, texts, pairs)
     ids, types, pad = encodings["input_ids"], encodings.get("token_type_ids"), tokenizer.pad_token_id or 0
     if not words:
         return Encoded(ids, types, list(rows.labels), pad, task.kind)
@@ -93,6 +100,30 @@ def encode(task: Task, split: str, tokenizer: PreTrainedTokenizerBase) -> Encode
     ]
     labels, unseen = [row for row, _ in aligned], [rest for _, rest in aligned]
     return Encoded(ids, types, labels, pad, task.kind, unseen, firsts)
+
+
+def encode_apart(
+    encoding: TextEncoding,
+    tokenizer: PreTrainedTokenizerBase,
+    texts: Sequence[Any],
+    pairs: Sequence[str] | None,
+    labels: Sequence[Any],
+    kind: str,
+) -> Encoded:
+    """Tokenize texts, and the second texts of pairs, each for itself; none has segments.
+
+    Args:
+        encoding: How texts become ids.
+        tokenizer: The tokenizer whose encoding this is.
+        texts: The texts.
+        pairs: Second texts, if there are any.
+        labels: Labels of the rows; empty where they have none.
+        kind: Kind of the task.
+    """
+    first = encoding.encode(tokenizer, texts)
+    types, pad = first.get("token_type_ids"), tokenizer.pad_token_id or 0
+    second = () if pairs is None else encoding.encode(tokenizer, pairs)["input_ids"]
+    return Encoded(first["input_ids"], types, labels, pad, kind, pairs=second)
 
 
 def _mask_replacer(task: Task, tokenizer: PreTrainedTokenizerBase) -> Callable[[str], str]:
@@ -124,15 +155,17 @@ def collate(encoded: Encoded, indices: Sequence[int]) -> dict[str, torch.Tensor]
     Returns:
         ``input_ids``, ``attention_mask`` and, if the model has segments, ``token_type_ids`` [batch, seq]; ``labels``,
         where there are any, [batch] (multilabel: [batch, labels], tokens: [batch, seq]); ``index`` [batch], the
-        indices.
+        indices. Where texts of a pair are encoded apart, a row has two sequences, one after the other.
     """
     import torch
 
     input_ids = [encoded.input_ids[i] for i in indices]
+    if encoded.pairs:
+        input_ids = [ids for i in indices for ids in (encoded.input_ids[i], encoded.pairs[i])]
     longest = max(map(len, input_ids))
 
     def pad(rows: Sequence[Sequence[int]], filler: int) -> torch.Tensor:
-        block = np.full((len(indices), longest), filler, dtype=np.int64)
+        block = np.full((len(rows), longest), filler, dtype=np.int64)
         for index, row in enumerate(rows):
             block[index, : len(row)] = row
         return torch.from_numpy(block)
@@ -141,7 +174,8 @@ def collate(encoded: Encoded, indices: Sequence[int]) -> dict[str, torch.Tensor]
     lengths = torch.tensor([len(ids) for ids in input_ids])
     batch["attention_mask"] = (torch.arange(longest)[None] < lengths[:, None]).long()
     if encoded.token_type_ids is not None:
-        batch["token_type_ids"] = pad([encoded.token_type_ids[i] for i in indices], 0)
+        types = [encoded.token_type_ids[i] for i in indices]
+        batch["token_type_ids"] = pad([()] * len(input_ids) if encoded.pairs else types, 0)
     if len(encoded.labels):
         labels = [encoded.labels[i] for i in indices]
         dtype = {"int64": torch.int64, "float32": torch.float32}[KINDS[encoded.kind].label_dtype]

@@ -49,7 +49,10 @@ def spaced_texts(
     """
     split = task.split("train")
     rows = sorted({int(row) for row in np.linspace(0, len(split) - 1, min(count, len(split)))})
-    encoded = encode(replace(task, splits={**task.splits, "train": split.take(rows)}), "train", tokenizer)
+    chosen = split.take(rows)
+    if task.task_kind.vectors:
+        chosen = replace(chosen, pairs=None)  # the second text would be padded, or the first
+    encoded = encode(replace(task, splits={**task.splits, "train": chosen}), "train", tokenizer)
     texts = []
     for row in range(len(encoded)):
         batch = {name: np.asarray(value) for name, value in collate(encoded, [row]).items() if name in inputs}

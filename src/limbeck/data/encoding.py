@@ -64,6 +64,7 @@ class TextEncoding:
         token_type_ids: Whether the second text of a pair has segment id 1; if not, all segment ids are 0.
         words: Whether a text is a list of words, each with a label, rather than running text.
         split_special_tokens: Whether special tokens that occur in a text are read as ordinary characters.
+        prompt: What is put before each text.
     """
 
     max_length: Annotated[int, Ge(1)]
@@ -71,6 +72,7 @@ class TextEncoding:
     token_type_ids: bool = True
     words: bool = False
     split_special_tokens: bool = False
+    prompt: str = ""
 
     @classmethod
     def of(cls, tokenizer: TaskTokenizer, max_length: int, *, words: bool = False) -> TextEncoding:
@@ -87,6 +89,7 @@ class TextEncoding:
             token_type_ids="token_type_ids" in tokenizer.model_input_names,
             words=words,
             split_special_tokens=bool(getattr(tokenizer, "split_special_tokens", False)),
+            prompt=str(getattr(tokenizer, "prompt", "")),
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -138,7 +141,7 @@ class TextEncoding:
     ) -> Encodings:
         reader = spaced(tokenizer) if self.words else tokenizer
         encodings: Encodings = reader(
-            list(texts),
+            [self.prompt + text for text in texts] if self.prompt else list(texts),
             list(pairs) if pairs is not None else None,
             truncation=True,
             max_length=self.max_length,

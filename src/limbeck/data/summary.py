@@ -163,7 +163,8 @@ def _truncation(task: Task, name: str, count_tokens: CountTokens) -> Truncation:
     split = task.splits[name]
     step = max(1, -(-len(split) // SAMPLE))
     part = split.take(range(0, len(split), step))
-    lengths = count_tokens(part.texts, part.pairs)
+    apart = task.task_kind.vectors  # then no text is cut for the sake of the other
+    lengths = count_tokens((*part.texts, *(part.pairs or ())), None) if apart else count_tokens(part.texts, part.pairs)
     cut = [length for length in lengths if length > task.max_length]
     lost = sum(cut) - task.max_length * len(cut)
     return Truncation(name, task.max_length, len(lengths), len(cut), sum(lengths), lost, len(split))

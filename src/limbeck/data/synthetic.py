@@ -66,6 +66,14 @@ def _balance(rng: random.Random) -> tuple[str, None, float]:
     return " ".join(_filled(rng, words, 6 - happy - sad, 8 - happy - sad)), None, (happy - sad) / 2
 
 
+def _alike(rng: random.Random) -> tuple[str, str, float]:
+    """Generate two texts with a score of how alike their moods are."""
+    moods = list(MOODS.values())
+    first, second = rng.randrange(len(moods)), rng.randrange(len(moods))
+    a, b = (" ".join(_filled(rng, tuple(rng.choices(moods[mood], k=2)), 1, 5)) for mood in (first, second))
+    return a, b, 1 - abs(first - second) / 2
+
+
 def _tags(rng: random.Random) -> tuple[tuple[str, ...], None, tuple[int, ...]]:
     """Generate words, each a place, a person, or neither."""
     words = _filled(rng, (rng.choice(PLACES), rng.choice(PEOPLE)))
@@ -91,6 +99,7 @@ TOYS: Mapping[str, tuple[Kind, tuple[str, ...], Row]] = MappingProxyType(
         "pairs": ("classification", ("sad", "happy"), _agreement),
         "multilabel": ("multilabel", ("sad", "happy"), _several),
         "regression": ("regression", (), _balance),
+        "embedding": ("embedding", (), _alike),
         "tokens": ("tokens", ("O", "person", "place"), _tags),
         "entities": ("tokens", ("O", "B-person", "I-person", "B-place"), _entities),
     }

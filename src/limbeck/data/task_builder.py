@@ -176,7 +176,7 @@ def _check_variety(kind: Kind, rows: Rows, split: Split) -> None:
     if task_kind.several:
         if not different:
             raise InputError(f"{where}: no row has any label")
-    elif len(different) < 2:
+    elif len(different) < 2 and not task_kind.vectors:  # pairs that belong together all have the same score
         label = shown(rows.labels[0])
         raise InputError(f"{where}: all {len(split):,} rows have the same label {label}; two different ones are needed")
 

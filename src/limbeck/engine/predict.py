@@ -6,6 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from limbeck.core.kinds import find
+from limbeck.core.logits import require_finite_logits
+from limbeck.core.outputs import OutputSpec, output
 from limbeck.data.encoding import TaskTokenizer, TextEncoding
 from limbeck.engine.description import Description, read_description
 from limbeck.errors import InputError
@@ -32,8 +35,7 @@ def answer(model: str | Path, texts: Sequence[str], pairs: Sequence[str] | None 
     Raises:
         InputError: The model has no trained head, or the number of second texts differs from that of texts.
     """
-    from limbeck.core.logits import require_finite_logits
-    from limbeck.data.batching import Encoded, predict
+    from limbeck.data.batching import Encoded, encode_apart, predict
     from limbeck.model.checkpoints import open_model, peek, peek_outputs
 
     described, spec = peek(model), peek_outputs(model)
@@ -42,7 +44,9 @@ def answer(model: str | Path, texts: Sequence[str], pairs: Sequence[str] | None 
     if pairs is not None and len(pairs) != len(texts):
         raise InputError(f"{len(texts)} texts but {len(pairs)} second texts; give one --pair for each text")
     description = read_description(model)
-    takes_pairs = False if spec.per_token else description.pair if description is not None else None
+    takes_pairs = description.pair if description is not None else None
+    if spec.per_token or output(spec.kind).vectors:
+        takes_pairs = False if spec.per_token else None
     _check_pairs(model, takes_pairs, given=pairs is not None)
     opened, tokenizer = open_model(model)
     if not texts:
@@ -57,12 +61,27 @@ def answer(model: str | Path, texts: Sequence[str], pairs: Sequence[str] | None 
             return list(logits)
 
         return answer_words(checked, tokenizer, encoding, spec, texts)
+    if output(spec.kind).vectors:
+        inputs = encode_apart(encoding, tokenizer, list(texts), pairs, (), spec.kind)
+        return _vectors(spec, texts, pairs, list(predict(opened, inputs)), f"'{model}'")
     encodings = encoding.encode(tokenizer, texts, pairs)
     ids = encodings["input_ids"]
     inputs = Encoded(ids, encodings.get("token_type_ids"), (), tokenizer.pad_token_id or 0, spec.kind)
     answers = predict(opened, inputs)
     require_finite_logits(answers, texts, f"'{model}'")
     return [{"text": text, **spec.decode(logits)} for text, logits in zip(texts, answers, strict=True)]
+
+
+def _vectors(
+    spec: OutputSpec, texts: Sequence[str], pairs: Sequence[str] | None, rows: Sequence[Any], source: str
+) -> list[dict[str, Any]]:
+    """Return the vector of each text, or the cosine of the vectors of each pair."""
+    require_finite_logits(rows, texts, source)
+    if pairs is None:
+        return [{"text": text, **spec.decode(row)} for text, row in zip(texts, rows, strict=True)]
+    cosines = find(spec.kind).decode(rows)
+    answers = zip(texts, pairs, cosines, strict=True)
+    return [{"text": text, "pair": pair, "answer": float(value), "scores": {}} for text, pair, value in answers]
 
 
 def _check_pairs(model: str | Path, takes_pairs: bool | None, *, given: bool) -> None:

@@ -17,25 +17,33 @@ from typing import TYPE_CHECKING, Any, cast
 
 from limbeck.core.outputs import OutputSpec, is_token_classifier, read_labels
 from limbeck.core.paths import user_path
-from limbeck.core.shape import Shape, skipped_positions
-from limbeck.core.tokenizer import fit, note_settings
-from limbeck.errors import InputError, UnsupportedModel, nearest, shown
+from limbeck.core.sentence_embedding import SECTION, embedding_in
+from limbeck.core.shape import Shape
+from limbeck.core.tokenizer import fit_embedding, note_settings
+from limbeck.errors import InputError, UnsupportedModel, nearest
 from limbeck.model import external, families, interchange, pretrained
-from limbeck.model._transformers import explained, explained_tokenizer, quiet
+from limbeck.model._transformers import explained, quiet
 from limbeck.model.classification_head import build, check_finite, our_head_tensors, set_labels
 from limbeck.model.family_table import FAMILIES
 from limbeck.model.folder_files import (
     auto_map,
-    check_tokenizer,
-    check_word_list,
     onnx_path,
-    portable_settings,
     without_code,
 )
-from limbeck.model.layout import TOKENIZER_FILES, WEIGHTS, shape_of, style_of, write_code
-from limbeck.model.location import check_weights, checkpoint_tensor_names, is_path, model_folder, read_config
+from limbeck.model.layout import WEIGHTS, shape_of, style_of, write_code
+from limbeck.model.location import (
+    check_weights,
+    checkpoint_tensor_names,
+    embedding_of,
+    is_path,
+    model_folder,
+    read_config,
+    sentence_folder,
+)
 from limbeck.model.onnx.onnx_model import FLOAT_FILE
+from limbeck.model.sentence_transformers import read_dense
 from limbeck.model.style import Style
+from limbeck.model.tokenizer_loading import load_tokenizer, token_limits
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -44,9 +52,6 @@ if TYPE_CHECKING:
     from limbeck.core.task import Task
     from limbeck.model.encoder import LimbeckForSequenceClassification
     from limbeck.model.onnx.onnx_model import OnnxModel
-
-TRIAL = "a \u2603"
-"""A text to try a tokenizer on: one that lacks its unknown token fails only at a text that needs it."""
 
 
 def open_model(
@@ -76,13 +81,25 @@ def open_model(
 
         with quiet(), explained(source):
             folder = Path(snapshot_download(str(source)))
+    embedding = embedding_of(source, config, wanted=task.task_kind.vectors if task else None)
+    config = {key: value for key, value in config.items() if key != SECTION}
+    if embedding is not None:
+        config[SECTION] = embedding.to_json()
     model: Runnable
     if config.get("model_type") != "limbeck":
         families.read_shape(config, source)
         if folder is not None:
             check_weights(folder)
         kind, labels = (task.kind, task.label_names) if task else (None, None)
-        model = pretrained.load_pretrained(folder or str(source), task_kind=kind, label_names=labels, seed=seed)
+        root = sentence_folder(source) if embedding is not None and embedding.dense else None
+        model = pretrained.load_pretrained(
+            folder or str(source),
+            task_kind=kind,
+            label_names=labels,
+            embedding=embedding,
+            dense=read_dense(root) if root is not None else None,
+            seed=seed,
+        )
     elif runtime != "torch" and config.get("limbeck_runtime", "torch") == "onnxruntime":
         assert folder is not None
         model = _open_onnx(folder, config, task)
@@ -90,11 +107,15 @@ def open_model(
         assert folder is not None
         model = _open_torch(folder, config, task, seed)
     words = task.task_kind.per_token if task else is_token_classifier(config)
-    return model, _open_tokenizer(folder, source, config, words=words)
+    tokenizer = load_tokenizer(folder, source, config, words=words)
+    if embedding is not None:
+        fit_embedding(tokenizer, embedding)
+    return model, tokenizer
 
 
 def peek(source: str | Path) -> dict[str, Any]:
-    """Read from config.json: family, shape, labels, runtime, max_length (tokens), and whether it is a super-network.
+    """Read from config.json: family, shape, labels, runtime, max_length (tokens), whether it is a super-network, and
+    whether it makes vectors.
 
     Opens no weights and does not import torch. ``labels`` is empty when the model has no head yet.
     """
@@ -109,7 +130,8 @@ def peek(source: str | Path) -> dict[str, Any]:
         "labels": read_labels(config, source),
         "runtime": config.get("limbeck_runtime", "torch"),
         "elastic": bool(config.get("space")),
-        "max_length": _limits(config, source)[0],
+        "max_length": token_limits(config, source)[0],
+        "vectors": embedding_of(source, config) is not None,
     }
 
 
@@ -123,6 +145,8 @@ def peek_outputs(source: str | Path) -> OutputSpec:
         The specification; ``missing`` lists the tensors of the head that the weights lack.
     """
     folder, config = read_config(source)
+    if (embedding := embedding_of(source, config)) is not None:
+        return OutputSpec.from_config({**config, SECTION: embedding.to_json()}, source)
     declared = (str(config["limbeck_untrained_head"]),) if config.get("limbeck_untrained_head") else ()
     spec = OutputSpec.from_config(config, source, declared)
     if config.get("limbeck_runtime", "torch") == "onnxruntime":  # the head is in the graph
@@ -231,6 +255,13 @@ def _open_torch(folder: Path, config: dict[str, Any], task: Task | None, seed: i
     check_finite(weights, folder)
     located = interchange.our_tensors(weights, config).items()
     weights = {ours: weights[rows.name].chunk(rows.parts)[rows.part] for ours, rows in located}
+    if (embedding := embedding_in(config, folder)) is not None:
+        if embedding.dense and "dense.0.weight" not in weights:  # as in an artefact
+            weights |= read_dense(folder)
+        weights = {name: weight for name, weight in weights.items() if name.startswith(("encoder.", "dense."))}
+        with explained(folder):
+            return build(config, weights, per_token=False, shape=shape, source=folder)
+    weights = {name: weight for name, weight in weights.items() if not name.startswith("dense.")}
     own = is_token_classifier(config)
     per_token = task.task_kind.per_token if task else own
     if per_token != own:  # a word's class and a text's class have nothing in common
@@ -264,66 +295,6 @@ def _open_onnx(folder: Path, config: dict[str, Any], task: Task | None) -> OnnxM
     return OnnxModel(folder, file, config)
 
 
-def open_tokenizer(source: str | Path) -> PreTrainedTokenizerBase:
-    """Open only the tokenizer of a model: a folder, or a name on the hub."""
-    folder, config = read_config(source)
-    return _open_tokenizer(folder, source, config, words=is_token_classifier(config))
-
-
-def _open_tokenizer(
-    folder: Path | None, source: str | Path, config: Mapping[str, Any], *, words: bool
-) -> PreTrainedTokenizerBase:
-    tokenizer = _plain_tokenizer(folder, source)
-    rows = config.get("vocab_size", len(tokenizer))
-    if len(tokenizer) > rows:
-        raise InputError(f"{source}: the tokenizer has {len(tokenizer)} tokens but the model embeds {rows}")
-    if "model_type" in config:
-        positions, token_types = _limits(config, source)
-        fit(tokenizer, positions=positions, token_types=token_types, words=words)
-    return tokenizer
-
-
-def open_plain_tokenizer(source: str | Path) -> PreTrainedTokenizerBase:
-    """Open the tokenizer of any model as it is, not adapted to a model: a folder, or a name on the hub."""
-    return _plain_tokenizer(read_config(source)[0], source)
-
-
-def _plain_tokenizer(folder: Path | None, source: str | Path) -> PreTrainedTokenizerBase:
-    from transformers import AutoTokenizer
-
-    if folder is not None and not any((folder / name).is_file() for name in TOKENIZER_FILES):
-        raise InputError(f"{folder} has no tokenizer ({', '.join(TOKENIZER_FILES)}); save it beside the model")
-    if folder is not None:
-        check_tokenizer(folder)
-    with quiet(), explained_tokenizer(source, folder):
-        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
-            folder or str(source), trust_remote_code=False, local_files_only=folder is not None
-        )
-        tokenizer.init_kwargs = portable_settings(tokenizer.init_kwargs)
-    if not tokenizer.is_fast:
-        raise InputError(f"{source}: its tokenizer has no fast version (tokenizer.json), which limbeck needs")
-    if folder is not None:
-        specials = (tokenizer.unk_token, tokenizer.cls_token, tokenizer.sep_token, tokenizer.pad_token)
-        check_word_list(folder, [token for token in specials if token is not None])
-    length = tokenizer.model_max_length
-    if type(length) not in (int, float):
-        raise InputError(f"{source}: model_max_length of the tokenizer should be a number, got {shown(length)}")
-    with quiet(), explained_tokenizer(source, folder):
-        tokenizer(TRIAL)
-    return tokenizer
-
-
-def _limits(config: Mapping[str, Any], source: object) -> tuple[int, int]:
-    """Return how many tokens a model has positions for, and how many segment ids."""
-    if config.get("model_type") == "limbeck":
-        positions, offset = config.get("max_positions", 512), config.get("position_offset")
-        return int(positions) - skipped_positions(offset), int(config.get("token_types", 2))
-    family = FAMILIES[families.read_family(config, source)]
-    offset = family.value(config, "pad_token_id") if family.positions_from_padding else None
-    types = family.value(config, "token_types") if "token_type" in family.embeddings else 0
-    return int(family.value(config, "max_positions")) - skipped_positions(offset), int(types)
-
-
 # --- saving ---------------------------------------------------------------------------------------------------------
 
 
@@ -354,6 +325,8 @@ def _write_torch(model: LimbeckForSequenceClassification, folder: Path) -> dict[
         "auto_map": auto_map(per_token=model.per_token),
         "dtype": str(next(model.parameters()).dtype).removeprefix("torch."),
     }
+    if config.get(SECTION) is not None:
+        config = {key: value for key, value in config.items() if key not in ("id2label", "label2id", "problem_type")}
     declared = config.pop("limbeck_untrained_head", None)
     for key in ("_name_or_path", "limbeck_runtime", "limbeck_onnx_file"):
         config.pop(key, None)

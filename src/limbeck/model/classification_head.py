@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from limbeck.core.kinds import find
 from limbeck.core.outputs import OutputSpec, match_labels, missing_tensors
+from limbeck.core.sentence_embedding import embedding_in
 from limbeck.errors import InputError
 
 if TYPE_CHECKING:
@@ -20,8 +21,12 @@ if TYPE_CHECKING:
 HEAD = ("pooler", "pooler_norm", "classifier")
 
 
-def model_class(*, per_token: bool) -> type[LimbeckForSequenceClassification]:
-    """Return the class of models that answer texts, or every word."""
+def model_class(*, per_token: bool, vectors: bool = False) -> type[LimbeckForSequenceClassification]:
+    """Return the class of models that answer texts, or every word, or that give vectors."""
+    if vectors:
+        from limbeck.model.sentence_encoder import LimbeckForSentenceEmbedding
+
+        return LimbeckForSentenceEmbedding
     from limbeck.model.encoder import LimbeckForSequenceClassification, LimbeckForTokenClassification
 
     return LimbeckForTokenClassification if per_token else LimbeckForSequenceClassification
@@ -51,7 +56,8 @@ def build(
     from limbeck.model.configuration import LimbeckConfig
 
     with torch.device("meta"):
-        model = model_class(per_token=per_token)(LimbeckConfig(**settings))
+        vectors = embedding_in(settings, source) is not None
+        model = model_class(per_token=per_token, vectors=vectors)(LimbeckConfig(**settings))
     # A copy, not a view of the file: later writes to the file, or page faults while timing, must not show.
     owned = {name: weight.to(torch.float32, copy=True) for name, weight in weights.items()}
     _check_fit(owned, model.state_dict(), source)

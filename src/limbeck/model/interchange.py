@@ -15,16 +15,23 @@ import json
 import os
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from limbeck.core.finite import load_json
 from limbeck.core.outputs import is_token_classifier
+from limbeck.core.sentence_embedding import SECTION as VECTORS
+from limbeck.core.sentence_embedding import embedding_in
 from limbeck.core.shape import skipped_positions
 from limbeck.model import families, layer_types
 from limbeck.model.family_table import FAMILIES
 from limbeck.model.layout import CODE, WEIGHTS, shape_of, style_of, tensor_names
 from limbeck.model.onnx.onnx_model import FLOAT_FILE, INT8_FILE
+from limbeck.model.sentence_transformers import write_modules
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 SECTION = "limbeck"
 """The entry of config.json with our keys."""
@@ -83,9 +90,9 @@ def to_family(config: Mapping[str, Any], *, plain: bool) -> dict[str, Any]:
         standard |= layer_types.keys_of(shape, style.rotary_theta)
     others = {key: value for key, value in config.items() if key not in families.OURS | FILE_KEYS}
     translated = others | standard | {"model_type": name, SECTION: ours}
-    translated["architectures"] = [
-        f"{CLASSES[name]}For{'Token' if is_token_classifier(config) else 'Sequence'}Classification"
-    ]
+    head = "Model" if config.get(VECTORS) is not None else None
+    head = head or f"For{'Token' if is_token_classifier(config) else 'Sequence'}Classification"
+    translated["architectures"] = [f"{CLASSES[name]}{head}"]
     if "dtype" in config:
         translated["dtype"] = config["dtype"]
     if not plain and "auto_map" in config:
@@ -141,15 +148,24 @@ def our_tensors(tensors: Iterable[str], config: Mapping[str, Any]) -> dict[str, 
     }
 
 
-def translate_folder(folder: str | Path) -> None:
+def translate_folder(folder: str | Path, max_length: int | None = None) -> None:
     """Rewrite a folder of ours, in place, in its family's terms; a folder of another kind is left unchanged.
 
-    Afterwards ``onnx/model.onnx`` exists if any ONNX file does: an INT8 file gets both names.
+    Afterwards ``onnx/model.onnx`` exists if any ONNX file does: an INT8 file gets both names. A model of vectors
+    becomes a folder of sentence-transformers.
+
+    Args:
+        folder: The folder.
+        max_length: Longest text in tokens, for sentence-transformers; None keeps the model's.
     """
     folder = Path(folder)
     _link_float_name(folder)
     path = folder / "config.json"
     config = load_json(path.read_text(encoding="utf-8"))
+    if (embedding := embedding_in(config, folder)) is not None:
+        dense = _without_dense(folder / WEIGHTS)
+        embedding = replace(embedding, max_length=max_length or embedding.max_length)
+        write_modules(folder, embedding, shape_of(config).hidden, dense)
     if config.get("model_type") != SECTION or config.get("family", "bert") not in FAMILIES:
         return
     plain = _translate_weights(folder, config)
@@ -242,6 +258,22 @@ def _translate_weights(folder: Path, config: Mapping[str, Any]) -> bool:
         rewrite_weights(path, draft, {name: [Rows(name)] for name in names}, (guard,))
     os.replace(draft, path)
     return plain
+
+
+def _without_dense(path: Path) -> dict[str, Tensor]:
+    """Remove the dense layers after pooling from a file of weights, if there are any; return them."""
+    from safetensors import safe_open
+
+    names = tensor_names(path) if path.is_file() else set()
+    dense = {name for name in names if name.startswith("dense.")}
+    if not dense:
+        return {}
+    with safe_open(path, framework="pt") as file:
+        tensors: dict[str, Tensor] = {name: file.get_tensor(name).clone() for name in dense}
+    draft = path.with_name(f".{WEIGHTS}")
+    rewrite_weights(path, draft, {name: [Rows(name)] for name in names - dense})
+    os.replace(draft, path)
+    return tensors
 
 
 def _link_float_name(folder: Path) -> None:

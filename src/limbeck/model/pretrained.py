@@ -13,6 +13,7 @@ import numpy as np
 
 from limbeck.core.kinds import find
 from limbeck.core.outputs import is_token_classifier
+from limbeck.core.sentence_embedding import SECTION
 from limbeck.core.shape import LayerShape, Shape
 from limbeck.errors import InputError, UnsupportedModel, nearest
 from limbeck.model import layer_types
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel
 
     from limbeck.core.kinds import Kind
+    from limbeck.core.sentence_embedding import SentenceEmbedding
     from limbeck.model.encoder import LimbeckForSequenceClassification
     from limbeck.model.style import Style
 
@@ -45,6 +47,8 @@ def load_pretrained(
     *,
     task_kind: Kind | None = None,
     label_names: Sequence[str] | None = None,
+    embedding: SentenceEmbedding | None = None,
+    dense: Mapping[str, Tensor] | None = None,
     seed: int = 0,
 ) -> LimbeckForSequenceClassification:
     """Open a Hugging Face checkpoint of a supported family as our model.
@@ -56,6 +60,8 @@ def load_pretrained(
         name_or_path: A folder, or a name on the hub.
         task_kind: The kind of task; None takes that of the checkpoint's own head.
         label_names: The labels; None keeps the checkpoint's.
+        embedding: How texts become vectors; the model then gives these, and has no other head.
+        dense: Weights of the dense layers of ``embedding``.
         seed: Seed of new weights.
 
     Raises:
@@ -70,6 +76,7 @@ def load_pretrained(
     content = config.to_dict()
     shape = read_shape(content, name_or_path)
     per_token = find(task_kind).per_token if task_kind else is_token_classifier(content)
+    per_token = per_token and embedding is None
     style = read_style(content, per_token=per_token, source=name_or_path)
     if local:
         _check_weights(Path(name_or_path), shape, style)
@@ -81,6 +88,11 @@ def load_pretrained(
     ours = _translated(weights, names, shared=FAMILIES[style.family].shared_layers)
     if FAMILIES[style.family].interleaved:
         ours = _in_halves(ours, shape.head_dim)
+    if embedding is not None:
+        ours = {name: weight for name, weight in ours.items() if name.startswith("encoder.")} | dict(dense or {})
+        settings |= {SECTION: embedding.to_json()}
+        with explained(name_or_path):
+            return build(settings, ours, per_token=False, shape=shape, source=name_or_path)
     with explained(name_or_path):
         model = build(settings, ours, per_token=per_token, shape=shape, source=name_or_path)
         set_labels(model, label_names, task_kind, seed=seed, names=head)
@@ -193,6 +205,8 @@ def to_transformers(model: LimbeckForSequenceClassification) -> PreTrainedModel:
     import transformers
 
     shape, style, per_token = model.shape, model.encoder.style, model.per_token
+    if model.config.to_dict().get(SECTION) is not None:
+        raise InputError("a plain checkpoint cannot say how texts become vectors; save_model can")
     if not isinstance(shape, Shape):
         shape = Shape(shape.hidden, shape.head_dim, tuple(LayerShape(*layer) for layer in shape.layers))
     family = FAMILIES.get(style.family)

@@ -16,10 +16,10 @@ from limbeck.core.metrics import default_label
 from limbeck.core.outputs import OutputSpec
 from limbeck.data.encoding import TaskTokenizer, TextEncoding
 from limbeck.errors import InputError
-from limbeck.model.checkpoints import open_tokenizer
 from limbeck.model.folder_files import check_link, read_object
 from limbeck.model.interchange import translate_folder
 from limbeck.model.layout import model_files, write_code
+from limbeck.model.tokenizer_loading import open_tokenizer
 from limbeck.report.display_names import names
 from limbeck.report.model_card import card
 from limbeck.report.model_folder import check_source, graph_inputs, onnx_file
@@ -67,7 +67,7 @@ def write_artefact(
             else:
                 copy_checked(model_folder / path, draft / path, digests[path.as_posix()])
         encoding = encoding_of(summary, model_folder)
-        translate_folder(draft)
+        translate_folder(draft, encoding.max_length)
         if "auto_map" in read_object(draft / "config.json"):
             write_code(draft)
         bake_tokenizer(draft, encoding, open_tokenizer(model_folder))

@@ -105,6 +105,15 @@ labels = [model.config.id2label[i] for i in range(model.config.num_labels)]
 """
 
 
+SENTENCE_TRANSFORMERS = """\
+import sentence_transformers
+
+model = sentence_transformers.SentenceTransformer(".", trust_remote_code=True, device="cpu")
+print(model.encode("What a wonderful film.").tolist())
+"""
+"""The example of a model of vectors in torch."""
+
+
 def example(
     kind: str,
     *,
@@ -124,12 +133,17 @@ def example(
         max_length: Tokens after which texts are cut; used with torch, other runtimes read it from the folder.
         labels: The label names; those of words may mark entities, which are then printed.
     """
-    words = output(kind).per_token
+    words, vectors = output(kind).per_token, output(kind).vectors
     if words and scheme_of(tuple(labels)) is not None:
         return _entity_example(kind, runtime, threads, max_length)
+    if vectors and runtime not in SESSIONS:
+        return SENTENCE_TRANSFORMERS
+    pair = pair and not vectors  # each text has a vector of its own
     sample = '"The first text.", "The second text."' if pair else '"What a wonderful film."'
     if words:
         sample = "words"
+    if vectors:
+        sample = f'metadata["encoding"]["prompt"] + {sample}'
     prefix = 'words = "Anna lives in Oslo .".split()\n' if words else ""
     if runtime in SESSIONS:
         imports, session, call = SESSIONS[runtime]

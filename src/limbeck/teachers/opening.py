@@ -63,7 +63,7 @@ def name_problems(sources: Sequence[str], what: str) -> list[str]:
     for source in sources:
         try:
             described = None if describe(source, hub=False) is not None else peek_here(source)
-            if described is not None and not described["labels"]:
+            if described is not None and not (described["labels"] or described["vectors"]):
                 problems.append(f"{what}: '{source}' has no trained head; fine-tune it first")
         except InputError as error:
             problems.append(f"{what}: {error}")

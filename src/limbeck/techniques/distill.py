@@ -20,7 +20,7 @@ from annotated_types import Ge, Gt, Le, MinLen
 from limbeck.core.candidate import Candidate
 from limbeck.core.field_groups import group, without_effect
 from limbeck.core.model import AnswersOnly, AnswerSource
-from limbeck.core.step import RunContext, Technique, step
+from limbeck.core.step import NO_TEACHER, RunContext, Technique, step
 from limbeck.errors import InputError
 from limbeck.train.config import TRAINING, TrainingConfig, weight_problems
 from limbeck.train.distillation_presets import PRESETS
@@ -102,11 +102,14 @@ class Distill(Technique):
         from limbeck.train.distillation import teacher_outputs, two_phases
         from limbeck.train.finetuning import target_scale, train_on_task
         from limbeck.train.objectives import Weighted
+        from limbeck.train.vector_width import match_width
 
         if context.teacher is None:
-            raise InputError("distill has no teacher; put 'finetune' before it or name one with 'teacher: MODEL'")
+            raise InputError(f"distill {NO_TEACHER}")
         teacher, key = context.teacher.open(), context.teacher.key
         set_seed(context.seed)  # projections are drawn here, before the loop seeds itself
+        if candidate.task.task_kind.vectors and not isinstance(teacher.model, AnswerSource):
+            match_width(candidate.model, teacher.model, context.log)
         terms = self.answer_terms(candidate)
         if isinstance(teacher.model, AnswerSource):
             limits = AnswersOnly(context.teacher.key, "of its kind", probabilities=teacher.model.probabilities)
@@ -119,8 +122,7 @@ class Distill(Technique):
             terms |= self.layerwise.terms(match, candidate, teacher, "distill")
         phases: Iterable[tuple[str, TrainingConfig, Terms]] = [("", self.training, terms)]
         if self.intermediate_epochs:
-            first = (self.intermediate_epochs, self.intermediate_learning_rate)
-            phases = two_phases(terms, LAYERS, self.training, *first)
+            phases = two_phases(terms, LAYERS, self.training, self.intermediate_epochs, self.intermediate_learning_rate)
         for phase, plan, used in phases:
             further = tuple(open_teachers(self.teachers, candidate.task)) if "logits" in used else ()
             outputs = teacher_outputs(used, candidate, teacher, key, context, further=further, cache=self.cache_teacher)
@@ -149,8 +151,11 @@ class Distill(Technique):
         return answers_only_problems(teacher, self.match, self.logits_loss)
 
     def kind_problems(self, kind: TaskKind) -> dict[str, str]:
-        """Return why the labels of a kind of task cannot be weighted."""
-        return weight_problems(kind, self.class_weights, self.focal_gamma)
+        """Return why the labels of a kind of task cannot be weighted, or what cannot be kept of its rows."""
+        problems = weight_problems(kind, self.class_weights, self.focal_gamma)
+        if kind.vectors and self.cache_teacher:
+            problems["cache_teacher"] = "keeps what a teacher has inside for single texts, and rows may be pairs here"
+        return problems
 
     def problems(self) -> list[str]:
         """Return the conflicts between fields."""

@@ -20,6 +20,7 @@ from limbeck.train.config import TRAINING, TrainingConfig, weight_problems
 if TYPE_CHECKING:
     from limbeck.core.shape import Shape
     from limbeck.core.task_kind import TaskKind
+    from limbeck.train.objectives import Term
 
 
 @step(
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
         gives={"teacher"},
         reads={"seed"},
         standardizes=True,
-        added=TRAINING.added | {"class_weights", "focal_gamma"},
+        added=TRAINING.added | {"class_weights", "focal_gamma", "pair_loss", "matryoshka"},
         example={"num_train_epochs": 2, "learning_rate": 1e-3},
     )
 )
@@ -45,12 +46,17 @@ class Finetune(Technique):
         class_weights: Weight of every label in the loss: 'none', 'balanced' (rare labels count as much as frequent
             ones; positives as much as negatives where there are several labels), or numbers in the order of the labels.
         focal_gamma: Focus of the focal loss on texts that are still wrong; 0 for plain cross-entropy, 2 is customary.
+        pair_loss: Of vectors, what pairs teach: the order of their scores (CoSENT), a cosine for each score, or that
+            both texts belong together and other texts of the batch do not.
+        matryoshka: Of vectors, numbers of leading components that are to be vectors of their own; none unless given.
     """
 
     training: TrainingConfig = group(default=TrainingConfig())
     keep: Literal["best", "every_epoch"] = "best"
     class_weights: Literal["none", "balanced"] | tuple[Annotated[float, Ge(0), Le(1_000_000)], ...] = "none"
     focal_gamma: Annotated[float, Ge(0), Le(100)] = 0.0
+    pair_loss: Literal["cosent", "cosine", "contrastive"] = "cosent"
+    matryoshka: tuple[Annotated[int, Ge(1), Le(100_000)], ...] = ()
 
     def keeps_epochs(self) -> bool:
         """Return whether the result comes with the weights of every epoch."""
@@ -67,16 +73,24 @@ class Finetune(Technique):
         return self.training.estimated_seconds(shape, rows, tokens)
 
     def kind_problems(self, kind: TaskKind) -> dict[str, str]:
-        """Return why the labels of a kind of task cannot be weighted."""
-        return weight_problems(kind, self.class_weights, self.focal_gamma)
+        """Return why the labels of a kind of task cannot be weighted, or compared as vectors."""
+        given = {"pair_loss": self.pair_loss != "cosent", "matryoshka": bool(self.matryoshka)}
+        unused = {} if kind.vectors else {name: "is for vectors of pairs" for name, set_ in given.items() if set_}
+        return unused | weight_problems(kind, self.class_weights, self.focal_gamma)
 
     def apply(self, candidate: Candidate, context: RunContext) -> Iterator[Candidate]:
         """Yield the candidate with trained weights."""
         from limbeck.train.finetuning import save_epochs, target_scale, train_on_task
         from limbeck.train.objectives import Weighted
+        from limbeck.train.pair_loss import PairLoss
         from limbeck.train.task_loss import task_loss
 
-        loss = task_loss(candidate.model, candidate.task, self.class_weights, self.focal_gamma)
+        loss: Term
+        if candidate.task.task_kind.vectors:
+            scores = candidate.task.split("train").labels
+            loss = PairLoss.of(self.pair_loss, scores, self.matryoshka, candidate.model.width)
+        else:
+            loss = task_loss(candidate.model, candidate.task, self.class_weights, self.focal_gamma)
         objective, scale = Weighted({"task": (1.0, loss)}), target_scale(candidate.task)
         if self.keep == "best":
             train_on_task(candidate, objective, self.training, context, scale=scale)

@@ -18,7 +18,7 @@ from annotated_types import Ge, Gt, Le, Lt
 
 from limbeck.core.candidate import Candidate
 from limbeck.core.field_groups import group, without_effect
-from limbeck.core.step import RunContext, Technique, step
+from limbeck.core.step import NO_TEACHER, RunContext, Technique, step
 from limbeck.errors import InputError
 from limbeck.train.config import META_PASSES, PASSES, TRAINING, TrainingConfig
 from limbeck.train.layer_distillation import check_vocabulary
@@ -163,9 +163,7 @@ class MetaPseudoLabels(Technique):
     def teacher(self, candidate: Candidate, context: RunContext) -> Candidate:
         """Return a copy of the teacher after checking that it can teach this student in this way."""
         if context.teacher is None:
-            raise InputError(
-                "meta_pseudo_labels has no teacher; put 'finetune' before it or name one with 'teacher: MODEL'"
-            )
+            raise InputError(f"meta_pseudo_labels {NO_TEACHER}")
         for name, reason in self.kind_problems(candidate.task.task_kind).items():
             raise InputError(f"meta_pseudo_labels.{name}: {reason}")
         teacher = context.teacher.open()

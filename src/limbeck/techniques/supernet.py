@@ -22,7 +22,7 @@ from annotated_types import Ge, Gt, Le, MinLen
 
 from limbeck.core.candidate import Candidate
 from limbeck.core.field_groups import group
-from limbeck.core.step import RunContext, Step, Technique, problems_of, step
+from limbeck.core.step import NO_TEACHER, RunContext, Step, Technique, problems_of, step
 from limbeck.errors import InputError
 from limbeck.train.config import LAST_WEIGHTS, TRAINING, TrainingConfig
 from limbeck.train.layer_distillation import adapt_vocabulary
@@ -140,7 +140,7 @@ class Supernet(Technique):
         if problems := problems_of(self):
             raise InputError(f"supernet: {problems[0]}")
         if context.teacher is None:
-            raise InputError("supernet has no teacher; put 'finetune' before it or name one with 'teacher: MODEL'")
+            raise InputError(f"supernet {NO_TEACHER}")
         teacher = adapt_vocabulary(candidate, context.teacher.open())
         if teacher is None:
             raise InputError("supernet: the teacher lacks tokens of the candidate's vocabulary")

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from limbeck.core.metrics import IGNORED
 from limbeck.core.student_shape import layer_map
 from limbeck.model.output_losses import OUTPUT_LOSSES
+from limbeck.model.vector_losses import squared_distance
 from limbeck.train.objectives import Batch, Outputs, Taps
 from limbeck.train.task_loss import TargetScale
 
@@ -137,6 +138,10 @@ class LogitLoss:
             teacher: Outputs of the teacher.
             batch: The inputs and labels.
         """
+        if self.problem_type == "embedding":
+            # rows of pairs hold two vectors; the distance is that of their texts
+            texts = len(batch["input_ids"])
+            return squared_distance(*(side.logits.reshape(texts, -1) for side in (student, teacher)))
         targets = teacher.logits if self.scale is None else self.scale.standardize(teacher.logits)
         by_word = targets.dim() == 3
         unseen = targets.isnan().any(-1) & by_word  # words that the teacher cut off

@@ -112,7 +112,8 @@ def finetune_if_better(
 
 def target_scale(task: Task) -> TargetScale | None:
     """Compute the scale of a regression's training labels; None for other tasks."""
-    return TargetScale.of(task.split("train").labels) if task.task_kind.numeric else None
+    kind = task.task_kind
+    return TargetScale.of(task.split("train").labels) if kind.numeric and not kind.vectors else None
 
 
 def _standardized(encoded: Encoded, scale: TargetScale | None) -> Encoded:

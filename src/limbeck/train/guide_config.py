@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from annotated_types import Ge, Gt, Le
 
 from limbeck.core.field_groups import CheckedGroup, without_effect
+from limbeck.core.step import NO_TEACHER
 from limbeck.errors import InputError
 from limbeck.train.config import PASSES, TrainingConfig
 
@@ -122,10 +123,7 @@ class GuideConfig(CheckedGroup):
         if not self.needs_teacher:
             return None
         if context.teacher is None:
-            raise InputError(
-                f"linearize: guide {self.guide} has no teacher; put 'finetune' before it or name one with "
-                "'teacher: MODEL', or use guide: trajectory"
-            )
+            raise InputError(f"linearize: guide {self.guide} {NO_TEACHER}, or use guide: trajectory")
         return checked_teacher(
             candidate,
             with_epochs(context.teacher.open(), checkpoints, candidate, context.scratch),

@@ -163,6 +163,8 @@ def _digest(encoded: Encoded, begin: int, end: int) -> str:
     """Return a digest of what a model reads in these rows."""
     kinds = None if encoded.token_type_ids is None else encoded.token_type_ids[begin:end]
     read = [encoded.input_ids[begin:end], kinds, encoded.pad_id, BATCH, PART]
+    if encoded.pairs:
+        read.append(encoded.pairs[begin:end])
     return hashlib.sha256(json.dumps(read, default=list).encode()).hexdigest()[:16]
 
 

@@ -94,9 +94,10 @@ def parity(model: Runnable, other: Runnable, batches: Iterable[dict[str, Tensor]
     pairs: list[tuple[np.ndarray, np.ndarray]] = []
     for batch in batches:
         logits = model.predict(batch)
-        real = np.asarray(batch["attention_mask"], dtype=bool)
-        answers = other.predict(batch)
-        rows = [(a[r], b[r]) if a.ndim == 2 else (a, b) for a, b, r in zip(logits, answers, real, strict=True)]
+        rows = list(zip(logits, other.predict(batch), strict=True))
+        if logits.ndim == 3:
+            real = np.asarray(batch["attention_mask"], dtype=bool)
+            rows = [(a[r], b[r]) for (a, b), r in zip(rows, real, strict=True)]
         require_finite_logits([row for row, _ in rows], [texts[index] for index in batch["index"].tolist()])
         pairs += rows
     before, after = (np.concatenate([np.ravel(pair[side]) for pair in pairs]) for side in (0, 1))

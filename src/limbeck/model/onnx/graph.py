@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from limbeck.core.finite import load_json
+from limbeck.core.sentence_embedding import SentenceEmbedding
 from limbeck.core.shape import LayerShape, Shape, attention_core
 from limbeck.errors import InputError, nearest
 from limbeck.model.external import with_constants
@@ -30,6 +31,7 @@ from limbeck.model.onnx import disentangled as graph_disentangled
 from limbeck.model.onnx.builder import FUSED, Graph, Parts, RowGather, TensorWriter, Weights, biased
 from limbeck.model.onnx.linear_attention import linear as linear_attention
 from limbeck.model.onnx.local_attention import local as local_attention
+from limbeck.model.onnx.sentence_embedding import OUTPUTS, sentence_embedding
 
 if TYPE_CHECKING:
     from onnx import ValueInfoProto
@@ -62,7 +64,8 @@ class Blueprint:
     ``fused``: use ONNX Runtime's own operators; False gives standard operators alone, for other runtimes.
     ``masks_queries``: padding has embeddings of zero and attends to all tokens alike.
     ``int8``: the linear maps that hold 8-bit writer. ``norm_first``, ``rotary_theta``, ``pooling``: as in the style.
-    ``positions``: how many a text may have, where they are rotary.
+    ``positions``: how many a text may have, where they are rotary. ``embedding``: how texts become vectors, of a model
+    whose answers are these.
     """
 
     shape: Shape
@@ -79,6 +82,7 @@ class Blueprint:
     rotary_theta: tuple[float, ...] = ()
     positions: int = 0
     pooling: str = "cls"
+    embedding: SentenceEmbedding | None = None
 
     def __post_init__(self) -> None:
         for name in (self.activation, self.pooler):
@@ -96,12 +100,14 @@ class Blueprint:
         """Invert :meth:`to_json`."""
         data = load_json(text)
         tuples = {name: tuple(data.get(name, ())) for name in ("int8", "rotary_theta")}
-        return cls(**data | {"shape": Shape.from_json(data["shape"])} | tuples)
+        embedding = data.get("embedding")
+        read = {"embedding": None if embedding is None else SentenceEmbedding.from_json(embedding)}
+        return cls(**data | {"shape": Shape.from_json(data["shape"])} | tuples | read)
 
     @property
     def first_only(self) -> bool:
         """Whether the output reads the first position alone."""
-        return not self.per_token and self.pooling == "cls"
+        return not self.per_token and self.pooling == "cls" and self.embedding is None
 
     def rotary(self, index: int) -> graph_attention.Rotary | None:
         """Return the rotary positions of a layer; None if there are none."""
@@ -186,7 +192,8 @@ def build(
     """Build the graph.
 
     Inputs (int64 [batch, sequence]): input_ids, attention_mask, and token_type_ids when the model knows several
-    types. Output: logits [batch, classes], or [batch, sequence, classes] for token classification.
+    types. Output: logits [batch, classes], or [batch, sequence, classes] for token classification; of a model that
+    makes vectors sentence_embedding [batch, width], and last_hidden_state [batch, sequence, hidden].
 
     Args:
         blueprint: What to build.
@@ -204,6 +211,9 @@ def build(
         x = _layer(graph, blueprint, writer, x, index, layer, first_only)
     if blueprint.norm_first:
         x = _normalize(graph, blueprint, "norm", x)
+    if blueprint.embedding is not None:
+        sentence_embedding(graph, x, blueprint.embedding)
+        return _finish(graph, blueprint), graph.inputs_of
     if blueprint.first_only:
         x = graph.op("Gather", x, graph.constant("constant.first", np.int64(0)), axis=1)
     elif not blueprint.per_token:
@@ -227,10 +237,16 @@ def _finish(graph: Graph, blueprint: Blueprint) -> OnnxGraph:
     read = {name for node in graph.nodes for name in node.input}
     names = [name for name in ("input_ids", "attention_mask", "token_type_ids") if name in read]
     inputs = [value(name, TensorProto.INT64, "batch", "sequence") for name in names]
-    classes = graph.weights["classifier.bias"].size
-    axes = ("batch", "sequence", classes) if blueprint.per_token else ("batch", classes)
-    output = value("logits", TensorProto.FLOAT, *axes)
-    proto = helper.make_graph(graph.nodes, "limbeck", inputs, [output])
+    if blueprint.embedding is not None:
+        hidden = blueprint.shape.hidden
+        axes: tuple[tuple[str | int, ...], ...]
+        axes = ("batch", blueprint.embedding.width(hidden)), ("batch", "sequence", hidden)
+        outputs = [value(name, TensorProto.FLOAT, *sizes) for name, sizes in zip(OUTPUTS, axes, strict=True)]
+    else:
+        classes = graph.weights["classifier.bias"].size
+        sizes = ("batch", "sequence", classes) if blueprint.per_token else ("batch", classes)
+        outputs = [value("logits", TensorProto.FLOAT, *sizes)]
+    proto = helper.make_graph(graph.nodes, "limbeck", inputs, outputs)
     branches = any(node.op_type == "If" for node in graph.nodes)  # their nodes are ONNX Runtime's own
     domains = ["", FUSED] if branches or any(node.domain for node in graph.nodes) else [""]
     opsets = [helper.make_opsetid(domain, OPSET if not domain else 1) for domain in domains]

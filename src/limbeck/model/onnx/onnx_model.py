@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from limbeck.core.analytic_cost import as_shape
+from limbeck.core.logits import joined_rows
+from limbeck.core.sentence_embedding import embedding_in
 from limbeck.core.shape import Shape
 from limbeck.errors import InputError
 from limbeck.model import external
@@ -105,7 +107,7 @@ def answer(session: InferenceSession, batch: Mapping[str, Any]) -> np.ndarray:
     for entry in session.get_inputs():
         given = batch.get(entry.name)
         feed[entry.name] = fill[entry.name](ids) if given is None else np.asarray(given, dtype=np.int64)
-    logits: np.ndarray = session.run(None, feed)[0]
+    logits: np.ndarray = joined_rows(session.run([session.get_outputs()[0].name], feed)[0], batch)
     return logits
 
 
@@ -205,6 +207,7 @@ def parts(model: LimbeckForSequenceClassification, *, fused: bool = True) -> tup
         rotary_theta=tuple(style.rotary_theta),
         positions=style.max_positions if style.rotary_theta else 0,
         pooling=style.pooling,
+        embedding=embedding_in(model.config.to_dict()),
     )
     weights: dict[str, np.ndarray] = {}
     for name, tensor in model.state_dict().items():

@@ -1,0 +1,204 @@
+"""A vector for a text: pairs of texts with scores, or texts whose vectors are to be like a teacher's.
+
+The logits of a model are its vectors: [rows, width], or both vectors of each pair joined [rows, 2 * width]. A label is
+a score of a pair (of any scale: metrics and the usual loss read its order), or the vector of a text as a tuple.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from limbeck.core.logits import Activation
+from limbeck.core.metrics import METRICS, metric
+from limbeck.core.statistics import pack_numbers, resampled_score
+from limbeck.core.task_kind import Assessment, Label, Logits, TaskKind, UnseenWord
+
+NEIGHBOURS = 10
+"""Nearest texts that are compared."""
+ALIKE = 0.99
+"""Cosine from which two vectors of a text count as the same answer."""
+
+
+@metric("embedding", share=False)
+def mean_cosine(predictions: npt.ArrayLike, labels: npt.ArrayLike) -> float:
+    """Compute the mean cosine of vectors and a teacher's vectors of the same texts [texts, width]."""
+    return float(_cosines(predictions, labels).mean())
+
+
+@metric("embedding")
+def neighbour_overlap(predictions: npt.ArrayLike, labels: npt.ArrayLike) -> float:
+    """Compute the share of a text's ten nearest texts that vectors and a teacher's vectors have in common."""
+    return float(_shared_neighbours(predictions, labels).mean())
+
+
+def _unit(vectors: npt.ArrayLike) -> np.ndarray:
+    values = np.asarray(vectors, dtype=float)
+    return np.asarray(values / np.maximum(np.linalg.norm(values, axis=-1, keepdims=True), 1e-12))
+
+
+def _cosines(first: npt.ArrayLike, second: npt.ArrayLike) -> np.ndarray:
+    return np.asarray((_unit(first) * _unit(second)).sum(-1))
+
+
+def _shared_neighbours(first: npt.ArrayLike, second: npt.ArrayLike) -> np.ndarray:
+    """Return for each text the share of its nearest texts that two sets of vectors have in common [texts]."""
+    near = (_nearest(_unit(vectors)).tolist() for vectors in (first, second))
+    return np.array([len(set(a) & set(b)) / len(a) if a else 1.0 for a, b in zip(*near, strict=True)])
+
+
+def _nearest(vectors: np.ndarray) -> np.ndarray:
+    """Return the indices of the nearest other texts [texts, at most NEIGHBOURS]."""
+    similar = vectors @ vectors.T
+    np.fill_diagonal(similar, -np.inf)
+    count = min(NEIGHBOURS, len(vectors) - 1)
+    return np.asarray(np.argsort(-similar, axis=1, kind="stable")[:, :count])
+
+
+OF_VECTORS: Mapping[str, Callable[[npt.ArrayLike, npt.ArrayLike], np.ndarray]] = {
+    "mean_cosine": _cosines,
+    "neighbour_overlap": _shared_neighbours,
+}
+"""Metrics that compare vectors, row by row; others compare the cosines of pairs with scores."""
+
+
+class Embedding(TaskKind):
+    """A vector. A label is a float, the score of a pair; or a tuple of floats, the vector of a text."""
+
+    name = "embedding"
+    problem_type = "embedding"  # transformers has no name for it
+    activation = "identity"
+    numeric = True
+    vectors = True
+    auto_class = "AutoModel"
+    answer_code = "logits.tolist()"
+    default_metric = "spearman"
+    label_dtype = "float32"
+    label_noun = None
+    pipeline = "sentence-similarity"
+
+    def answer(self, logits: np.ndarray, labels: Sequence[str], activation: Activation) -> dict[str, Any]:
+        """Return the vector.
+
+        Args:
+            logits: [width].
+            labels: Ignored.
+            activation: Ignored.
+        """
+        return {"answer": [float(value) for value in logits], "scores": {}}
+
+    def label_of(self, answer: Mapping[str, Any], names: Sequence[str]) -> Label:
+        """Return the cosine of a pair, or the vector of a text."""
+        value = answer["answer"]
+        return tuple(value) if isinstance(value, (list, tuple)) else float(value)
+
+    def classes_in(self, label: Label) -> Iterable[int]:
+        """Return nothing: there are no label names."""
+        return ()
+
+    def describe(self, label: Label, names: Sequence[str]) -> str:
+        """Format the score, or the width of the vector."""
+        return f"a vector of {len(label)}" if isinstance(label, (list, tuple)) else f"{label:g}"
+
+    def truth(self, labels: Sequence[Label] | np.ndarray) -> np.ndarray:
+        """Return the scores [rows], or vectors [rows, width]."""
+        return np.asarray(labels, dtype=float)
+
+    def decode(self, logits: npt.ArrayLike) -> np.ndarray:
+        """Return the cosines [rows] of joined vectors [rows, 2 * width]."""
+        return _cosines(*np.split(np.asarray(logits, dtype=float), 2, axis=-1))
+
+    def readings(self, metric: str, logits: npt.ArrayLike) -> np.ndarray:
+        """Return what a metric takes: vectors, or the cosines of pairs.
+
+        Args:
+            metric: Name of the metric.
+            logits: Vectors [rows, width], or joined ones [rows, 2 * width].
+        """
+        return np.asarray(logits, dtype=float) if metric in OF_VECTORS else self.decode(logits)
+
+    def same_answers(self, first: Logits, second: Logits, labels: Sequence[npt.ArrayLike]) -> np.ndarray:
+        """Return whether two models give almost the same vectors [rows].
+
+        Args:
+            first: Vectors of one model.
+            second: Vectors of the other.
+            labels: Ignored.
+        """
+        return _cosines(np.stack(list(first)), np.stack(list(second))) >= ALIKE
+
+    def drift(self, before: np.ndarray, after: np.ndarray) -> np.ndarray:
+        """Return how far the cosines of pairs have moved [rows].
+
+        Args:
+            before: Joined vectors of the reference [rows, 2 * width].
+            after: Those of another model.
+        """
+        return np.asarray(np.abs(self.decode(before) - self.decode(after)))
+
+    def answer_name(self, answer: Any, names: Sequence[str]) -> str:  # a row of what ``decode`` returns
+        """Format the cosine.
+
+        Args:
+            answer: The cosine.
+            names: Empty.
+        """
+        return f"{float(answer):.4g}"
+
+    def assess(
+        self,
+        metric: str,
+        names: Sequence[str],
+        logits: Logits,
+        labels: Sequence[Label],
+        unseen: Sequence[Sequence[UnseenWord]] = (),
+    ) -> Assessment:
+        """Score with a bootstrap interval over the rows; of vectors, the other fidelity stands beside it.
+
+        Args:
+            metric: Name of the metric.
+            names: Empty.
+            logits: Vectors [rows, width], or joined ones [rows, 2 * width].
+            labels: Scores [rows], or vectors [rows, width].
+            unseen: Empty.
+        """
+        stacked, truth = np.stack(list(logits)), self.truth(labels)
+        if metric not in OF_VECTORS:
+            quality, values = resampled_score(METRICS[metric], self.decode(stacked), truth)
+            return Assessment(quality, {"resampled": pack_numbers(values)})
+        rows = {name: by_row(stacked, truth) for name, by_row in OF_VECTORS.items()}
+        results = {name: resampled_score(_mean, values, values) for name, values in rows.items()}
+        chosen = results.pop(metric)
+        beside = {name: result.interval for name, result in results.items()}
+        return Assessment(chosen.interval, {"resampled": pack_numbers(chosen.values)}, beside)
+
+    def review(self, logits: npt.ArrayLike, label: Label, confidence: float) -> tuple[Label, Label]:
+        """Return the prediction, and the label as it is.
+
+        Args:
+            logits: Vectors of the row.
+            label: The label of the row.
+            confidence: Ignored: a vector has none.
+        """
+        if isinstance(label, (list, tuple)):
+            return tuple(np.asarray(logits, dtype=float).tolist()), label
+        return float(self.decode(np.asarray(logits)[None])[0]), label
+
+    def constants(self, truth: np.ndarray, width: int) -> Iterator[tuple[float | np.ndarray, Sequence[int]]]:
+        """Yield the mean.
+
+        Args:
+            truth: Scores [rows], or vectors [rows, width].
+            width: Ignored.
+        """
+        yield truth.mean(axis=0) if truth.ndim > 1 else float(truth.mean()), ()
+
+
+def _mean(values: npt.ArrayLike, same: npt.ArrayLike) -> float:
+    return float(np.mean(np.asarray(values)))
+
+
+KIND = Embedding()

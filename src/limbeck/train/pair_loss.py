@@ -1,0 +1,79 @@
+"""The loss on pairs of texts whose vectors are compared: by their scores, or as pairs that belong together.
+
+With ``matryoshka`` the same loss is taken of the leading components too (Kusupati et al., 2022, arXiv:2205.13147).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from limbeck.errors import InputError
+from limbeck.model.vector_losses import cosent, cosine_error, halves, in_batch_negatives
+from limbeck.train.objectives import Batch, Outputs, Taps
+
+
+@dataclass(frozen=True)
+class PairLoss:
+    """A loss on joined vectors of pairs [rows, 2 * width].
+
+    Attributes:
+        kind: 'cosent' (the order of the scores), 'cosine' (squared difference of cosine and score), or 'contrastive'
+            (every pair belongs together, other texts of the batch do not).
+        low: The least score, which stands for a cosine of 0.
+        high: The greatest score, which stands for a cosine of 1.
+        matryoshka: Numbers of leading components that are to be vectors of their own.
+    """
+
+    kind: str = "cosent"
+    low: float = 0.0
+    high: float = 1.0
+    matryoshka: tuple[int, ...] = ()
+    taps: ClassVar[Taps] = {}
+
+    @classmethod
+    def of(cls, kind: str, scores: Sequence[float], matryoshka: Sequence[int], width: int) -> PairLoss:
+        """Make the loss for the scores of a training split.
+
+        Args:
+            kind: As for the class.
+            scores: Scores of the training pairs.
+            matryoshka: As for the class.
+            width: Components of a vector.
+
+        Raises:
+            InputError: There are not so many components, or all scores are the same where they are compared.
+        """
+        if any(size >= width for size in matryoshka):
+            raise InputError(f"matryoshka: vectors have {width} components, give fewer, got {max(matryoshka)}")
+        low, high = float(min(scores)), float(max(scores))
+        if kind != "contrastive" and low == high:
+            raise InputError(
+                f"pair_loss: {kind} compares scores, and all pairs have {low:g}; if the texts of each pair belong "
+                "together, set pair_loss: contrastive"
+            )
+        return cls(kind, low, high, tuple(matryoshka))
+
+    def __call__(self, student: Outputs, teacher: Outputs, batch: Batch) -> Tensor:
+        """Compute the loss, averaged over the numbers of components.
+
+        Args:
+            student: Vectors of the student.
+            teacher: Ignored.
+            batch: Has the scores as ``labels``.
+        """
+        first, second = halves(student.logits)
+        sizes = (*self.matryoshka, first.shape[-1])
+        losses = [self._loss(torch.cat([first[:, :size], second[:, :size]], -1), batch["labels"]) for size in sizes]
+        return torch.stack(losses).mean()
+
+    def _loss(self, rows: Tensor, scores: Tensor) -> Tensor:
+        if self.kind == "contrastive":
+            return in_batch_negatives(rows)
+        if self.kind == "cosine":
+            return cosine_error(rows, (scores - self.low) / (self.high - self.low))
+        return cosent(rows, scores)
