@@ -106,7 +106,7 @@ def work(source: Path, folder: Path, mode: str, smooth: bool, count: int) -> Non
     from limbeck.core.candidate import Candidate
     from limbeck.core.step import RunContext
     from limbeck.data.loading import task_from_lists
-    from limbeck.measure.latency import evaluate
+    from limbeck.measure.evaluation import evaluate
     from limbeck.measure.memory import stored_bytes
     from limbeck.model.checkpoints import open_model, save_model
     from limbeck.techniques.export import Export

@@ -23,7 +23,7 @@ from benchmarks.peers.runners import RUNNERS, Encoder
 from limbeck.core.measurement import environment
 from limbeck.core.statistics import paired_ratio, wilson
 from limbeck.data.loading import load_task
-from limbeck.measure.latency import sample_rows
+from limbeck.measure.samples import sample_rows
 from limbeck.measure.timing import alternate
 
 

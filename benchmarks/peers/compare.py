@@ -19,7 +19,7 @@ from limbeck.core.measurement import environment
 from limbeck.data.loading import load_task
 from limbeck.errors import InputError
 from limbeck.measure.isolation import run_isolated
-from limbeck.measure.latency import sample_rows
+from limbeck.measure.samples import sample_rows
 
 from . import entries, results, table
 

@@ -34,7 +34,7 @@ from limbeck.core.measurement import environment
 from limbeck.data.batching import collate, encode
 from limbeck.data.loading import load_task
 from limbeck.errors import InputError
-from limbeck.measure.latency import sample_rows
+from limbeck.measure.samples import sample_rows
 from limbeck.model.location import read_config
 
 from . import entries, fit, static, stock, students

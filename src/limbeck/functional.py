@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
     from limbeck._functional import Data, Log, Model
-    from limbeck.measure.latency import Evaluation
+    from limbeck.measure.evaluation import Evaluation
     from limbeck.model.encoder import LimbeckForSequenceClassification
     from limbeck.model.onnx.onnx_model import OnnxModel
     from limbeck.teachers.function import TeacherFunction
@@ -316,7 +316,7 @@ def evaluate(
     Returns:
         Metric, ``quality`` with ``low`` and ``high``, number of examples, total and mean milliseconds.
     """
-    from limbeck.measure.latency import evaluate as measure
+    from limbeck.measure.evaluation import evaluate as measure
 
     if is_texts(data):
         raise InputError("evaluate needs labels: give (texts, labels), a data set, a path or a Task")

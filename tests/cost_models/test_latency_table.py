@@ -13,7 +13,7 @@ from limbeck.cost_models import latency_table as tables
 from limbeck.cost_models.latency_table import LatencyTable, build, designs, fit, relative_errors, typical_length
 from limbeck.data.synthetic import toy_task, toy_tokenizer
 from limbeck.errors import InputError
-from limbeck.measure.latency import sample_rows, token_batches
+from limbeck.measure.samples import sample_rows, token_batches
 from limbeck.model.encoder import LimbeckConfig, LimbeckForSequenceClassification, Style
 
 FULL = Shape.uniform(layers=6, hidden=48, heads=12, ffn=768)

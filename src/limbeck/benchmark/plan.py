@@ -14,7 +14,7 @@ from limbeck.core.target import Target
 from limbeck.core.task import Task
 from limbeck.errors import InputError
 from limbeck.measure.dummy_model import Setting
-from limbeck.measure.latency import lengths_of
+from limbeck.measure.samples import lengths_of
 
 LENGTH = 128  #: tokens in a text, where neither lengths nor a task are given
 BASES = {

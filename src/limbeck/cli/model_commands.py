@@ -42,9 +42,9 @@ def evaluate(
         json: Print JSON.
     """
     from limbeck.data.loading import load_judged
+    from limbeck.measure.evaluation import check_calls
+    from limbeck.measure.evaluation import evaluate as work
     from limbeck.measure.label_order import fit_task
-    from limbeck.measure.latency import check_calls
-    from limbeck.measure.latency import evaluate as work
     from limbeck.model.checkpoints import open_model
     from limbeck.recipe.checks import check_length
 

@@ -176,7 +176,7 @@ def typical_length(candidate: Candidate, batch: int = 1, samples: int = 200, per
         samples: Texts to tokenize, at least eight batches.
         percent: Percentile to return instead of the median, 0 to 100.
     """
-    from limbeck.measure.latency import sample_rows, token_lists
+    from limbeck.measure.samples import sample_rows, token_lists
 
     rows = sample_rows(candidate.task, "train", max(samples, 8 * batch))
     lengths = [len(ids) for ids in token_lists(candidate.task, "train", rows, candidate.tokenizer)]

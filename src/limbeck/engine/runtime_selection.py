@@ -40,7 +40,7 @@ class Case:
             task: The task.
             target: Where the model will be served.
         """
-        from limbeck.measure.latency import lengths_of
+        from limbeck.measure.samples import lengths_of
         from limbeck.model.checkpoints import peek, peek_style
 
         facts = peek(model)

@@ -4,13 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import os
-import random
-import re
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from functools import partial
-from itertools import pairwise
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -20,23 +16,15 @@ from limbeck.core.candidate import Candidate
 from limbeck.core.measurement import Measurement, environment
 from limbeck.core.step import Probe, RunContext, StepInfo, step
 from limbeck.core.target import Target
-from limbeck.errors import InputError
+from limbeck.measure.samples import sample_rows, token_batches
 from limbeck.storage.drafts import temporary_folder
 from limbeck.train.config import forward_seconds
 
 if TYPE_CHECKING:
     import numpy as np
-    from transformers import PreTrainedTokenizerBase
 
-    from limbeck.core.model import Runnable
     from limbeck.core.shape import Shape
-    from limbeck.core.task import Task
-    from limbeck.data.batching import Encoded
     from limbeck.measure.backends import Runner
-
-
-PIECES = re.compile(r"\w+|[^\w\s]")
-"""Words and marks, which stand for tokens where there is no tokenizer."""
 
 
 @step(
@@ -104,110 +92,6 @@ class Latency(Probe):
             }
             answer = run_isolated("limbeck.measure.latency:session", payload, target.threads)
         yield from facts(answer, [candidate.model.runtime for candidate in candidates], target)
-
-
-def sample_rows(task: Task, split: str, count: int, seed: int = 0) -> list[int]:
-    """Sample rows whose lengths are spread like those of the split: one from each of ``count`` strata of length.
-
-    They are shuffled, as requests arrive. Lengths are in characters, so nothing needs to be tokenized.
-
-    Args:
-        task: Has the split.
-        split: Name of the split.
-        count: Rows to sample; all if the split has fewer.
-        seed: Seed of the sample.
-    """
-    texts = task.split(split)
-    pairs = texts.pairs if texts.pairs is not None else ("",) * len(texts)
-    sizes = [sum(map(len, text)) + len(pair) for text, pair in zip(texts.texts, pairs, strict=True)]
-    order = sorted(range(len(sizes)), key=lambda row: (sizes[row], row))
-    rng = random.Random(seed)
-    count = min(count, len(order))
-    edges = [len(order) * index // count for index in range(count + 1)]
-    rows = [order[rng.randrange(low, high)] for low, high in pairwise(edges)]
-    rng.shuffle(rows)
-    return rows
-
-
-def lengths_of(task: Task, most: int = 512, samples: int = 40) -> tuple[int, ...]:
-    """Estimate the tokens of sampled test texts from words and marks, without a tokenizer.
-
-    Args:
-        task: Texts of its test split count, or else of its training split; pairs are taken together.
-        most: Longer texts are cut to this, or to the task's ``max_length``, as a model's input is.
-        samples: Texts to sample.
-    """
-    from limbeck.core.task import texts_of
-
-    split = "test" if "test" in task.splits else "train"
-    rows, sides = task.split(split), list(texts_of(task.split(split)))
-    sizes = [len(PIECES.findall(side)) + 1 for side in sides]  # each ends with a separator token
-    together = [sum(sizes[row :: len(rows)]) + 1 for row in range(len(rows))]
-    return tuple(min(together[row], task.max_length, most) for row in sample_rows(task, split, samples))
-
-
-def token_batches(
-    candidate: Candidate, split: str, rows: Sequence[int], target: Target
-) -> list[dict[str, list[list[int]]]]:
-    """Encode rows with the candidate's own tokenizer.
-
-    Args:
-        candidate: Gives the task and the tokenizer.
-        split: Name of the split.
-        rows: Rows of the split, in the order of the batches.
-        target: Gives the batch size and, if fixed, the sequence length.
-
-    Returns:
-        Batches as nested lists [batch, seq].
-    """
-    lists = token_lists(candidate.task, split, rows, candidate.tokenizer, target.seq_len)
-    types = "token_type_ids" in candidate.tokenizer.model_input_names
-    pad = candidate.tokenizer.pad_token_id or 0
-    return [pad_batch(lists[start : start + target.batch], pad, types) for start in range(0, len(lists), target.batch)]
-
-
-def token_lists(
-    task: Task, split: str, rows: Sequence[int], tokenizer: PreTrainedTokenizerBase, seq_len: int | None = None
-) -> list[list[int]]:
-    """Tokenize rows of a split.
-
-    Args:
-        task: Has the split.
-        split: Name of the split.
-        rows: Rows of the split.
-        tokenizer: Tokenizes.
-        seq_len: If given, each row is repeated or cut to exactly this many tokens.
-    """
-    from limbeck.data.batching import encode
-
-    chosen = replace(task, splits={split: task.split(split).take(rows)})
-    if seq_len is not None:
-        _check_length(tokenizer, seq_len)
-        chosen = replace(chosen, max_length=seq_len)
-    lists = [list(ids) for ids in encode(chosen, split, tokenizer).input_ids]
-    return lists if seq_len is None else [(ids * (seq_len // len(ids) + 1))[:seq_len] for ids in lists]
-
-
-def _check_length(tokenizer: PreTrainedTokenizerBase, seq_len: int) -> None:
-    most = getattr(tokenizer, "model_max_length", seq_len)
-    if seq_len > most:
-        raise InputError(f"target.seq_len: the model takes at most {most} tokens, got {seq_len}")
-
-
-def pad_batch(lists: Sequence[list[int]], pad: int, types: bool) -> dict[str, list[list[int]]]:
-    """Pad a batch to its longest text, as nested lists.
-
-    Args:
-        lists: Token ids of each text.
-        pad: Id of the padding token.
-        types: Whether the batch has ``token_type_ids``.
-    """
-    longest = max(map(len, lists))
-    batch = {
-        "input_ids": [ids + [pad] * (longest - len(ids)) for ids in lists],
-        "attention_mask": [[1] * len(ids) + [0] * (longest - len(ids)) for ids in lists],
-    }
-    return batch | {"token_type_ids": [[0] * longest for _ in lists]} if types else batch
 
 
 @contextlib.contextmanager
@@ -289,121 +173,3 @@ def facts(answer: dict[str, Any], runtimes: Sequence[str], target: Target) -> It
 def _flat(bounds: tuple[float, float, float]) -> tuple[float, str, float, float]:
     value, low, high = bounds
     return value, "s", low, high
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """The result of ``limbeck evaluate``: the metric with its interval, and the time that answering took."""
-
-    metric: str
-    quality: float
-    low: float
-    high: float
-    examples: int
-    total_ms: float
-    mean_ms: float
-    runtime: str
-    threads: int
-    batch: int
-    unseen_words: int = 0
-    """Words that have no token (cut off, or dropped by the tokenizer); they count as answered with 'O'."""
-    depends_on_batch: bool = False
-    """Whether answers may depend on the texts beside them: those of INT8 models do in batches of several texts."""
-    beside: dict[str, tuple[float, float, float]] = field(default_factory=dict)
-    """``rmse`` (in the unit of the labels) and ``r2`` of a regression, precision and recall of entities."""
-    per_type: dict[str, dict[str, float]] = field(default_factory=dict)  #: counts and scores of entities by type
-
-
-def check_calls(threads: int, batch: int) -> None:
-    """Refuse numbers of threads and of texts per call that no machine has."""
-    for name, given, most in (("threads", threads, 1024), ("batch", batch, 100_000)):
-        if not 1 <= given <= most:
-            raise InputError(f"{name} should be at least 1 and at most {most:,}, got {given}")
-
-
-def evaluate(
-    model: Runnable,
-    tokenizer: PreTrainedTokenizerBase,
-    task: Task,
-    split: str = "test",
-    *,
-    threads: int = 1,
-    batch: int = 1,
-    runtime: str = "onnxruntime",
-    now: Callable[[], float] | None = None,
-) -> Evaluation:
-    """Answer a whole split in its order and time the answers: accuracy, total and mean elapsed milliseconds.
-
-    Timed: the call from padded token ids to logits, as in :class:`Latency`. One untimed call warms up. The quality is
-    that of the timed answers. An INT8 model's answers depend on the other texts of a batch, because dynamic ranges span
-    it with its padding; ``depends_on_batch`` is then True.
-
-    Args:
-        model: A torch encoder or an ONNX model.
-        tokenizer: Its tokenizer.
-        task: The task.
-        split: Name of the split to answer.
-        threads: Threads of the runtime.
-        batch: Texts in a call.
-        runtime: Runtime of an ONNX model.
-        now: Clock in seconds; the system's unless given.
-    """
-    import time
-
-    import torch
-
-    from limbeck.core.logits import require_finite_logits
-    from limbeck.data.batching import encode
-    from limbeck.measure.backends import check_runtime, make_runner
-    from limbeck.measure.quality import assess
-
-    check_calls(threads, batch)
-    check_runtime(runtime)
-    encoded = encode(task, split, tokenizer)
-    before = torch.get_num_threads()
-    torch.set_num_threads(threads)
-    try:
-        runner = make_runner(model, threads=threads, runtime=runtime)
-        logits, total = _timed_answers(runner, encoded, batch, now or time.perf_counter)
-    finally:
-        torch.set_num_threads(before)
-    if encoded.per_token:
-        logits = [row[: len(ids)] for row, ids in zip(logits, encoded.input_ids, strict=True)]
-    require_finite_logits(logits, task.split(split).texts)
-    assessment = assess(task, logits, encoded.labels, encoded.unseen)
-    return Evaluation(
-        task.metric,
-        *assessment.quality,
-        examples=len(encoded),
-        total_ms=total * 1e3,
-        mean_ms=total * 1e3 / len(encoded),
-        runtime=runner.words,
-        threads=threads,
-        batch=batch,
-        unseen_words=sum(map(len, encoded.unseen)),
-        depends_on_batch=batch > 1 and runtime != "torch" and model.int8,
-        beside={name: (bounds.value, bounds.low, bounds.high) for name, bounds in assessment.beside.items()},
-        per_type=assessment.detail.get("per_type", {}),
-    )
-
-
-def _timed_answers(
-    runner: Runner, encoded: Encoded, batch: int, now: Callable[[], float]
-) -> tuple[list[np.ndarray], float]:
-    """Return the logits of every text, and the seconds that all calls took."""
-    from limbeck.data.batching import collate
-    from limbeck.measure.timing import time_call
-
-    logits: list[np.ndarray] = []
-    total = 0.0
-    for start in range(0, len(encoded), batch):
-        indices = range(start, min(start + batch, len(encoded)))
-        inputs = runner.prepare({name: tensor.numpy() for name, tensor in collate(encoded, indices).items()})
-        if not start:
-            runner(inputs)
-        total += time_call(partial(_answer, runner, inputs, logits), now)
-    return logits, total
-
-
-def _answer(runner: Runner, inputs: Any, logits: list[np.ndarray]) -> None:  # each runner has inputs of its own type
-    logits.extend(runner(inputs))

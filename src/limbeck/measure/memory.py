@@ -43,7 +43,8 @@ class Memory(Probe):
         """Yield one fact for each candidate, each from a process of its own."""
         from limbeck.measure.backends import check_runtime
         from limbeck.measure.isolation import run_isolated
-        from limbeck.measure.latency import sample_rows, stored, token_batches
+        from limbeck.measure.latency import stored
+        from limbeck.measure.samples import sample_rows, token_batches
 
         target = context.target
         check_runtime(target.runtime)
@@ -132,7 +133,7 @@ class Size(Probe):
     def measure(self, candidates: Sequence[Candidate], context: RunContext) -> Iterable[tuple[int, Measurement]]:
         """Yield three facts for each candidate."""
         from limbeck.core import analytic_cost as counts
-        from limbeck.measure.latency import sample_rows, token_lists
+        from limbeck.measure.samples import sample_rows, token_lists
 
         for index, candidate in enumerate(candidates):
             shape, style = counts.of_model(candidate.model)

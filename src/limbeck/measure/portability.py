@@ -58,7 +58,7 @@ class Portability(Probe):
         """Measure the fraction of unchanged answers; texts of a batch share a range."""
         from limbeck.core.statistics import wilson
         from limbeck.data.batching import encode, predict
-        from limbeck.measure.latency import sample_rows
+        from limbeck.measure.samples import sample_rows
         from limbeck.model.external import load
         from limbeck.model.onnx.onnx_model import open_session
         from limbeck.model.onnx.vnni_emulation import integer, saturating

@@ -1,0 +1,126 @@
+"""Texts to time models on: a sample with the lengths of a split, as batches of token ids."""
+
+from __future__ import annotations
+
+import random
+import re
+from collections.abc import Sequence
+from dataclasses import replace
+from itertools import pairwise
+from typing import TYPE_CHECKING
+
+from limbeck.errors import InputError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+    from limbeck.core.candidate import Candidate
+    from limbeck.core.target import Target
+    from limbeck.core.task import Task
+
+PIECES = re.compile(r"\w+|[^\w\s]")
+"""Words and marks, which stand for tokens where there is no tokenizer."""
+
+
+def sample_rows(task: Task, split: str, count: int, seed: int = 0) -> list[int]:
+    """Sample rows whose lengths are spread like those of the split: one from each of ``count`` strata of length.
+
+    They are shuffled, as requests arrive. Lengths are in characters, so nothing needs to be tokenized.
+
+    Args:
+        task: Has the split.
+        split: Name of the split.
+        count: Rows to sample; all if the split has fewer.
+        seed: Seed of the sample.
+    """
+    texts = task.split(split)
+    pairs = texts.pairs if texts.pairs is not None else ("",) * len(texts)
+    sizes = [sum(map(len, text)) + len(pair) for text, pair in zip(texts.texts, pairs, strict=True)]
+    order = sorted(range(len(sizes)), key=lambda row: (sizes[row], row))
+    rng = random.Random(seed)
+    count = min(count, len(order))
+    edges = [len(order) * index // count for index in range(count + 1)]
+    rows = [order[rng.randrange(low, high)] for low, high in pairwise(edges)]
+    rng.shuffle(rows)
+    return rows
+
+
+def lengths_of(task: Task, most: int = 512, samples: int = 40) -> tuple[int, ...]:
+    """Estimate the tokens of sampled test texts from words and marks, without a tokenizer.
+
+    Args:
+        task: Texts of its test split count, or else of its training split; pairs are taken together.
+        most: Longer texts are cut to this, or to the task's ``max_length``, as a model's input is.
+        samples: Texts to sample.
+    """
+    from limbeck.core.task import texts_of
+
+    split = "test" if "test" in task.splits else "train"
+    rows, sides = task.split(split), list(texts_of(task.split(split)))
+    sizes = [len(PIECES.findall(side)) + 1 for side in sides]  # each ends with a separator token
+    together = [sum(sizes[row :: len(rows)]) + 1 for row in range(len(rows))]
+    return tuple(min(together[row], task.max_length, most) for row in sample_rows(task, split, samples))
+
+
+def token_batches(
+    candidate: Candidate, split: str, rows: Sequence[int], target: Target
+) -> list[dict[str, list[list[int]]]]:
+    """Encode rows with the candidate's own tokenizer.
+
+    Args:
+        candidate: Gives the task and the tokenizer.
+        split: Name of the split.
+        rows: Rows of the split, in the order of the batches.
+        target: Gives the batch size and, if fixed, the sequence length.
+
+    Returns:
+        Batches as nested lists [batch, seq].
+    """
+    lists = token_lists(candidate.task, split, rows, candidate.tokenizer, target.seq_len)
+    types = "token_type_ids" in candidate.tokenizer.model_input_names
+    pad = candidate.tokenizer.pad_token_id or 0
+    return [pad_batch(lists[start : start + target.batch], pad, types) for start in range(0, len(lists), target.batch)]
+
+
+def token_lists(
+    task: Task, split: str, rows: Sequence[int], tokenizer: PreTrainedTokenizerBase, seq_len: int | None = None
+) -> list[list[int]]:
+    """Tokenize rows of a split.
+
+    Args:
+        task: Has the split.
+        split: Name of the split.
+        rows: Rows of the split.
+        tokenizer: Tokenizes.
+        seq_len: If given, each row is repeated or cut to exactly this many tokens.
+    """
+    from limbeck.data.batching import encode
+
+    chosen = replace(task, splits={split: task.split(split).take(rows)})
+    if seq_len is not None:
+        _check_length(tokenizer, seq_len)
+        chosen = replace(chosen, max_length=seq_len)
+    lists = [list(ids) for ids in encode(chosen, split, tokenizer).input_ids]
+    return lists if seq_len is None else [(ids * (seq_len // len(ids) + 1))[:seq_len] for ids in lists]
+
+
+def _check_length(tokenizer: PreTrainedTokenizerBase, seq_len: int) -> None:
+    most = getattr(tokenizer, "model_max_length", seq_len)
+    if seq_len > most:
+        raise InputError(f"target.seq_len: the model takes at most {most} tokens, got {seq_len}")
+
+
+def pad_batch(lists: Sequence[list[int]], pad: int, types: bool) -> dict[str, list[list[int]]]:
+    """Pad a batch to its longest text, as nested lists.
+
+    Args:
+        lists: Token ids of each text.
+        pad: Id of the padding token.
+        types: Whether the batch has ``token_type_ids``.
+    """
+    longest = max(map(len, lists))
+    batch = {
+        "input_ids": [ids + [pad] * (longest - len(ids)) for ids in lists],
+        "attention_mask": [[1] * len(ids) + [0] * (longest - len(ids)) for ids in lists],
+    }
+    return batch | {"token_type_ids": [[0] * longest for _ in lists]} if types else batch

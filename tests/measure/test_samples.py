@@ -1,0 +1,34 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from limbeck.core.target import Target
+from limbeck.errors import InputError
+from limbeck.measure.samples import sample_rows, token_batches, token_lists
+
+
+def test_the_sample_has_the_lengths_of_the_split(task):
+    rows = sample_rows(task, "test", 10)
+    lengths = sorted(len(text) for text in task.split("test").texts)
+    sampled = sorted(len(task.split("test").texts[row]) for row in rows)
+    assert rows == sample_rows(task, "test", 10) != sorted(rows)
+    for place, length in enumerate(sampled):
+        assert lengths[4 * place] <= length <= lengths[4 * place + 3]
+    assert sorted(sample_rows(task, "test", 99)) == list(range(40))
+
+
+def test_a_fixed_length_is_met_exactly(candidate, task, tokenizer):
+    lists = token_lists(task, "test", range(5), tokenizer, seq_len=20)
+    assert {len(ids) for ids in lists} == {20}
+    with pytest.raises(InputError, match="at most 64 tokens, got 65"):
+        token_lists(task, "test", [0], tokenizer, seq_len=65)
+    (batch, rest) = token_batches(candidate, "test", range(5), Target(batch=4, seq_len=9))
+    assert np.shape(batch["input_ids"]) == (4, 9)
+    assert np.shape(rest["token_type_ids"]) == (1, 9)
+
+
+def test_batches_are_padded_to_their_longest(candidate, tokenizer):
+    (batch,) = token_batches(candidate, "test", [0, 3], Target(batch=2))
+    assert np.sum(batch["attention_mask"], axis=1).tolist() == [3, 24]
+    assert batch["input_ids"][0][3:] == [tokenizer.pad_token_id] * 21
