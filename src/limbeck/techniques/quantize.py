@@ -34,7 +34,6 @@ Calibration = Literal["minmax", "percentile", "entropy"]
 Log = Callable[..., None]
 
 Mode = Literal["dynamic", "static"]
-UNLABELLED_TEXTS = 1000  # of training: where answers are compared before parts fall back to float
 CHECK_TEXTS = 3 * 96  # of smoothing: texts that it is learnt from and tried on, run three times
 
 
@@ -142,23 +141,11 @@ def quantize(
     Returns:
         The INT8 model.
     """
-    from limbeck.data.batching import encode, predict
     from limbeck.data.calibration import spaced_texts
-    from limbeck.measure.quality import Quality, assess
+    from limbeck.measure.served_answers import ServedAnswers
     from limbeck.model.onnx.post_training import Ranges, quantize_model
 
-    def quality(model: OnnxModel) -> Measurement:
-        # one text at a time, as it will be used: in dynamic mode the texts of a batch share a range
-        encoded = encode(task, "validation", tokenizer)
-        assessment = assess(task, predict(model, encoded, 1), encoded.labels, encoded.unseen)
-        return Quality().fact(task, assessment, len(encoded))
-
-    def changed(first: OnnxModel, second: OnnxModel) -> tuple[int, int]:
-        encoded = encode(task.limit(train=UNLABELLED_TEXTS), "train", tokenizer)
-        logits = predict(first, encoded, 1), predict(second, encoded, 1)
-        same = task.task_kind.same_answers(*logits, encoded.labels)
-        return int((~same).sum()), len(same)
-
+    answers = ServedAnswers(task, tokenizer)
     return quantize_model(
         model,
         tokenizer,
@@ -170,8 +157,8 @@ def quantize(
         embeddings=embeddings,
         smooth=smooth,
         max_drop=max_drop,
-        quality=quality,
-        changed=changed,
+        quality=answers.quality,
+        changed=answers.changed,
         fell_back=fell_back,
         log=log,
     )
