@@ -129,8 +129,7 @@ def compress(
         seed: Seed of everything random.
         replicas: Train the chosen model with this many seeds in total.
         training: Epochs, learning rate, class weights, fewest steps and early stopping of the trainings.
-        teacher: A model of any architecture, a file of scores (JSONL, Parquet), or a function from texts to logits or
-            probabilities. Unless given, the fine-tuned model.
+        teacher: A model, a file of scores, or a function from texts to logits; None for the fine-tuned model.
         allow_weak_teacher: Continue with a teacher that was not shown to be better than the best constant answer.
         out: Folder of the artefact; ``<run folder>/artefact`` unless given.
         folder: Folder of the run (recipe, ledger, report); ``runs/compress-<model>`` unless given.
