@@ -22,6 +22,7 @@ from limbeck.cli._app import (
     watching,
 )
 from limbeck.cli.task_options import TaskOptions
+from limbeck.core.decision import DecisionGoal
 from limbeck.core.target import Budget
 from limbeck.engine.training_options import Training
 from limbeck.errors import SHOWN, InputError, without_middle
@@ -79,6 +80,7 @@ def compress(
     training: Annotated[Training, Parameter(name="*")] = Training(),  # noqa: B008 frozen
     teacher: str | None = None,
     allow_weak_teacher: bool = False,
+    decision: Annotated[DecisionGoal, Parameter(name="*")] = DecisionGoal(),  # noqa: B008 frozen
     out: Path | None = None,
     folder: Path | None = None,
     data: Annotated[TaskOptions, Parameter(name="*")] = TaskOptions(),  # noqa: B008 frozen
@@ -105,6 +107,7 @@ def compress(
         teacher: Teacher of the model and of every smaller one: a model of any architecture, or a file of scores (JSONL
             or Parquet). Unless given, the fine-tuned model teaches the smaller ones.
         allow_weak_teacher: Continue with a fine-tuned model that was not shown to beat the best constant answer.
+        decision: Thresholds and a temperature, fitted on validation for the chosen model and used by its artefact.
         out: Folder of the artefact [default: RUN/artefact].
         folder: Folder of the run: recipe, ledger, report [default: runs/compress-MODEL].
         data: Settings of the task's data.
@@ -114,7 +117,7 @@ def compress(
     """
     from limbeck.engine.compress import compress as work
 
-    check_options(budget, serving, search, training)
+    check_options(budget, serving, search, training, decision)
     with watching(json, track) as show:
         compressed = work(
             model,
@@ -123,6 +126,7 @@ def compress(
             training=training,
             teacher=teacher,
             allow_weak_teacher=allow_weak_teacher,
+            decision=decision if decision != DecisionGoal() else None,
             out=out,
             folder=folder,
             store=store,

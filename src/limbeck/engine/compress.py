@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from limbeck.core.decision import DecisionGoal
 from limbeck.core.target import Budget, Runtime, Target
 from limbeck.core.task import Task
 from limbeck.engine.data_report import announce
@@ -104,6 +105,7 @@ def compress(
     training: Training | None = None,
     teacher: str | Path | TeacherFunction | None = None,
     allow_weak_teacher: bool = False,
+    decision: DecisionGoal | None = None,
     out: str | Path | None = None,
     folder: str | Path | None = None,
     store: Store | str | Path | None = None,
@@ -137,6 +139,7 @@ def compress(
         teacher: Teacher of the model and of every smaller one after the fine-tuning: a model of any architecture,
             a file of scores (JSONL or Parquet), or a function from texts to logits or probabilities.
         allow_weak_teacher: Continue with a teacher that was not shown to be better than the best constant answer.
+        decision: What thresholds and a temperature are fitted for on validation; they become part of the artefact.
         out: Folder of the artefact; ``<run folder>/artefact`` unless given.
         folder: Folder of the run (recipe, ledger, report); ``runs/compress-<model>`` unless given.
         store: Where finished work is kept.
@@ -146,6 +149,7 @@ def compress(
     request = Request(Budget(latency_ms, size_mb, max_drop, max_flips, confidence), strategy, effort, seed, replicas)
     named, function = _named_or_function(teacher)
     request = replace(request, training=training or Training(), allow_weak_teacher=allow_weak_teacher, teacher=named)
+    request = replace(request, decision=decision)
     target = Target(threads=threads, batch=batch, seq_len=seq_len)
     with listening(on_event, progress) as listener:
         return _Compression(str(model), request, target, runtime, folder, out, function).go(task, store, listener)

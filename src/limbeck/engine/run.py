@@ -144,8 +144,8 @@ def checked_task(recipe: Recipe, task: Task | None = None, teacher: TeacherFunct
     if problems := check(recipe, has_task=task is not None, function=None if teacher is None else ASKED):
         raise RecipeError(listing(title, problems))
     task, steps = load_task(recipe.task) if task is None else task, placed_steps(recipe)
-    limits = unsuited_limits(recipe.budget, task.task_kind, steps, recipe.teacher)
-    if problems := absent_splits(steps, task) + unsuited_fields(steps, task.task_kind) + limits:
+    limits = unsuited_limits(recipe.budget, task.task_kind)
+    if problems := absent_splits(steps, task) + unsuited_fields(steps, task) + limits:
         raise RecipeError(listing(title, problems))
     check_lengths(recipe.model, recipe.teacher, task, steps, recipe.target.seq_len)
     return task
