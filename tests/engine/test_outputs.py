@@ -143,7 +143,7 @@ def test_a_model_that_has_changed_is_not_made_again_from_something_else(result, 
         deliver(lost, tmp_path / "art")
 
 
-def test_unmet_says_what_the_chosen_one_breaks(result, monkeypatch):
+def test_budget_violations_say_what_the_chosen_one_breaks(result, monkeypatch):
     nothing_learnt = "no better than a constant answer (always 'happy')"
     assert budget_violations(result) == (nothing_learnt,)  # the model is random
     size, learnt = budget_violations(replace(result, recipe=replace(result.recipe, budget=Budget(size_mb=0.001))))

@@ -202,6 +202,20 @@ def test_parameters_are_counted_by_formula(case, kind):
     assert analytic_cost.bytes(shape, style, **options) == sum(each.nbytes for each in model.parameters())
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("family", families.FAMILIES)
+def test_bytes_in_int8_are_close_to_those_of_the_file(family, tmp_path):
+    sizes = {"hidden_size": 256, "num_attention_heads": 4, "intermediate_size": 1024, "vocab_size": 9000}
+    sizes |= {"max_position_embeddings": 258} | ({"position_buckets": 96} if family == "deberta-v2" else {})
+    reference = families.random_model(f"{family}-small", families.AUTO["text"], **sizes)
+    reference.save_pretrained(tmp_path)
+    model = load_pretrained(tmp_path)
+    blueprint, weights = parts(model, fused=True)
+    int8 = Int8(frozenset(quantizable_modules(blueprint, weights)))
+    predicted = analytic_cost.bytes(*analytic_cost.of_model(model), "int8", 3, model.pooler is not None)
+    assert predicted == pytest.approx(quantize(blueprint, weights, int8).ByteSize(), rel=0.08)
+
+
 def test_a_narrow_mpnet_becomes_a_plain_checkpoint_with_the_biases_of_its_heads():
     model = families.ours("mpnet-small")
     narrow = extract(model, Shape.uniform(layers=2, hidden=16, heads=2, ffn=24, head_dim=8))

@@ -187,6 +187,9 @@ def bytes(
 ) -> int:
     """Count the bytes of the weights: four per weight, or in INT8 one for matrices and tables and four for the rest.
 
+    An INT8 file of disentangled attention holds, in place of relative embeddings and their projections, what those give
+    for every distance, in float.
+
     Args:
         shape: Shape of the encoder.
         style: How it computes.
@@ -196,7 +199,12 @@ def bytes(
     """
     width = {"float": 4, "int8": 1}[number_format]
     quantizable = matrices(shape, style, labels, pooler) + tables(shape, style)
-    return width * quantizable + 4 * (lengths(shape, style) + vectors(shape, style, labels, pooler))
+    rest = lengths(shape, style) + vectors(shape, style, labels, pooler)
+    if number_format == "int8" and style.pos_att_type:
+        widths = sum(_relative_widths(shape, style))
+        quantizable -= shape.hidden * (widths + _buckets(style))
+        rest += _distance_rows(shape, style) - widths - 2 * shape.hidden * style.relative_norm
+    return width * quantizable + 4 * rest
 
 
 def _softmax(shape: Shape) -> list[LayerShape]:
@@ -213,6 +221,12 @@ def _relative_widths(shape: Shape, style: EncoderStyle) -> list[int]:
 def _buckets(style: EncoderStyle) -> int:
     """Rows of the table of relative embeddings; 0 without disentangled attention."""
     return 2 * (style.position_buckets or style.max_relative_positions) if style.pos_att_type else 0
+
+
+def _distance_rows(shape: Shape, style: EncoderStyle) -> int:
+    """Numbers in the projected embeddings of all distances: a row a distance for each term of a layer."""
+    rows = min(2 * style.max_positions, _buckets(style))
+    return rows * len(style.pos_att_type) * sum(layer.heads for layer in _softmax(shape)) * shape.head_dim
 
 
 def _gates(shape: Shape, style: EncoderStyle) -> int:

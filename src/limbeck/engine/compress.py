@@ -116,40 +116,34 @@ def compress(
 
     Args:
         model: A Hugging Face folder or hub name of a supported family, or 'minilm-l6'.
-        task: A named task, a path, or a mapping (see ``load_task``); or rows in memory: a ``Task``, a data set or
-            data frame, ``(texts, labels)``, or a mapping of those by split (see ``as_task``). Rows in memory are kept
-            in the run's folder.
+        task: A named task, a path, or a mapping (see ``load_task``); or rows in memory (see ``as_task``).
         latency_ms: Upper limit of the median call, in milliseconds.
         size_mb: Upper limit of the served file's size, in MB.
         max_drop: Upper limit of the loss in points against the fine-tuned model, or a teacher that limbeck opens.
         max_flips: Upper limit of the answers that differ from that model's, right or wrong, in per cent.
-        confidence: How probable it must be that this limit holds, by a paired test on the validation texts; 0.5
-            compares two numbers.
+        confidence: How probable it must be, by a paired test on validation, that ``max_drop`` holds.
         threads: Threads used for serving.
         batch: Texts in a call.
         seq_len: Tokens in a text; None for the real lengths of the task.
-        runtime: Runtime used for serving; 'auto' is OpenVINO if it is installed and faster in INT8 here, else ONNX
-            Runtime. Either way the artefact is an ONNX file that ONNX Runtime runs.
+        runtime: Runtime used for serving; 'auto' is OpenVINO if it is installed and faster in INT8 here.
         strategy: How smaller models are found: 'prune', 'search' (a super-network's best slices) or 'both'.
-        effort: 'quick', 'standard' or 'thorough': epochs, number of candidates, length of a search; 'one-shot': nothing
-            is trained after the fine-tuning, for a whole front in minutes.
+        effort: 'quick', 'standard' or 'thorough'; 'one-shot' trains nothing after the fine-tuning.
         seed: Seed of everything random.
         replicas: Train the chosen model with this many seeds in total.
         training: Epochs, learning rate, class weights, fewest steps and early stopping of the trainings.
-        teacher: Teacher of the model and of every smaller one after the fine-tuning: a model of any architecture,
-            a file of scores (JSONL or Parquet), or a function from texts to logits or probabilities.
+        teacher: A model, a file of scores, or a function from texts to logits; None for the fine-tuned model.
         allow_weak_teacher: Continue with a teacher that was not shown to be better than the best constant answer.
         decision: What thresholds and a temperature are fitted for on validation; they become part of the artefact.
         out: Folder of the artefact; ``<run folder>/artefact`` unless given.
         folder: Folder of the run (recipe, ledger, report); ``runs/compress-<model>`` unless given.
         store: Where finished work is kept.
         on_event: See ``run``.
-        progress: Whether to show progress [default: on a terminal and in a notebook, unless ``on_event`` is given].
+        progress: Whether to show progress; None for on a terminal and in a notebook, unless ``on_event`` is given.
     """
-    request = Request(Budget(latency_ms, size_mb, max_drop, max_flips, confidence), strategy, effort, seed, replicas)
+    budget = Budget(latency_ms, size_mb, max_drop, max_flips, confidence)
     named, function = _named_or_function(teacher)
-    request = replace(request, training=training or Training(), allow_weak_teacher=allow_weak_teacher, teacher=named)
-    request = replace(request, decision=decision)
+    request = Request(budget, strategy, effort, seed, replicas, training=training or Training(), teacher=named)
+    request = replace(request, allow_weak_teacher=allow_weak_teacher, decision=decision)
     target = Target(threads=threads, batch=batch, seq_len=seq_len)
     with listening(on_event, progress) as listener:
         return _Compression(str(model), request, target, runtime, folder, out, function).go(task, store, listener)

@@ -66,8 +66,8 @@ def read_embedding(root: Path) -> SentenceEmbedding | None:
     settings = read_object(root / SETTINGS) if (root / SETTINGS).is_file() else {}
     usual = ["Transformer", "Pooling", *["Dense"] * kinds.count("Dense"), *["Normalize"] * ("Normalize" in kinds)]
     if kinds != usual:
-        known = "Transformer, Pooling, any number of Dense, then perhaps Normalize"
-        raise UnsupportedModel(f"{root / MODULES} has the parts {', '.join(kinds)}; supported are {known}")
+        supported = "Transformer, Pooling, any number of Dense, then perhaps Normalize"
+        raise UnsupportedModel(f"{root / MODULES} has the parts {', '.join(kinds)}; supported are {supported}")
     folders = [_inner(root, path) for _, path in parts]
     prompts = {str(name): str(text or "") for name, text in (settings.get("prompts") or {}).items()}
     pooling = _pooling(folders[1], prompts)
