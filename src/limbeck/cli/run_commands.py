@@ -92,10 +92,8 @@ def compress(
 
     Fine-tunes the model if it has no head for the task yet, tries export, INT8, pruning (or a search for the best
     shape) and distillation, measures every candidate, and writes the chosen one to a folder that needs nothing but
-    onnxruntime and tokenizers. The recipe that was run is saved beside the report and can be edited and run again.
-    Exit status 1: the model was written, but the steps listed under 'failed' did not succeed. 2: the fine-tuned teacher
-    is no better than the best constant answer, so nothing was compressed. 3: no candidate meets the budget, or the
-    chosen one is no better than a constant answer; --json tells them apart ('budget_violations').
+    onnxruntime and tokenizers. Exit status 1: the model was written, but steps failed. 2: the fine-tuned teacher is no
+    better than a constant answer. 3: nothing meets the budget, or is better than that ('budget_violations' of --json).
 
     Args:
         model: A Hugging Face folder or hub name, or 'minilm-l6' (needs limbeck[demo]).
@@ -104,10 +102,9 @@ def compress(
         serving: Setting in which latency counts.
         search: How smaller models are found.
         training: Options of the trainings.
-        teacher: Teacher of the model and of every smaller one: a model of any architecture, or a file of scores (JSONL
-            or Parquet). Unless given, the fine-tuned model teaches the smaller ones.
+        teacher: Teacher of all models: any model, or a file of scores [default: the fine-tuned model].
         allow_weak_teacher: Continue with a fine-tuned model that was not shown to beat the best constant answer.
-        decision: Thresholds and a temperature, fitted on validation for the chosen model and used by its artefact.
+        decision: Thresholds and a temperature, fitted on validation and used by the artefact.
         out: Folder of the artefact [default: RUN/artefact].
         folder: Folder of the run: recipe, ledger, report [default: runs/compress-MODEL].
         data: Settings of the task's data.

@@ -140,13 +140,11 @@ def compress(
         on_event: See ``run``.
         progress: Whether to show progress; None for on a terminal and in a notebook, unless ``on_event`` is given.
     """
-    budget = Budget(latency_ms, size_mb, max_drop, max_flips, confidence)
-    named, function = _named_or_function(teacher)
-    request = Request(budget, strategy, effort, seed, replicas, training=training or Training(), teacher=named)
-    request = replace(request, allow_weak_teacher=allow_weak_teacher, decision=decision)
+    budget, training = Budget(latency_ms, size_mb, max_drop, max_flips, confidence), training or Training()
+    request = Request(budget, strategy, effort, seed, replicas, "", training, allow_weak_teacher, None, decision)
     target = Target(threads=threads, batch=batch, seq_len=seq_len)
-    with listening(on_event, progress) as listener:
-        return _Compression(str(model), request, target, runtime, folder, out, function).go(task, store, listener)
+    work = _Compression(str(model), request, target, runtime, folder, out).taught_by(teacher)
+    return work.listened(task, store, on_event, progress)
 
 
 def _named_or_function(teacher: str | Path | TeacherFunction | None) -> tuple[str | None, TeacherFunction | None]:
@@ -169,6 +167,25 @@ class _Compression:
     folder: str | Path | None
     out: str | Path | None
     function: TeacherFunction | None = None
+
+    def taught_by(self, teacher: str | Path | TeacherFunction | None) -> _Compression:
+        """Return the same work with a teacher, which may be a function."""
+        named, function = _named_or_function(teacher)
+        return replace(self, request=replace(self.request, teacher=named), function=function)
+
+    def listened(
+        self, task: Given, store: Store | str | Path | None, on_event: OnEvent | None, progress: bool | None
+    ) -> Compressed:
+        """Do the work while events are shown.
+
+        Args:
+            task: What the caller passed as the task.
+            store: Where finished work is kept.
+            on_event: Receives each event as a dictionary.
+            progress: Whether to show progress; None for the default.
+        """
+        with listening(on_event, progress) as listener:
+            return self.go(task, store, listener)
 
     def go(self, task: Given, store: Store | str | Path | None, listener: OnEvent) -> Compressed:
         """Check everything, measure what suits the machine, plan, run and write the artefact.

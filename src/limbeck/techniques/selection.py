@@ -22,12 +22,7 @@ IsTied: TypeAlias = Callable[[float, Record, Record], bool]
 """Maps a confidence, a record and the first record."""
 
 
-@step(
-    StepInfo(
-        "front",
-        example={"by": ["quality", "size"]},
-    )
-)
+@step(StepInfo("front", example={"by": ["quality", "size"]}))
 class Front(Choice):
     """Keep the candidates that no other one beats in everything.
 
@@ -91,13 +86,7 @@ class Cheapest(Choice):
         )
 
 
-@step(
-    StepInfo(
-        "top",
-        reads={"budget"},
-        example={"k": 1},
-    )
-)
+@step(StepInfo("top", reads={"budget"}, example={"k": 1}))
 class Top(Choice):
     """Keep the ``k`` candidates that are best by one fact, best first.
 
