@@ -16,7 +16,10 @@ from limbeck.core.task import Split, Task
 from limbeck.core.temperature import expected_calibration_error, fit_temperature
 from limbeck.data.batching import encode
 from limbeck.data.synthetic import toy_task, toy_tokenizer
+from limbeck.engine.run import checked_task
+from limbeck.errors import RecipeError
 from limbeck.measure.decision import DecisionProbe
+from limbeck.recipe.recipe import parse
 from limbeck.recipe.validation import read
 
 
@@ -204,3 +207,15 @@ def test_fields_that_do_not_fit_the_task_are_named(kind, fields, name, message):
     problems = DecisionProbe(goal=DecisionGoal(**fields)).task_problems(task)
     assert list(problems) == [name]
     assert message in problems[name]
+
+
+def test_a_class_that_does_not_exist_is_named_before_any_work():
+    task = toy_task(train=8, validation=8, test=8)
+    data = {"model": "minilm-l6", "task": "toy", "steps": ["finetune", {"decision": {"positive": "hapy"}}]}
+    with pytest.raises(
+        RecipeError, match=r"steps\[1\]\.decision\.positive: no class is called 'hapy'; did you mean 'happy'"
+    ):
+        checked_task(parse(data), task)
+    data["steps"] = ["export", {"decision": {"positive": "happy", "threshold": "same-recall"}}]
+    with pytest.raises(RecipeError, match="needs 'teacher'; put 'finetune'"):
+        checked_task(parse(data), task)
