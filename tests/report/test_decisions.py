@@ -62,11 +62,14 @@ def test_every_output_has_figures_before_and_after():
     ]
     chosen = decision_lines(summary)[1]
     assert "threshold positive: 0.125, recall 70.0 % (usual rule 50.0 %)" in chosen
+    assert "accuracy on the others 87.5 % (usual rule 90.0 %)" in chosen
     assert "temperature 2, calibration error 0.1250 (before 0.2500)" in chosen
     assert chosen in front_table(summary).caption
     page = report_html(summary)
     assert "Decision thresholds and calibration" in page
-    assert goal_words(summary).startswith("Thresholds of positive are fitted on validation for same recall, that of")
+    assert goal_words(summary).startswith(
+        "Thresholds of positive are fitted on validation for the same recall as that of"
+    )
     for words in ("positive: a note.", "in 15 bins of equal width", "A reason."):
         assert words in goal_words(summary)
     line = {line["key"]: line for line in csv.DictReader(io.StringIO(front_csv(summary)))}
@@ -82,6 +85,8 @@ def test_the_card_shows_the_original_by_its_usual_rule():
     lines = {line.label: line for line in figures(summary, row, reference)}
     recall = lines["recall of positive with threshold, test"]
     assert (recall.value, recall.original) == ("70.0 % (usual rule 50.0 %)", "50.0 %")
+    others = lines["accuracy on the others, test"]
+    assert (others.value, others.original) == ("87.5 % (usual rule 90.0 %)", "90.0 %")
     assert recall.interval == "[25.0 %, 95.0 %]"
     assert lines["calibration error (15 bins), test"].value == "0.1250 (0.2500 without temperature)"
 

@@ -13,7 +13,7 @@ from limbeck.core.logits import Activation, activate
 BINS = 15
 """Bins of equal width that probabilities are sorted into, as in the paper."""
 
-RANGE = 0.05, 20.0
+RANGE = 0.01, 100.0
 """Temperatures that are tried. The best one is at an end only where the labels cannot say: if all answers are right,
 less is always better; if answers are no better than chance, more is."""
 

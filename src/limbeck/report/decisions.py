@@ -103,9 +103,10 @@ def goal_words(summary: RunSummary) -> str:
     words = []
     if goals:
         detail = goals[0].detail
-        whom = "" if detail["goal"] == "best-f1" else ", that of the original by its usual rule"
+        wanted = detail["goal"].replace("-", " ").replace("f1", "F1")
+        wanted += " as that of the original by its usual rule" if wanted.startswith("same") else ""
         label = f" of {detail['positive']}" if detail["positive"] is not None else ""
-        words.append(f"Thresholds{label} are fitted on validation for {detail['goal'].replace('-', ' ')}{whom}.")
+        words.append(f"Thresholds{label} are fitted on validation for the {wanted}.")
         words += [f"{note}." for note in dict.fromkeys(note for fact in goals for note in fact.detail["notes"])][:5]
     if errors:
         temperatures = [summary.records[key].fact(TEMPERATURE, "validation") for key in summary.candidates]
@@ -138,6 +139,9 @@ def _words(row: DecisionRow, detection: Measurement | None) -> str:
         parts += [f"threshold {row.thresholds}"] if fitted else [str(detection.detail["positive"])]
         for name, (before, after) in zip(RATES.values(), (row.recall, row.precision, row.alarm_rate), strict=True):
             parts.append(f"{name} {after}" + (f" (usual rule {before})" if fitted else ""))
+        if row.others != ("–", "–"):
+            before, after = row.others
+            parts.append(f"accuracy on the others {after}" + (f" (usual rule {before})" if fitted else ""))
     if row.temperature != "–":
         before, after = row.calibration_error
         parts.append(f"temperature {row.temperature}, calibration error {after} (before {before})")
@@ -167,6 +171,10 @@ def decision_figures(record: Record, reference: Record | None, split: str) -> li
             lines.append(
                 (f"{label}{of}{' with threshold' if fitted else ''}, {split}", value, interval, str(fact.n), original)
             )
+        if others := fact.detail.get("others"):
+            value = share(others["fitted"]) + (f" (usual rule {share(others['usual'])})" if fitted else "")
+            original = share(before.detail.get("others", {}).get("usual")) if before is not None else "–"
+            lines.append((f"accuracy on the others, {split}", value, "–", str(fact.n), original))
     if (error := record.fact(CALIBRATION_ERROR, split)) is not None:
         other = reference.fact(CALIBRATION_ERROR, split) if reference is not None else None
         value = f"{error.value:.4f} ({error.detail['before']:.4f} without temperature)"
