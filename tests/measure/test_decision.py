@@ -219,3 +219,10 @@ def test_a_class_that_does_not_exist_is_named_before_any_work():
     data["steps"] = ["export", {"decision": {"positive": "happy", "threshold": "same-recall"}}]
     with pytest.raises(RecipeError, match="needs 'teacher'; put 'finetune'"):
         checked_task(parse(data), task)
+
+
+def test_a_temperature_needs_true_labels():
+    task = replace(toy_task(train=8, validation=8, test=8), metric="agreement")
+    problems = DecisionProbe(goal=DecisionGoal(temperature=True)).task_problems(task)
+    assert "a model's own answers" in problems["temperature"]
+    assert DecisionProbe(goal=DecisionGoal("best-f1", task.label_names[0])).task_problems(task) == {}

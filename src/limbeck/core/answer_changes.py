@@ -181,8 +181,9 @@ def compare(kind: TaskKind, names: Sequence[str], reference: Answers, other: Ans
         nothing = np.empty(0, dtype=np.int64)
         return Changes(kind, names, nothing, nothing, nothing, nothing, nothing, left_out)
     rows, before, after, truth = (np.concatenate(column) for column in zip(*parts, strict=True))
-    drift = kind.drift(before, after)
-    return Changes(kind, names, rows, kind.decode(before), kind.decode(after), truth, drift, left_out)
+    drift = kind.drift(before, after, truth)
+    answers = (kind.answers(logits, truth) for logits in (before, after))
+    return Changes(kind, names, rows, next(answers), next(answers), truth, drift, left_out)
 
 
 def excerpt(text: str) -> str:

@@ -29,6 +29,7 @@ class Metric:
         reads_scores: Whether it takes scores [rows, classes] instead of predictions: a ranking metric.
         share: Whether it is a share, shown in per cent; otherwise it is shown as it is, such as a correlation.
         reads_entities: Whether it takes tags as :func:`limbeck.core.entities.join_rows` codes them, for whole entities.
+        counts: Whether it is the share of right rows, so that two models can be compared row by row.
     """
 
     function: MetricFunction
@@ -36,6 +37,7 @@ class Metric:
     reads_scores: bool = False
     share: bool = True
     reads_entities: bool = False
+    counts: bool = False
 
     def __call__(self, predictions: npt.ArrayLike, labels: npt.ArrayLike) -> float:
         """Score predictions (scores, for a ranking metric) against labels."""
@@ -47,7 +49,7 @@ METRICS: dict[str, Metric] = {}
 
 
 def metric(
-    *kinds: Kind, reads_scores: bool = False, share: bool = True, reads_entities: bool = False
+    *kinds: Kind, reads_scores: bool = False, share: bool = True, reads_entities: bool = False, counts: bool = False
 ) -> Callable[[MetricFunction], MetricFunction]:
     """Register a function as a metric, under its own name.
 
@@ -56,13 +58,14 @@ def metric(
         reads_scores: Whether it takes scores instead of predictions.
         share: Whether it is shown in per cent.
         reads_entities: Whether it takes coded tags, for whole entities.
+        counts: Whether it is the share of right rows.
 
     Returns:
         The decorator, which leaves the function as it is.
     """
 
     def register(function: MetricFunction) -> MetricFunction:
-        METRICS[function.__name__] = Metric(function, kinds, reads_scores, share, reads_entities)
+        METRICS[function.__name__] = Metric(function, kinds, reads_scores, share, reads_entities, counts)
         return function
 
     return register
@@ -80,11 +83,17 @@ def default_label(labels: Sequence[str]) -> int:
     return list(labels).index(OUTSIDE) if OUTSIDE in labels else 0
 
 
-@metric("classification", "multilabel", "tokens")
+@metric("classification", "multilabel", "tokens", counts=True)
 def accuracy(predictions: npt.ArrayLike, labels: npt.ArrayLike) -> float:
     """Compute the share of correct rows; where a row has several labels, all must be correct."""
     right = np.asarray(predictions) == np.asarray(labels)
     return float(right.reshape(len(right), -1).all(axis=1).mean()) if len(right) else 0.0
+
+
+@metric("classification", "multilabel", "tokens", counts=True)
+def agreement(predictions: npt.ArrayLike, labels: npt.ArrayLike) -> float:
+    """Compute the share of answers that equal a model's, where the labels are that model's answers."""
+    return accuracy(predictions, labels)
 
 
 def _f1_from_counts(hits: np.ndarray, predicted: np.ndarray, present: np.ndarray) -> np.ndarray:
@@ -267,6 +276,11 @@ def metrics_of(kind: str) -> tuple[str, ...]:
     default, others = find(kind).default_metric, find(kind).metrics
     fitting = (name for name, info in METRICS.items() if kind in info.kinds or name in others)
     return default, *(name for name in fitting if name != default)
+
+
+def counts_rows(name: object) -> bool:
+    """Return whether a metric, as a stored fact names it, is the share of right rows."""
+    return isinstance(name, str) and name in METRICS and METRICS[name].counts
 
 
 def check_metric(kind: str, metric: str, label_names: Sequence[str]) -> None:

@@ -14,6 +14,7 @@ from statistics import NormalDist
 import numpy as np
 
 from limbeck.core.measurement import Measurement
+from limbeck.core.metrics import counts_rows
 from limbeck.core.statistics import LEVEL, unpack, unpack_numbers
 from limbeck.core.target import Budget, Evidence
 
@@ -170,7 +171,7 @@ def loss_against(fact: Measurement, reference: Measurement) -> Loss:
             if len(values):
                 return ResampledLoss(points, n, values)
         after, before = fact.detail.get("correct"), reference.detail.get("correct")
-        if after and before and _metric(fact) == "accuracy":
+        if after and before and counts_rows(_metric(fact)):
             right, was_right = unpack(after, n), unpack(before, n)
             return CountedLoss.of(int((was_right & ~right).sum()), int((right & ~was_right).sum()), n)
     width = 2 * NORMAL.inv_cdf((1 + LEVEL) / 2)

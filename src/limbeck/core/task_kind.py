@@ -188,6 +188,10 @@ class TaskKind(Output):
             return "accuracy"  # there is nothing to leave out
         return self.default_metric
 
+    def fidelity_metric(self, names: Sequence[str]) -> str:
+        """Return the usual metric where the labels are a model's own answers."""
+        return "agreement"
+
     # ---- answers ----
 
     @abstractmethod
@@ -247,12 +251,22 @@ class TaskKind(Output):
         equal = self.decode(np.stack(list(first))) == self.decode(np.stack(list(second)))
         return np.asarray(equal.reshape(len(equal), -1).all(axis=1))
 
-    def drift(self, before: np.ndarray, after: np.ndarray) -> np.ndarray:
+    def answers(self, logits: np.ndarray, truth: np.ndarray) -> np.ndarray:
+        """Turn logits into answers that can be compared one by one.
+
+        Args:
+            logits: Logits [decisions, labels].
+            truth: The labels, whose form may say what an answer is.
+        """
+        return self.decode(logits)
+
+    def drift(self, before: np.ndarray, after: np.ndarray, truth: np.ndarray) -> np.ndarray:
         """Return how far the score that decides has moved: of the answer before, its probability [decisions].
 
         Args:
             before: Logits of the reference [decisions, labels].
             after: Logits of another model.
+            truth: The labels, whose form may say what an answer is.
         """
         answers = self.decode(before)[:, None]
         scores = (np.take_along_axis(activate(logits, self.activation), answers, axis=-1) for logits in (before, after))

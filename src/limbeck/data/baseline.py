@@ -14,7 +14,7 @@ from itertools import islice
 import numpy as np
 
 from limbeck.core.measurement import Measurement
-from limbeck.core.metrics import METRICS
+from limbeck.core.metrics import METRICS, counts_rows
 from limbeck.core.ranking import metric_interval
 from limbeck.core.statistics import Interval, pack, unpack, wilson
 from limbeck.core.task import Task
@@ -110,7 +110,7 @@ def _measure(task: Task, split: str, answers: np.ndarray, truth: np.ndarray) -> 
     if task.task_kind.single_class and not METRICS[task.metric].reads_scores:
         correct = answers == truth
         detail["correct"] = pack(correct)
-        if task.metric == "accuracy":
+        if METRICS[task.metric].counts:
             interval = wilson(int(correct.sum()), len(correct))
             return Measurement("quality", *_fields(interval), n=len(truth), split=split, detail=detail)
     interval = metric_interval(task.metric, answers, truth)
@@ -146,7 +146,7 @@ def compare(model: Measurement, constant: Measurement) -> Comparison:
         constant: The baseline's ``quality`` on the same split.
     """
     packed, baseline_packed, count = model.detail.get("correct"), constant.detail.get("correct"), model.n
-    if packed and baseline_packed and count and count == constant.n and model.detail.get("metric") == "accuracy":
+    if packed and baseline_packed and count and count == constant.n and counts_rows(model.detail.get("metric")):
         from scipy.stats import binomtest
 
         right, baseline_right = unpack(packed, count), unpack(baseline_packed, count)

@@ -29,10 +29,12 @@ class Options:
     """Where rows are and how to read them; everything but the location has a default or is detected.
 
     The location is one of: ``path`` (a named task, a folder or a file), files for ``train``, ``validation`` and
-    ``test``, or ``dataset`` with an optional ``config`` (then train, validation and test name its splits).
+    ``test``, ``dataset`` with an optional ``config`` (then train, validation and test name its splits), or ``texts``, a
+    file of texts without labels, or the texts themselves, which the model of the recipe answers.
     """
 
     path: str | None = None
+    texts: str | tuple[str, ...] | None = None
     train: str | None = None
     validation: str | None = None
     test: str | None = None

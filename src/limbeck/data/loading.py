@@ -18,6 +18,7 @@ from limbeck.data.readers import READERS, Reading, Table, check_file, missing_fi
 from limbeck.data.task_builder import build_task
 from limbeck.data.task_file import SUFFIXES as TASK_FILES
 from limbeck.data.task_file import read_task_file
+from limbeck.data.texts_task import check_options
 from limbeck.errors import InputError, nearest, shown
 
 _EMBEDDED = Path(__file__).parent / "embedded"
@@ -105,7 +106,11 @@ def _load(location: _Location, *, evaluation: bool = False) -> Task:
 
 def check_task(spec: str | Path | Mapping[str, Any], *, base: str | Path | None = None) -> None:
     """Raise any error that shows without reading a row: options, names, missing files and splits."""
-    options = _find(spec, Path(base) if base is not None else Path()).options
+    if isinstance(spec, Mapping) and "texts" in spec:
+        options = Options.parse(spec)
+        check_options(options, tuple(spec), Path(base) if base is not None else Path())
+    else:
+        options = _find(spec, Path(base) if base is not None else Path()).options
     for split in options.limit:
         if split not in SPLITS:
             raise InputError(f"data option 'limit': there is no split '{split}'; {nearest(split, SPLITS)}")
@@ -133,6 +138,8 @@ def _find(spec: str | Path | Mapping[str, Any], base: Path, *, evaluation: bool 
             return _find_path(options, base, given.keys() - {"path"}, evaluation)
         del given["path"]
         options = Options.parse({"name": name, **NAMED[name], **given})
+    if options.texts is not None:
+        raise InputError("data: 'texts' have no labels, so they need a model that answers them; use compress or run")
     if options.dataset is not None:
         return _Location(options, options.name or options.config or options.dataset.rstrip("/").rsplit("/", 1)[-1])
     files = {split: base / user_path(file) for split, file in options.splits.items() if file}

@@ -51,7 +51,7 @@ def with_texts_of(task: Task, path: Path, columns: Sequence[str] = ()) -> Task:
     """
     check_texts(path)
     width = 1 if task.split("train").pairs is None else 2
-    rows = _lines(path, width) if path.suffix.lower() == LINES else _cells(path, width, columns)
+    rows = read_texts(path, width, columns)
     held_out = {_normalized(row) for name in ("validation", "test") if name in task.splits for row in _rows(task, name)}
     unique: dict[tuple[str, ...], tuple[str, ...]] = {}
     overlap = 0
@@ -66,6 +66,17 @@ def with_texts_of(task: Task, path: Path, columns: Sequence[str] = ()) -> Task:
         note += f"; {plural(overlap, 'text')} of the validation or test split left out"
     splits = {**task.splits, "train": _split(task, list(unique.values()))}
     return replace(task, splits=splits, notes=(*task.notes, note))
+
+
+def read_texts(path: Path, width: int = 1, columns: Sequence[str] = ()) -> list[tuple[str, ...]]:
+    """Read texts without labels, or pairs of texts, from a file.
+
+    Args:
+        path: A file with a text per line (of pairs two, separated by a tab), or with columns.
+        width: Texts in a row.
+        columns: The text columns, by name or number from 0; found by their customary names unless given.
+    """
+    return _lines(path, width) if path.suffix.lower() == LINES else _cells(path, width, columns)
 
 
 def divided(task: Task, file: Path | None, columns: Sequence[str] = ()) -> tuple[Task, Task]:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Literal
 from limbeck.core.decision import DecisionGoal
 from limbeck.core.target import Budget, Runtime, Target
 from limbeck.core.task import Task
+from limbeck.engine.answered_texts import has_no_labels, load_run_task
 from limbeck.engine.data_report import announce
 from limbeck.engine.given_teacher import SCORES, prepare_teacher
 from limbeck.engine.outputs import budget_violations, check_destinations, deliver
@@ -206,17 +207,18 @@ class _Compression:
             raise InputError(f"runtime: exported models do not run in '{self.runtime}'; {nearest(self.runtime, valid)}")
         check_runtime(self.runtime)
         check_values(self.target)
-        loaded = as_task(task)
-        by_name = names_task(task)
-        spec = str(folder / FOLDER) if not by_name else task if isinstance(task, Mapping) else str(task)
         store = store if isinstance(store, Store) else Store(Path(store)) if store else Store()
         store.prepare()
+        if has_no_labels(task):
+            task = load_run_task(task, self.model, self.request.teacher, store)
+        loaded, by_name = as_task(task), names_task(task)
+        spec = str(folder / FOLDER) if not by_name else task if isinstance(task, Mapping) else str(task)
         request = replace(self.request, name=name)
         if self.function is not None:
             request = replace(request, teacher=str(folder / SCORES))
         planner = Planner(self.model, loaded, request, store)
         draft = planner.recipe(spec, self.target)
-        checked_task(draft, loaded, self.function)  # reports what is wrong before anything is timed
+        checked_task(draft, store, loaded, self.function)  # reports what is wrong before anything is timed
         teacher: TeacherFunction | FunctionTeacher | None = self.function
         if request.teacher is not None:
             adapted, _ = adapt_task(draft, loaded, store)
@@ -227,7 +229,7 @@ class _Compression:
         target, linear = self._measured(loaded, store)
         recipe = planner.recipe(spec, target, linear)
         if recipe != draft:
-            checked_task(recipe, loaded, self.function)
+            checked_task(recipe, store, loaded, self.function)
         result = carry_out(recipe, loaded, store, folder, listener, teacher=teacher)
         return Compressed(result, deliver(result, out), budget_violations(result))
 

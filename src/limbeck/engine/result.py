@@ -14,6 +14,7 @@ from limbeck.core.candidate import Candidate, Record
 from limbeck.core.measurement import environment
 from limbeck.core.task import Task
 from limbeck.data.baseline import baseline
+from limbeck.engine.answered_texts import load_run_task
 from limbeck.engine.builder import CandidateBuilder
 from limbeck.engine.ledger import Ledger, lineage
 from limbeck.engine.store import Store
@@ -126,16 +127,17 @@ class RunResult:
             self._maker.ensure(key)
         return self.store.objects / key, self.store.card(key).digests
 
+    def reloaded_task(self) -> Task:
+        """Load the task of the recipe again, as its model answers it."""
+        task = load_run_task(self.recipe.task, self.recipe.model, self.recipe.teacher, self.store)
+        return adapt_task(self.recipe, task, self.store, dry=True)[0]
+
     @cached_property
     def _maker(self) -> CandidateBuilder:
         """Makes candidates again: the builder of the run, or one that has adopted its records."""
         if self.builder is not None:
             return self.builder
-        from limbeck.data.loading import load_task
-
-        task = self.task
-        if task is None:
-            task, _ = adapt_task(self.recipe, load_task(self.recipe.task), self.store, dry=True)
+        task = self.task or self.reloaded_task()
         self.store.prepare()
         builder = CandidateBuilder(self.recipe, task, self.store)
         builder.adopt(self.records.values())

@@ -83,7 +83,8 @@ def run(
     run_folder = Path(folder) if folder else default_folder(recipe.name)
     if teacher is not None:
         recipe = replace(recipe, teacher=str(run_folder / SCORES))
-    loaded = checked_task(recipe, task, teacher)
+    store = store if isinstance(store, Store) else Store(Path(store)) if store else Store()
+    loaded = checked_task(recipe, store, task, teacher)
     check_outside(run_folder, (recipe.model, recipe.teacher), "--folder")
     if task is not None:
         check_destination(run_folder, "--folder", within=True)
@@ -130,21 +131,24 @@ def default_folder(name: str) -> Path:
     return Path("runs") / (name or "run")
 
 
-def checked_task(recipe: Recipe, task: Task | None = None, teacher: TeacherFunction | None = None) -> Task:
+def checked_task(
+    recipe: Recipe, store: Store, task: Task | None = None, teacher: TeacherFunction | None = None
+) -> Task:
     """Load and check the task of a recipe; one error lists every problem of both.
 
     Args:
         recipe: The recipe.
+        store: Where the answers to texts without labels are kept.
         task: The task, if it is in memory.
         teacher: The teacher, if it is a function.
     """
-    from limbeck.data.loading import load_task
+    from limbeck.engine.answered_texts import load_run_task
 
     title = f"recipe {recipe.name}".strip()
     if problems := check(recipe, has_task=task is not None, function=None if teacher is None else ASKED):
         raise RecipeError(listing(title, problems))
-    task, steps = load_task(recipe.task) if task is None else task, placed_steps(recipe)
-    limits = unsuited_limits(recipe.budget, task.task_kind)
+    task = load_run_task(recipe.task, recipe.model, recipe.teacher, store) if task is None else task
+    steps, limits = placed_steps(recipe), unsuited_limits(recipe.budget, task.task_kind)
     if problems := absent_splits(steps, task) + unsuited_fields(steps, task) + limits:
         raise RecipeError(listing(title, problems))
     check_lengths(recipe.model, recipe.teacher, task, steps, recipe.target.seq_len)

@@ -80,7 +80,11 @@ class DecisionProbe(Probe):
 
     def task_problems(self, task: Task) -> dict[str, str]:
         """Return the fields that do not fit the task and its labels."""
-        return task.task_kind.goal_problems(self.goal, task.label_names)
+        problems = task.task_kind.goal_problems(self.goal, task.label_names)
+        if self.goal.temperature and task.metric == task.task_kind.fidelity_metric(task.label_names):
+            reason = "the labels are a model's own answers, which do not say how often it is right; leave it out"
+            problems = {"temperature": reason} | problems
+        return problems
 
     def estimated_seconds(self, shape: Shape, rows: Mapping[str, int], tokens: float) -> float:
         """Return rough seconds: one answer for each text.

@@ -196,7 +196,7 @@ class _Reader:
         elif isinstance(task, str):
             values["task"] = beside(task, base)
         elif isinstance(task, Mapping):
-            files = {"path", "train", "validation", "test"}
+            files = {"path", "texts", "train", "validation", "test"}
             values["task"] = {
                 key: beside(item, base) if key in files and isinstance(item, str) else item
                 for key, item in task.items()

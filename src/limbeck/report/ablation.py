@@ -14,6 +14,7 @@ import numpy as np
 from limbeck.core.candidate import Record
 from limbeck.core.entities import scores_of
 from limbeck.core.measurement import Measurement
+from limbeck.core.metrics import counts_rows
 from limbeck.core.statistics import Interval, bootstrap, difference_of_shares, unpack, unpack_counts
 from limbeck.report.formatting import signed
 from limbeck.report.speed_up import Ratio, Verdict, is_faster
@@ -90,7 +91,7 @@ def quality_change(
     if (interval := _entity_change(fact, reference)) is not None:
         return points, interval.low * 100, interval.high * 100
     after, before = correct(fact), correct(reference)
-    if after is None or before is None or len(after) != len(before) or fact.detail.get("metric") != "accuracy":
+    if after is None or before is None or len(after) != len(before) or not counts_rows(fact.detail.get("metric")):
         return points, None, None
     change = difference_of_shares(after, before)
     return points, change.low * 100, change.high * 100

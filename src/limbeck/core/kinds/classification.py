@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from limbeck.core.decision import Decision, DecisionGoal, Detection
 from limbeck.core.logits import Activation, activate
+from limbeck.core.metrics import counts_rows
 from limbeck.core.ranking import resampled_quality
 from limbeck.core.statistics import pack, pack_numbers, wilson
 from limbeck.core.task_kind import Assessment, Label, Logits, TaskKind, UnseenWord, per_class
@@ -152,7 +153,7 @@ class Classification(TaskKind):
         predicted = self.decode(stacked)
         correct = predicted == truth
         detail = {"per_label": per_class(names, predicted, truth), "correct": pack(correct)}
-        if metric == "accuracy":
+        if counts_rows(metric):
             return Assessment(wilson(int(correct.sum()), len(correct)), detail)
         quality, values = resampled_quality(metric, self.readings(metric, stacked), truth)
         return Assessment(quality, {**detail, "resampled": pack_numbers(values)})

@@ -130,23 +130,41 @@ class Embedding(TaskKind):
         """
         return _cosines(np.stack(list(first)), np.stack(list(second))) >= ALIKE
 
-    def drift(self, before: np.ndarray, after: np.ndarray) -> np.ndarray:
-        """Return how far the cosines of pairs have moved [rows].
+    def fidelity_metric(self, names: Sequence[str]) -> str:
+        """Return the mean cosine to the model's vectors."""
+        return "mean_cosine"
+
+    def answers(self, logits: np.ndarray, truth: np.ndarray) -> np.ndarray:
+        """Return the cosines of pairs [rows], or the vectors where the labels are vectors [rows, width].
 
         Args:
-            before: Joined vectors of the reference [rows, 2 * width].
-            after: Those of another model.
+            logits: Joined vectors [rows, 2 * width], or single ones.
+            truth: The labels.
         """
-        return np.asarray(np.abs(self.decode(before) - self.decode(after)))
+        return self.decode(logits) if truth.ndim == 1 else logits
+
+    def drift(self, before: np.ndarray, after: np.ndarray, truth: np.ndarray) -> np.ndarray:
+        """Return how far the cosines of pairs have moved, or the vectors where the labels are vectors [rows].
+
+        A vector has moved by what its cosine with the one before lacks to 1.
+
+        Args:
+            before: Vectors of the reference [rows, width], or joined ones [rows, 2 * width].
+            after: Those of another model.
+            truth: The labels.
+        """
+        if truth.ndim == 1:
+            return np.asarray(np.abs(self.decode(before) - self.decode(after)))
+        return np.asarray(1 - _cosines(before, after))
 
     def answer_name(self, answer: Any, names: Sequence[str]) -> str:  # a row of what ``decode`` returns
-        """Format the cosine.
+        """Format the cosine, or the width of a vector.
 
         Args:
-            answer: The cosine.
+            answer: The cosine, or the vector.
             names: Empty.
         """
-        return f"{float(answer):.4g}"
+        return self.describe(answer.tolist() if isinstance(answer, np.ndarray) else answer, names)
 
     def assess(
         self,

@@ -156,12 +156,13 @@ class Multilabel(TaskKind):
         """Return 0 or 1 for every logit."""
         return np.asarray(np.asarray(logits) > 0, dtype=np.int64)
 
-    def drift(self, before: np.ndarray, after: np.ndarray) -> np.ndarray:
+    def drift(self, before: np.ndarray, after: np.ndarray, truth: np.ndarray) -> np.ndarray:
         """Return the change of probability of the label that changed most [decisions].
 
         Args:
             before: Logits of the reference [decisions, labels].
             after: Logits of another model.
+            truth: Ignored.
         """
         scores = activate(before, self.activation), activate(after, self.activation)
         return np.asarray(np.abs(scores[0] - scores[1]).max(axis=-1))

@@ -120,12 +120,17 @@ class Regression(TaskKind):
         values = np.asarray(logits)
         return values.reshape(len(values)).astype(float)
 
-    def drift(self, before: np.ndarray, after: np.ndarray) -> np.ndarray:
+    def fidelity_metric(self, names: Sequence[str]) -> str:
+        """Return the correlation with the model's numbers."""
+        return self.default_metric
+
+    def drift(self, before: np.ndarray, after: np.ndarray, truth: np.ndarray) -> np.ndarray:
         """Return how far the numbers have moved [decisions].
 
         Args:
             before: Logits of the reference [decisions, 1].
             after: Logits of another model.
+            truth: Ignored.
         """
         return np.asarray(np.abs(self.decode(before) - self.decode(after)))
 

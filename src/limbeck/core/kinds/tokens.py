@@ -118,6 +118,10 @@ class Tokens(TaskKind):
             return self.default_metric
         return "token_f1" if names[0] == OUTSIDE else "accuracy"
 
+    def fidelity_metric(self, names: Sequence[str]) -> str:
+        """Return the F1 of the model's own entities; of other labels, the share of words."""
+        return self.default_metric if scheme_of(tuple(names)) is not None else "agreement"
+
     def score(self, metric: str, names: Sequence[str], logits: Logits, labels: Sequence[Label] | np.ndarray) -> float:
         """Compute a metric of logits.
 

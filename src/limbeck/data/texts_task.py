@@ -1,0 +1,100 @@
+"""A task from texts without labels, for a model to answer: rows divided into splits, with placeholders for labels."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from limbeck.core.kinds import find
+from limbeck.core.paths import user_path
+from limbeck.core.task import Split, Task, choose
+from limbeck.data.config import Options
+from limbeck.data.readers import plural
+from limbeck.data.unlabeled import check_texts, read_texts
+from limbeck.errors import InputError
+
+HELD_OUT = 0.1
+"""Share of the texts in each of validation and test."""
+MOST_HELD_OUT = 2000
+"""Texts that are held out at most for each; they show an agreement of 97 % to within 0.8 points."""
+LEAST = 20
+"""Texts without which nothing can be held out."""
+ALLOWED = frozenset({"texts", "name", "text", "pair", "metric", "max_length", "limit", "seed"})
+"""Options that have a meaning for texts without labels."""
+
+Label = Callable[[Task], Task]
+"""Replaces the placeholders by a model's answers."""
+
+
+def check_options(options: Options, given: Sequence[str], base: Path = Path()) -> None:
+    """Refuse options without a meaning here, and a file that cannot be read; reads no text.
+
+    Args:
+        options: The options.
+        given: Names of those that the user gave.
+        base: Folder that paths are relative to.
+    """
+    if unsuited := sorted(set(given) - ALLOWED):
+        raise InputError(
+            f"data option '{unsuited[0]}': has no meaning for texts without labels; "
+            f"they take {', '.join(sorted(ALLOWED))}"
+        )
+    if isinstance(options.texts, str):
+        check_texts(base / user_path(options.texts))
+
+
+def texts_task(options: Options, kind: str, label_names: Sequence[str], base: Path = Path()) -> Task:
+    """Read texts and divide them into train, validation and test by the seed; the labels are placeholders.
+
+    Repeated texts are left out: a text that was trained on says nothing about others.
+
+    Args:
+        options: Has ``texts``: a file, or the texts.
+        kind: Kind of the answers.
+        label_names: Names of the labels that answers may have.
+        base: Folder that paths are relative to.
+
+    Raises:
+        InputError: The file cannot be read, or has too few texts.
+    """
+    where, rows = _rows(options, base)
+    unique = [row for row in dict.fromkeys(rows) if all(row)]
+    if len(unique) < LEAST:
+        raise InputError(f"{where}: has {plural(len(unique), 'different text')}; at least {LEAST} are needed")
+    notes = [f"{where}: {plural(len(unique), 'text')} without labels"]
+    if len(unique) < len(rows):
+        notes.append(f"{where}: {plural(len(rows) - len(unique), 'repeated or empty text')} left out")
+    count = min(MOST_HELD_OUT, round(HELD_OUT * len(unique)))
+    order = choose([0] * len(unique), 2 * count, options.seed, stratified=False)
+    validation = set(choose([0] * len(order), count, options.seed, stratified=False))
+    parts: dict[str, list[tuple[str, ...]]] = {"train": [], "validation": [], "test": []}
+    place = {row: "validation" if index in validation else "test" for index, row in enumerate(order)}
+    for index, row in enumerate(unique):
+        parts[place.get(index, "train")].append(row)
+    splits = {name: _placeholders(kind, part, len(label_names)) for name, part in parts.items()}
+    metric = options.metric or find(kind).fidelity_metric(label_names)
+    name = options.name or (Path(options.texts).stem if isinstance(options.texts, str) else "texts")
+    task = Task(name, kind, splits, tuple(label_names), metric, options.max_length, tuple(notes))
+    return task.limit(options.seed, **options.limit) if options.limit else task
+
+
+def _rows(options: Options, base: Path) -> tuple[str, list[tuple[str, ...]]]:
+    """Return what the texts are called in messages, and the texts or pairs of texts."""
+    if not isinstance(options.texts, str):
+        return "texts", [(text.strip(),) for text in options.texts or ()]
+    path = base / user_path(options.texts)
+    check_texts(path)
+    columns = [str(column) for column in (options.text, options.pair) if column is not None]
+    return path.name, read_texts(path, 1 if options.pair is None else 2, columns)
+
+
+def _placeholders(kind_name: str, rows: Sequence[tuple[str, ...]], width: int) -> Split:
+    kind = find(kind_name)
+    texts: tuple[Any, ...] = tuple(row[0] for row in rows)
+    pairs = tuple(row[1] for row in rows) if len(rows[0]) == 2 else None
+    if kind.per_token:
+        texts = tuple(tuple(text.split()) for text in texts)
+        return Split(texts, tuple(kind.encode([0] * len(words), width, len(words)) for words in texts))
+    label: Any = () if kind.vectors else 0.0 if kind.numeric else kind.encode([] if kind.several else [0], width, 1)
+    return Split(texts, (label,) * len(rows), pairs)

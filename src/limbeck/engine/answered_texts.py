@@ -1,0 +1,115 @@
+"""Load the task of a run; texts without labels get the answers of the run's own model, or of its teacher, as labels.
+
+The measure is then fidelity: how far smaller models answer as that model does. Answers are stored, so the labels are
+the same whenever the run is resumed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeGuard
+
+from limbeck.core.kinds import find
+from limbeck.core.task import Task
+from limbeck.data.config import Options
+from limbeck.data.loading import load_task
+from limbeck.data.texts_task import check_options, texts_task
+from limbeck.engine.fingerprint import fingerprint
+from limbeck.errors import InputError
+from limbeck.model.location import model_folder
+
+if TYPE_CHECKING:
+    from limbeck.core.outputs import OutputSpec
+    from limbeck.engine.store import Store
+
+DECIMALS = 5
+"""Digits of stored numbers and vectors; the order of sums moves later ones."""
+
+
+def has_no_labels(spec: object) -> TypeGuard[Mapping[str, Any]]:
+    """Return whether a task is texts without labels."""
+    return isinstance(spec, Mapping) and "texts" in spec
+
+
+def load_run_task(spec: str | Path | Mapping[str, Any], model: str, teacher: str | None, store: Store) -> Task:
+    """Load what a recipe names as its task.
+
+    Args:
+        spec: As for ``load_task``, or a mapping with ``texts``: a file of texts without labels, or the texts.
+        model: The recipe's model, which answers such texts.
+        teacher: The recipe's teacher, which answers them if there is one.
+        store: Where answers are kept.
+
+    Raises:
+        InputError: The task cannot be loaded, or no model of the recipe answers texts.
+    """
+    if not has_no_labels(spec):
+        return load_task(spec)
+    source = teacher or model
+    options = Options.parse(spec)
+    check_options(options, tuple(spec))
+    outputs = _outputs(source)
+    names = () if find(outputs.kind).numeric else outputs.labels
+    if "max_length" not in spec:
+        options = replace(options, max_length=min(options.max_length, _positions(source)))
+    task = texts_task(options, outputs.kind, names)
+    content = fingerprint(model_folder(source) or source)
+    name = hashlib.sha256(f"{content}-{task.fingerprint}".encode()).hexdigest()[:16]
+    folder = store.facts.keep(f"answered-{name}", lambda draft: _write(_answered(task, source), draft))
+    stored = Task.from_folder(folder)
+    note = f"the labels are the answers of '{source}'; {stored.metric} says how far others answer alike"
+    return replace(stored, notes=(*task.notes, note))
+
+
+def _outputs(source: str) -> OutputSpec:
+    from limbeck.model.checkpoints import peek_outputs
+    from limbeck.teachers.opening import describe
+
+    if (answers_only := describe(source)) is not None:
+        raise InputError(
+            f"task: texts without labels are answered by a model that limbeck opens, but of '{source}' "
+            f"{answers_only.reason}; label the texts with it first, and give them as a task"
+        )
+    outputs = peek_outputs(source)
+    if not outputs.trained:
+        raise InputError(
+            f"task: texts without labels need a model that answers them, but '{source}' has no trained head "
+            f"({outputs.untrained}); fine-tune it first, or name a teacher"
+        )
+    return outputs
+
+
+def _positions(source: str) -> int:
+    from limbeck.model.checkpoints import peek
+
+    return int(peek(source)["max_length"])
+
+
+def _write(task: Task, folder: Path) -> None:
+    task.to_folder(folder)
+
+
+def _answered(task: Task, source: str) -> Task:
+    """Return the task with the model's answers as labels; of vectors, those of the held-out texts alone."""
+    from limbeck.data.answers import answers
+    from limbeck.model.checkpoints import open_model
+
+    model, tokenizer = open_model(source, task=task)
+    splits = dict(task.splits)
+    for name, split in task.splits.items():
+        if task.task_kind.vectors and name == "train":  # distillation asks the teacher itself
+            continue
+        logits = answers(model, tokenizer, task, name)
+        pairs = zip(logits, split.labels, strict=True)
+        labels = tuple(_rounded(task.task_kind.review(row, label, 1.0)[0]) for row, label in pairs)
+        splits[name] = replace(split, labels=labels)
+    return replace(task, splits=splits)
+
+
+def _rounded(label: Any) -> Any:  # a label of any kind
+    if isinstance(label, tuple):
+        return tuple(map(_rounded, label))
+    return round(label, DECIMALS) if isinstance(label, float) else label
