@@ -17,6 +17,7 @@ from limbeck.core.temperature import expected_calibration_error, fit_temperature
 from limbeck.data.batching import encode
 from limbeck.data.synthetic import toy_task, toy_tokenizer
 from limbeck.engine.run import checked_task
+from limbeck.engine.store import Store
 from limbeck.errors import RecipeError
 from limbeck.measure.decision import DecisionProbe
 from limbeck.recipe.recipe import parse
@@ -209,16 +210,16 @@ def test_fields_that_do_not_fit_the_task_are_named(kind, fields, name, message):
     assert message in problems[name]
 
 
-def test_a_class_that_does_not_exist_is_named_before_any_work():
+def test_a_class_that_does_not_exist_is_named_before_any_work(tmp_path):
     task = toy_task(train=8, validation=8, test=8)
     data = {"model": "minilm-l6", "task": "toy", "steps": ["finetune", {"decision": {"positive": "hapy"}}]}
     with pytest.raises(
         RecipeError, match=r"steps\[1\]\.decision\.positive: no class is called 'hapy'; did you mean 'happy'"
     ):
-        checked_task(parse(data), task)
+        checked_task(parse(data), Store(tmp_path), task)
     data["steps"] = ["export", {"decision": {"positive": "happy", "threshold": "same-recall"}}]
     with pytest.raises(RecipeError, match="needs 'teacher'; put 'finetune'"):
-        checked_task(parse(data), task)
+        checked_task(parse(data), Store(tmp_path), task)
 
 
 def test_a_temperature_needs_true_labels():
