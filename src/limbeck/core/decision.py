@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal, NamedTuple, TypeAlias
 
 import numpy as np
-from annotated_types import Gt, Le
+from annotated_types import Ge, Gt, Le
 
 from limbeck.core.candidate import Record
 from limbeck.core.statistics import wilson
@@ -73,7 +73,7 @@ class DecisionGoal:
     positive: str | None = None
     positive_score: PositiveScore = "probability"
     original_threshold: Annotated[float, Gt(0), Le(1)] | None = None
-    bands: tuple[float, ...] = ()
+    bands: tuple[Annotated[float, Ge(-1_000_000_000), Le(1_000_000_000)], ...] = ()
     temperature: bool = False
 
 
