@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from itertools import islice
+from typing import Any
 
 import numpy as np
 
@@ -48,7 +49,7 @@ def baseline(task: Task) -> Baseline:
     Args:
         task: A task with a training split.
     """
-    train = task.task_kind.truth(task.split("train").labels)
+    train = task.task_kind.truth(_known_labels(task))
     ranking = METRICS[task.metric].reads_scores  # scores all constants alike
     constants = list(islice(task.task_kind.constants(train, task.num_labels), 1 if ranking else None))
     scores = [score_constant(task, value) for value, _ in constants]
@@ -66,12 +67,18 @@ def baseline(task: Task) -> Baseline:
 
 
 def score_constant(task: Task, value: Value) -> float:
-    """Score a constant answer on the labels of the training split."""
-    kind, labels = task.task_kind, task.split("train").labels
+    """Score a constant answer on the labels that it is chosen by."""
+    kind, labels = task.task_kind, _known_labels(task)
     if METRICS[task.metric].reads_entities:
         return kind.score(task.metric, task.label_names, _constant_logits(task, value, labels), labels)
     train = kind.truth(labels)
     return METRICS[task.metric](_constant(task, value, train), train)
+
+
+def _known_labels(task: Task) -> Sequence[Any]:
+    """Return the labels of training, or of validation where only held-out texts have the vectors of a model."""
+    labels = task.split("train").labels
+    return task.split("validation").labels if labels and labels[0] == () else labels
 
 
 def _constant_logits(task: Task, value: Value, labels: Sequence[Sequence[int]]) -> list[np.ndarray]:

@@ -136,7 +136,7 @@ def summarize(task: Task, count_tokens: CountTokens | None = None, splits: Seque
     rows = {name: len(task.splits[name]) for name in (*SPLITS, *task.splits) if name in task.splits}
     columns = task.columns
     first = task.splits[next(iter(rows))]
-    targets = [float(label) for label in first.labels] if task.task_kind.numeric else []
+    targets = [float(label) for label in first.labels if not isinstance(label, tuple)] if task.task_kind.numeric else []
     counted = [name for name in rows if splits is None or name in splits] if count_tokens else []
     return Summary(
         name=task.name,

@@ -1,0 +1,85 @@
+from __future__ import annotations
+
+import csv
+import json
+
+import pytest
+
+from limbeck.core.kinds import KINDS
+from limbeck.data.config import Options
+from limbeck.data.loading import check_task, load_task
+from limbeck.data.texts_task import LEAST, MOST_HELD_OUT, check_options, texts_task
+from limbeck.errors import InputError
+
+TEXTS = tuple(f"text number {number}" for number in range(200))
+
+
+def options(**changes):
+    return Options.parse({"texts": TEXTS, **changes})
+
+
+def test_texts_are_divided_by_the_seed_and_none_is_in_two_splits():
+    task = texts_task(options(), "classification", ("no", "yes"))
+    assert {name: len(rows) for name, rows in task.splits.items()} == {"train": 160, "validation": 20, "test": 20}
+    assert sorted(text for rows in task.splits.values() for text in rows.texts) == sorted(TEXTS)
+    assert texts_task(options(), "classification", ("no", "yes")).fingerprint == task.fingerprint
+    assert texts_task(options(seed=1), "classification", ("no", "yes")).fingerprint != task.fingerprint
+    assert task.metric == "agreement"
+
+
+def test_repeated_and_empty_texts_are_left_out():
+    task = texts_task(options(texts=(*TEXTS, "", " ", *TEXTS[:7])), "classification", ("no", "yes"))
+    assert sum(map(len, task.splits.values())) == len(TEXTS)
+    assert any("9 repeated or empty texts left out" in note for note in task.notes)
+
+
+def test_not_more_is_held_out_than_needed():
+    texts = tuple(map(str, range(20 * MOST_HELD_OUT)))
+    task = texts_task(options(texts=texts), "regression", ())
+    assert len(task.split("test")) == len(task.split("validation")) == MOST_HELD_OUT
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_kind_takes_texts(kind):
+    names = () if KINDS[kind].numeric else ("O", "B-PER", "I-PER")
+    task = texts_task(options(), kind, names)
+    assert task.metric == KINDS[kind].fidelity_metric(names)
+    if KINDS[kind].per_token:
+        assert task.split("train").texts[0][:2] == ("text", "number")
+
+
+@pytest.mark.parametrize("suffix", [".txt", ".csv", ".jsonl"])
+def test_files_are_read_as_other_texts_are(tmp_path, suffix):
+    path = tmp_path / f"calls{suffix}"
+    with open(path, "w", newline="") as file:
+        if suffix == ".txt":
+            file.write("\n".join(TEXTS) + "\n\n")
+        elif suffix == ".csv":
+            csv.writer(file).writerows([["id", "text"], *enumerate(TEXTS)])
+        else:
+            file.writelines(json.dumps({"text": text}) + "\n" for text in TEXTS)
+    task = texts_task(options(texts=str(path)), "classification", ("no", "yes"))
+    assert sorted(text for rows in task.splits.values() for text in rows.texts) == sorted(TEXTS)
+    assert task.name == "calls"
+
+
+def test_pairs_have_two_columns(tmp_path):
+    path = tmp_path / "pairs.csv"
+    with open(path, "w", newline="") as file:
+        csv.writer(file).writerows([["question", "answer"], *((text, text[::-1]) for text in TEXTS)])
+    task = texts_task(options(texts=str(path), text="question", pair="answer"), "classification", ("no", "yes"))
+    assert task.split("test").pairs == tuple(text[::-1] for text in task.split("test").texts)
+
+
+def test_few_texts_are_refused():
+    with pytest.raises(InputError, match=f"has 3 different texts; at least {LEAST} are needed"):
+        texts_task(options(texts=("a", "b", "c", "a")), "classification", ("no", "yes"))
+
+
+def test_options_without_a_meaning_are_refused_before_anything_is_read(tmp_path):
+    with pytest.raises(InputError, match="'label': has no meaning for texts without labels"):
+        check_options(options(label="stars"), ["texts", "label"])
+    with pytest.raises(InputError, match="nowhere"):
+        check_task({"texts": "nowhere.txt"}, base=tmp_path)
+    with pytest.raises(InputError, match="need a model that answers them"):
+        load_task({"texts": "nowhere.txt"}, base=tmp_path)

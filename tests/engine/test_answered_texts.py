@@ -1,0 +1,102 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from limbeck.core.shape import Shape
+from limbeck.data.answers import answers
+from limbeck.data.synthetic import toy_task, toy_tokenizer
+from limbeck.engine.answered_texts import load_run_task
+from limbeck.engine.compress import compress
+from limbeck.engine.run import run
+from limbeck.engine.store import Store
+from limbeck.errors import InputError
+from limbeck.model.checkpoints import open_model, save_model
+from limbeck.recipe.recipe import parse
+
+KINDS = ("classification", "multilabel", "regression", "tokens")
+
+
+@pytest.fixture(scope="module")
+def folders(make_model, tmp_path_factory):
+    """A model of each kind, as a folder."""
+    root = tmp_path_factory.mktemp("models")
+    for kind in KINDS:
+        task = toy_task(kind, train=60, validation=10, test=10)
+        tokenizer = toy_tokenizer(task)
+        model = make_model(
+            Shape.uniform(2, 32, 4, 48), labels=task.num_labels, kind=kind, vocab_size=len(tokenizer), max_positions=64
+        )
+        if task.label_names:
+            model.config.id2label = dict(enumerate(task.label_names))
+            model.config.label2id = {name: index for index, name in enumerate(task.label_names)}
+        model.fresh_head = False
+        save_model(model, tokenizer, root / kind)
+    return root
+
+
+@pytest.fixture(scope="module")
+def texts():
+    rows = toy_task("classification", train=300, validation=10, test=10).split("train").texts
+    return list(dict.fromkeys(rows))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_labels_are_the_answers_of_the_model(folders, texts, kind, tmp_path):
+    task = load_run_task({"texts": tuple(texts)}, str(folders / kind), None, Store(tmp_path))
+    assert task.kind == kind
+    model, tokenizer = open_model(folders / kind, task=task)
+    logits = answers(model, tokenizer, task, "test")
+    if kind == "tokens":
+        expected = [tuple(np.asarray(row).argmax(-1)) for row in logits]
+        assert list(task.split("test").labels) == expected
+    else:
+        assert task.score(np.stack(list(logits)), task.split("test").labels) == pytest.approx(1.0, abs=1e-4)
+    again = load_run_task({"texts": tuple(texts)}, str(folders / kind), None, Store(tmp_path))
+    assert again.fingerprint == task.fingerprint
+
+
+def test_a_teacher_answers_before_the_model(folders, texts, tmp_path):
+    spec, model = {"texts": tuple(texts)}, str(folders / "classification")
+    task = load_run_task(spec, model, str(folders / "multilabel"), Store(tmp_path))
+    assert task.kind == "multilabel"
+
+
+def test_a_model_without_a_head_is_refused(folders, texts, tmp_path, make_model):
+    tokenizer = toy_tokenizer(toy_task())
+    save_model(make_model(Shape.uniform(1, 16, 2, 16), vocab_size=len(tokenizer)), tokenizer, tmp_path / "new")
+    model, tokenizer = open_model(tmp_path / "new")
+    model.fresh_head = True
+    save_model(model, tokenizer, tmp_path / "new")
+    with pytest.raises(InputError, match="has no trained head"):
+        load_run_task({"texts": tuple(texts)}, str(tmp_path / "new"), None, Store(tmp_path / "store"))
+
+
+def test_a_recipe_takes_texts(folders, texts, tmp_path):
+    (tmp_path / "texts.txt").write_text("\n".join(texts) + "\n")
+    data = {
+        "model": str(folders / "classification"),
+        "task": {"texts": "texts.txt", "max_length": 32},
+        "steps": ["export", "quantize", {"quality": {"split": "test"}}],
+    }
+    recipe = parse(data, base=tmp_path)
+    result = run(recipe, store=tmp_path / "store", folder=tmp_path / "run")
+    (record,) = (result.records[key] for key in result.front)
+    assert record.fact("quality", "test").detail["metric"] == "agreement"
+    assert record.fact("quality", "test").value > 0.8
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", KINDS)
+def test_compress_needs_no_label(folders, texts, kind, tmp_path):
+    compressed = compress(
+        str(folders / kind),
+        {"texts": texts, "max_length": 32},
+        effort="one-shot",
+        runtime="onnxruntime",
+        folder=tmp_path / "run",
+        store=tmp_path / "store",
+        progress=False,
+    )
+    assert compressed.artefact is not None
+    assert "answers of" in (compressed.artefact / "README.md").read_text() + compressed.report.read_text()
