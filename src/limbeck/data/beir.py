@@ -1,0 +1,128 @@
+"""Read a retrieval task in the form of BEIR (Thakur et al., 2021, arXiv:2104.08663): documents, queries, judgments.
+
+A folder has ``corpus.jsonl`` (``_id``, ``title``, ``text``), ``queries.jsonl`` (``_id``, ``text``) and ``qrels.tsv`` or
+``qrels/test.tsv`` and the like, with a header and three columns: query, document, score.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from limbeck.core.paths import exists
+from limbeck.data.corpus.documents import numbered_lines
+from limbeck.data.readers import parse_json
+from limbeck.errors import InputError, nearest, shown
+
+
+@dataclass(frozen=True)
+class Retrieval:
+    """Documents and queries by their ids, and the judgments of each query.
+
+    Attributes:
+        documents: Title and text of each document, as one text.
+        queries: The queries that have a judgment, in the order of the file.
+        judgments: For each of these queries, the score of every judged document.
+    """
+
+    documents: Mapping[str, str]
+    queries: Mapping[str, str]
+    judgments: Mapping[str, Mapping[str, float]]
+
+    def relevant(self, query: str) -> set[str]:
+        """Return the documents with a positive judgment."""
+        return {document for document, score in self.judgments[query].items() if score > 0}
+
+    def binary(self) -> Retrieval:
+        """Return the same with judgments of 0 and 1."""
+        judgments = {
+            query: {document: float(score > 0) for document, score in scores.items()}
+            for query, scores in self.judgments.items()
+        }
+        return Retrieval(self.documents, self.queries, judgments)
+
+
+def is_beir(folder: Path) -> bool:
+    """Return whether a folder is a retrieval task."""
+    return all((folder / name).is_file() for name in ("corpus.jsonl", "queries.jsonl"))
+
+
+def read_beir(folder: Path, split: str = "test") -> Retrieval:
+    """Read a retrieval task.
+
+    Args:
+        folder: The folder.
+        split: Name of the judgments in ``qrels/``, where there are several.
+
+    Raises:
+        InputError: A file is missing, or a line of it is unusable; the message names it.
+    """
+    documents = {key: _text(record) for key, record in _records(folder / "corpus.jsonl").items()}
+    queries = {key: _text(record) for key, record in _records(folder / "queries.jsonl").items()}
+    judgments: dict[str, dict[str, float]] = {}
+    path = _judgments_file(folder, split)
+    for number, line in numbered_lines(path):
+        cells = line.rstrip("\r\n").split("\t")
+        if number == 1 or not line.strip():
+            continue
+        where = f"{path}, line {number}"
+        if len(cells) != 3:
+            raise InputError(f"{where}: expected query, document and score separated by tabs, got {shown(line)}")
+        query, document, score = cells
+        for key, present, file in ((query, queries, "queries"), (document, documents, "corpus")):
+            if key not in present:
+                raise InputError(f"{where}: {file}.jsonl has no _id {shown(key)}; {nearest(key, present)}")
+        judgments.setdefault(query, {})[document] = _number(score, where)
+    if not any(score > 0 for scores in judgments.values() for score in scores.values()):
+        raise InputError(f"{path}: no document is relevant to any query")
+    judged = {key: text for key, text in queries.items() if key in judgments}
+    return Retrieval(documents, judged, judgments)
+
+
+def _judgments_file(folder: Path, split: str) -> Path:
+    single, several = folder / "qrels.tsv", folder / "qrels"
+    if exists(single):
+        return single
+    path = several / f"{split}.tsv"
+    if not exists(path):
+        names: Sequence[str] = [entry.stem for entry in several.glob("*.tsv")] if several.is_dir() else []
+        raise InputError(
+            f"{folder}: there are no judgments '{split}': neither qrels.tsv nor qrels/{split}.tsv; "
+            f"{nearest(split, names)}"
+        )
+    return path
+
+
+def _records(path: Path) -> dict[str, dict[str, Any]]:
+    if not exists(path):
+        raise InputError(f"{path.parent}: there is no {path.name}, which a retrieval task in BEIR's form has")
+    records: dict[str, dict[str, Any]] = {}
+    for number, line in numbered_lines(path):
+        if not line.strip():
+            continue
+        where = f"{path}, line {number}"
+        record = parse_json(where, line)
+        if not isinstance(record, dict) or not isinstance(record.get("_id"), str):
+            raise InputError(f'{where}: expected an object with "_id" and "text", got {shown(record)}')
+        if not all(isinstance(record.get(key, ""), str) for key in ("title", "text")):
+            raise InputError(f"{where}: title and text should be text, got {shown(record)}")
+        if record["_id"] in records:
+            raise InputError(f"{where}: the _id {shown(record['_id'])} occurs before")
+        records[record["_id"]] = record
+    return records
+
+
+def _text(record: Mapping[str, Any]) -> str:
+    return f"{record.get('title', '')} {record.get('text', '')}".strip()
+
+
+def _number(text: str, where: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = float("nan")
+    if not abs(value) < 1e9:
+        raise InputError(f"{where}: the score should be a number, got {shown(text)}")
+    return value

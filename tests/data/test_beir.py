@@ -1,0 +1,63 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from limbeck.data.beir import is_beir, read_beir
+from limbeck.errors import InputError
+
+DOCUMENTS = [{"_id": "d1", "title": "Wings", "text": "of birds"}, {"_id": "d2", "text": "of planes"}, {"_id": "d3"}]
+QUERIES = [{"_id": "q1", "text": "what flies"}, {"_id": "q2", "text": "never judged"}]
+
+
+@pytest.fixture
+def folder(tmp_path):
+    for name, records in (("corpus", DOCUMENTS), ("queries", QUERIES)):
+        (tmp_path / f"{name}.jsonl").write_text("\n".join(map(json.dumps, records)) + "\n")
+    (tmp_path / "qrels.tsv").write_text("query-id\tcorpus-id\tscore\nq1\td1\t3\nq1\td2\t0\n")
+    return tmp_path
+
+
+def test_a_folder_is_read(folder):
+    assert is_beir(folder)
+    task = read_beir(folder)
+    assert task.documents == {"d1": "Wings of birds", "d2": "of planes", "d3": ""}
+    assert task.queries == {"q1": "what flies"}
+    assert task.judgments == {"q1": {"d1": 3.0, "d2": 0.0}}
+    assert task.relevant("q1") == {"d1"}
+    assert task.binary().judgments["q1"] == {"d1": 1.0, "d2": 0.0}
+
+
+def test_judgments_may_lie_in_a_folder(folder):
+    (folder / "qrels").mkdir()
+    (folder / "qrels.tsv").rename(folder / "qrels" / "dev.tsv")
+    assert read_beir(folder, "dev").queries.keys() == {"q1"}
+    with pytest.raises(InputError, match=r"neither qrels.tsv nor qrels/test.tsv; .*'dev'"):
+        read_beir(folder)
+
+
+@pytest.mark.parametrize(
+    ("file", "line", "message"),
+    [
+        ("corpus.jsonl", '{"text": "no id"}', 'line 4: expected an object with "_id"'),
+        ("corpus.jsonl", '{"_id": "d1"}', "line 4: the _id 'd1' occurs before"),
+        ("queries.jsonl", '{"_id": "q3", "text": 3}', "line 3: title and text should be text"),
+        ("queries.jsonl", "{", "line 3"),
+        ("qrels.tsv", "q1\td9\t1", r"line 4: corpus.jsonl has no _id 'd9'; .*'d1'"),
+        ("qrels.tsv", "q1 d1 1", "line 4: expected query, document and score"),
+        ("qrels.tsv", "q1\td3\tnan", "line 4: the score should be a number, got 'nan'"),
+    ],
+)
+def test_a_bad_line_is_named(folder, file, line, message):
+    with open(folder / file, "a") as out:
+        out.write(line + "\n")
+    with pytest.raises(InputError, match=f"{file}, {message}"):
+        read_beir(folder)
+
+
+def test_what_is_missing_is_named(folder):
+    (folder / "queries.jsonl").unlink()
+    assert not is_beir(folder)
+    with pytest.raises(InputError, match=r"there is no queries\.jsonl"):
+        read_beir(folder)
