@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from limbeck import _register
 
 if TYPE_CHECKING:
+    from limbeck.core.decision import DecisionGoal
     from limbeck.core.shape import LayerShape, Shape
     from limbeck.core.target import Budget, Target
     from limbeck.core.task import Task
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Budget",
+    "DecisionGoal",
     "LayerShape",
     "Recipe",
     "Shape",
@@ -54,6 +56,7 @@ __all__ = [
 
 _HOME = {
     "Budget": "limbeck.core.target",
+    "DecisionGoal": "limbeck.core.decision",
     "LayerShape": "limbeck.core.shape",
     "Recipe": "limbeck.recipe.recipe",
     "Shape": "limbeck.core.shape",

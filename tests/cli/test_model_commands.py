@@ -65,6 +65,12 @@ def test_predict_from_arguments_and_standard_input():
     assert (status, "no trained head" in err) == (2, True)
 
 
+def test_the_band_of_a_number_stands_beside_it():
+    rows = [{"text": "a", "answer": 4.5, "scores": {}, "band": 4.0}, {"text": "b", "answer": 0.25, "band": None}]
+    with mock.patch("limbeck.engine.predict.answer", return_value=rows):
+        assert call("predict", "tuned", "a", "b")[1] == "4.5\t4\ta\n0.25\t-\tb\n"
+
+
 def test_predict_pairs():
     train = ("--epochs", "1", "--evaluations-per-epoch", "0")
     answer("finetune", "--model", "bert-pairs", "--task", "pairs", "--out", "tuned-pairs", *train)

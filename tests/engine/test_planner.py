@@ -9,6 +9,7 @@ import shutil
 import pytest
 from planned import TASK
 
+from limbeck.core.decision import DecisionGoal
 from limbeck.core.shape import LayerShape, Shape
 from limbeck.core.target import Budget, Target
 from limbeck.data.loading import load_task
@@ -251,3 +252,13 @@ def test_a_given_teacher_teaches_the_model_and_every_smaller_one(place):
 def test_one_shot_has_nothing_that_could_learn_from_a_teacher(place):
     with pytest.raises(InputError, match="trains nothing that could learn"):
         planned(place, teacher="owner/large", effort="one-shot")
+
+
+def test_thresholds_are_fitted_for_the_chosen_model(place):
+    recipe = planned(place, decision=DecisionGoal("same-recall", TASK.label_names[0], temperature=True))
+    assert names(recipe.steps)[-3:] == ["best", "decision", "portability"]
+    assert (recipe.steps[-2].split, recipe.steps[-2].goal.threshold) == ("test", "same-recall")
+    assert planned(place, task="no-test", decision=DecisionGoal(temperature=True)).steps[-2].split == "validation"
+    for wrong, message in (({"bands": (1.0,)}, "give a goal"), ({"original_threshold": 2.0}, "should be in")):
+        with pytest.raises(InputError, match=message):
+            Request(decision=DecisionGoal(**wrong)).check()

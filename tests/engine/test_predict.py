@@ -149,3 +149,48 @@ def test_a_description_that_does_not_fit_its_model_is_refused(saved, entries, me
     (folder / "limbeck.json").write_text(json.dumps(entries))
     with pytest.raises(InputError, match=message):
         answer(folder, ["a"])
+
+
+def with_decision(folder, **decision):
+    (folder / "limbeck.json").write_text(json.dumps({"pair": False, "max_length": 16, "decision": decision}))
+
+
+def test_an_artefact_answers_by_its_thresholds_and_temperature(saved):
+    folder, task, logits = saved("classification")
+    texts, name = task.split("test").texts, task.label_names[1]
+    with_decision(folder, temperature=2.0, thresholds={name: 0.0})
+    found = answer(folder, texts)
+    assert {row["answer"] for row in found} == {name}
+    shares = np.exp(logits.astype(float) / 2)
+    expected = shares / shares.sum(1, keepdims=True)
+    assert np.array([list(row["scores"].values()) for row in found]) == pytest.approx(expected, rel=1e-5)
+    with_decision(folder, thresholds={name: 1.5})
+    others = [np.delete(np.arange(logits.shape[1]), 1)[np.delete(row, 1).argmax()] for row in logits]
+    assert [row["answer"] for row in answer(folder, texts)] == [task.label_names[index] for index in others]
+
+
+@pytest.mark.parametrize(
+    ("decision", "message"),
+    [
+        ({"thresholds": {"nobody": 0.5}}, "a threshold of 'nobody'; thresholds are of labels of the model"),
+        ({"thresholds": [0.5]}, "'decision.thresholds' should be an object"),
+        ({"temperature": 0}, "'decision.temperature' should be in"),
+        ({"positive_score": "entropy"}, "'decision.positive_score' cannot be 'entropy'"),
+    ],
+)
+def test_a_decision_that_does_not_fit_its_model_is_refused(saved, decision, message):
+    folder, _, _ = saved("classification")
+    with_decision(folder, **decision)
+    with pytest.raises(InputError, match=message):
+        answer(folder, ["a"])
+
+
+def test_bands_of_an_artefact_begin_at_numbers(saved):
+    folder, task, logits = saved("regression")
+    texts, middle = task.split("test").texts, float(np.median(logits))
+    with_decision(folder, thresholds={"4": middle, "2": -1000.0})
+    found = answer(folder, texts)
+    assert [row["band"] for row in found] == [4.0 if value >= middle else 2.0 for value in logits[:, 0].astype(float)]
+    with_decision(folder, thresholds={"four": 1.0})
+    with pytest.raises(InputError, match="thresholds are of the numbers where bands begin"):
+        answer(folder, texts)

@@ -51,7 +51,7 @@ def test_a_linear_core_is_never_tried_below_the_break_even_length(place, store, 
     def measured(shape, style, target, core, seq_len, per_token):
         assert not per_token
         asked.append((shape.depth, target.threads, core, seq_len))
-        return paying.Paying(core, seq_len, gain, 1.0)
+        return paying.Paying(core, seq_len, [gain] * 5, [1.0] * 5)
 
     monkeypatch.setattr(paying, "paying", measured)
     for _ in range(2):  # measured once
@@ -73,7 +73,7 @@ def test_openvino_is_taken_where_it_is_clearly_faster(place, store, monkeypatch,
 
     def measured(ways):
         asked.append(ways)
-        return [gain, 1.0]
+        return [[gain] * 5, [1.0] * 5]
 
     monkeypatch.setattr(paying, "in_turns", measured)
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: name)
@@ -108,7 +108,7 @@ def test_a_model_with_local_layers_is_tried_too_and_one_that_is_linear_is_not(pl
 
     def measured(shape, style, target, core, seq_len, per_token):
         asked.append(shape.attention)
-        return paying.Paying(core, seq_len, 2.0, 1.0)
+        return paying.Paying(core, seq_len, [2.0] * 5, [1.0] * 5)
 
     monkeypatch.setattr(paying, "paying", measured)
     plain, target = case(place), Target(seq_len=99)

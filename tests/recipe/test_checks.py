@@ -267,19 +267,27 @@ def test_what_makes_no_sense_for_a_kind_of_task_names_the_field(path):
 
     kind, step = SENSELESS[path]
     placed = locate(parse({"model": "m", "task": "t", "steps": [step]}).steps)
-    assert [problem.path for problem in unsuited_fields(placed, KINDS[kind])] == [path]
-    assert not unsuited_fields(placed, KINDS["classification"])
+    assert [problem.path for problem in unsuited_fields(placed, toy_task(kind, train=8))] == [path]
+    assert not unsuited_fields(placed, toy_task("classification", train=8))
 
 
-def test_flips_are_limited_where_answers_can_be_compared():
-    def problems(budget, kind="tokens", steps=("finetune", "quality"), teacher=None):
-        placed = locate(parse({"model": "m", "task": "t", "steps": list(steps)}).steps)
-        return [(problem.path, str(problem)) for problem in unsuited_limits(budget, KINDS[kind], placed, teacher)]
-
-    ((path, words),) = problems(Budget(max_flips=2.0), "regression")
+def test_numbers_cannot_be_flipped():
+    ((path, words),) = [(p.path, p.message) for p in unsuited_limits(Budget(max_flips=2.0), KINDS["regression"])]
     assert path == "budget.max_flips"
     assert "give max_drop" in words
-    ((path, words),) = problems(Budget(max_flips=2.0), steps=("export", "quality"))
-    assert "no model to compare with; put 'finetune'" in words
-    assert problems(Budget(max_flips=2.0), steps=("export", "quality"), teacher="t") == []
-    assert problems(Budget(max_flips=2.0)) == problems(Budget(max_drop=2.0), "regression") == []
+    assert not unsuited_limits(Budget(max_flips=2.0), KINDS["tokens"])
+    assert not unsuited_limits(Budget(max_drop=2.0), KINDS["regression"])
+
+
+@pytest.mark.parametrize("limit", ["max_drop", "max_flips"])
+def test_a_limit_without_a_model_to_compare_with_is_refused(limit):
+    def problems(*steps, **more):
+        data = {"model": "hub", "task": "movie-reviews", "steps": list(steps), "budget": {limit: 2.0}, **more}
+        return [problem for problem in check(data) if problem.path.startswith("budget")]
+
+    (problem,) = problems("export", "quality", "best")
+    assert problem.path == f"budget.{limit}"
+    assert "no model to compare with; put 'finetune'" in problem.message
+    assert problems("export", "quality", teacher="hub/large") == []
+    assert problems({"fork": [["finetune"], []]}, "quality") == []
+    assert problems("finetune", "quality") == []

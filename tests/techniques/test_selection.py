@@ -114,9 +114,22 @@ def test_quality_is_judged_on_validation_where_it_was_measured():
 
 
 def test_top_ranks_by_one_fact():
-    assert keys(choose(Top(k=2))) == ["teacher", "exported"]
+    assert keys(choose(Top(k=2))) == ["exported", "teacher"]  # as accurate, and faster
     assert keys(choose(Top(k=2, by="latency_p50"))) == ["smaller", "worse"]
     assert len(choose(Top(k=99))) == len(RECORDS)
+
+
+def test_top_takes_the_fastest_of_those_that_are_not_shown_to_be_worse():
+    records = [answering("slow", range(48), 3.0), answering("fast", range(49), 2.0), answering("bad", range(99), 1.0)]
+    first, second = choose(Top(k=2), records)
+    assert (first.key, second.key) == ("fast", "slow")
+    assert first.notes[-1].startswith("undecided: slow is ahead of")
+    assert second.notes == ()
+    assert keys(choose(Top(k=2), records, confidence=0.5)) == ["slow", "fast"]
+    near = [answering("a", range(60), 2.00), answering("b", range(50), 2.01), answering("c", range(10), 3.0)]
+    assert keys(choose(Top(k=2, by="latency_p50"), near)) == ["b", "a"]
+    assert keys(choose(Top(k=2, by="latency_p50"), near, confidence=0.5)) == ["a", "b"]
+    assert keys(choose(Top(k=1, by="size"), [answering("x", (), 1.0, 10.001), answering("y", (), 9.0)])) == ["y"]
 
 
 def answering(key, wrong, latency_ms, size_mb=10.0, n=500):

@@ -86,6 +86,8 @@ def predict(  # noqa: DOC103 the command line's help needs the bare name
 ) -> None:
     """Answer texts from the command line, or from standard input, one per line.
 
+    An artefact with fitted thresholds answers by them; the band of a number stands beside it.
+
     Args:
         model: Folder of a fine-tuned model or an artefact.
         texts: Texts to answer.
@@ -102,7 +104,8 @@ def predict(  # noqa: DOC103 the command line's help needs the bare name
         print_json(answers)
         return
     for row in answers:
-        print(f"{row['answer']}\t{row['text']}")
+        band = [] if "band" not in row else ["-" if row["band"] is None else f"{row['band']:g}"]
+        print("\t".join([str(row["answer"]), *band, row["text"]]))
     if unseen := sum(len(row.get("unseen", ())) for row in answers):
         total = sum(len(row["labels"]) for row in answers)
         print(

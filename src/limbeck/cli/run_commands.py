@@ -22,6 +22,7 @@ from limbeck.cli._app import (
     watching,
 )
 from limbeck.cli.task_options import TaskOptions
+from limbeck.core.decision import DecisionGoal
 from limbeck.core.target import Budget
 from limbeck.engine.training_options import Training
 from limbeck.errors import SHOWN, InputError, without_middle
@@ -80,6 +81,7 @@ def compress(
     training: Annotated[Training, Parameter(name="*")] = Training(),  # noqa: B008 frozen
     teacher: str | None = None,
     allow_weak_teacher: bool = False,
+    decision: Annotated[DecisionGoal, Parameter(name="*")] = DecisionGoal(),  # noqa: B008 frozen
     out: Path | None = None,
     folder: Path | None = None,
     data: Annotated[TaskOptions, Parameter(name="*")] = TaskOptions(),  # noqa: B008 frozen
@@ -91,23 +93,20 @@ def compress(
 
     Fine-tunes the model if it has no head for the task yet, tries export, INT8, pruning (or a search for the best
     shape) and distillation, measures every candidate, and writes the chosen one to a folder that needs nothing but
-    onnxruntime and tokenizers. The recipe that was run is saved beside the report and can be edited and run again.
-    Exit status 1: the model was written, but the steps listed under 'failed' did not succeed. 2: the fine-tuned teacher
-    is no better than the best constant answer, so nothing was compressed. 3: no candidate meets the budget, or the
-    chosen one is no better than a constant answer; --json tells them apart ('budget_violations').
+    onnxruntime and tokenizers. Exit status 1: the model was written, but steps failed. 2: the fine-tuned teacher is no
+    better than a constant answer. 3: nothing meets the budget, or is better than that ('budget_violations' of --json).
 
     Args:
         model: A Hugging Face folder or hub name, or 'minilm-l6' (needs limbeck[demo]).
         task: A named task ('movie-reviews', 'sst2', …), a file or folder with texts and labels, or a task file (YAML).
-        texts: A file of texts without labels, in place of a task, for a model that already answers: smaller models
-            are to answer as it does.
+        texts: A file of texts without labels, in place of a task: smaller models are to answer as the model does.
         budget: Limits that the chosen model must meet.
         serving: Setting in which latency counts.
         search: How smaller models are found.
         training: Options of the trainings.
-        teacher: Teacher of the model and of every smaller one: a model of any architecture, or a file of scores (JSONL
-            or Parquet). Unless given, the fine-tuned model teaches the smaller ones.
+        teacher: Teacher of all models: any model, or a file of scores [default: the fine-tuned model].
         allow_weak_teacher: Continue with a fine-tuned model that was not shown to beat the best constant answer.
+        decision: Thresholds and a temperature, fitted on validation and used by the artefact.
         out: Folder of the artefact [default: RUN/artefact].
         folder: Folder of the run: recipe, ledger, report [default: runs/compress-MODEL].
         data: Settings of the task's data.
@@ -117,18 +116,17 @@ def compress(
     """
     from limbeck.engine.compress import compress as work
 
-    check_options(budget, serving, search, training)
+    check_options(budget, serving, search, training, decision)
+    options = asdict(budget) | asdict(serving) | asdict(search) | {"out": out, "folder": folder, "store": store}
     with watching(json, track) as show:
         compressed = work(
             model,
             data.of(_task_or_texts(task, texts)),
-            **asdict(budget) | asdict(serving) | asdict(search),
+            **options,
             training=training,
             teacher=teacher,
             allow_weak_teacher=allow_weak_teacher,
-            out=out,
-            folder=folder,
-            store=store,
+            decision=decision if decision != DecisionGoal() else None,
             on_event=show,
         )
     return finish(compressed.result, compressed.written, json)

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from limbeck.core.decision import Decision
 from limbeck.core.kinds import KINDS, find
 from limbeck.core.logits import Activation, activate, describe_bad_numbers
 from limbeck.core.sentence_embedding import embedding_in
@@ -129,11 +130,12 @@ class OutputSpec:
         """Reason why the head is untrained; empty if it is trained."""
         return "" if self.trained else missing_tensors(self.missing) if self.missing else "it has no head"
 
-    def decode(self, logits: npt.ArrayLike) -> dict[str, Any]:
+    def decode(self, logits: npt.ArrayLike, decision: Decision | None = None) -> dict[str, Any]:
         """Convert the logits of one text to its ``answer`` and the ``scores`` behind it.
 
         Args:
             logits: [label]; for tokens [word, label], one row for each word.
+            decision: Fitted thresholds and temperature, instead of the kind's usual rule.
 
         Returns:
             classification: the label, and the probability of each label; multilabel: the labels with a probability
@@ -146,6 +148,8 @@ class OutputSpec:
         values = np.asarray(logits, dtype=float)
         if bad := describe_bad_numbers(values):
             raise InputError(f"the model's outputs are not numbers: {bad}")
+        if decision is not None:
+            return output(self.kind).decide(values, self.labels, self.activation, decision)
         return output(self.kind).answer(values, self.labels, self.activation)
 
     def match(self, kind: str, labels: Sequence[str]) -> Match:

@@ -40,6 +40,7 @@ from limbeck.core.target import Budget, Target
 from limbeck.errors import UndeclaredService, nearest
 
 if TYPE_CHECKING:
+    from limbeck.core.task import Task
     from limbeck.core.task_kind import TaskKind
 
 TRAITS = frozenset({"torch", "onnx", "int8", "teacher", "elastic"})
@@ -233,6 +234,10 @@ class Step(ABC):
     def kind_problems(self, kind: TaskKind) -> dict[str, str]:
         """Return the fields that make no sense for a kind of task, with the reason; '' stands for the step itself."""
         return {}
+
+    def task_problems(self, task: Task) -> dict[str, str]:
+        """Return the fields that make no sense for a task, with the reason; '' stands for the step itself."""
+        return self.kind_problems(task.task_kind)
 
     def budget_problems(self, budget: Budget) -> list[str]:
         """Return what the step needs of a recipe's budget and does not find there."""

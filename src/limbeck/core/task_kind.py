@@ -14,6 +14,7 @@ from typing import Any, ClassVar, Literal, NamedTuple, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from limbeck.core.decision import Decision, DecisionGoal, Detection
 from limbeck.core.logits import Activation, activate
 from limbeck.core.metrics import METRICS
 from limbeck.core.statistics import Interval
@@ -82,6 +83,29 @@ class Output(ABC):
             labels: The label names.
             activation: The model's own, which may differ from the kind's.
         """
+
+    def decide(
+        self, logits: np.ndarray, labels: Sequence[str], activation: Activation, decision: Decision
+    ) -> dict[str, Any]:
+        """Convert logits to what a user reads, by fitted thresholds and with calibrated probabilities.
+
+        Args:
+            logits: Of one text [labels].
+            labels: The label names.
+            activation: The model's own.
+            decision: Thresholds and temperature.
+        """
+        return self.answer(logits / decision.temperature, labels, activation)
+
+    def decision_code(self, decision: Decision) -> str:
+        """Return Python code that prints what :meth:`decide` answers; empty where the kind has no decisions.
+
+        It finds the ``logits`` of a text, and ``metadata`` with the content of ``limbeck.json``.
+
+        Args:
+            decision: Thresholds and temperature.
+        """
+        return ""
 
 
 class TaskKind(Output):
@@ -256,6 +280,47 @@ class TaskKind(Output):
             names: The label names.
         """
         return names[int(answer)]
+
+    # ---- decisions by thresholds (core/decision.py) ----
+
+    def goal_problems(self, goal: DecisionGoal, names: Sequence[str]) -> dict[str, str]:
+        """Return the fields of a goal that make no sense for a task with these labels, with the reason.
+
+        Args:
+            goal: What is to be fitted.
+            names: The label names.
+        """
+        wanted = {"threshold": goal.threshold is not None, "temperature": goal.temperature}
+        return {field: f"has no meaning for {self.name}; leave it out" for field, given in wanted.items() if given}
+
+    def detections(
+        self,
+        logits: np.ndarray,
+        labels: Sequence[Label] | np.ndarray,
+        names: Sequence[str],
+        goal: DecisionGoal,
+        temperature: float,
+    ) -> dict[str, Detection]:
+        """Return every label that has a threshold as a question of yes or no.
+
+        Args:
+            logits: [rows, labels].
+            labels: [rows].
+            names: The label names.
+            goal: Says which labels, and by which score.
+            temperature: What logits are divided by for the scores, not for the model's usual rule.
+        """
+        return {}
+
+    def decided(self, logits: np.ndarray, names: Sequence[str], decision: Decision) -> np.ndarray:
+        """Return predictions as metrics take them, by thresholds [rows] or [rows, labels].
+
+        Args:
+            logits: [rows, labels].
+            names: The label names.
+            decision: Thresholds and temperature.
+        """
+        return self.decode(logits)
 
     @abstractmethod
     def assess(

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from limbeck.core.decision import DecisionGoal
 from limbeck.core.target import Budget, Runtime, Target
 from limbeck.core.task import Task
 from limbeck.engine.answered_texts import has_no_labels, load_run_task
@@ -105,6 +106,7 @@ def compress(
     training: Training | None = None,
     teacher: str | Path | TeacherFunction | None = None,
     allow_weak_teacher: bool = False,
+    decision: DecisionGoal | None = None,
     out: str | Path | None = None,
     folder: str | Path | None = None,
     store: Store | str | Path | None = None,
@@ -132,19 +134,18 @@ def compress(
         training: Epochs, learning rate, class weights, fewest steps and early stopping of the trainings.
         teacher: A model, a file of scores, or a function from texts to logits; None for the fine-tuned model.
         allow_weak_teacher: Continue with a teacher that was not shown to be better than the best constant answer.
+        decision: What thresholds and a temperature are fitted for on validation; they become part of the artefact.
         out: Folder of the artefact; ``<run folder>/artefact`` unless given.
         folder: Folder of the run (recipe, ledger, report); ``runs/compress-<model>`` unless given.
         store: Where finished work is kept.
         on_event: See ``run``.
         progress: Whether to show progress; None for on a terminal and in a notebook, unless ``on_event`` is given.
     """
-    budget = Budget(latency_ms, size_mb, max_drop, max_flips, confidence)
-    named, function = _named_or_function(teacher)
-    request = Request(budget, strategy, effort, seed, replicas, training=training or Training(), teacher=named)
-    request = replace(request, allow_weak_teacher=allow_weak_teacher)
+    budget, training = Budget(latency_ms, size_mb, max_drop, max_flips, confidence), training or Training()
+    request = Request(budget, strategy, effort, seed, replicas, "", training, allow_weak_teacher, None, decision)
     target = Target(threads=threads, batch=batch, seq_len=seq_len)
-    with listening(on_event, progress) as listener:
-        return _Compression(str(model), request, target, runtime, folder, out, function).go(task, store, listener)
+    work = _Compression(str(model), request, target, runtime, folder, out).taught_by(teacher)
+    return work.listened(task, store, on_event, progress)
 
 
 def _named_or_function(teacher: str | Path | TeacherFunction | None) -> tuple[str | None, TeacherFunction | None]:
@@ -167,6 +168,25 @@ class _Compression:
     folder: str | Path | None
     out: str | Path | None
     function: TeacherFunction | None = None
+
+    def taught_by(self, teacher: str | Path | TeacherFunction | None) -> _Compression:
+        """Return the same work with a teacher, which may be a function."""
+        named, function = _named_or_function(teacher)
+        return replace(self, request=replace(self.request, teacher=named), function=function)
+
+    def listened(
+        self, task: Given, store: Store | str | Path | None, on_event: OnEvent | None, progress: bool | None
+    ) -> Compressed:
+        """Do the work while events are shown.
+
+        Args:
+            task: What the caller passed as the task.
+            store: Where finished work is kept.
+            on_event: Receives each event as a dictionary.
+            progress: Whether to show progress; None for the default.
+        """
+        with listening(on_event, progress) as listener:
+            return self.go(task, store, listener)
 
     def go(self, task: Given, store: Store | str | Path | None, listener: OnEvent) -> Compressed:
         """Check everything, measure what suits the machine, plan, run and write the artefact.

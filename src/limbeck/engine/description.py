@@ -9,6 +9,7 @@ from typing import Annotated, Any, TypeVar
 
 from annotated_types import Ge
 
+from limbeck.core.decision import Decision
 from limbeck.core.paths import user_path
 from limbeck.data.encoding import TextEncoding
 from limbeck.errors import InputError
@@ -27,11 +28,13 @@ class Description:
         max_length: Maximum tokens of a text.
         pair: Whether the model takes pairs of texts; None where an earlier version did not say.
         encoding: How texts become token ids; None where an earlier version did not say.
+        decision: Fitted thresholds and temperature; None where none were fitted.
     """
 
     max_length: Annotated[int, Ge(1)]
     pair: bool | None = None
     encoding: TextEncoding | None = None
+    decision: Decision | None = None
 
 
 def read_description(model: str | Path) -> Description | None:
@@ -47,15 +50,18 @@ def read_description(model: str | Path) -> Description | None:
     if not path.is_file():
         return None
     entries = read_object(path)
-    encoding: TextEncoding | None = None
+    encoding, decision = None, None
     problems: list[validation.Problem] = []
     if entries.get("encoding") is not None:
         encoding, problems = _read(TextEncoding, entries["encoding"], "encoding")
-    description, others = _read(Description, {**entries, "encoding": None}, "")
+    if entries.get("decision") is not None:
+        decision, wrong = _read(Decision, entries["decision"], "decision")
+        problems = problems + wrong
+    description, others = _read(Description, {**entries, "encoding": None, "decision": None}, "")
     if problems + others or description is None:
         text = "; ".join(f"'{problem.path.removeprefix('.')}' {problem.message}" for problem in others + problems)
         raise InputError(f"{path} does not describe an artefact: {text}; write the artefact again")
-    return replace(description, encoding=encoding)
+    return replace(description, encoding=encoding, decision=decision)
 
 
 def _read(cls: type[T], entries: object, path: str) -> tuple[T | None, list[validation.Problem]]:

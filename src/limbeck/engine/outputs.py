@@ -113,7 +113,7 @@ def _page(result: RunResult, layout: Mapping[str, Any] | None = None, *, texts: 
     """Render the report; see ``report_html``."""
     summary = result.run_summary
     chosen = [summary.records[key] for key in result.chosen[:1]]
-    example = artefact_example(summary, exported="onnx" in chosen[0].traits) if chosen else ""
+    example = artefact_example(summary, exported="onnx" in chosen[0].traits, key=chosen[0].key) if chosen else ""
     return report_html(summary, example=example, front=layout, texts=texts)
 
 

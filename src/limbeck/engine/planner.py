@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal, get_args
 
 from annotated_types import Ge, Le
 
+from limbeck.core.decision import DecisionGoal
 from limbeck.core.field_groups import changed
 from limbeck.core.shape import Shape
 from limbeck.core.step import Step
@@ -21,6 +22,7 @@ from limbeck.engine.store import Store
 from limbeck.engine.task_adaptation import fit
 from limbeck.engine.training_options import Training
 from limbeck.errors import InputError, nearest
+from limbeck.measure.decision import DecisionProbe
 from limbeck.measure.latency import Latency
 from limbeck.measure.memory import Size
 from limbeck.measure.portability import Portability
@@ -112,6 +114,7 @@ class Request:
         training: Options of the trainings.
         allow_weak_teacher: See :class:`Recipe`.
         teacher: Teacher of all models, if not the fine-tuned model itself; they imitate its answers.
+        decision: What thresholds and a temperature are fitted for, on the chosen model; None fits none.
     """
 
     budget: Budget = field(default_factory=Budget)
@@ -123,6 +126,7 @@ class Request:
     training: Training = field(default_factory=Training)
     allow_weak_teacher: bool = False
     teacher: str | None = None
+    decision: DecisionGoal | None = None
 
     def check(self) -> None:
         """Refuse values out of bounds, and unknown or incompatible strategies and efforts.
@@ -142,8 +146,11 @@ class Request:
             )
         if self.effort == "one-shot" and self.teacher is not None:
             raise InputError("teacher: effort 'one-shot' trains nothing that could learn from it; use 'quick'")
-        for options in (self.budget, self.training, replace(self, budget=Budget(), training=Training())):
+        others = replace(self, budget=Budget(), training=Training(), decision=None)
+        for options in (self.budget, self.training, self.decision or DecisionGoal(), others):
             check_values(options)
+        if self.decision is not None and (problems := DecisionProbe(goal=self.decision).problems()):
+            raise InputError("; ".join(problems))
 
 
 class Planner:
@@ -197,7 +204,7 @@ class Planner:
         return Recipe(
             model=self.model,
             task=spec,
-            steps=(*first, plan.candidates(linear), *plan.measurements(task)),
+            steps=(*first, plan.candidates(linear), *plan.measurements(task, request.decision)),
             target=target,
             budget=request.budget,
             seed=request.seed,
@@ -235,12 +242,18 @@ class _CandidatePlan:
         int8 = [(*steps, export, quantize) for steps in ((), *self._smaller(linear))]
         return Fork(((), (export,), *int8))
 
-    def measurements(self, task: Task) -> Steps:
-        """Return the probes of all candidates, the choice, and the check of the chosen one."""
+    def measurements(self, task: Task, decision: DecisionGoal | None = None) -> Steps:
+        """Return the probes of all candidates, the choice, and what is fitted and checked for the chosen one.
+
+        Args:
+            task: The task.
+            decision: What thresholds and a temperature are fitted for.
+        """
         split = "test" if "test" in task.splits else "validation"
         quality = (Quality(split="validation"), *([Quality(split="test")] if split == "test" else []))
         choice = Best() if self.budget.latency_ms or self.budget.size_mb else Cheapest()
-        return (Size(split=split), *quality, Latency(split=split), choice, Portability())
+        fitted = () if decision is None else (DecisionProbe(goal=decision, split=split),)
+        return (Size(split=split), *quality, Latency(split=split), choice, *fitted, Portability())
 
     @property
     def _training(self) -> TrainingConfig:

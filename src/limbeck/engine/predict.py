@@ -6,12 +6,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from limbeck.core.decision import Decision, is_number
 from limbeck.core.kinds import find
 from limbeck.core.logits import require_finite_logits
 from limbeck.core.outputs import OutputSpec, output
 from limbeck.data.encoding import TaskTokenizer, TextEncoding
 from limbeck.engine.description import Description, read_description
-from limbeck.errors import InputError
+from limbeck.errors import InputError, shown
 
 if TYPE_CHECKING:
     import numpy as np
@@ -45,6 +46,7 @@ def answer(model: str | Path, texts: Sequence[str], pairs: Sequence[str] | None 
         raise InputError(f"{len(texts)} texts but {len(pairs)} second texts; give one --pair for each text")
     description = read_description(model)
     takes_pairs = description.pair if description is not None else None
+    decision = _decision_of(model, description, spec)
     if spec.per_token or output(spec.kind).vectors:
         takes_pairs = False if spec.per_token else None
     _check_pairs(model, takes_pairs, given=pairs is not None)
@@ -69,7 +71,7 @@ def answer(model: str | Path, texts: Sequence[str], pairs: Sequence[str] | None 
     inputs = Encoded(ids, encodings.get("token_type_ids"), (), tokenizer.pad_token_id or 0, spec.kind)
     answers = predict(opened, inputs)
     require_finite_logits(answers, texts, f"'{model}'")
-    return [{"text": text, **spec.decode(logits)} for text, logits in zip(texts, answers, strict=True)]
+    return [{"text": text, **spec.decode(logits, decision)} for text, logits in zip(texts, answers, strict=True)]
 
 
 def _vectors(
@@ -99,6 +101,28 @@ def _check_pairs(model: str | Path, takes_pairs: bool | None, *, given: bool) ->
         raise InputError(f"'{model}' takes single texts; leave --pair out")
     if takes_pairs is True and not given:
         raise InputError(f"'{model}' takes pairs of texts; give the second text of each with --pair")
+
+
+def _decision_of(model: str | Path, description: Description | None, spec: OutputSpec) -> Decision | None:
+    """Return the thresholds and the temperature of an artefact, after a check that they are of its labels.
+
+    Args:
+        model: Folder or name of the model.
+        description: What an artefact says of itself.
+        spec: Meaning of the model's outputs.
+    """
+    if description is None or description.decision is None:
+        return None
+    names = description.decision.thresholds
+    if output(spec.kind).numeric:
+        wrong = [name for name in names if not is_number(name)]
+        expected = "the numbers where bands begin"
+    else:
+        wrong = [name for name in names if name not in spec.labels]
+        expected = "labels of the model"
+    if wrong:
+        raise InputError(f"'{model}': limbeck.json has a threshold of {shown(wrong[0])}; thresholds are of {expected}")
+    return description.decision
 
 
 def _encoding_of(

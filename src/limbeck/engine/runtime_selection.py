@@ -82,7 +82,7 @@ def faster_core(case: Case, target: Target, store: Store | None = None) -> str |
         target: Where the model will be served.
         store: Where finished work is kept.
     """
-    from limbeck.measure.paying import paying
+    from limbeck.measure.paying import TRIALS, paying
 
     if any(layer.core[0] not in ("softmax", "local") for layer in case.shape.layers):
         return None  # it is linear already
@@ -90,11 +90,11 @@ def faster_core(case: Case, target: Target, store: Store | None = None) -> str |
     def measure() -> dict[str, Any]:
         comparison = paying(case.shape, case.style, target, LINEAR, case.seq_len, per_token=case.per_token)
         return {
-            "seconds": [] if comparison is None else [comparison.softmax, comparison.linear],
+            "seconds": [] if comparison is None else [list(comparison.softmax), list(comparison.linear)],
             "pays": bool(comparison and comparison.pays),
         }
 
-    timing = case.memo("faster-core", {"core": LINEAR, "target": asdict(target)}, store, measure)
+    timing = case.memo("faster-core", {"core": LINEAR, "target": asdict(target), "rounds": TRIALS}, store, measure)
     return LINEAR if bool(timing["pays"]) else None
 
 
@@ -111,7 +111,7 @@ def faster_runtime(case: Case, target: Target, store: Store | None = None) -> Ru
         store: Where finished work is kept.
     """
     from limbeck.measure.dummy_model import Setting, style_of
-    from limbeck.measure.paying import LEAST, in_turns
+    from limbeck.measure.paying import TRIALS, in_turns, pays
 
     if importlib.util.find_spec("openvino") is None:
         return "onnxruntime"
@@ -125,9 +125,10 @@ def faster_runtime(case: Case, target: Target, store: Store | None = None) -> Ru
         return {"seconds": in_turns([(half, setting) for setting in settings])}
 
     try:
-        timing = case.memo("faster-runtime", {"target": asdict(replace(target, runtime=runtimes[0]))}, store, measure)
+        identity = {"target": asdict(replace(target, runtime=runtimes[0])), "rounds": TRIALS}
+        timing = case.memo("faster-runtime", identity, store, measure)
     except LimbeckError as error:
         warnings.warn(f"OpenVINO is installed but not tried: {error}", stacklevel=2)
         return "onnxruntime"
     onnxruntime, openvino = timing["seconds"]
-    return runtimes[int(onnxruntime / openvino >= LEAST)]
+    return runtimes[int(pays(onnxruntime, openvino))]

@@ -47,6 +47,7 @@ def meaning(
     always = frozenset({"teacher"} if values.get("teacher") else ())
     _walk(placed, {_State(frozenset(start), epochs=False if always else None)}, always, problems)
     steps = [located.parsed for located in leaves(placed) if located.parsed is not None]
+    problems += _uncompared_limits(values.get("budget", Budget()), placed, values.get("teacher"))
     problems += _machine(values.get("target", Target()), placed)
     problems += _lengths(values, placed)
     for located in leaves(placed):
@@ -121,34 +122,42 @@ def absent_splits(placed: Sequence[LocatedStep], task: Task) -> list[Problem]:
     ]
 
 
-def unsuited_fields(placed: Sequence[LocatedStep], kind: TaskKind) -> list[Problem]:
-    """Return a problem for each step, or field of it, that makes no sense for a kind of task."""
+def unsuited_fields(placed: Sequence[LocatedStep], task: Task) -> list[Problem]:
+    """Return a problem for each step, or field of it, that makes no sense for a task."""
     return [
         Problem(".".join(filter(None, (located.path, located.name, name))), reason)
         for located in leaves(placed)
         if located.parsed is not None
-        for name, reason in located.parsed.kind_problems(kind).items()
+        for name, reason in located.parsed.task_problems(task).items()
     ]
 
 
-def unsuited_limits(
-    budget: Budget, kind: TaskKind, placed: Sequence[LocatedStep], teacher: str | None
-) -> list[Problem]:
-    """Return a problem for each limit that cannot be checked.
+def unsuited_limits(budget: Budget, kind: TaskKind) -> list[Problem]:
+    """Return a problem for each limit that has no meaning for a kind of task.
 
     Args:
         budget: The limits.
         kind: Kind of the task.
+    """
+    if budget.max_flips is None or not kind.numeric:
+        return []
+    return [Problem("budget.max_flips", "numbers always differ a little, so none can be flipped; give max_drop")]
+
+
+def _uncompared_limits(budget: Budget, placed: Sequence[LocatedStep], teacher: str | None) -> list[Problem]:
+    """Return a problem for each limit on what is lost against a model, where a recipe has none to compare with.
+
+    Args:
+        budget: The limits.
         placed: The steps of the recipe.
         teacher: The recipe's teacher.
     """
-    if budget.max_flips is None:
+    if teacher is not None or any(
+        located.cls is None or "teacher" in located.cls.info.gives for located in leaves(placed)
+    ):
         return []
-    if kind.numeric:
-        return [Problem("budget.max_flips", "numbers always differ a little, so none can be flipped; give max_drop")]
-    if teacher is None and not any(located.cls and "teacher" in located.cls.info.gives for located in leaves(placed)):
-        return [Problem("budget.max_flips", f"there is no model to compare with; {_cure('teacher', {})}")]
-    return []
+    limits = [name for name in ("max_drop", "max_flips") if getattr(budget, name) is not None]
+    return [Problem(f"budget.{name}", f"there is no model to compare with; {_cure('teacher', {})}") for name in limits]
 
 
 def check_lengths(

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from limbeck.core.decision import decision_of
 from limbeck.core.finite import json_text, load_json
 from limbeck.core.metrics import default_label
 from limbeck.core.outputs import OutputSpec
@@ -115,6 +116,7 @@ def describe(summary: RunSummary, key: str, model_folder: Path) -> dict[str, Any
         model_folder: Folder of the stored model.
     """
     task, record = summary.known_task, summary.records[key]
+    decision = decision_of(record)
     outputs = OutputSpec.for_task(task.kind, task.label_names)
     file = onnx_file(model_folder)
     return {
@@ -130,6 +132,7 @@ def describe(summary: RunSummary, key: str, model_folder: Path) -> dict[str, Any
         "labels": list(outputs.labels),
         "default_label": default_label(outputs.labels),
         "encoding": encoding_of(summary, model_folder).to_json(),
+        "decision": decision.to_json() if decision is not None else None,
         "metrics": [slim(fact) for fact in record.facts],
         "teacher": _other(summary, summary.teacher),
         "reference": _other(summary, summary.reference),

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from limbeck.report import formatting
 from limbeck.report.ablation import Gain, gains
 from limbeck.report.charts import front_picture, gain_axis, strip_axis, tree_picture
+from limbeck.report.decisions import decision_rows, goal_words
 from limbeck.report.display_names import names, reference_line, reference_words
 from limbeck.report.entity_types import type_rows
 from limbeck.report.prediction_flips import changed_words, groups, most_changed
@@ -62,6 +63,8 @@ def report_html(
             entity_types=type_rows(row, reference, split),
             baseline=summary.baseline,
             change=headline_change(row, reference, split),
+            decisions=decision_rows(summary),
+            decision_goal=goal_words(summary),
             changed=changed_words(row, split),
             flips=groups(row, split),
             most_changed=most_changed(row, split),

@@ -9,6 +9,7 @@ from typing import NamedTuple
 from limbeck.core.answer_changes import DRIFT, FLIPS
 from limbeck.core.measurement import Measurement
 from limbeck.model.layout import model_files
+from limbeck.report.decisions import decision_figures
 from limbeck.report.display_names import changed_parameters, reference_line, reference_words
 from limbeck.report.entity_types import type_rows
 from limbeck.report.formatting import milliseconds, quality, quality_interval
@@ -50,7 +51,7 @@ def card(summary: RunSummary, key: str, model_folder: Path) -> str:
         types={split: type_rows(row, reference, split) for split in row.quality},
         lineage=summary.lineage(key),
         changed_parameters=changed_parameters,
-        example=artefact_example(summary, exported=exported).rstrip(),
+        example=artefact_example(summary, exported=exported, key=key).rstrip(),
         runtime=runtime_of(summary, exported=exported),
         files=sorted(path.as_posix() for path in model_files(model_folder)),
     )
@@ -132,12 +133,14 @@ def _quality_figures(summary: RunSummary, row: Row, reference: Row | None, split
         lines.append(Figure(f"the same, {summary.baseline.answer}", quality(constant.value, summary.metric)))
     for name, label in BESIDE.items():
         error = record_fact(summary, row.key, name, split)
-        whole = record_fact(summary, reference.key if reference is not None else None, name, split)
+        other_error = record_fact(summary, reference.key if reference is not None else None, name, split)
         if error is not None:
             interval = f"[{error.low:.4g}, {error.high:.4g}]"
-            original = "–" if whole is None else f"{whole.value:.4g}"
+            original = "–" if other_error is None else f"{other_error.value:.4g}"
             lines.append(Figure(f"{label}, {split}", f"{error.value:.4g}", interval, _count(error), original))
-    return lines + _changed_figures(row, split)
+    whole = summary.records[reference.key] if reference is not None else None
+    decided = [Figure(*line) for line in decision_figures(summary.records[row.key], whole, split)]
+    return lines + decided + _changed_figures(row, split)
 
 
 def _changed_figures(row: Row, split: str) -> list[Figure]:

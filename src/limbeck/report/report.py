@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from limbeck.core.measurement import Measurement
 from limbeck.core.metrics import METRICS
 from limbeck.report.ablation import gains, quality_change
+from limbeck.report.decisions import decision_lines, decision_values, decisions_json
 from limbeck.report.display_names import names, reference_line, reference_words
 from limbeck.report.entity_types import types_json
 from limbeck.report.formatting import csv_text, megabytes, milliseconds, quality, quality_interval, time_interval
@@ -172,7 +173,8 @@ def front_table(summary: RunSummary) -> Table:
     table.caption += "   ✓ ✗ p50 is within the predicted interval or not" if predicted else ""
     if tested:
         table.caption += f"   P(≤{summary.budget.max_drop:g}) probability that no more points are truly lost"
-    for line in filter(None, (reference_line(summary), volume_line(summary), errors_line(summary))):
+    lines = reference_line(summary), volume_line(summary), errors_line(summary), *decision_lines(summary)
+    for line in filter(None, lines):
         table.caption += f"\n{line}"
     return table
 
@@ -244,6 +246,8 @@ def _flat(summary: RunSummary, row: Row) -> dict[str, Any]:
         for part, value in _interval_parts(fact).items():
             line[f"{summary.metric}_{split}" + ("" if part == "value" else f"_{part}")] = value
         line |= changed_values(rows(summary), row, split)
+        line |= {name: None for key in summary.candidates for name in decision_values(summary.records[key], split)}
+        line |= decision_values(summary.records[row.key], split)
     for name, latency in (("p50", row.p50), ("p90", row.p90), ("p99", row.p99)):
         line[f"latency_{name}_ms"] = latency.value * 1e3 if latency is not None else None
     line["latency_p50_low_ms"] = row.p50.low * 1e3 if row.p50 is not None and row.p50.low is not None else None
@@ -281,6 +285,7 @@ def to_json(summary: RunSummary) -> dict[str, Any]:
         "hypervolume": front._asdict() if (front := volume(summary)) is not None else None,
         "rows": front_rows(summary),
         "changes": {row.key: changes for row in rows(summary) if (changes := changes_json(row))},
+        **({"decisions": decisions} if (decisions := decisions_json(summary)) else {}),
         **({"entities": types} if (types := types_json(summary)) else {}),
         "gains": [
             {

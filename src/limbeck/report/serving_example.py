@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from limbeck.core.decision import Decision, decision_of
 from limbeck.core.entities import scheme_of
 from limbeck.core.outputs import answer_code, output
 from limbeck.core.task import Task
@@ -20,7 +21,7 @@ tokenizer.encode_special_tokens = metadata["encoding"]["split_special_tokens"]
 {text}
 row = {{"input_ids": text.ids, "attention_mask": text.attention_mask, "token_type_ids": text.type_ids}}
 logits = {call}{{name: numpy.array([row[name]], dtype="int64") for name in metadata["inputs"]}})[0][0]
-{seen}print({answer})
+{seen}{answer}
 """
 
 SEEN = "seen = dict((word, row) for word, row in reversed(list(zip({word_ids}, logits))) if word is not None)\n"
@@ -70,6 +71,10 @@ for entity in find("Anna lives in Oslo ."):
     print(entity["entity_group"], entity["start"], entity["end"], entity["word"])
 """
 
+LABELS, DEFAULT_LABEL = 'metadata["labels"]', 'metadata["default_label"]'
+DEFAULT_LABEL_TORCH = 'labels.index("O") if "O" in labels else 0'
+"""Code for the label names, and for the index of the label of words that were cut off."""
+
 SESSIONS = {
     "onnxruntime": (
         """\
@@ -100,9 +105,13 @@ model = transformers.{auto}.from_pretrained(".", trust_remote_code=True).eval()
 {text}
 with torch.inference_mode():
     logits = model(**text).logits[0].numpy()
-labels = [model.config.id2label[i] for i in range(model.config.num_labels)]
-{seen}print({answer})
+{labels}
+{seen}{answer}
 """
+
+LABELS_TORCH = "labels = [model.config.id2label[i] for i in range(model.config.num_labels)]"
+METADATA_TORCH = 'import json, numpy\n\nmetadata = json.load(open("limbeck.json", encoding="utf-8"))'
+"""What an answer needs in torch: label names, or with fitted thresholds all that the folder says."""
 
 
 SENTENCE_TRANSFORMERS = """\
@@ -122,8 +131,11 @@ def example(
     threads: int = 1,
     max_length: int = 128,
     labels: Sequence[str] = (),
+    decision: Decision | None = None,
 ) -> str:
-    """Return code that answers one text in the artefact's folder: at most 17 lines, or 40 that find entities.
+    """Return code that answers one text in the artefact's folder.
+
+    At most 17 lines, 21 with fitted thresholds, or 40 that find entities.
 
     Args:
         kind: Meaning of the outputs.
@@ -132,6 +144,7 @@ def example(
         threads: Threads of the runtime.
         max_length: Tokens after which texts are cut; used with torch, other runtimes read it from the folder.
         labels: The label names; those of words may mark entities, which are then printed.
+        decision: Fitted thresholds and temperature.
     """
     words, vectors = output(kind).per_token, output(kind).vectors
     if words and scheme_of(tuple(labels)) is not None:
@@ -144,6 +157,7 @@ def example(
         sample = "words"
     if vectors:
         sample = f'metadata["encoding"]["prompt"] + {sample}'
+    decided = output(kind).decision_code(decision) if decision is not None else ""
     prefix = 'words = "Anna lives in Oslo .".split()\n' if words else ""
     if runtime in SESSIONS:
         imports, session, call = SESSIONS[runtime]
@@ -153,14 +167,15 @@ def example(
             call=call,
             text=f"{prefix}text = tokenizer.encode({sample}{', is_pretokenized=True' if words else ''})",
             seen=SEEN.format(word_ids="text.word_ids") if words else "",
-            answer=answer_code(kind, 'metadata["labels"]', 'metadata["default_label"]'),
+            answer=decided or f"print({answer_code(kind, LABELS, DEFAULT_LABEL)})",
         )
     split = f"{', is_split_into_words=True' if words else ''}, truncation=True, max_length={max_length}"
     return OPEN_TORCH.format(
         auto=output(kind).auto_class,
         text=f'{prefix}text = tokenizer({sample}{split}, return_tensors="pt")',
         seen=SEEN.format(word_ids="text.word_ids()") if words else "",
-        answer=answer_code(kind, "labels", 'labels.index("O") if "O" in labels else 0'),
+        labels=METADATA_TORCH if decided else LABELS_TORCH,
+        answer=decided or f"print({answer_code(kind, 'labels', DEFAULT_LABEL_TORCH)})",
     )
 
 
@@ -175,9 +190,16 @@ def _entity_example(kind: str, runtime: str, threads: int, max_length: int) -> s
     return opening + FIND_ENTITIES.format(call=call)
 
 
-def artefact_example(summary: RunSummary, *, exported: bool) -> str:
-    """Return the example code for a model that is, or is not, an ONNX file."""
+def artefact_example(summary: RunSummary, *, exported: bool, key: str | None = None) -> str:
+    """Return the example code for a model.
+
+    Args:
+        summary: The run, with its task.
+        exported: Whether it is an ONNX file.
+        key: Its key, by which fitted thresholds are looked up.
+    """
     task = summary.known_task
+    record = summary.records.get(key or "")
     return example(
         task.kind,
         pair=is_pair(task),
@@ -185,6 +207,7 @@ def artefact_example(summary: RunSummary, *, exported: bool) -> str:
         threads=summary.target.threads,
         max_length=task.max_length,
         labels=task.label_names,
+        decision=decision_of(record) if record is not None else None,
     )
 
 

@@ -98,6 +98,7 @@ def evolve(
     fresh = sample_shapes(space, fits, population, rng)
     for generation in range(generations):
         if generation:
+            # one number decides: it only steers what is tried next, and whatever is tried is scored
             parents = sorted(scores, key=lambda shape: -scores[shape])[:population]
             wanted = round(population * (1 - explore))
             fresh = _first_fitting(_breeder(space, parents, mutation, rng), fits, wanted, scores)

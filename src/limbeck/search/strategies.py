@@ -223,6 +223,8 @@ def best(bounded: BoundedSpace, scores: Scored, count: int) -> list[Shape]:
         scores: Scores of shapes.
         count: Most shapes to return.
     """
+    # one number decides: all are within the bound, and among the many shapes that no test tells from the first one, the
+    # cheapest would be one of the worst; the winner is trained further and measured beside the other candidates
     return sorted(scores, key=lambda shape: (-scores[shape], bounded.costs(shape).value))[:count]
 
 

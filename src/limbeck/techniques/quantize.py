@@ -34,7 +34,7 @@ Calibration = Literal["minmax", "percentile", "entropy"]
 Log = Callable[..., None]
 
 Mode = Literal["dynamic", "static"]
-CHECK_TEXTS = 3 * 96  # of smoothing: texts that it is learnt from and tried on, run three times
+CHECK_TEXTS = 3 * 128  # of smoothing: texts that it is learnt from and tried on, run three times
 
 
 @step(
@@ -55,7 +55,8 @@ class Quantize(Technique):
         per_channel: A scale for every output channel of a matrix; without, one for the matrix.
         reduce_range: 7-bit weights, safe on CPUs without VNNI; the default.
         embeddings: Store the embedding tables in 8 bits too.
-        smooth: Divide inputs channel by channel before they are rounded, where that brings answers closer to float's.
+        smooth: Divide inputs channel by channel before they are rounded, where that is shown to bring answers closer to
+            float's.
         max_drop: Points of the metric (validation) that may be lost; where more are shown to be lost (95 %), parts fall
             back to float, worst first.
         calibration: How the static mode chooses ranges.
@@ -72,8 +73,9 @@ class Quantize(Technique):
     calibration_samples: Annotated[int, Ge(1)] = 128
 
     def idle_fields(self) -> Mapping[str, Any]:
-        """Return a mark for keys: results with a limit are others since parts fall back by a paired test."""
-        return {} if self.max_drop is None else {"fall_back": "paired"}
+        """Return marks for keys: results with a limit, or smoothed ones, are others since paired tests decide."""
+        by_test = {"fall_back": self.max_drop is not None, "smoothing": self.smooth}
+        return {name: "paired" for name, given in by_test.items() if given}
 
     def estimated_seconds(self, shape: Shape, rows: Mapping[str, int], tokens: float) -> float:
         """Return rough seconds: writing the graph, calibration, smoothing, and for a limit up to seven evaluations.

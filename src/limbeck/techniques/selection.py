@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Annotated, TypeAlias
@@ -22,16 +22,13 @@ IsTied: TypeAlias = Callable[[float, Record, Record], bool]
 """Maps a confidence, a record and the first record."""
 
 
-@step(
-    StepInfo(
-        "front",
-        example={"by": ["quality", "size"]},
-    )
-)
+@step(StepInfo("front", example={"by": ["quality", "size"]}))
 class Front(Choice):
     """Keep the candidates that no other one beats in everything.
 
-    A candidate that lacks one of the facts is left out, because it cannot be compared.
+    A candidate that lacks one of the facts is left out, because it cannot be compared. Numbers are compared as they
+    are: whatever leaves the front by a difference within the noise, another stays whose numbers are no worse in
+    anything, and what stays by such a difference costs nothing.
     """
 
     by: tuple[str, ...] = ("quality", "latency_p50")  #: the facts that count
@@ -89,14 +86,13 @@ class Cheapest(Choice):
         )
 
 
-@step(
-    StepInfo(
-        "top",
-        example={"k": 1},
-    )
-)
+@step(StepInfo("top", reads={"budget"}, example={"k": 1}))
 class Top(Choice):
-    """Keep the ``k`` candidates that are best by one fact, best first."""
+    """Keep the ``k`` candidates that are best by one fact, best first.
+
+    By quality, candidates that a paired test does not show to be worse than the best of those left are equal, and the
+    fastest comes first; by latency, those that are not measurably slower, and the most accurate comes first.
+    """
 
     k: Annotated[int, Ge(1), Le(10_000)] = 3  #: how many stay
     by: str = "quality"  #: the fact that counts
@@ -105,7 +101,15 @@ class Top(Choice):
         """At most ``k`` records."""
         sign = -1 if self.by in MORE_IS_BETTER else 1
         ranked = sorted(with_facts(records, (self.by,), "top"), key=lambda record: sign * value(record, self.by))
-        return ranked[: self.k]
+        if self.by not in TIES or not context.budget.weighs_noise:
+            return ranked[: self.k]
+        is_tied, order = TIES[self.by]
+        chosen: list[Record] = []
+        while ranked and len(chosen) < self.k:
+            best, undecided = acceptance.settled(ranked[0], ranked, partial(is_tied, context.budget.confidence), order)
+            ranked.remove(best)
+            chosen.append(noted(best, undecided))
+        return chosen
 
 
 def _latency(record: Record) -> float:
@@ -178,3 +182,13 @@ def is_as_fast(record: Record, first: Record) -> bool:
     if latency is None or best is None:
         return False
     return latency.value <= best.value or is_faster(best, latency)[0] == "no measurable gain"
+
+
+TIES: Mapping[str, tuple[IsTied, Order]] = {
+    "quality": (acceptance.is_as_good, _by_latency),
+    "latency_p50": (
+        lambda _, record, first: is_as_fast(record, first),
+        lambda record: _by_quality(record) if record.fact("quality") else (0.0, _latency(record)),
+    ),
+}
+"""Facts whose noise is known: when records are tied, and their order then. Other facts, such as the size, are exact."""

@@ -105,6 +105,7 @@ def finetune_if_better(
     model = candidate.model
     before = {name: value.detach().clone() for name, value in model.state_dict().items()}
     report = train_on_task(candidate, Weighted({"task": (1.0, TaskLoss(model.loss))}), config, context, phase)
+    # one number decides, as between evaluations of one training: both weights cost the same
     if score is not None and report.best_score is not None and score > report.best_score:
         model.load_state_dict(before)
         context.log("fine-tuning on labels did not help: the weights before it are kept")

@@ -359,6 +359,8 @@ class _Loop:
         step = self.report.steps
         self.report.history.append({"step": step, "score": score})
         self.log(f"step {step} of {self.total}: score {score:.4f}", step=step, total=self.total, score=score)
+        # one number decides: weights of one training cost the same, so there is nothing simpler to fall back on than
+        # the likelier better ones; of equal ones the earlier
         if self.report.best_score is None or score > self.report.best_score:
             self.report.best_score, self.report.best_step = score, step
             processes.broadcast_from_main(lambda: self._save_best(model))

@@ -10,9 +10,19 @@ from limbeck.core.shape import Shape
 from limbeck.data.batching import encode, predict
 from limbeck.data.calibration import spaced_texts
 from limbeck.data.synthetic import toy_task, toy_tokenizer
+from limbeck.model.onnx import post_training
 from limbeck.model.onnx.export import export_model
 from limbeck.model.onnx.onnx_model import read_parts
-from limbeck.model.onnx.post_training import SURE, Attempt, Ranges, fall_back, is_shown, quantize_model
+from limbeck.model.onnx.post_training import (
+    SURE,
+    Attempt,
+    Ranges,
+    fall_back,
+    is_shown,
+    probably_less,
+    quantize_model,
+    smoothed,
+)
 from limbeck.model.onnx.quantization import Int8, quantizable_modules, sensitivity
 
 TASK = toy_task("classification", train=32, validation=20, test=16)
@@ -106,3 +116,27 @@ def test_answers_without_labels_overrule_a_few_labels():
     assert is_shown(lost, None, 0.75, lambda first, second: (40, 1000), messages.append)
     assert not is_shown(lost, None, 0.75, lambda first, second: (1, 1000), messages.append)
     assert "of the answers change on 1,000 texts" in messages[-1]
+
+
+@pytest.mark.parametrize(("gain", "chosen"), [(0.5, True), (0.02, False), (-0.5, False)])
+def test_smoothing_is_applied_only_where_it_is_shown_to_help(exported, monkeypatch, gain, chosen):
+    """Errors of texts differ by orders of magnitude, so their means alone say little."""
+    rng, messages = np.random.default_rng(1), []
+    plain = np.exp(rng.normal(size=32))
+    smooth = plain * np.exp(rng.normal(-gain, 0.3, 32))
+    smooth *= plain.mean() * (1 - gain) / smooth.mean()
+    monkeypatch.setattr(post_training, "errors", lambda *given: {"smooth": smooth, "plain": plain})
+    parts, texts = read_parts(exported.path), texts_of(exported)
+    int8 = Int8(frozenset(quantizable_modules(*parts)))
+    found = smoothed(parts, texts, int8, Ranges(), messages.append)
+    assert bool(found.smooth) == chosen
+    assert bool(messages) == (gain == 0.02)
+    assert all(message.startswith("undecided: smoothing leaves 98 %") for message in messages)
+
+
+def test_errors_of_the_same_texts_are_compared_in_pairs():
+    """No difference seems to be one in no more than the share of cases that it should."""
+    rng = np.random.default_rng(0)
+    pairs = np.exp(rng.normal(size=(300, 1, 32)) * 2) * np.exp(rng.normal(0, 0.2, (300, 2, 32)))
+    assert np.mean([probably_less(first, second) >= SURE for first, second in pairs]) < 0.09
+    assert probably_less(pairs[0, 0] * 0.9, pairs[0, 0]) == 1.0

@@ -8,11 +8,20 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from limbeck.core.decision import Decision, DecisionGoal, Detection
 from limbeck.core.logits import Activation, activate
 from limbeck.core.metrics import counts_rows
 from limbeck.core.ranking import resampled_quality
 from limbeck.core.statistics import pack, pack_numbers, wilson
 from limbeck.core.task_kind import Assessment, Label, Logits, TaskKind, UnseenWord, per_class
+from limbeck.errors import nearest
+
+SCALED = """\
+decision, labels = metadata["decision"], metadata["labels"]
+scores = numpy.exp((logits - logits.max()) / decision["temperature"])
+scores = dict(zip(labels, scores / scores.sum()))
+"""
+"""Calibrated probabilities by label, for the artefact's example."""
 
 
 class Classification(TaskKind):
@@ -35,6 +44,87 @@ class Classification(TaskKind):
         """
         scores = dict(zip(labels, map(float, activate(logits, activation)), strict=True))
         return {"answer": labels[int(logits.argmax())], "scores": scores}
+
+    def decide(
+        self, logits: np.ndarray, labels: Sequence[str], activation: Activation, decision: Decision
+    ) -> dict[str, Any]:
+        """Return the class by the threshold, and the calibrated probability of each.
+
+        Args:
+            logits: [labels].
+            labels: The label names.
+            activation: The model's own.
+            decision: Threshold of one class, and temperature.
+        """
+        scores = activate(logits / decision.temperature, activation)
+        index = _by_threshold(scores[None], labels, decision)[0]
+        return {"answer": labels[index], "scores": dict(zip(labels, map(float, scores), strict=True))}
+
+    def decision_code(self, decision: Decision) -> str:
+        """Return code that prints the class and its calibrated probability."""
+        if not decision.thresholds:
+            return SCALED + "answer = max(labels, key=scores.get)\nprint(answer, float(scores[answer]))"
+        by_others = decision.positive_score == "max-softmax"
+        rule = "scores[other] <= threshold" if by_others else "scores[label] >= threshold"
+        return SCALED + (
+            '((label, threshold),) = decision["thresholds"].items()\n'
+            "other = max((name for name in labels if name != label), key=scores.get)\n"
+            f"answer = label if {rule} else other\nprint(answer, float(scores[answer]))"
+        )
+
+    def goal_problems(self, goal: DecisionGoal, names: Sequence[str]) -> dict[str, str]:
+        """Return what does not fit: the class that matters has to be named.
+
+        Args:
+            goal: What is to be fitted.
+            names: The label names.
+        """
+        if goal.bands:
+            return {"bands": "are of numbers, and the task has classes; leave it out"}
+        if goal.threshold is not None and goal.positive is None:
+            example = names[-1] if names else "LABEL"
+            return {"positive": f"is required with a threshold: the class that matters, such as {example}"}
+        if goal.positive is not None and goal.positive not in names:
+            return {"positive": f"no class is called '{goal.positive}'; {nearest(goal.positive, names)}"}
+        return {}
+
+    def detections(
+        self,
+        logits: np.ndarray,
+        labels: Sequence[Label] | np.ndarray,
+        names: Sequence[str],
+        goal: DecisionGoal,
+        temperature: float,
+    ) -> dict[str, Detection]:
+        """Return the class that matters as a question of yes or no.
+
+        Args:
+            logits: [rows, labels].
+            labels: [rows].
+            names: The label names.
+            goal: Names the class, and by which score it is detected.
+            temperature: What logits are divided by for the scores, not for the model's usual rule.
+        """
+        if goal.positive is None:
+            return {}
+        index, by_others = list(names).index(goal.positive), goal.positive_score == "max-softmax"
+        scores = [_score(activate(each, self.activation), index, by_others) for each in (logits / temperature, logits)]
+        usual = self.decode(logits) == index
+        if goal.original_threshold is not None:
+            limit = goal.original_threshold
+            usual = scores[1] <= limit if by_others else scores[1] >= limit
+        sign = -1 if by_others else 1
+        return {goal.positive: Detection(sign * scores[0], np.asarray(labels) == index, usual, sign)}
+
+    def decided(self, logits: np.ndarray, names: Sequence[str], decision: Decision) -> np.ndarray:
+        """Return the classes by the threshold [rows].
+
+        Args:
+            logits: [rows, labels].
+            names: The label names.
+            decision: Threshold of one class, and temperature.
+        """
+        return _by_threshold(activate(logits / decision.temperature, self.activation), names, decision)
 
     def label_of(self, answer: Mapping[str, Any], names: Sequence[str]) -> Label:
         """Return the index of the class."""
@@ -82,6 +172,24 @@ class Classification(TaskKind):
         probabilities = activate(logits, self.activation)
         best = int(probabilities.argmax())
         return best, best if probabilities[best] >= confidence else label
+
+
+def _score(probabilities: np.ndarray, index: int, by_others: bool) -> np.ndarray:
+    """Return the probability of a class, or the highest one of the others [rows]."""
+    scores = np.delete(probabilities, index, axis=1).max(axis=1) if by_others else probabilities[:, index]
+    return np.asarray(scores)
+
+
+def _by_threshold(probabilities: np.ndarray, names: Sequence[str], decision: Decision) -> np.ndarray:
+    """Return the class of each row: the one with a threshold if its score allows, else the most probable other one."""
+    answers = np.asarray(probabilities.argmax(axis=1))
+    for name, threshold in decision.thresholds.items():
+        index, by_others = list(names).index(name), decision.positive_score == "max-softmax"
+        scores = _score(probabilities, index, by_others)
+        others = probabilities.copy()
+        others[:, index] = -1.0
+        answers = np.where(scores <= threshold if by_others else scores >= threshold, index, others.argmax(axis=1))
+    return answers
 
 
 KIND = Classification()

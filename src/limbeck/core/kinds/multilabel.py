@@ -8,10 +8,20 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from limbeck.core.decision import Decision, DecisionGoal, Detection
 from limbeck.core.logits import Activation, activate
 from limbeck.core.ranking import resampled_quality
 from limbeck.core.statistics import pack_numbers
 from limbeck.core.task_kind import Assessment, Label, Logits, TaskKind, UnseenWord, per_label
+from limbeck.errors import nearest
+
+DECIDED = """\
+decision = metadata["decision"]
+scores = numpy.exp(-numpy.logaddexp(0, -logits / decision["temperature"]))
+thresholds = [decision["thresholds"].get(label, 0.5) for label in metadata["labels"]]
+rows = zip(metadata["labels"], scores, thresholds)
+print({label: float(score) for label, score, threshold in rows if score >= threshold})"""
+"""Labels that reach their threshold, with their probabilities, for the artefact's example."""
 
 
 class Multilabel(TaskKind):
@@ -35,6 +45,73 @@ class Multilabel(TaskKind):
         """
         scores = dict(zip(labels, map(float, activate(logits, activation)), strict=True))
         return {"answer": ", ".join(label for label, score in scores.items() if score > 0.5), "scores": scores}
+
+    def decide(
+        self, logits: np.ndarray, labels: Sequence[str], activation: Activation, decision: Decision
+    ) -> dict[str, Any]:
+        """Return the labels that reach their thresholds, and the calibrated probability of each.
+
+        Args:
+            logits: [labels].
+            labels: The label names.
+            activation: The model's own.
+            decision: Thresholds and temperature.
+        """
+        scores = activate(logits / decision.temperature, activation)
+        given = _reached(scores[None], labels, decision)[0]
+        answer = ", ".join(label for label, present in zip(labels, given, strict=True) if present)
+        return {"answer": answer, "scores": dict(zip(labels, map(float, scores), strict=True))}
+
+    def decision_code(self, decision: Decision) -> str:
+        """Return code that prints the labels and their calibrated probabilities."""
+        return DECIDED
+
+    def goal_problems(self, goal: DecisionGoal, names: Sequence[str]) -> dict[str, str]:
+        """Return what does not fit.
+
+        Args:
+            goal: What is to be fitted.
+            names: The label names.
+        """
+        if goal.bands:
+            return {"bands": "are of numbers, and the task has labels; leave it out"}
+        if goal.positive_score != "probability":
+            return {"positive_score": "labels do not exclude each other: each is detected by its own probability"}
+        if goal.positive is not None and goal.positive not in names:
+            return {"positive": f"no label is called '{goal.positive}'; {nearest(goal.positive, names)}"}
+        return {}
+
+    def detections(
+        self,
+        logits: np.ndarray,
+        labels: Sequence[Label] | np.ndarray,
+        names: Sequence[str],
+        goal: DecisionGoal,
+        temperature: float,
+    ) -> dict[str, Detection]:
+        """Return every label as a question of yes or no.
+
+        Args:
+            logits: [rows, labels].
+            labels: [rows, labels].
+            names: The label names.
+            goal: Says what the original model's threshold is.
+            temperature: What logits are divided by for the scores, not for the model's usual rule.
+        """
+        scores = activate(logits / temperature, self.activation)
+        usual = activate(logits, self.activation) >= (goal.original_threshold or np.nextafter(0.5, 1))
+        truth = np.asarray(labels) > 0
+        return {name: Detection(scores[:, index], truth[:, index], usual[:, index]) for index, name in enumerate(names)}
+
+    def decided(self, logits: np.ndarray, names: Sequence[str], decision: Decision) -> np.ndarray:
+        """Return 0 or 1 for every label, by the thresholds [rows, labels].
+
+        Args:
+            logits: [rows, labels].
+            names: The label names.
+            decision: Thresholds and temperature.
+        """
+        return _reached(activate(logits / decision.temperature, self.activation), names, decision).astype(np.int64)
 
     def label_of(self, answer: Mapping[str, Any], names: Sequence[str]) -> Label:
         """Return which labels are probable."""
@@ -163,6 +240,11 @@ class Multilabel(TaskKind):
         tables = (truth[:, :, None] == predicted[:, None, :]).astype(float)
         constant = (truth == (truth.mean(0) > 0.5)).sum(1)
         return tables, np.asarray(constant), np.full(len(truth), count)
+
+
+def _reached(probabilities: np.ndarray, names: Sequence[str], decision: Decision) -> np.ndarray:
+    """Return whether probabilities reach the thresholds, one half without one [rows, labels]."""
+    return np.asarray(probabilities >= [decision.thresholds.get(name, 0.5) for name in names])
 
 
 KIND = Multilabel()

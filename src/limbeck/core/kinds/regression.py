@@ -8,10 +8,17 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from limbeck.core.decision import Decision, DecisionGoal, Detection
 from limbeck.core.logits import Activation, activate
 from limbeck.core.metrics import METRICS, r2, rmse
 from limbeck.core.statistics import pack_numbers, resampled_score, score
 from limbeck.core.task_kind import Assessment, Label, Logits, TaskKind, UnseenWord
+
+BANDED = """\
+thresholds, value = metadata["decision"]["thresholds"], float(logits[0])
+bands = [float(band) for band, threshold in thresholds.items() if value >= threshold]
+print(value, max(bands, default=None))"""
+"""The number and the beginning of its band, for the artefact's example."""
 
 
 class Regression(TaskKind):
@@ -35,6 +42,62 @@ class Regression(TaskKind):
             activation: The model's own.
         """
         return {"answer": float(activate(logits, activation)[0]), "scores": {}}
+
+    def decide(
+        self, logits: np.ndarray, labels: Sequence[str], activation: Activation, decision: Decision
+    ) -> dict[str, Any]:
+        """Return the number, and the ``band`` that it is in: where that begins, None below all of them.
+
+        Args:
+            logits: [1].
+            labels: Ignored.
+            activation: The model's own.
+            decision: The threshold of each band.
+        """
+        answer = self.answer(logits, labels, activation)
+        reached = [float(band) for band, least in decision.thresholds.items() if answer["answer"] >= least]
+        return {**answer, "band": max(reached, default=None)}
+
+    def decision_code(self, decision: Decision) -> str:
+        """Return code that prints the number and its band."""
+        return BANDED
+
+    def goal_problems(self, goal: DecisionGoal, names: Sequence[str]) -> dict[str, str]:
+        """Return what does not fit: a threshold needs bands, and numbers have no probabilities.
+
+        Args:
+            goal: What is to be fitted.
+            names: Empty.
+        """
+        problems = {} if goal.threshold is None or goal.bands else {"bands": "is required: where a band begins, as [4]"}
+        no_meaning = {
+            "temperature": goal.temperature,
+            "positive": goal.positive is not None,
+            "positive_score": goal.positive_score != "probability",
+            "original_threshold": goal.original_threshold is not None,
+        }
+        reason = "has no meaning for numbers, which have no classes and no probabilities; leave it out"
+        return problems | {field: reason for field, given in no_meaning.items() if given}
+
+    def detections(
+        self,
+        logits: np.ndarray,
+        labels: Sequence[Label] | np.ndarray,
+        names: Sequence[str],
+        goal: DecisionGoal,
+        temperature: float,
+    ) -> dict[str, Detection]:
+        """Return every band as a question of yes or no: is the number at least that much?
+
+        Args:
+            logits: [rows, 1].
+            labels: [rows].
+            names: Empty.
+            goal: Says where bands begin.
+            temperature: Ignored.
+        """
+        values, truth = self.decode(logits), self.truth(labels)
+        return {f"{band:g}": Detection(values, truth >= band, values >= band) for band in goal.bands}
 
     def label_of(self, answer: Mapping[str, Any], names: Sequence[str]) -> Label:
         """Return the number."""

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from limbeck.core.paired import CountedLoss, Loss, loss_against
-from limbeck.core.statistics import wilson
+from limbeck.core.statistics import resample, wilson
 from limbeck.model import external
 from limbeck.model.checkpoints import save_model
 from limbeck.model.onnx import smooth_quant
@@ -35,9 +35,10 @@ if TYPE_CHECKING:
     Changed = Callable[[OnnxModel, OnnxModel], tuple[int, int]]
 
 RANKING_TEXTS = 32  # enough to order modules by their error
-SMOOTHING_TEXTS = 64
+SMOOTHING_TEXTS = 64  # to learn it from, and as many to try it on
 SURE = 0.95
-"""How probable it has to be that parts in 8 bits lose too much before they are left in float."""
+"""How probable it has to be that parts in 8 bits lose too much before they are left in float, and that smoothing
+helps before it is applied."""
 
 Mode = Literal["dynamic", "static"]
 
@@ -151,7 +152,7 @@ def quantize_model(
     int8 = Int8(frozenset(quantizable_modules(*parts, embeddings=embeddings)), per_channel, reduce_range)
     int8 = ranges.of(parts, texts, int8)
     if smooth:
-        int8 = smoothed(parts, texts, int8, ranges)
+        int8 = smoothed(parts, texts, int8, ranges, log)
     save_model(model, tokenizer, folder)
     external.remove(folder / "onnx" / model.path.name)
     if max_drop is not None and quality is not None:
@@ -166,21 +167,45 @@ def quantize_model(
     return quantized
 
 
-def smoothed(parts: Parts, texts: Texts, plain: Int8, ranges: Ranges) -> Int8:
-    """Return the smoothed version if it brings held-out logits closer to those of the float model.
+def smoothed(
+    parts: Parts, texts: Texts, plain: Int8, ranges: Ranges, log: Callable[[str], None] = lambda message: None
+) -> Int8:
+    """Return the smoothed version if held-out texts show that it brings logits closer to those of the float model.
+
+    The errors of both versions are compared text by text; where that leaves it open, nothing is smoothed.
 
     Args:
         parts: Graph and weights of the float model.
         texts: Returns calibration texts.
         plain: The version that is not smoothed.
         ranges: How the ranges of activations are chosen.
+        log: Called with a message where the means alone would say otherwise.
     """
-    sample = texts(SMOOTHING_TEXTS + RANKING_TEXTS)
-    seen = [text for index, text in enumerate(sample) if index % 3]
-    smoothing = smooth_quant.divisors(*parts, plain, seen, static=ranges.mode == "static")
-    versions = {"smooth": ranges.of(parts, texts, replace(plain, smooth=smoothing)), "plain": plain}
-    error = errors(*parts, versions, sample[::3])
-    return versions[min(error, key=error.__getitem__)]
+    sample = texts(2 * SMOOTHING_TEXTS)
+    learnt_from, tried_on = sample[1::2], sample[::2]  # they are sorted by length
+    smoothing = smooth_quant.divisors(*parts, plain, learnt_from, static=ranges.mode == "static")
+    smooth = ranges.of(parts, texts, replace(plain, smooth=smoothing))
+    error = errors(*parts, {"smooth": smooth, "plain": plain}, tried_on)
+    probability = probably_less(error["smooth"], error["plain"])
+    if probability >= SURE:
+        return smooth
+    if (ratio := error["smooth"].mean() / max(error["plain"].mean(), 1e-300)) < 1:
+        log(
+            f"undecided: smoothing leaves {100 * ratio:.0f} % of the squared error of logits, less with probability "
+            f"{probability:.2f} < {SURE:g} on {len(tried_on)} texts; no input is smoothed"
+        )
+    return plain
+
+
+def probably_less(first: np.ndarray, second: np.ndarray) -> float:
+    """Return the share of resamples of the same texts on which the mean of the first errors is less.
+
+    Args:
+        first: Errors [texts].
+        second: Errors on the same texts [texts].
+    """
+    gains = second - first
+    return float((resample(lambda index: float(gains[index].mean()), len(gains)).values > 0).mean())
 
 
 def is_shown(
@@ -238,6 +263,7 @@ def fall_back(
         The version with the fewest parts in float that is not shown to lose more.
     """
     reference = attempt.quality(attempt.model)
+    # the order by mean errors is a guess of what to try first; what is accepted is tested
     ranking = list(sensitivity(*attempt.parts, int8, texts))
     fails, holds = 0, len(ranking)  # with nothing left in 8 bits nothing is lost
     while holds - fails > 1:

@@ -340,14 +340,14 @@ def sensitivity(
         batches: Inputs to compare on.
     """
     alone = {name: replace(int8, modules=frozenset({name})) for name in sorted(int8.modules)}
-    losses = errors(blueprint, weights, alone, batches)
+    losses = {name: float(values.mean()) for name, values in errors(blueprint, weights, alone, batches).items()}
     return dict(sorted(losses.items(), key=lambda entry: -entry[1]))
 
 
 def errors(
     blueprint: Blueprint, weights: Weights, ways: Mapping[str, Int8], batches: Sequence[Mapping[str, np.ndarray]]
-) -> dict[str, float]:
-    """Measure the mean squared error of the logits of several ways to quantize.
+) -> dict[str, np.ndarray]:
+    """Measure the squared error of the logits of several ways to quantize, batch by batch.
 
     Args:
         blueprint: Blueprint of the float graph.
@@ -356,7 +356,7 @@ def errors(
         batches: Inputs to compare on.
 
     Returns:
-        The errors by name.
+        The mean squared errors by name [batches].
     """
     from limbeck.model.onnx.onnx_model import open_session
 
@@ -368,5 +368,5 @@ def errors(
     losses = {}
     for name, int8 in ways.items():
         pairs = zip(answers(int8), truth, strict=True)
-        losses[name] = float(np.mean([np.mean((logits - expected) ** 2) for logits, expected in pairs]))
+        losses[name] = np.array([np.mean((logits - expected) ** 2) for logits, expected in pairs])
     return losses
