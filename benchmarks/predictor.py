@@ -84,7 +84,7 @@ def evaluate(space, train, test, arguments: argparse.Namespace) -> dict:
     predictor.uppers(many)
     return {
         "number_format": train.setting.number_format,
-        "learnt_from": len(predictor.shapes),
+        "learned_from": len(predictor.shapes),
         "judged_by": len(shapes),
         "milliseconds": [round(float(edge) * 1e3, 3) for edge in (real.min(), np.median(real), real.max())],
         "unseen": {name: shares(errors) for name, errors in errors_of.items()},

@@ -112,7 +112,7 @@ def test_the_engine_names_no_technique(path):
     assert not [name for name in imports(path) if name.startswith("limbeck.techniques.")]
 
 
-def test_the_modelling_files_stand_alone():
+def test_the_modeling_files_stand_alone():
     """A saved folder carries them, so they may need torch, transformers and each other alone."""
     modules = tuple(f"limbeck.model.{name.removesuffix('.py')}" for name in CODE)
     for name in CODE:

@@ -51,7 +51,7 @@ def teacher(arguments, data):
 
 
 def student(arguments, data, name, source, seed):
-    """Distil a student; return its accuracy on the test split, and which examples it has right [examples]."""
+    """Distill a student; return its accuracy on the test split, and which examples it has right [examples]."""
     distill = {"match": ["logits"], "epochs": arguments.epochs, "learning_rate": 1.0e-4}
     steps = [{"student_init": {"layers": arguments.layers, "init": "layers"}}, {"distill": distill}, *quality()]
     recipe = {"model": arguments.model, "teacher": source, "task": data, "seed": seed, "steps": steps}

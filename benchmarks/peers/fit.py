@@ -77,7 +77,7 @@ def settings(folder, *, epochs, batch, learning_rate, seed, **others):
 def fit(model, tokenizer, task, *, seed, epochs, teacher=None, **others):
     """Train in place; the weights that were best on the validation split, looked at twice an epoch, stay.
 
-    ``teacher``: a fine-tuned model to distil from. Returns the accuracy on the validation split.
+    ``teacher``: a fine-tuned model to distill from. Returns the accuracy on the validation split.
     """
     set_seed(seed)
     rows = encode(task, "train", tokenizer)

@@ -205,7 +205,7 @@ def parsed():
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--only", nargs="*", choices=PEERS, default=list(PEERS))
     parser.add_argument("--like", help="artefact whose size and speed Torch-Pruning is to reach")
-    parser.add_argument("--base", default="minilm-l6", help="pretrained model that model2vec distils")
+    parser.add_argument("--base", default="minilm-l6", help="pretrained model that model2vec distills")
     parser.add_argument("--limit", type=int, help="train and validate on so many texts, to try it out")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--epochs", type=float, default=3.0)

@@ -173,11 +173,11 @@ def open_sides(
         else:
             guide = open_teacher(str(source), candidate.task)
         if not isinstance(data, Task):
-            candidate = replace(candidate, task=_labelled(candidate.task, guide.model))
+            candidate = replace(candidate, task=_labeled(candidate.task, guide.model))
         yield candidate, replace(guide, task=candidate.task)
 
 
-def _labelled(task: Task, source: AnswerSource) -> Task:
+def _labeled(task: Task, source: AnswerSource) -> Task:
     """Return a task whose labels are the answers of a teacher; words that it did not see have the default label."""
     import numpy as np
 

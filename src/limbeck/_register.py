@@ -1,7 +1,7 @@
 """Make transformers' Auto classes know limbeck models, without importing transformers for it.
 
 ``import limbeck`` must stay light, and must work before or after ``import transformers``. So a finder watches for the
-modules that matter and registers our classes once they have been imported. Registering needs the modelling code, hence
+modules that matter and registers our classes once they have been imported. Registering needs the modeling code, hence
 torch and ``transformers.modeling_utils``; while one of the watched modules is half imported, the next one to finish
 does it.
 """
@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 
 CONFIGURATION = "transformers.models.auto.configuration_auto"
 MODELS = "transformers.models.auto.modeling_auto"
-MODELLING = "transformers.modeling_utils"
+MODELING = "transformers.modeling_utils"
 ENCODER = "limbeck.model.encoder"
-WATCHED = (CONFIGURATION, MODELS, MODELLING, ENCODER)
+WATCHED = (CONFIGURATION, MODELS, MODELING, ENCODER)
 
 
 class Following:

@@ -270,7 +270,7 @@ def quantize(
         mode: Ranges of activations: from each input (dynamic), or from the texts (static).
         fused: Use ONNX Runtime's fused operators; OpenVINO needs False, and mode 'static'.
         log: Called with each message.
-        **options: Other fields of the step: ``smooth``, ``max_drop`` (points of the metric on labelled data), ...
+        **options: Other fields of the step: ``smooth``, ``max_drop`` (points of the metric on labeled data), ...
 
     Returns:
         The INT8 model.
@@ -307,7 +307,7 @@ def evaluate(
     Args:
         model: The model.
         tokenizer: Its tokenizer; None for that of a folder or hub name.
-        data: Labelled texts.
+        data: Labeled texts.
         split: Which split; 'test' unless given, or all rows where ``data`` is one list of them.
         runtime: Runtime of exported models; others run in torch.
         threads: Threads of the runtime.

@@ -133,16 +133,16 @@ def test_a_second_augmentation_works_on_the_originals(tmp_path):
     task = toy_task(train=10)
     once = growth(task, tmp_path / "a").run()
     twice = growth(once, tmp_path / "b", seed=5).run()
-    assert task.labelled_rows == once.labelled_rows == twice.labelled_rows == 10
+    assert task.labeled_rows == once.labeled_rows == twice.labeled_rows == 10
     assert twice.split("train").texts[: len(once.split("train"))] == once.split("train").texts
     assert [entry["counts"]["original texts"] for entry in twice.history] == [10, 10]
     same = growth(once, tmp_path / "c").run()
     assert same == once  # the same samples again: nothing is new, and the history says why
-    assert same.labelled_rows == 10
+    assert same.labeled_rows == 10
     assert [entry["counts"]["new texts kept"] for entry in same.history] == [len(once.split("train")) - 10, 0]
     cut = once.limit(train=7)
     assert cut.history == once.history
-    assert cut.labelled_rows == 7
+    assert cut.labeled_rows == 7
 
 
 def test_what_is_shown(tmp_path):

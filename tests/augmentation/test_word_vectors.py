@@ -15,17 +15,17 @@ def test_whole_words_of_wordpiece_and_bytes():
     assert folds_case(wordpiece())
 
 
-def test_neighbours_are_those_of_brute_force():
+def test_neighbors_are_those_of_brute_force():
     rng = np.random.default_rng(0)
     words = (*(f"w{number}" for number in range(40)), "W1")
     vectors = rng.normal(size=(41, 8)).astype(np.float32)
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
-    neighbours = WordVectors(words, vectors).nearest(["w1", "w5", "unknown"], 6, block=1)
-    assert set(neighbours) == {"w1", "w5"}
-    for word in neighbours:
+    neighbors = WordVectors(words, vectors).nearest(["w1", "w5", "unknown"], 6, block=1)
+    assert set(neighbors) == {"w1", "w5"}
+    for word in neighbors:
         own = vectors[words.index(word)]
         ranked = sorted((w for w in words if w.lower() != word), key=lambda w: -float(vectors[words.index(w)] @ own))
-        assert neighbours[word] == tuple(ranked[:6])
+        assert neighbors[word] == tuple(ranked[:6])
 
 
 def test_embeddings_are_the_mean_of_the_pieces():

@@ -54,7 +54,7 @@ def test_a_line_for_each_way_and_number_format():
         "weight-shared, float",
         "weight-shared, int8",
     ]
-    assert len({line["colour"] for line in picture["lines"]}) == 4
+    assert len({line["color"] for line in picture["lines"]}) == 4
 
 
 def test_names_keep_clear_of_each_other():

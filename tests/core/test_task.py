@@ -189,12 +189,12 @@ def test_json_head_is_readable(task, tmp_path):
     assert head["fingerprint"] == task.fingerprint
 
 
-def test_rows_made_by_augmentation_do_not_count_as_labelled():
+def test_rows_made_by_augmentation_do_not_count_as_labeled():
     task = toy_task(train=8)
-    assert task.labelled_rows == 8
+    assert task.labeled_rows == 8
     grown = replace(task, history=({"title": "other"}, {"before": 5, "after": 6}, {"before": 6, "after": 8}))
-    assert grown.labelled_rows == 5
-    assert grown.limit(train=7).labelled_rows == 7  # the split was changed since
+    assert grown.labeled_rows == 5
+    assert grown.limit(train=7).labeled_rows == 7  # the split was changed since
 
 
 def test_a_task_is_shown_in_a_line():

@@ -81,7 +81,7 @@ def test_the_products_are_the_multiply_accumulates(setting, space):
     assert products.tolist() == [macs(shape, 32, labels=0, pooler=False) for shape in shapes]
 
 
-def test_prices_are_learnt_and_never_negative(setting, space):
+def test_prices_are_learned_and_never_negative(setting, space):
     shapes = [space.sample(Random(seed)) for seed in range(120)]
     matrix = design(columns_of(shapes), setting)
     true = np.random.default_rng(0).uniform(0.5, 2, len(TERMS)) * 1e-4 / np.maximum(matrix.max(axis=0), 1)

@@ -74,7 +74,7 @@ def test_where_time_is_additive_trees_are_left_out(setting, space):
 
 @pytest.mark.parametrize("level", [0.5, 0.8, 0.95, 0.99])
 def test_a_bound_holds_with_its_probability(taught, setting, space, pretended, level):
-    """For shapes drawn as those it learnt from."""
+    """For shapes drawn as those it learned from."""
     shapes = draw(space, 400, seed=21, without=set(taught().shapes))
     seconds = np.array([pretended(shape) for shape in shapes])
     seconds *= np.exp(np.random.default_rng(2).normal(0, NOISE, len(shapes)))
@@ -109,7 +109,7 @@ def test_many_at_once_are_the_same_as_one_by_one(taught, unseen):
     assert predictor.seconds_of([]).shape == predictor.uppers([]).shape == (0,)
 
 
-def test_stored_and_learnt_again_it_predicts_the_same_to_the_bit(taught, unseen):
+def test_stored_and_learned_again_it_predicts_the_same_to_the_bit(taught, unseen):
     predictor = taught()
     again = Predictor.from_json(json.loads(json.dumps(predictor.to_json())))
     assert again == predictor
@@ -200,11 +200,11 @@ def test_what_it_cannot_learn_from_is_refused(taught, setting):
         known(Shape.uniform(2, 128, 4, 128, attention="linear"))
 
 
-def test_a_core_that_it_has_not_learnt_is_refused_and_not_free(taught, space):
+def test_a_core_that_it_has_not_learned_is_refused_and_not_free(taught, space):
     known = taught(60)
     linear = Shape(128, 32, (LayerShape(4, 128), LayerShape(4, 128, "linformer:64")))
     for ask in (known, lambda shape: known.seconds_of([space.largest, shape]), known.upper):
-        with pytest.raises(InputError, match="has not learnt attention 'linformer'; choose from 'softmax'"):
+        with pytest.raises(InputError, match="has not learned attention 'linformer'; choose from 'softmax'"):
             ask(linear)
     assert known(Shape(128, 32, (LayerShape(0, 128, "kernel"),))).value > 0  # without heads there is none
 

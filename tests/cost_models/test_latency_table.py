@@ -36,7 +36,7 @@ def fitted():
     return table, held_out
 
 
-def test_an_additive_machine_is_learnt_exactly(fitted):
+def test_an_additive_machine_is_learned_exactly(fitted):
     table, held_out = fitted
     errors = relative_errors(table, held_out, np.array([truth(shape) for shape in held_out]))
     assert len(held_out) == 8

@@ -38,7 +38,7 @@ def timed(shapes, setting, plan):
     return np.tile(np.array(seconds)[:, None, None], (1, 4, 2))
 
 
-def test_an_elastic_width_has_a_learnt_latency(supernet, monkeypatch):
+def test_an_elastic_width_has_a_learned_latency(supernet, monkeypatch):
     """No table knows other hidden widths, so shapes of the space are measured, once."""
     built = []
 

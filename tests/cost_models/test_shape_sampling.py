@@ -49,7 +49,7 @@ def test_any_cost_may_spread_them(space):
     assert widths.min() >= 8
 
 
-def test_around_a_front_shapes_are_its_neighbours(space):
+def test_around_a_front_shapes_are_its_neighbors(space):
     front = [space.sample(Random(3))]
     drawn = draw(space, 30, method="around", around=front)
     near = [shape for shape in drawn if shape not in {space.smallest, space.largest}]

@@ -17,7 +17,7 @@ def folder(tmp_path, **files):
     return str(tmp_path)
 
 
-UNLABELLED = {  # files, rows without a label, part of the message
+UNLABELED = {  # files, rows without a label, part of the message
     "nan": (
         {"train": TRAIN + "well,nan\n"},
         "line 6: .*column 'label' says 'nan'.*1 of 5 rows has no label",
@@ -36,9 +36,9 @@ UNLABELLED = {  # files, rows without a label, part of the message
 }
 
 
-@pytest.mark.parametrize("case", UNLABELLED)
+@pytest.mark.parametrize("case", UNLABELED)
 def test_rows_without_a_label_are_an_error_that_says_so(tmp_path, case):
-    files, message = UNLABELLED[case]
+    files, message = UNLABELED[case]
     with pytest.raises(InputError, match=message):
         load_task({"path": folder(tmp_path, **files), "on_empty": "drop"})
 

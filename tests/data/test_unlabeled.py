@@ -19,9 +19,9 @@ def write(folder, name, text):
 def test_lines_are_texts_and_what_is_held_out_stays_out(tmp_path):
     task = toy_task(train=8, validation=4, test=4)
     shown = task.split("test").texts[0]
-    path = write(tmp_path, "more.txt", f"so sunny\n\n  {shown.upper()} \nso  Sunny\nquite, grey\n")
+    path = write(tmp_path, "more.txt", f"so sunny\n\n  {shown.upper()} \nso  Sunny\nquite, gray\n")
     unlabeled = with_texts_of(task, path)
-    assert unlabeled.split("train").texts == ("so sunny", "quite, grey")
+    assert unlabeled.split("train").texts == ("so sunny", "quite, gray")
     assert unlabeled.split("test") == task.split("test")
     assert unlabeled.notes[-1] == "more.txt: 2 texts without labels; 1 text of the validation or test split left out"
 
@@ -29,17 +29,17 @@ def test_lines_are_texts_and_what_is_held_out_stays_out(tmp_path):
 @pytest.mark.parametrize("columns", [(), ("text",), ("1",)])
 def test_a_column_of_a_table(tmp_path, columns):
     task = toy_task(train=8)
-    path = write(tmp_path, "more.csv", "id,text\n1,so sunny\n2,quite grey\n")
-    assert with_texts_of(task, path, columns).split("train").texts == ("so sunny", "quite grey")
-    lines = "".join(json.dumps({"score": 1, "Text": text}) + "\n" for text in ("so sunny", "quite grey"))
+    path = write(tmp_path, "more.csv", "id,text\n1,so sunny\n2,quite gray\n")
+    assert with_texts_of(task, path, columns).split("train").texts == ("so sunny", "quite gray")
+    lines = "".join(json.dumps({"score": 1, "Text": text}) + "\n" for text in ("so sunny", "quite gray"))
     path = write(tmp_path, "more.jsonl", lines)
-    assert with_texts_of(task, path).split("train").texts == ("so sunny", "quite grey")
+    assert with_texts_of(task, path).split("train").texts == ("so sunny", "quite gray")
 
 
 @pytest.mark.parametrize("kind", ["classification", "pairs", "multilabel", "regression", "tokens"])
 def test_every_kind_of_task_gets_rows_of_its_form(tmp_path, kind):
     task = toy_task(kind, train=8)
-    path = write(tmp_path, "more.txt", "so sunny\tquite grey\n" if kind == "pairs" else "so sunny\n")
+    path = write(tmp_path, "more.txt", "so sunny\tquite gray\n" if kind == "pairs" else "so sunny\n")
     before, unlabeled = task.split("train"), with_texts_of(task, path).split("train")
     assert type(unlabeled.texts[0]) is type(before.texts[0])
     assert type(unlabeled.labels[0]) is type(before.labels[0])
@@ -48,7 +48,7 @@ def test_every_kind_of_task_gets_rows_of_its_form(tmp_path, kind):
         assert unlabeled.texts == (("so", "sunny"),)
         assert unlabeled.labels == ((0, 0),)
     if kind == "pairs":
-        assert (unlabeled.texts, unlabeled.pairs) == (("so sunny",), ("quite grey",))
+        assert (unlabeled.texts, unlabeled.pairs) == (("so sunny",), ("quite gray",))
 
 
 @pytest.mark.parametrize(
@@ -90,10 +90,10 @@ def test_a_file_that_is_not_there_is_told_with_the_one_that_may_be_meant(tmp_pat
         with_texts_of(toy_task(train=8), tmp_path / "latin.txt")
 
 
-def test_labelled_rows_and_those_that_a_teacher_labels(tmp_path):
+def test_labeled_rows_and_those_that_a_teacher_labels(tmp_path):
     task = replace(toy_task(train=8), history=({"before": 5, "after": 8},))
-    labelled, unlabelled = divided(task, None)
-    assert labelled.split("train").texts == task.split("train").texts[:5]
-    assert unlabelled is task
-    _, unlabelled = divided(task, write(tmp_path, "more.txt", "so sunny\n"))
-    assert unlabelled.split("train").texts == ("so sunny",)
+    labeled, unlabeled = divided(task, None)
+    assert labeled.split("train").texts == task.split("train").texts[:5]
+    assert unlabeled is task
+    _, unlabeled = divided(task, write(tmp_path, "more.txt", "so sunny\n"))
+    assert unlabeled.split("train").texts == ("so sunny",)

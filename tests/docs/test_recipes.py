@@ -116,7 +116,7 @@ def limbeck(*words, cwd):
     environment = {**os.environ, "LIMBECK_STORE": str(cwd / "store"), "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-m", "limbeck", *words, "--json"]
     done = subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, check=False)
-    assert done.returncode in (0, 3), done.stderr  # 3: from so few texts the chosen one may have learnt nothing
+    assert done.returncode in (0, 3), done.stderr  # 3: from so few texts the chosen one may have learned nothing
     return json.loads(done.stdout)
 
 
@@ -138,10 +138,10 @@ def test_the_small_run_of_a_page_makes_every_candidate(page, tmp_path):
         task = result.open(key).task
         rows = {name: len(split) for name, split in task.splits.items()}
         assert (rows["validation"], rows["test"]) == (40, 30)
-        assert (rows["train"] > task.labelled_rows) == ("augment" in steps)
+        assert (rows["train"] > task.labeled_rows) == ("augment" in steps)
         if "augment" in steps:
             counts = task.history[-1]["counts"]
-            assert counts["new texts kept"] == rows["train"] - task.labelled_rows > 0
+            assert counts["new texts kept"] == rows["train"] - task.labeled_rows > 0
             assert counts["left out, for they stand in validation or test"] == 0
             assert task.history[-1]["samples"]
 
@@ -242,8 +242,8 @@ def check_mpl(result, students):
     steps = [next(one for one in result.ancestors(key) if one.step == "meta_pseudo_labels") for key in taught]
     assert sorted(step.parameters["feedback"] for step in steps) == ["exact", "off"]
     for step in steps:
-        labelled, unlabelled = map(int, re.search(r"(\d+) texts with labels, (\d+) for", " ".join(step.notes)).groups())
-        assert unlabelled > labelled == 32
+        labeled, unlabeled = map(int, re.search(r"(\d+) texts with labels, (\d+) for", " ".join(step.notes)).groups())
+        assert unlabeled > labeled == 32
         before, after = (dict(result.open(key).model.named_parameters()) for key in (step.parent, step.key))
         best = int(re.search(r"best accuracy [\d.]+ at (\d+)", " ".join(step.notes))[1])
         if best > 1:  # in the first step of a warm-up the learning rate is 0

@@ -22,7 +22,7 @@ def test_choices_narrow_the_front_and_facts_stay(go, toys):
 
 
 def test_what_is_no_better_than_a_constant_is_not_chosen_while_something_is():
-    """The fastest candidate may be a constant answer; a slower one that learnt something goes before it."""
+    """The fastest candidate may be a constant answer; a slower one that learned something goes before it."""
     task = toy_task(train=24, validation=16)
 
     def rated(key, value):

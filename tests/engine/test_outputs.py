@@ -144,11 +144,11 @@ def test_a_model_that_has_changed_is_not_made_again_from_something_else(result, 
 
 
 def test_budget_violations_say_what_the_chosen_one_breaks(result, monkeypatch):
-    nothing_learnt = "no better than a constant answer (always 'happy')"
-    assert budget_violations(result) == (nothing_learnt,)  # the model is random
-    size, learnt = budget_violations(replace(result, recipe=replace(result.recipe, budget=Budget(size_mb=0.001))))
+    nothing_learned = "no better than a constant answer (always 'happy')"
+    assert budget_violations(result) == (nothing_learned,)  # the model is random
+    size, learned = budget_violations(replace(result, recipe=replace(result.recipe, budget=Budget(size_mb=0.001))))
     assert "MB > 0.001 MB" in size
-    assert learnt == nothing_learnt
+    assert learned == nothing_learned
 
 
 def test_the_report_shows_how_texts_were_made(tmp_path, make_model):

@@ -94,7 +94,7 @@ def test_any_other_form_is_read_or_refused(read, value):
         {"shape": {"hidden": 8}},
         {"shape": {"hidden": 8.5, "head_dim": 4, "heads": [2], "ffn": [16], "attention": ["softmax"]}},
         {"facts": [{"name": "quality", "value": 1, "unit": "pound"}]},
-        {"facts": [{"name": "quality", "value": 1, "unit": "1", "colour": "red"}]},
+        {"facts": [{"name": "quality", "value": 1, "unit": "1", "color": "red"}]},
         {"duration": "long"},
     ],
 )

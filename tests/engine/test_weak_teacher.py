@@ -49,7 +49,7 @@ def test_a_recipe_without_a_choice_claims_nothing_and_goes_on(model, tmp_path):
 def test_it_can_be_overridden_and_is_then_not_starred(model, tmp_path):
     result = run(recipe(model, allow_weak_teacher=True), tmp_path / "store", tmp_path / "run", task=TASK)
     summary = result.run_summary
-    assert headline(summary).startswith("Nothing was learnt: the chosen model")
+    assert headline(summary).startswith("Nothing was learned: the chosen model")
     assert any("no better than a constant answer" in problem for problem in budget_violations(result))
     table = front_table(summary)
     assert "★" not in list(table.columns[0].cells)
@@ -77,7 +77,7 @@ def test_a_teacher_that_knows_more_goes_on(tmp_path, make_model):
         task=task,
     )
     assert budget_violations(result) == ()
-    assert not headline(result.run_summary).startswith("Nothing was learnt")
+    assert not headline(result.run_summary).startswith("Nothing was learned")
 
 
 def test_the_field_of_the_recipe(model):

@@ -138,7 +138,7 @@ def test_a_whole_recipe(place):
     )
     for _ in range(2):  # the second time all is found
         status, _, err = end(start(place, *steps, folder="whole", store="store-whole"))
-        assert status in (0, 3), err  # 3: the chosen one learnt nothing
+        assert status in (0, 3), err  # 3: the chosen one learned nothing
     assert (place / "whole" / "report.html").is_file()
     assert (place / "whole" / "artefact" / "config.json").is_file()
     assert len(list((place / "store-whole" / "objects").iterdir())) == 2 + 3 * 2
@@ -147,7 +147,7 @@ def test_a_whole_recipe(place):
 
 @pytest.mark.slow
 def test_a_super_network_on_a_corpus(place):
-    """Slices and hidden tokens are those of one process with the whole batch, and so is what is learnt."""
+    """Slices and hidden tokens are those of one process with the whole batch, and so is what is learned."""
     fields = {"match": ["mlm", "hidden"], "epochs": 1, "max_length": 16, "gradient_accumulation_steps": 1, **TRAIN}
     status, _, err = end(start(place, {"pretrain_supernet": fields}, folder="corpus", store="store-corpus"))
     assert status == 0, err

@@ -128,7 +128,7 @@ def test_law_4_right_answers_score_best_in_every_metric(toy):
     task = task_of(toy)
     kind, labels, right = task.task_kind, task.split("test").labels, right_logits(task, "test")
     for metric in metrics_of(task.kind):
-        if (metric == "f1" and task.num_labels != 2) or metric in ("mean_cosine", "neighbour_overlap"):
+        if (metric == "f1" and task.num_labels != 2) or metric in ("mean_cosine", "neighbor_overlap"):
             continue
         if METRICS[metric].reads_entities and not METRICS[task.metric].reads_entities:
             continue  # its tags mark no entities

@@ -17,9 +17,10 @@ import limbeck.techniques  # noqa: F401 registers the steps
 from limbeck.core.candidate import Candidate
 from limbeck.core.cost import FormatCost
 from limbeck.core.field_groups import groups_of, parameters
+from limbeck.core.restricted_context import RestrictedContext
 from limbeck.core.search_space import Range, Space
 from limbeck.core.shape import Shape
-from limbeck.core.step import REGISTRY, RestrictedContext, RunContext, Teacher, Technique
+from limbeck.core.step import REGISTRY, RunContext, Teacher, Technique
 from limbeck.data.batching import collate, encode, predict
 from limbeck.data.synthetic import toy_task, toy_tokenizer
 from limbeck.model.attention_conversion import convert

@@ -15,8 +15,9 @@ from limbeck.core.analytic_cost import macs
 from limbeck.core.candidate import Candidate
 from limbeck.core.cost import FormatCost
 from limbeck.core.measurement import Measurement
+from limbeck.core.restricted_context import RestrictedContext
 from limbeck.core.search_space import Range, Space
-from limbeck.core.step import REGISTRY, RestrictedContext, RunContext, Teacher, Technique
+from limbeck.core.step import REGISTRY, RunContext, Teacher, Technique
 from limbeck.data.batching import collate, encode
 from limbeck.data.synthetic import SPECIAL_TOKENS, toy_task, toy_tokenizer, with_special_tokens
 from limbeck.errors import LimbeckError

@@ -11,7 +11,8 @@ from limbeck.core.candidate import Candidate, Reference
 from limbeck.core.decision import Decision, DecisionGoal, rates
 from limbeck.core.logits import activate
 from limbeck.core.outputs import OutputSpec
-from limbeck.core.step import RestrictedContext, RunContext, find, needs, problems_of
+from limbeck.core.restricted_context import RestrictedContext
+from limbeck.core.step import RunContext, find, needs, problems_of
 from limbeck.core.task import Split, Task
 from limbeck.core.temperature import expected_calibration_error, fit_temperature
 from limbeck.data.batching import encode

@@ -5,8 +5,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from limbeck.core.restricted_context import RestrictedContext
 from limbeck.core.shape import Shape
-from limbeck.core.step import Probe, RestrictedContext, RunContext
+from limbeck.core.step import Probe, RunContext
 from limbeck.core.target import Target
 from limbeck.errors import MissingExtra
 from limbeck.measure import latency

@@ -4,8 +4,9 @@ from dataclasses import replace
 
 import pytest
 
+from limbeck.core.restricted_context import RestrictedContext
 from limbeck.core.shape import Shape
-from limbeck.core.step import RestrictedContext, RunContext
+from limbeck.core.step import RunContext
 from limbeck.errors import StoreError
 from limbeck.measure import memory
 from limbeck.measure.memory import Memory, Size

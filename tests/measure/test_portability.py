@@ -6,7 +6,8 @@ import numpy as np
 import onnx
 import pytest
 
-from limbeck.core.step import RestrictedContext, RunContext
+from limbeck.core.restricted_context import RestrictedContext
+from limbeck.core.step import RunContext
 from limbeck.core.target import Target
 from limbeck.data.batching import encode, predict
 from limbeck.measure.portability import Portability, agreement

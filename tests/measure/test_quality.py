@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from limbeck.core.candidate import Candidate, Reference
+from limbeck.core.restricted_context import RestrictedContext
 from limbeck.core.statistics import mcnemar, unpack
-from limbeck.core.step import RestrictedContext, RunContext
+from limbeck.core.step import RunContext
 from limbeck.core.task import Split, Task
 from limbeck.measure.quality import Quality, assess
 

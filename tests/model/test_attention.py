@@ -84,7 +84,7 @@ def test_kernel_is_the_formula(tensors):
 
 @pytest.mark.parametrize("size", [1, 2, 3, 7, 20])
 @pytest.mark.parametrize("tokens", [1, 2, 5, 12])
-def test_window_is_softmax_among_neighbours_and_the_first_token(size, tokens):
+def test_window_is_softmax_among_neighbors_and_the_first_token(size, tokens):
     query, key, value = (torch.randn(2, 3, tokens, 4) for _ in range(3))
     mask = torch.ones(2, 1, 1, tokens, dtype=torch.bool)
     mask[1, ..., max(1, tokens - 2) :] = False

@@ -105,7 +105,7 @@ def test_averages_of_a_text_that_has_a_column_for_every_token_are_softmax_attent
 
 
 def test_averages_of_a_longer_text_are_those_of_its_segments(make_model):
-    """Columns hold the means of neighbours, as the core divides by the square root of the length."""
+    """Columns hold the means of neighbors, as the core divides by the square root of the length."""
     states = torch.randn(12, 3)
     means = averages(12, 4, 12).T @ states / 12**0.5
     torch.testing.assert_close(means, states.unflatten(0, (4, 3)).mean(1))

@@ -51,7 +51,7 @@ def pristine(make_model, tmp_path_factory):
 
 @pytest.fixture
 def folder(request, pristine, tmp_path):
-    """A copy to be spoilt; of ``ours`` unless the test names another."""
+    """A copy to be spoiled; of ``ours`` unless the test names another."""
     return shutil.copytree(pristine / getattr(request, "param", "ours"), tmp_path / "model")
 
 
@@ -177,7 +177,7 @@ def test_links_inside_and_those_of_the_hub_s_cache_are_followed(folder, tmp_path
     assert open_model(tmp_path / "shortcut")[0].shape.depth == 2
 
 
-SPOILT = {
+SPOILED = {
     "deep": ("config.json", "[" * 100_000 + "]" * 100_000),
     "deep enough to parse": ("config.json", '{"a": ' * 200 + "1" + "}" * 200),
     "no JSON": ("config.json", "{"),
@@ -204,9 +204,9 @@ SPOILT = {
 
 
 @pytest.mark.parametrize("folder", ["ours", "bert"], indirect=True)
-@pytest.mark.parametrize("case", SPOILT)
-def test_a_spoilt_file_is_one_clear_error(folder, case):
-    name, content = SPOILT[case]
+@pytest.mark.parametrize("case", SPOILED)
+def test_a_spoiled_file_is_one_clear_error(folder, case):
+    name, content = SPOILED[case]
     (folder / name).write_bytes(content if isinstance(content, bytes) else content.encode())
     with pytest.raises(LimbeckError) as caught:
         open_model(folder)

@@ -10,7 +10,7 @@ from limbeck.model.pruning.subnetwork import channel_scores, extract, sort_chann
 FULL = Shape.uniform(layers=2, hidden=32, heads=4, ffn=64)
 SMALL = Shape.uniform(layers=1, hidden=16, heads=2, ffn=32, head_dim=8)
 SIZE = {"vocab_size": 60, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 48}
-DISTIL = {"vocab_size": 60, "dim": 32, "n_layers": 2, "n_heads": 4, "hidden_dim": 48}
+DISTILL = {"vocab_size": 60, "dim": 32, "n_layers": 2, "n_heads": 4, "hidden_dim": 48}
 CONFIGS = {
     "bert": SIZE | {"hidden_act": "relu"},
     "roberta": SIZE | {"type_vocab_size": 1},
@@ -21,7 +21,7 @@ CONFIGS = {
     "data2vec-text": SIZE | {"type_vocab_size": 1},
     "mpnet": SIZE,
     "albert": SIZE | {"embedding_size": 16},
-    "distilbert": DISTIL,
+    "distilbert": DISTILL,
     "modernbert": SIZE
     | {"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2, "cls_token_id": 1, "sep_token_id": 2},
     "deberta-v2": SIZE | {"relative_attention": True, "pos_att_type": "c2p", "embedding_size": 16},

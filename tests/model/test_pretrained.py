@@ -24,7 +24,7 @@ BERT_LIKE = {
     "max_position_embeddings": 20,
     "layer_norm_eps": 1e-5,
 }
-DISTIL = {
+DISTILL = {
     "vocab_size": VOCABULARY, "dim": 32, "n_layers": 2, "n_heads": 4, "hidden_dim": 48, "max_position_embeddings": 20
 }  # fmt: skip
 DEBERTA = {
@@ -48,12 +48,12 @@ CONFIGS = {
     "roberta-prelayernorm": ("roberta-prelayernorm", BERT_LIKE | {"type_vocab_size": 1}),
     "xlm-roberta-xl": ("xlm-roberta-xl", BERT_LIKE | {"type_vocab_size": 1}),
     "rembert": ("rembert", BERT_LIKE | {"input_embedding_size": 16}),
-    "distilbert": ("distilbert", DISTIL),
+    "distilbert": ("distilbert", DISTILL),
     "mpnet": ("mpnet", BERT_LIKE),
     "deberta-v2": ("deberta-v2", BERT_LIKE | DEBERTA),
     "modernbert": ("modernbert", {key: value for key, value in BERT_LIKE.items() if key != "layer_norm_eps"} | MODERN),
     "deberta-v2-old": ("deberta-v2", BERT_LIKE | {"type_vocab_size": 2}),
-    "distilbert-sinusoidal": ("distilbert", DISTIL | {"sinusoidal_pos_embds": True, "activation": "relu"}),
+    "distilbert-sinusoidal": ("distilbert", DISTILL | {"sinusoidal_pos_embds": True, "activation": "relu"}),
 }
 
 
@@ -189,10 +189,10 @@ def test_style_follows_the_configuration():
     style = read_style({"model_type": "xlm-roberta", **BERT_LIKE, "hidden_dropout_prob": 0.2, "pad_token_id": 3})
     assert (style.position_offset, style.pad_token_id, style.dropout) == (3, 3, 0.2)
     assert (style.classifier_dropout, style.layer_norm_eps, style.max_positions) == (0.2, 1e-5, 20)
-    distil = {"model_type": "distilbert", **DISTIL, "dropout": 0.3}
-    assert read_style(distil).classifier_dropout == 0.2
-    assert read_style(distil, per_token=True).classifier_dropout == 0.3
-    assert read_style(distil).token_types == 0
+    distill = {"model_type": "distilbert", **DISTILL, "dropout": 0.3}
+    assert read_style(distill).classifier_dropout == 0.2
+    assert read_style(distill, per_token=True).classifier_dropout == 0.3
+    assert read_style(distill).token_types == 0
     for name, (family, settings) in CONFIGS.items():  # omitted keys mean the defaults of transformers
         full = transformers.AutoConfig.for_model(family, **settings).to_dict()
         raw = {"model_type": family, **settings}

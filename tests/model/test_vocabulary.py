@@ -103,7 +103,7 @@ def kind(request):
 
 @pytest.fixture(scope="module")
 def whole(kind, task):
-    """A tokenizer of each kind, learnt from reviews, and the ids that 60 of them use."""
+    """A tokenizer of each kind, learned from reviews, and the ids that 60 of them use."""
     makers = {"WordPiece": word_piece, "BPE": byte_level, "Unigram": unigram, "DeBERTa": deberta}
     tokenizer = makers[kind](task.split("train").texts)
     return tokenizer, {one for ids in tokenizer(list(task.split("train").texts[:60]))["input_ids"] for one in ids}

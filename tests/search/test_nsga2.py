@@ -73,7 +73,7 @@ FITTING = [shape for shape in everything(SPACE) if cost(shape) <= BOUND]
 
 
 @pytest.mark.parametrize("seed", [0, 1])
-def test_half_of_the_judgements_find_the_front(seed):
+def test_half_of_the_judgments_find_the_front(seed):
     """Compared with all shapes judged, and with as many drawn at random."""
     scored = []
     scores = run(None, len(FITTING) // 2, scored, seed=seed)

@@ -42,7 +42,7 @@ SPECIAL = {
 CLASSES = {
     "bert": "BertTokenizer",
     "electra": "ElectraTokenizer",
-    "distilbert": "DistilBertTokenizer",
+    "distilbert": "DistillBertTokenizer",
     "roberta": "RobertaTokenizer",
     "xlm-roberta": "XLMRobertaTokenizer",
     "mpnet": "MPNetTokenizer",

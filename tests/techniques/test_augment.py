@@ -117,7 +117,7 @@ def test_without_a_tagger_the_log_says_so_once(make_model):
     assert not any("no tagger" in line for line in lines)
 
 
-def test_tinybert_replaces_words_by_their_neighbours_alone(make_model):
+def test_tinybert_replaces_words_by_their_neighbors_alone(make_model):
     candidate = candidate_for(make_model)
     table = candidate.model.get_input_embeddings().weight.detach().numpy()
     ids = candidate.tokenizer.get_vocab()

@@ -21,7 +21,7 @@ from limbeck.techniques.finetune import Finetune
     ("kind", "goal"),
     [("classification", 0.9), ("pairs", 0.85), ("multilabel", 0.9), ("regression", 0.8), ("tokens", 0.9)],
 )
-def test_every_kind_of_task_is_learnt(make_model, kind, goal):
+def test_every_kind_of_task_is_learned(make_model, kind, goal):
     task = toy_task(kind, train=512, validation=64, test=64)
     tokenizer = toy_tokenizer(task)
     quiet = {"dropout": 0.0, "attention_dropout": 0.0, "classifier_dropout": 0.0}
@@ -63,7 +63,7 @@ def small(make_model, task, seed=0):
     return Candidate(model, tokenizer, task)
 
 
-def test_a_regression_far_from_zero_is_learnt_in_its_own_unit(make_model):
+def test_a_regression_far_from_zero_is_learned_in_its_own_unit(make_model):
     task = scaled_task()
     step = Finetune.of(num_train_epochs=12, learning_rate=3e-3, evaluations_per_epoch=1)
     (made,) = step.apply(small(make_model, task), RunContext())

@@ -79,8 +79,8 @@ def test_every_kind_of_task(make_model, kind):
     after = predict(made.model, encoded)
 
     def distance(found):  # of the answers: a constant added to all classes changes none
-        centre = 1.0 if kind in ("pairs", "tokens") else 0.0
-        moved = [a - b - centre * (a - b).mean(-1, keepdims=True) for a, b in zip(found, goal, strict=True)]
+        center = 1.0 if kind in ("pairs", "tokens") else 0.0
+        moved = [a - b - center * (a - b).mean(-1, keepdims=True) for a, b in zip(found, goal, strict=True)]
         return np.mean([abs(move).mean() for move in moved])
 
     assert distance(after) < distance(before)
@@ -109,7 +109,7 @@ def test_the_student_is_heard_unless_feedback_is_off(make_model, options):
     assert same(taught_by(make_model, 2, **waits), taught_by(make_model, 2, **off))
 
 
-def test_texts_from_a_file_are_labelled_by_the_teacher_and_the_labels_stay_with_the_originals(
+def test_texts_from_a_file_are_labeled_by_the_teacher_and_the_labels_stay_with_the_originals(
     make_model, tmp_path, monkeypatch
 ):
     teacher, student = candidate(make_model, seed=1), candidate(make_model, shape=SMALL)
@@ -120,8 +120,8 @@ def test_texts_from_a_file_are_labelled_by_the_teacher_and_the_labels_stay_with_
     seen, learn = [], fit.fit
 
     def spy(model, objective, encoded, plan, **options):
-        labelled = len(objective.labeled.encoded) if hasattr(objective, "labeled") else None
-        seen.append((len(encoded), labelled, plan.learning_rate, plan.num_train_epochs))
+        labeled = len(objective.labeled.encoded) if hasattr(objective, "labeled") else None
+        seen.append((len(encoded), labeled, plan.learning_rate, plan.num_train_epochs))
         return learn(model, objective, encoded, plan, **options)
 
     monkeypatch.setattr("limbeck.train.finetuning.fit", spy)

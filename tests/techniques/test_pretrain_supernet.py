@@ -110,7 +110,7 @@ def test_the_smallest_slice_becomes_a_language_model(candidate, snippets):
         own = LanguageHead(16, small.encoder.style)
         for name, tensor in own.state_dict().items():
             tensor.copy_(head.state_dict()[name][tuple(map(slice, tensor.shape))])
-        batch = Masking.of(tokenizer, 0.15, 5)(collate(unlabelled(tokenizer, task), range(160)), 0)
+        batch = Masking.of(tokenizer, 0.15, 5)(collate(unlabeled(tokenizer, task), range(160)), 0)
         hidden = batch["hidden_tokens"] >= 0
         with torch.no_grad():
             states = small.eval().encoder(batch["input_ids"], batch["attention_mask"])[0][hidden]
@@ -126,7 +126,7 @@ def test_the_smallest_slice_becomes_a_language_model(candidate, snippets):
     assert made.model.state_dict().keys() == candidate().model.state_dict().keys()
 
 
-def unlabelled(tokenizer, task):
+def unlabeled(tokenizer, task):
     return replace(encode(task, "train", tokenizer), labels=())
 
 
@@ -298,7 +298,7 @@ def test_from_corpus_to_distilled_winners(candidate, tmp_path):
         assert lineage == ["model", "finetune", "pretrain_supernet", "supernet", "search", "distill"]
         made = result.open(key)
         assert not {"space", "general_space", "order"} & set(vars(made.model.config))
-        assert np.isfinite(made.model.predict(collate(unlabelled(made.tokenizer, parent.task), [0, 1]))).all()
+        assert np.isfinite(made.model.predict(collate(unlabeled(made.tokenizer, parent.task), [0, 1]))).all()
     assert "elastic" not in by_step["pretrain_supernet"].traits
     assert {"elastic", "teacher"} <= by_step["supernet"].traits
     notes = by_step["pretrain_supernet"].notes
@@ -307,7 +307,7 @@ def test_from_corpus_to_distilled_winners(candidate, tmp_path):
 
 
 def test_a_teacher_in_the_order_of_before_is_known(candidate):
-    """As in a recipe that begins with 'finetune': nothing was trained yet, so nothing is to be learnt."""
+    """As in a recipe that begins with 'finetune': nothing was trained yet, so nothing is to be learned."""
     teacher, losses = candidate(), []
     step = changed(STEP, learning_rate=1e-12, num_train_epochs=0.1, weight_decay=0.0)
     (made,) = step.apply(candidate(), context_for(teacher))
@@ -315,7 +315,7 @@ def test_a_teacher_in_the_order_of_before_is_known(candidate):
     class Watched(Supernet):
         def terms(self, candidate, teacher, made):
             found = super().terms(candidate, teacher, made)
-            batch = collate(unlabelled(candidate.tokenizer, candidate.task), range(8))
+            batch = collate(unlabeled(candidate.tokenizer, candidate.task), range(8))
             with torch.no_grad():
                 sides = [Outputs(*side.model.eval().run(batch, taps=("hidden",))) for side in (candidate, teacher)]
                 losses.append(float(found["hidden"][1](*sides, batch)))

@@ -185,7 +185,7 @@ def test_bad_goals(candidate, name):
         pruned(candidate, **fields)
 
 
-def learnt(lowest=0, layers=3, number_format="int8", **target):
+def learned(lowest=0, layers=3, number_format="int8", **target):
     """A predictor that was taught the latency of ``table``, exactly."""
     setting = Setting(style_of(Style()), Target(**target), number_format, 16)
     space = Space(
@@ -213,7 +213,7 @@ def test_a_predictor_taught_by_a_table_leads_to_the_same_shape(candidate, make_m
         replace(candidate, model=make_model(FULL, labels=3, vocab_size=len(candidate.tokenizer))) for _ in range(3)
     ]
     expected = pruned(twins[0], **goal).shape
-    predictor = learnt(threads=2)
+    predictor = learned(threads=2)
     (made,) = Prune.of(**SMALL, **goal).apply(twins[1], RunContext(cost=predictor))
     assert made.model.shape == expected
     step = Prune.of(**SMALL, **goal, profile=written(predictor, tmp_path / "machine.jsonl"))
@@ -225,11 +225,11 @@ def test_a_predictor_taught_by_a_table_leads_to_the_same_shape(candidate, make_m
 def test_nothing_becomes_narrower_than_what_was_measured(candidate, tmp_path):
     told = []
     context = RunContext(log=lambda message, **numbers: told.append(message))
-    step = Prune.of(**SMALL, latency_ms=2.0, profile=written(learnt(lowest=1), tmp_path / "machine.jsonl"))
+    step = Prune.of(**SMALL, latency_ms=2.0, profile=written(learned(lowest=1), tmp_path / "machine.jsonl"))
     (made,) = step.apply(candidate, context)
     assert all(layer.heads >= 1 and layer.ffn >= 16 for layer in made.model.shape.layers)
     assert table(made.model.shape).value <= 2e-3
-    assert "learnt from 60 shapes" in told[0]
+    assert "learned from 60 shapes" in told[0]
     assert not any("guess" in line for line in told)
     with pytest.raises(InputError, match=r"3x32 heads 1 of 8 ffn 16, the smallest that the latency data know"):
         list(changed(step, latency_ms=1.5).apply(candidate, context))
@@ -237,13 +237,13 @@ def test_nothing_becomes_narrower_than_what_was_measured(candidate, tmp_path):
 
 def test_it_says_where_latency_is_a_guess(candidate):
     told = []
-    context = RunContext(cost=learnt(layers=2), log=lambda message, **numbers: told.append(message))
+    context = RunContext(cost=learned(layers=2), log=lambda message, **numbers: told.append(message))
     list(Prune.of(**SMALL, speedup=1.5).apply(candidate, context))
     assert told[-1].startswith("its latency is a guess: beyond what was measured in layers")
 
 
 def test_latency_data_of_another_kind_are_refused(candidate, tmp_path):
-    file = written(learnt(threads=2), tmp_path / "machine.jsonl")
+    file = written(learned(threads=2), tmp_path / "machine.jsonl")
     step = Prune.of(**SMALL, speedup=2.0, profile=file)
     for target in (Target(), Target(threads=2, runtime="torch"), Target(threads=2, seq_len=99)):
         with pytest.raises(InputError, match=r"machine.jsonl: no series fits number_format int8.* hold: onnxruntime"):
@@ -251,14 +251,14 @@ def test_latency_data_of_another_kind_are_refused(candidate, tmp_path):
     assert "holds 0 shapes in float; at least 20" in changed(step, number_format="float").file_problems()[0]
     assert "no-file" in changed(step, profile="no-file.jsonl").file_problems()[0]
     with pytest.raises(InputError, match="measured in int8, so it cannot tell that in float"):
-        list(Prune.of(**SMALL, speedup=2.0, number_format="float").apply(candidate, RunContext(cost=learnt())))
+        list(Prune.of(**SMALL, speedup=2.0, number_format="float").apply(candidate, RunContext(cost=learned())))
     for goal in ({"size_mb": 1.0}, {"keep": 0.5, "cost": "macs"}, {"heads": 1}, {"layers": 1}):
         assert "profile: holds latencies" in Prune.of(**goal, profile=file).problems()[0]
     assert identity(step) != identity(changed(step, profile=None))
 
 
 def test_without_scikit_learn_a_profile_is_refused_before_anything_runs(tmp_path, monkeypatch):
-    step = Prune.of(speedup=2.0, profile=written(learnt(), tmp_path / "machine.jsonl"))
+    step = Prune.of(speedup=2.0, profile=written(learned(), tmp_path / "machine.jsonl"))
     monkeypatch.setitem(sys.modules, "sklearn.ensemble", None)
     assert "pip install 'limbeck[search]'" in step.file_problems()[0]
 

@@ -43,7 +43,7 @@ def tokenizer():
     return PreTrainedTokenizerFast(tokenizer_object=made, pad_token="[PAD]", unk_token="[UNK]")
 
 
-def labelled_by(model, fast):
+def labeled_by(model, fast):
     """A task that the float model solves perfectly: its labels are the model's answers."""
     rng = np.random.default_rng(0)
     texts = [" ".join(rng.choice(WORDS[4:], rng.integers(1, 12))) + f" {index}" for index in range(96)]
@@ -61,7 +61,7 @@ def parent(make_model, tmp_path):
     model, fast = make_model(), tokenizer()
     weight = model.encoder.layers[0].down.weight.data
     weight[0, 0] = 300.0
-    task = labelled_by(model, fast)
+    task = labeled_by(model, fast)
     (made,) = Export(parity_texts=4, parity_tolerance=1e-2).apply(
         Candidate(model, fast, task), RunContext(scratch=tmp_path / "parent")
     )

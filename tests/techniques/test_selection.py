@@ -8,8 +8,9 @@ import pytest
 
 from limbeck.core.candidate import Record
 from limbeck.core.measurement import Measurement
+from limbeck.core.restricted_context import RestrictedContext
 from limbeck.core.statistics import pack
-from limbeck.core.step import REGISTRY, Choice, RestrictedContext, RunContext, Teacher
+from limbeck.core.step import REGISTRY, Choice, RunContext, Teacher
 from limbeck.core.target import Budget
 from limbeck.errors import LimbeckError
 from limbeck.techniques.selection import Best, Cheapest, Front, Top

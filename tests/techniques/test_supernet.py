@@ -79,7 +79,7 @@ def test_sorting_alone_changes_no_answer(teacher, tmp_path):
 
 
 def test_sorted_parts_are_compared_with_the_same_parts_of_the_teacher(teacher, tmp_path):
-    """Before anything is trained the largest slice is its teacher in another order, so nothing is to be learnt."""
+    """Before anything is trained the largest slice is its teacher in another order, so nothing is to be learned."""
     losses, batch = [], collate(encode(teacher.task, "test", teacher.tokenizer), range(8))
 
     class Watched(Supernet):

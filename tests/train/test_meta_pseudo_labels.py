@@ -46,7 +46,7 @@ class Tiny(nn.Module):
 
 
 def batches(kind):
-    """An unlabelled and a labelled batch (the labels of the first say only which tokens count)."""
+    """An unlabeled and a labeled batch (the labels of the first say only which tokens count)."""
     torch.manual_seed(9)
     both = []
     for _ in range(2):
@@ -94,7 +94,7 @@ class Game:
         return min(1.0, self.limit / (float(norm) + 1e-6))
 
     def feedback_gradient(self, labels=None, step=0):
-        """The gradient of the teacher by the objective, less that of its own labelled loss, parameter by parameter."""
+        """The gradient of the teacher by the objective, less that of its own labeled loss, parameter by parameter."""
         student, optimizer = self.copied()
         objective = MetaPseudoLabels(
             self.teacher, TrainingConfig(), lambda number: self.l, self.problem, **self.options
@@ -117,7 +117,7 @@ class Game:
         return student, optimizer
 
     def after(self, labels):
-        """``L_l(S')``: the student's labelled loss once it has taken a step on these labels."""
+        """``L_l(S')``: the student's labeled loss once it has taken a step on these labels."""
         student, optimizer = self.copied()
         mask = self.u["labels"] != -100 if self.u["input_ids"].dim() == 3 else None
         self.step(student, optimizer, pseudo_loss(student.run(self.u)[0], labels, self.problem, mask))
@@ -160,7 +160,7 @@ def close(actual, expected, rtol):
 @pytest.mark.parametrize("limit", [1e9, 0.05])
 @pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
 @pytest.mark.parametrize("kind", list(PROBLEMS))
-def test_exact_feedback_is_the_gradient_of_the_labelled_loss_after_the_step(kind, optimizer, limit):
+def test_exact_feedback_is_the_gradient_of_the_labeled_loss_after_the_step(kind, optimizer, limit):
     """Of the step as it is taken, with AdamW's division and with clipping, for every kind of task."""
     game = Game(kind, optimizer, limit)
     # clip_grad_norm_ divides by |g| + 1e-6, the formula by |g|
@@ -197,7 +197,7 @@ def rng(game, labels):
     return float((game.teacher.run(game.u)[0].detach().softmax(-1) * labels).sum(-1).prod())
 
 
-def test_the_mean_of_reinforce_is_the_gradient_of_the_mean_labelled_loss():
+def test_the_mean_of_reinforce_is_the_gradient_of_the_mean_labeled_loss():
     """Over all draws of labels, each with its probability; a mean over texts makes it 1/texts of the gradient."""
     game = Game(feedback="reinforce", labels="sampled")
     mean = None
@@ -317,7 +317,7 @@ def test_labels_of_each_kind():
     torch.testing.assert_close(many.mean(0), logits.sigmoid(), atol=0.04, rtol=0)
 
 
-def test_labelled_batches_depend_on_seed_and_step_alone():
+def test_labeled_batches_depend_on_seed_and_step_alone():
     encoded = Encoded([[1] * (3 + n % 4) for n in range(10)], None, list(range(10)), 0, "classification")
     stream = LabeledBatches(encoded, 4, seed=0)
     whole = [stream(step)["labels"].tolist() for step in range(9)]

@@ -86,7 +86,7 @@ class AugmentationPipeline:
     @cached_property
     def rows(self) -> list[Row]:
         """The original rows, by number."""
-        return rows_of(self.task.split("train"), self.task.labelled_rows)
+        return rows_of(self.task.split("train"), self.task.labeled_rows)
 
     @cached_property
     def overlapping(self) -> frozenset[int]:

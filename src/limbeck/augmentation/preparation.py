@@ -85,7 +85,7 @@ def tagged(rule: NGram, task: Task, tagger: str | None, *, chunk_rows: int = 256
     if tagger is None:
         return rule, lambda rows: rows
     train = task.split("train")
-    words = [split_words(side)[0] for row in rows_of(train, task.labelled_rows) for side in row.sides]
+    words = [split_words(side)[0] for row in rows_of(train, task.labeled_rows) for side in row.sides]
     tags = tag_rows(tagger, words, chunk_rows, workers)
     sides = 1 if train.pairs is None else 2
 
@@ -116,7 +116,7 @@ def masked_model(fields: SubstitutionConfig, task: Task, memo: Memo, log: Log) -
     masked = MaskedModel(model, tokenizer, fields.top_k, width, half=half, max_length=task.max_length)
     if fields.mixed_precision != "auto":
         return masked
-    rows = rows_of(task.split("train"), task.labelled_rows)
+    rows = rows_of(task.split("train"), task.labeled_rows)
     some = rows[:: max(1, len(rows) // TIMED)]
     texts = [split_words(side) for row in some for side in row.sides]
     wanted = [[replaceable(word) for word in words] for words, _ in texts]
@@ -142,7 +142,7 @@ def substitution(
     """
     from limbeck.augmentation.word_candidates import Lexicon
 
-    rows = rows_of(task.split("train"), task.labelled_rows)
+    rows = rows_of(task.split("train"), task.labeled_rows)
     texts = (split_words(side)[0] for row in rows for side in row.sides)
     words = sorted({word for text in texts for word in text if replaceable(word)})
     lexicon = Lexicon(vectors(words).nearest(words, top_k), masked)

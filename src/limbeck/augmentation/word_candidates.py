@@ -1,4 +1,4 @@
-"""Candidates to replace a word: predictions of a masked language model, or its nearest neighbours among word vectors.
+"""Candidates to replace a word: predictions of a masked language model, or its nearest neighbors among word vectors.
 
 Reference: Jiao et al., 2020, arXiv:1909.10351, Algorithm 1 (TinyBERT). Differs: the masked language model runs on
 batches of masked copies of similar length and computes logits at the masked positions alone; the word itself, special

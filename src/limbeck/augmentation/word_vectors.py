@@ -1,4 +1,4 @@
-"""Word vectors and their nearest neighbours, from a model's input embeddings or from a file.
+"""Word vectors and their nearest neighbors, from a model's input embeddings or from a file.
 
 Reference: Jiao et al., 2020, arXiv:1909.10351, Algorithm 1 (TinyBERT: GloVe). Differs: the vectors may be the input
 embeddings of any model, averaged over a word's pieces.
@@ -70,24 +70,24 @@ class WordVectors:
 
         Args:
             words: The words; those without a vector are left out.
-            count: Neighbours per word.
+            count: Neighbors per word.
             block: Words compared at once.
 
         Returns:
-            The neighbours of each word, nearest first.
+            The neighbors of each word, nearest first.
         """
         queries = sorted({word for word in words if self.normalize(word) in self.index})
         rows = [self.index[self.normalize(word)] for word in queries]
         folded = [word.casefold() for word in self.words]
-        neighbours = {}
+        neighbors = {}
         for start in range(0, len(queries), block):
             similarity = self.vectors[rows[start : start + block]] @ self.vectors.T
             top_count = min(count + 4, len(self.words))  # some may be the word itself in another case
             top = np.argpartition(-similarity, top_count - 1, axis=1)[:, :top_count]
             for word, order, scores in zip(queries[start : start + block], top, similarity, strict=True):
                 ranked = sorted(order.tolist(), key=lambda row: (-scores[row], row))
-                neighbours[word] = _others(word, ranked, self.words, folded, count)
-        return neighbours
+                neighbors[word] = _others(word, ranked, self.words, folded, count)
+        return neighbors
 
     def normalize(self, word: str) -> str:
         """Return the word in the case of ``words``."""

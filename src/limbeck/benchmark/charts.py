@@ -37,7 +37,7 @@ def front(rows: Sequence[Row]) -> dict[str, Any] | None:
         "y_title": f"{words}, {facts[0].split}" + (", %" if _percent(metric) else ""),
         "frame": FRAME,
         "lines": _lines(ordered, ways, dot),
-        "pairs": _labelled([{"name": row.point.label, "x": x(row.median * 1e3), "dots": dots} for row, dots in pairs]),
+        "pairs": _labeled([{"name": row.point.label, "x": x(row.median * 1e3), "dots": dots} for row, dots in pairs]),
         "x_ticks": x_ticks,
         "y_ticks": y_ticks,
     }
@@ -53,7 +53,7 @@ def _lines(ordered: Sequence[Row], ways: Sequence[Mode], dot: Callable[[Row, Mod
                 row.point.group for row in label_rows if row.point.group not in ("miniatures", "jointly")
             )
             curves = [[dot(row, way) for row in label_rows if row.point.group == group] for group in groups]
-            legend = {"name": ", ".join(filter(None, (WAYS[way], label))), "way": way, "colour": len(series) % 8}
+            legend = {"name": ", ".join(filter(None, (WAYS[way], label))), "way": way, "color": len(series) % 8}
             paths = [
                 " ".join(f"{dot_position['x']:.1f},{dot_position['y']:.1f}" for dot_position in curve)
                 for curve in curves
@@ -112,7 +112,7 @@ def _quality_axis(facts: Sequence[Measurement]) -> tuple[Callable[[float], float
     return y, [{"at": y(tick), "text": f"{tick * unit:.4g}"} for tick in linear_ticks(low, high)]
 
 
-def _labelled(pairs: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def _labeled(pairs: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Names above or below their points; where there is no room for one, hovering tells it."""
     taken = [Box(dot["x"] - 5, dot["high"], dot["x"] + 5, dot["low"]) for pair in pairs for dot in pair["dots"]]
     for pair in pairs:

@@ -125,7 +125,7 @@ def _picture(title: str, y_title: str, rows: Sequence[Row], values: Callable[[Ro
                 point = {"x": x(row.setting.seq_len), "y": y(middle), "low": y(ordered[0]), "high": y(ordered[-1])}
                 points.append(point | {"tip": f"{label}, {row.setting.seq_len:,} tokens: {middle:.3g} {y_title}"})
             path = " ".join(f"{point['x']:.1f},{point['y']:.1f}" for point in points)
-            lines.append({"name": label, "colour": len(lines) % 8, "points": points, "path": path})
+            lines.append({"name": label, "color": len(lines) % 8, "points": points, "path": path})
     return {
         "title": title,
         "x_title": "tokens",

@@ -31,10 +31,10 @@ AXES = {
 
 @dataclass(frozen=True)
 class Line:
-    """One line of a picture: its name, its place in the order of colours, and where its points stand."""
+    """One line of a picture: its name, its place in the order of colors, and where its points stand."""
 
     name: str
-    colour: int
+    color: int
     points: tuple[dict[str, Any], ...]
 
     @property
@@ -69,7 +69,7 @@ def _picture(group: str, rows: Sequence[Row]) -> dict[str, Any]:
         return FRAME.bottom - milliseconds / (1.06 * most) * (FRAME.bottom - FRAME.top)
 
     lines = []
-    for colour, (name, line_rows) in enumerate(named.items()):
+    for color, (name, line_rows) in enumerate(named.items()):
         ordered = sorted(line_rows, key=position)
         points = tuple(
             {
@@ -81,7 +81,7 @@ def _picture(group: str, rows: Sequence[Row]) -> dict[str, Any]:
             }
             for row in ordered
         )
-        lines.append(Line(name, colour % 8, points))
+        lines.append(Line(name, color % 8, points))
     return {
         "title": f"Latency against {title}" + (" of the BERT miniatures" if group == "miniatures" else ""),
         "x_title": title,

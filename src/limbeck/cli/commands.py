@@ -50,7 +50,7 @@ def make_app(arguments: Sequence[str] = ()) -> App:
         name="limbeck",
         error_formatter=_usage_error,
         default_parameter=Parameter(converter=_convert),
-        help="Make BERT-class encoders small and fast: prune, distil, quantize, and measure under a latency budget.",
+        help="Make BERT-class encoders small and fast: prune, distill, quantize, and measure under a latency budget.",
         help_format="plaintext",
         version=lambda: _version(),
         suppress_keyboard_interrupt=False,  # main says how to go on

@@ -1,6 +1,6 @@
 """How the hidden states of a text become one vector, in the terms of sentence-transformers.
 
-Tokens are pooled, pass through dense layers, if there are any, and are normalised. A model folder of ours has this as
+Tokens are pooled, pass through dense layers, if there are any, and are normalized. A model folder of ours has this as
 the entry ``sentence_embedding`` of its config.json; ``model/sentence_transformers.py`` reads it from their folders.
 """
 

@@ -37,7 +37,7 @@ from limbeck.core.model import AnswersOnly
 from limbeck.core.search_space import Space
 from limbeck.core.shape import Shape
 from limbeck.core.target import Budget, Target
-from limbeck.errors import UndeclaredService, nearest
+from limbeck.errors import nearest
 
 if TYPE_CHECKING:
     from limbeck.core.task import Task
@@ -170,22 +170,6 @@ class RunContext:
     """A folder for the step's own checkpoints: kept if the step is interrupted, removed when it is done."""
     log: Callable[..., None] = discard
     """Report to the user: a message, or numbers (step, total, loss) for progress and trackers."""
-
-
-class RestrictedContext:
-    """A RunContext that shows only the declared services.
-
-    >>> RestrictedContext(RunContext(seed=3), StepInfo("prune", reads={"seed"})).seed
-    3
-    """
-
-    def __init__(self, context: RunContext, info: StepInfo) -> None:
-        self._context, self._info = context, info
-
-    def __getattr__(self, name: str) -> Any:
-        if name in SERVICES and name not in self._info.reads:
-            raise UndeclaredService(f"step '{self._info.name}' used context.{name}; add '{name}' to its reads")
-        return getattr(self._context, name)
 
 
 class Step(ABC):

@@ -123,7 +123,7 @@ class Task:
         return max(1, len(self.label_names))
 
     @property
-    def labelled_rows(self) -> int:
+    def labeled_rows(self) -> int:
         """Number of leading rows of the training split that are original; augmented rows come after them.
 
         It is read from the history. If the split has been changed since, all its rows count as original.
@@ -193,7 +193,7 @@ class Task:
         return replace(self, splits=splits, notes=tuple(notes))
 
     def score(self, logits: np.ndarray | Sequence[np.ndarray], labels: np.ndarray | Sequence[Any]) -> float:
-        """Compute the task's metric of logits; token positions labelled -100 do not count."""
+        """Compute the task's metric of logits; token positions labeled -100 do not count."""
         return self.task_kind.score(self.metric, self.label_names, logits, labels)
 
     def to_folder(self, folder: str | Path) -> Path:

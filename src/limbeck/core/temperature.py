@@ -51,9 +51,9 @@ def fit_temperature(logits: np.ndarray, truth: np.ndarray, activation: Activatio
         return negative_log_likelihood(logits, truth, activation, float(np.exp(power)))
 
     low, high = np.log(RANGE)  # the likelihood has one optimum in the inverse of the temperature, so in its logarithm
-    found = minimize_scalar(loss, bounds=(low, high), method="bounded")
-    at_an_end = min(loss(low), loss(high)) <= found.fun + 1e-9
-    return 1.0 if at_an_end else float(np.exp(found.x))
+    minimum = minimize_scalar(loss, bounds=(low, high), method="bounded")
+    at_an_end = min(loss(low), loss(high)) <= minimum.fun + 1e-9
+    return 1.0 if at_an_end else float(np.exp(minimum.x))
 
 
 def expected_calibration_error(

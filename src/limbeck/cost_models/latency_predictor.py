@@ -87,7 +87,7 @@ class Errors:
 class Predictor(Cost):
     """A Cost: predicted latency of a shape in seconds, with its interval; ``many`` answers thousands at once.
 
-    Two predictors are the same if they learnt from the same data with the same seed.
+    Two predictors are the same if they learned from the same data with the same seed.
 
     Attributes:
         setting: Target, number format and length that it holds for.
@@ -213,7 +213,7 @@ class Predictor(Cost):
 
     @property
     def key(self) -> str:  # type: ignore[override]  # computed here, a plain field elsewhere
-        """Digest of what it learnt from; equal keys mean equal predictions."""
+        """Digest of what it learned from; equal keys mean equal predictions."""
         return hashlib.sha256(canonical_json(self.to_json()).encode()).hexdigest()[:16]
 
     def to_json(self) -> dict[str, Any]:
@@ -238,7 +238,7 @@ class Predictor(Cost):
         """Predict seconds [shapes] and features; refuse an attention core that was never measured."""
         if unknown := kinds(shapes) - self._kinds:
             name = min(unknown)
-            raise InputError(f"the predictor has not learnt attention '{name}'; {nearest(name, self._kinds)}")
+            raise InputError(f"the predictor has not learned attention '{name}'; {nearest(name, self._kinds)}")
         return self._fit(shapes, self.boosted)
 
     @cached_property

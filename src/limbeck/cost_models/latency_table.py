@@ -290,7 +290,7 @@ def designs(full: Shape, seed: int = 0, ragged: int = 8, held_out: int = 8) -> t
 
 
 def _amounts(width: int, widths: Sequence[int]) -> list[float]:
-    """Return the fraction, 0 to 1, of each step between neighbouring measured widths that a width covers."""
+    """Return the fraction, 0 to 1, of each step between neighboring measured widths that a width covers."""
     steps = pairwise(widths)
     return [min(max((width - low) / (high - low), 0.0), 1.0) for low, high in steps]
 

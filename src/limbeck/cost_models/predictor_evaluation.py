@@ -26,7 +26,7 @@ class Evaluation:
     how: str
 
     def __str__(self) -> str:
-        """Say what was learnt, and how well it predicts."""
+        """Say what was learned, and how well it predicts."""
         setting, seconds = self.predictor.setting, 1e3 * np.asarray(self.predictor.seconds)
         lines = [
             f"{len(seconds)} shapes of {seconds.min():.3g} to {seconds.max():.3g} ms: {setting.number_format}, "

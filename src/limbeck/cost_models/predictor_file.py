@@ -94,7 +94,7 @@ def open_predictor(
         criteria["seq_len"] = target.seq_len
     predictor = fit_predictor(path, 0, **criteria)
     summary = f"{len(predictor.shapes)} shapes, median error {predictor.errors.median:.1%}"
-    log(f"latency of machine {predictor.machine}: learnt from {summary}")
+    log(f"latency of machine {predictor.machine}: learned from {summary}")
     return predictor
 
 
@@ -119,7 +119,7 @@ def fit_predictor(path: str | Path, seed: int = 0, **criteria: object) -> Predic
 
 
 def check_file(path: Path, number_format: str) -> None:
-    """Refuse a file from which no latency in that number format can be learnt, before any work starts."""
+    """Refuse a file from which no latency in that number format can be learned, before any work starts."""
     check_extra()
     if is_predictor(path):
         read_predictor(path, number_format=number_format)

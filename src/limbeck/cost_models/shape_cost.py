@@ -118,7 +118,7 @@ def predicted_latency(latency: Measurement, number_format: NumberFormat, *, else
 
 
 def is_elsewhere(cost: Cost, candidate: Candidate, target: Target) -> bool:
-    """Return whether a predictor was learnt on another machine, or with texts of another length than the task's.
+    """Return whether a predictor was learned on another machine, or with texts of another length than the task's.
 
     Args:
         cost: Latency of shapes.

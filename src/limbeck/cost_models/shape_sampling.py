@@ -80,7 +80,7 @@ def draw(
         seed: Decides the draw.
         around: The given shapes, a front for example; they are among the result.
         cost: Predicted cost of a shape, in any unit; multiply-accumulates of 32 tokens unless given.
-        without: Shapes to leave out, such as those that a predictor has learnt from.
+        without: Shapes to leave out, such as those that a predictor has learned from.
     """
     if count < 2:
         raise InputError(f"samples: should be at least 2, got {count}")

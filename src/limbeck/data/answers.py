@@ -112,7 +112,7 @@ def judgeable(task: Task, logits: Sequence[np.ndarray] | np.ndarray, labels: Seq
 def _parts(task: Task, split: str) -> Iterator[Task]:
     """Cut a split into chunks; rows that augmentation added are in chunks of their own, so that only they are new."""
     rows = task.split(split)
-    original = task.labelled_rows if split == "train" else len(rows)
+    original = task.labeled_rows if split == "train" else len(rows)
     for begin, end in ((0, original), (original, len(rows))):
         for start in range(begin, end, CHUNK):
             yield replace(task, splits={split: rows.take(range(start, min(start + CHUNK, end)))})

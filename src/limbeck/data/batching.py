@@ -244,7 +244,7 @@ def predict(model: Predictor, encoded: Encoded, batch_size: int | None = None) -
         model: A torch model, an ONNX file, or anything else that predicts.
         encoded: The split.
         batch_size: Texts per batch; 32 by default, but 1 for INT8 models: dynamic quantization ranges span the whole
-            batch with its padding, so a prediction would depend on its neighbours.
+            batch with its padding, so a prediction would depend on its neighbors.
 
     Returns:
         Logits in the order of the split: [examples, classes]; for tokens a list of [seq, classes].

@@ -38,10 +38,10 @@ def is_missing(cell: object) -> bool:
     return cell is None or (isinstance(cell, float) and math.isnan(cell))
 
 
-def is_unlabelled(cell: object) -> bool:
+def is_unlabeled(cell: object) -> bool:
     """Return whether a label cell is empty or stands for "no label".
 
-    >>> [is_unlabelled(cell) for cell in (None, " ", "NaN", "none", 0)]
+    >>> [is_unlabeled(cell) for cell in (None, " ", "NaN", "none", 0)]
     [True, True, True, False, False]
     """
     if isinstance(cell, str):

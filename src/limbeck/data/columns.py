@@ -17,7 +17,7 @@ from limbeck.data.cells import (
     NumberFormat,
     comma_is_ambiguous,
     is_missing,
-    is_unlabelled,
+    is_unlabeled,
     number_format,
     parse_bool,
     parse_list,
@@ -83,7 +83,7 @@ def parse_lists(table: Table, columns: frozenset[str] | None = None) -> tuple[Ta
     parsed: dict[int, list[Any]] = {}
     for index in indices:
         cells = [row[index] for row in table.rows]
-        filled = [cell for cell in cells if not is_unlabelled(cell)]
+        filled = [cell for cell in cells if not is_unlabeled(cell)]
         if columns is None and not (filled and isinstance(filled[0], str) and filled[0].lstrip()[:1] in ("[", "(")):
             continue
         values = [parse_list(cell) if isinstance(cell, str) else None for cell in cells]

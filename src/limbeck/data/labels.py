@@ -14,7 +14,7 @@ import numpy as np
 from limbeck.core.kinds import Kind, find
 from limbeck.core.task_kind import Label
 from limbeck.data.ambiguity import quoted
-from limbeck.data.cells import NumberFormat, is_missing, is_number, is_unlabelled, normalize_spelling, parse_bool
+from limbeck.data.cells import NumberFormat, is_missing, is_number, is_unlabeled, normalize_spelling, parse_bool
 from limbeck.data.columns import Columns
 from limbeck.data.config import Options
 from limbeck.data.readers import Table, plural
@@ -111,7 +111,7 @@ def _number_of(cell: object, numbers: NumberFormat, at: Callable[[], str]) -> fl
     return float(cell)
 
 
-def check_labelled(rows: dict[str, Rows], main: str, columns: Columns, options: Options, notes: list[str]) -> None:
+def check_labeled(rows: dict[str, Rows], main: str, columns: Columns, options: Options, notes: list[str]) -> None:
     """Refuse rows without a label, or drop them, as ``on_unlabelled`` says.
 
     -1 stands for a hidden label where all rows of a split have it, or where no row of the training split has it.
@@ -128,22 +128,22 @@ def check_labelled(rows: dict[str, Rows], main: str, columns: Columns, options: 
     hidden = not any(_is_hidden(label) for label in rows[main].labels)
     for split, part in list(rows.items()):
         minus_is_hidden = all(map(_is_hidden, part.labels)) or (hidden and split != main)
-        unlabelled = [
+        unlabeled = [
             row
             for row, label in enumerate(part.labels)
             if _lacks_label(label, columns.vectors) or (minus_is_hidden and _is_hidden(label))
         ]
-        if not unlabelled:
+        if not unlabeled:
             continue
         if options.on_unlabelled == "error":
-            _refuse_unlabelled(part, unlabelled, columns, only=split == main)
-        if len(unlabelled) == len(part.texts):
+            _refuse_unlabeled(part, unlabeled, columns, only=split == main)
+        if len(unlabeled) == len(part.texts):
             if split == main:
                 raise InputError(f"{part.table.where}: no row has a label")
             del rows[split]
         else:
-            rows[split] = part.without(set(unlabelled))
-        notes.append(f"{split}: {plural(len(unlabelled), 'row')} without a label dropped")
+            rows[split] = part.without(set(unlabeled))
+        notes.append(f"{split}: {plural(len(unlabeled), 'row')} without a label dropped")
 
 
 def _is_hidden(label: object) -> bool:
@@ -152,12 +152,12 @@ def _is_hidden(label: object) -> bool:
 
 def _lacks_label(label: object, vector: bool) -> bool:
     if vector and isinstance(label, (list, tuple)):
-        return any(is_unlabelled(cell) or _is_hidden(cell) for cell in label)
-    return is_unlabelled(label)
+        return any(is_unlabeled(cell) or _is_hidden(cell) for cell in label)
+    return is_unlabeled(label)
 
 
-def _refuse_unlabelled(part: Rows, unlabelled: Sequence[int], columns: Columns, *, only: bool) -> None:
-    label, count, several = part.labels[unlabelled[0]], len(part.texts), len(columns.label) > 1
+def _refuse_unlabeled(part: Rows, unlabeled: Sequence[int], columns: Columns, *, only: bool) -> None:
+    label, count, several = part.labels[unlabeled[0]], len(part.texts), len(columns.label) > 1
     names = f"{'columns' if several else 'column'} {quoted(columns.label)}"
     if isinstance(label, (list, tuple)):
         what = f"{'have' if several else 'has'} a value that is neither 0 nor 1"
@@ -166,15 +166,15 @@ def _refuse_unlabelled(part: Rows, unlabelled: Sequence[int], columns: Columns, 
     else:
         what = f"says {str(label).strip()!r}, which means no label"
     drop = "set on_unlabelled: drop (--task-set on_unlabelled=drop) to leave them out"
-    if len(unlabelled) < count:
+    if len(unlabeled) < count:
         ways = f"label them, or {drop}"
     elif only:
         ways = "if the labels are in another column, name it: label: NAME (--task-set label=NAME)"
     else:
         ways = f"leave this file out by naming the others (train: FILE, validation: FILE) in a task file, or {drop}"
     raise InputError(
-        f"{part.at(unlabelled[0])}: the label is empty or missing: {names} {what}, got {shown(label)}; "
-        f"{len(unlabelled):,} of {plural(count, 'row')} {'has' if len(unlabelled) == 1 else 'have'} no label; {ways}"
+        f"{part.at(unlabeled[0])}: the label is empty or missing: {names} {what}, got {shown(label)}; "
+        f"{len(unlabeled):,} of {plural(count, 'row')} {'has' if len(unlabeled) == 1 else 'have'} no label; {ways}"
     )
 
 

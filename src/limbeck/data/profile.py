@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-from limbeck.data.cells import is_number, is_unlabelled, number_format, parse_bool
+from limbeck.data.cells import is_number, is_unlabeled, number_format, parse_bool
 from limbeck.data.column_names import ID_WORDS, LABEL_WORDS
 from limbeck.data.conll import is_word_numbering
 
@@ -27,7 +27,7 @@ class Profile:
     @cached_property
     def filled(self) -> list[Any]:
         """The cells that are not empty."""
-        return [cell for cell in self.cells if not is_unlabelled(cell)]
+        return [cell for cell in self.cells if not is_unlabeled(cell)]
 
     @cached_property
     def texts(self) -> list[str]:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 FILLERS = ("the", "a", "one", "this", "that", "very", "quite", "and", "of", "with", "so", "film")
 MOODS: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
-        "sad": ("gloomy", "bleak", "tearful", "grey"),
+        "sad": ("gloomy", "bleak", "tearful", "gray"),
         "happy": ("sunny", "bright", "cheerful", "merry"),
         "angry": ("furious", "bitter", "hostile", "fierce"),
     }

@@ -13,7 +13,7 @@ from limbeck.data.cells import is_missing
 from limbeck.data.columns import Columns, choose_columns, parse_lists, resolve_column
 from limbeck.data.config import Options
 from limbeck.data.conll import BLANK
-from limbeck.data.labels import Encode, Rows, check_labelled, number_labels, to_python, unify_spelling
+from limbeck.data.labels import Encode, Rows, check_labeled, number_labels, to_python, unify_spelling
 from limbeck.data.readers import Table, plural
 from limbeck.errors import InputError, shown
 
@@ -48,7 +48,7 @@ def build_task(
     kind = columns.kind
     tables = {split: _prepare(table, columns) for split, table in tables.items()}
     rows = {split: _read_rows(split, tables[split], columns, options, collected) for split in SPLITS if split in tables}
-    check_labelled(rows, main, columns, options, collected)
+    check_labeled(rows, main, columns, options, collected)
     spelling = unify_spelling(rows, main, columns, options, collected)
     label_names, encode = number_labels(columns, rows, main, options, spelling)
     splits = {split: _encode_split(part, encode) for split, part in rows.items()}

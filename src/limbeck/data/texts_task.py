@@ -69,9 +69,9 @@ def texts_task(options: Options, kind: str, label_names: Sequence[str], base: Pa
     order = choose([0] * len(unique), 2 * count, options.seed, stratified=False)
     validation = set(choose([0] * len(order), count, options.seed, stratified=False))
     parts: dict[str, list[tuple[str, ...]]] = {"train": [], "validation": [], "test": []}
-    place = {row: "validation" if index in validation else "test" for index, row in enumerate(order)}
+    held_out = {row: "validation" if index in validation else "test" for index, row in enumerate(order)}
     for index, row in enumerate(unique):
-        parts[place.get(index, "train")].append(row)
+        parts[held_out.get(index, "train")].append(row)
     splits = {name: _placeholders(kind, part, len(label_names)) for name, part in parts.items()}
     metric = options.metric or find(kind).fidelity_metric(label_names)
     name = options.name or (Path(options.texts).stem if isinstance(options.texts, str) else "texts")

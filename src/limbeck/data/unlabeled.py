@@ -45,9 +45,9 @@ def with_texts_of(task: Task, path: Path, columns: Sequence[str] = ()) -> Task:
     >>> from limbeck.data.synthetic import toy_task
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
-    ...     _ = (Path(folder) / "more.txt").write_text("so sunny\nquite grey\nso  Sunny\n")
+    ...     _ = (Path(folder) / "more.txt").write_text("so sunny\nquite gray\nso  Sunny\n")
     ...     with_texts_of(toy_task(train=8), Path(folder) / "more.txt").split("train").texts
-    ('so sunny', 'quite grey')
+    ('so sunny', 'quite gray')
     """
     check_texts(path)
     width = 1 if task.split("train").pairs is None else 2
@@ -80,16 +80,16 @@ def read_texts(path: Path, width: int = 1, columns: Sequence[str] = ()) -> list[
 
 
 def divided(task: Task, file: Path | None, columns: Sequence[str] = ()) -> tuple[Task, Task]:
-    """Return the task with its labelled rows only, and the task with the rows that a teacher labels.
+    """Return the task with its labeled rows only, and the task with the rows that a teacher labels.
 
     Args:
         task: The task; augmentation may have added rows without labels of their own.
         file: Texts without labels; None takes all rows of the task.
         columns: Columns of the file with the texts; by customary names unless given.
     """
-    rows = task.split("train").take(range(task.labelled_rows))
-    labelled = replace(task, splits={**task.splits, "train": rows})
-    return labelled, task if file is None else with_texts_of(task, file, columns)
+    rows = task.split("train").take(range(task.labeled_rows))
+    labeled = replace(task, splits={**task.splits, "train": rows})
+    return labeled, task if file is None else with_texts_of(task, file, columns)
 
 
 def _split(task: Task, rows: Sequence[tuple[str, ...]]) -> Split:

@@ -103,7 +103,7 @@ class Request:
     Attributes:
         budget: Bounds of latency, size and loss of quality.
         strategy: 'prune' cuts the model down in stages, each pruned and distilled from the one before. 'search' trains
-            it as a super-network, finds the INT8 slices that are best within bounds of latency, and distils them.
+            it as a super-network, finds the INT8 slices that are best within bounds of latency, and distills them.
             'both' are branches of one recipe, measured together for one choice. A size limit is a goal only of pruning,
             with all tokens and with those of the texts; a search knows only latency, and the final choice takes winners
             that are small enough.

@@ -11,7 +11,8 @@ from limbeck.core.candidate import Reference
 from limbeck.core.cost import TargetCost
 from limbeck.core.kinds import KINDS
 from limbeck.core.measurement import machine
-from limbeck.core.step import RestrictedContext, RunContext, Step, Teacher
+from limbeck.core.restricted_context import RestrictedContext
+from limbeck.core.step import RunContext, Step, Teacher
 from limbeck.distributed import context as processes
 from limbeck.engine.costs import measured_alone
 from limbeck.engine.helping import keep_once, together

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from limbeck.core.task import Task
     from limbeck.data.batching import Encoded
 
-UNLABELLED_TEXTS = 1000  # of training; enough to see whether answers change at all
+UNLABELED_TEXTS = 1000  # of training; enough to see whether answers change at all
 
 
 class ServedAnswers:
@@ -39,7 +39,7 @@ class ServedAnswers:
         """Return how many answers to training texts differ between two models, and the number of texts."""
         from limbeck.data.batching import predict
 
-        texts = self._unlabelled
+        texts = self._unlabeled
         same = self._task.task_kind.same_answers(predict(first, texts, 1), predict(second, texts, 1), texts.labels)
         return int((~same).sum()), len(same)
 
@@ -50,7 +50,7 @@ class ServedAnswers:
         return encode(self._task, "validation", self._tokenizer)
 
     @cached_property
-    def _unlabelled(self) -> Encoded:
+    def _unlabeled(self) -> Encoded:
         from limbeck.data.batching import encode
 
-        return encode(self._task.limit(train=UNLABELLED_TEXTS), "train", self._tokenizer)
+        return encode(self._task.limit(train=UNLABELED_TEXTS), "train", self._tokenizer)

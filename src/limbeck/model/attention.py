@@ -229,7 +229,7 @@ def window(
     """Compute softmax attention among tokens at most ``size`` positions apart; the first token is global.
 
     Reference: Longformer (Beltagy et al., 2020, arXiv:2004.05150). Differs: the global token has no projections of its
-    own. Sequences are split into blocks of ``size`` tokens; each attends to itself and its two neighbours: O(n size).
+    own. Sequences are split into blocks of ``size`` tokens; each attends to itself and its two neighbors: O(n size).
 
     Args:
         query: Queries [batch, heads, position, head_dim].
@@ -246,7 +246,7 @@ def window(
     ragged = -tokens % size
 
     def blocks(states: Tensor) -> Tensor:
-        """Join every block with its two neighbours: [..., position, channel] to [..., block, channel, 3 size]."""
+        """Join every block with its two neighbors: [..., position, channel] to [..., block, channel, 3 size]."""
         return F.pad(states, (0, 0, size, size + ragged)).unfold(-2, 3 * size, size)
 
     q = F.pad(query, (0, 0, 0, ragged)).unflatten(2, (-1, size)) * width**-0.5

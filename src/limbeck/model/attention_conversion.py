@@ -93,7 +93,7 @@ def new_projections(
 
 
 def averages(rows: int, size: int, tokens: int) -> Tensor:
-    """Build length projections that average neighbours: [rows, size].
+    """Build length projections that average neighbors: [rows, size].
 
     A text of ``tokens`` tokens is divided into ``size`` segments, a column for each. With more columns than tokens,
     every token has several; if all have equally many, the result is softmax attention itself. Longer texts start again

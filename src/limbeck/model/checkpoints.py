@@ -1,7 +1,7 @@
 """Models as Hugging Face folders: open them, save them, or read the configuration alone.
 
 A folder that limbeck writes holds ``config.json`` (the shape, one entry per layer), ``model.safetensors``, the
-tokenizer and the modelling code (``layout.CODE``), so it opens with transformers whether or not limbeck is installed.
+tokenizer and the modeling code (``layout.CODE``), so it opens with transformers whether or not limbeck is installed.
 An ONNX model is in ``onnx/``, beside the weights it was exported from. Nothing is ever unpickled.
 """
 

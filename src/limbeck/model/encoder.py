@@ -185,7 +185,7 @@ class LimbeckModel(PreTrainedModel):
         """Add the layers after the encoder; the plain model has none."""
 
     def _init_weights(self, module: nn.Module) -> None:
-        """Initialise weights that a checkpoint lacks as transformers does; skip empty ones, which would warn."""
+        """Initialize weights that a checkpoint lacks as transformers does; skip empty ones, which would warn."""
         if all(parameter.numel() for parameter in module.parameters(recurse=False)):
             super()._init_weights(module)  # type: ignore[no-untyped-call]
 
@@ -349,7 +349,7 @@ class LimbeckForSequenceClassification(LimbeckModel):
         return self.logits(hidden, batch.get("attention_mask")), tapped
 
     def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """Return the loss of ``config.problem_type``, a scalar; tokens labelled -100 do not count."""
+        """Return the loss of ``config.problem_type``, a scalar; tokens labeled -100 do not count."""
         return losses_of(self.config.problem_type, logits.shape[-1]).on_labels(logits, labels)
 
     def forward(

@@ -69,8 +69,8 @@ class Family:
     encoder has besides embeddings, layers and ``norm``, the norm after the layers; ``pooler_norm``: that between the
     dense layers of the head. Modules of ours with one path are parts of one matrix there, in their order; but with
     ``shared_layers`` all layers are one module, at ``layers``, and opened, each layer has a copy. ``interleaved``:
-    rotary positions turn neighbouring channels of a head, not its halves as ours. ``computed``: parameters that are not
-    learnt, which ours lacks. ``local``: the configuration says which layers are local (see ``layer_types.py``).
+    rotary positions turn neighboring channels of a head, not its halves as ours. ``computed``: parameters that are not
+    learned, which ours lacks. ``local``: the configuration says which layers are local (see ``layer_types.py``).
     ``style``: what is the same for the family. ``required``: keys with one supported value. ``dialect``: keys of the
     configuration that do not hold one field each.
     """

@@ -18,7 +18,7 @@ CODE = (
     "attention.py", "configuration.py", "disentangled_attention.py", "embeddings.py", "encoder.py", "layers.py",
     "output_losses.py", "style.py",
 )  # fmt: skip
-"""The modelling files that a folder carries, so that transformers opens it where limbeck is not installed."""
+"""The modeling files that a folder carries, so that transformers opens it where limbeck is not installed."""
 TOKENIZER_FILES = (
     "tokenizer.json", "vocab.txt", "vocab.json", "sentencepiece.bpe.model", "sentencepiece.model", "spiece.model",
     "spm.model",
@@ -55,7 +55,7 @@ def style_of(config: Mapping[str, Any]) -> Style:
 
 
 def write_code(folder: Path) -> None:
-    """Write the package's modelling code into a model folder, over whatever has its names there."""
+    """Write the package's modeling code into a model folder, over whatever has its names there."""
     for name in CODE:
         (folder / name).unlink(missing_ok=True)  # a link would be written through
         shutil.copyfile(CODE_FOLDER / name, folder / name)

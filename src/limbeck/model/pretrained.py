@@ -246,7 +246,7 @@ def to_transformers(model: LimbeckForSequenceClassification) -> PreTrainedModel:
 
 
 def _in_halves(weights: Mapping[str, Tensor], head_dim: int, *, back: bool = False) -> dict[str, Tensor]:
-    """Reorder the channels of queries and keys in each head from neighbouring pairs to two halves; no score changes.
+    """Reorder the channels of queries and keys in each head from neighboring pairs to two halves; no score changes.
 
     Args:
         weights: Tensors under our names.

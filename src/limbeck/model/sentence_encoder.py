@@ -1,4 +1,4 @@
-"""An encoder that gives one vector for a text: pooling, dense layers, normalisation."""
+"""An encoder that gives one vector for a text: pooling, dense layers, normalization."""
 
 from __future__ import annotations
 
@@ -135,7 +135,7 @@ class LimbeckForSentenceEmbedding(LimbeckForSequenceClassification):
         return cosent(logits, labels)
 
     def widen(self, layer: Dense, weight: Tensor, bias: Tensor | None) -> None:
-        """Append a dense layer before the normalisation.
+        """Append a dense layer before the normalization.
 
         Args:
             layer: Its width and activation.

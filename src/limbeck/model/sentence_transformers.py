@@ -1,6 +1,6 @@
 """Folders of sentence-transformers: read how their vectors are made, and write ours so that they open them.
 
-``modules.json`` lists the parts, in order: a transformer, pooling, perhaps dense layers, perhaps normalisation. Other
+``modules.json`` lists the parts, in order: a transformer, pooling, perhaps dense layers, perhaps normalization. Other
 parts, and other orders, are refused.
 """
 

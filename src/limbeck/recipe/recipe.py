@@ -172,7 +172,7 @@ def _find(source: str | Path) -> Path:
     if str(source) in ours:
         return ours[str(source)]
     if path.suffix in {".yaml", ".yml"} or len(path.parts) > 1:
-        beside = [neighbour.name for neighbour in path.parent.glob("*.y*ml")] if exists(path.parent) else []
+        beside = [neighbor.name for neighbor in path.parent.glob("*.y*ml")] if exists(path.parent) else []
         raise RecipeError(f"no recipe file {shown(str(source))}; {nearest(path.name, beside)}")
     raise RecipeError(f"no recipe called {shown(str(source))} and no such file; {nearest(source, ours)}")
 

@@ -205,13 +205,13 @@ def decision_values(record: Record, split: str) -> dict[str, float | None]:
 
 def decisions_json(summary: RunSummary) -> dict[str, Any]:
     """Return what was fitted and measured, by key of the candidate and name of the fact."""
-    known = (TEMPERATURE, CALIBRATION_ERROR, THRESHOLD, DETECTION)
-    found: dict[str, Any] = {}
+    shown_facts = (TEMPERATURE, CALIBRATION_ERROR, THRESHOLD, DETECTION)
+    decided: dict[str, Any] = {}
     for key in summary.candidates:
         facts: dict[str, Any] = {}
         for fact in summary.records[key].facts:
-            if fact.name in known:
+            if fact.name in shown_facts:
                 facts.setdefault(fact.name, {})[fact.split] = fact.to_json()
         if facts:
-            found[key] = facts
-    return found
+            decided[key] = facts
+    return decided

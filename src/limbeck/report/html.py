@@ -82,7 +82,7 @@ def report_html(
 
 
 def front_svg(summary: RunSummary, front: Mapping[str, Any] | None = None) -> str:
-    """Render the chart of the front as an SVG file, in light and dark colours; empty where no latency was measured.
+    """Render the chart of the front as an SVG file, in light and dark colors; empty where no latency was measured.
 
     Args:
         summary: The run.

@@ -57,7 +57,7 @@ def headline(summary: RunSummary) -> str:
         return measured + (f": {failed} step{'s' * (failed != 1)} failed" if failed else "")
     reason = baseline_problems(summary, row.quality.get(summary.split))
     if summary.chosen and reason and row.problems == reason:
-        return f"Nothing was learnt: the chosen model, {row.name}, is {reason[0]}"
+        return f"Nothing was learned: the chosen model, {row.name}, is {reason[0]}"
     if not summary.chooses:
         return _unchosen(summary)
     if row.problems or not summary.chosen:

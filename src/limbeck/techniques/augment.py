@@ -50,7 +50,7 @@ class Augment(Technique):
     """Add changed copies of the training texts to the task; the model stays as it is.
 
     ``ngram`` masks words and n-grams and swaps words of the same part of speech. ``tinybert`` replaces words by what a
-    masked language model finds likely in their place (words of one piece) or by their nearest neighbours among word
+    masked language model finds likely in their place (words of one piece) or by their nearest neighbors among word
     vectors (all others). Of pairs each text is changed by itself. Where words carry labels, words are replaced one by
     one, n-grams by a mask for each word. Originals stay, and a second augment step works on the originals again;
     of those that also stand in validation or test nothing is made. Without a tagger, words that should be swapped for

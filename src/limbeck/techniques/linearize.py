@@ -2,7 +2,7 @@
 
 References: He and Garner, 2025, arXiv:2410.06846 (conversion of RoBERTa to Linformer; the five guides); Wang et al.,
 2020, arXiv:2006.04768 (Linformer). Differs: any core of ``model/attention.py``, layer by layer; projections begin as
-averages of neighbours, so that the converted model answers much as before (``init: normal`` draws them, as the study
+averages of neighbors, so that the converted model answers much as before (``init: normal`` draws them, as the study
 does); losses leave padding out; the guide's hidden states are compared as they are without dropout; a run resumes with
 its teacher.
 
@@ -61,7 +61,7 @@ class Linearize(Technique):
             (linformer:256, window:64), or softmax, which stays.
         share: Projections of the length: two a layer (none; the Linformer paper calls that headwise), one a layer for
             keys and values (kv), one for all layers (layer), or two for every head (per_head).
-        init: New projections average neighbours such that a text as long as the long ones of the task fills them
+        init: New projections average neighbors such that a text as long as the long ones of the task fills them
             (segments), or are drawn ~ N(0, 1).
         guidance: What the student is compared with.
         checkpoints: Folder of an earlier fine-tuning with a model folder for every epoch (epoch_1, epoch_2, …), which
@@ -89,7 +89,7 @@ class Linearize(Technique):
 
     @property
     def averages(self) -> bool:
-        """Whether new projections begin as averages of neighbours."""
+        """Whether new projections begin as averages of neighbors."""
         return self.init == "segments" and self.linformer
 
     def max_tokens(self) -> int:

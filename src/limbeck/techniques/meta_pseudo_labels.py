@@ -1,7 +1,7 @@
 """Train a student on the labels of a teacher that gets feedback at every step on how its labels changed the student.
 
 Reference: Pham et al., 2021, arXiv:2003.10580 (Meta Pseudo Labels). Differs: the feedback is by default the exact
-gradient of the student's loss on labelled texts after its step (a forward-mode pass, for soft labels), where the paper
+gradient of the student's loss on labeled texts after its step (a forward-mode pass, for soft labels), where the paper
 weights the gradient for hard labels by what the step gained (preset 'paper'); AdamW and clipping are part of that
 gradient; the teacher has been fine-tuned before; there is no UDA loss. ``train/meta_pseudo_labels.py`` has the
 mathematics.
@@ -53,7 +53,7 @@ if TYPE_CHECKING:
 class MetaPseudoLabels(Technique):
     """Train the candidate on its teacher's labels while the teacher learns which labels help it; then on true labels.
 
-    The teacher's copy is trained beside the student, on labelled texts and on the feedback, and is discarded at the
+    The teacher's copy is trained beside the student, on labeled texts and on the feedback, and is discarded at the
     end. The fields of training are the student's; schedule, warm-up and clipping hold for both.
 
     Attributes:
@@ -66,11 +66,11 @@ class MetaPseudoLabels(Technique):
         feedback_average: Decay of the moving average that is taken off the paper's estimate; 0 takes nothing off.
         teacher_learning_rate: The highest learning rate of the teacher.
         teacher_weight_decay: AdamW's for the teacher, on matrices alone.
-        labelled_batch_size: Labelled texts in each step.
+        labelled_batch_size: Labeled texts in each step.
         unlabelled: File of texts without labels (one a line, or a table); the train split's texts, augmented ones too,
             unless given.
         unlabelled_columns: Column of the table with the texts, two for pairs; by customary names unless given.
-        finetune_epochs: Passes over the labelled texts at the end; 0 leaves that out.
+        finetune_epochs: Passes over the labeled texts at the end; 0 leaves that out.
         finetune_learning_rate: The highest learning rate of these.
     """
 
@@ -148,16 +148,16 @@ class MetaPseudoLabels(Technique):
 
         teacher = self.teacher(candidate, context)
         file = Path(self.unlabelled) if self.unlabelled is not None else None
-        labelled, unlabelled = divided(candidate.task, file, self.unlabelled_columns)
-        source = f"; {unlabelled.notes[-1]}" if self.unlabelled else ""
-        rows = [len(task.split("train")) for task in (labelled, unlabelled)]
+        labeled, unlabeled = divided(candidate.task, file, self.unlabelled_columns)
+        source = f"; {unlabeled.notes[-1]}" if self.unlabelled else ""
+        rows = [len(task.split("train")) for task in (labeled, unlabeled)]
         context.log(f"{rows[0]} texts with labels, {rows[1]} for pseudo labels{source}")
-        objective = self.objective(candidate, teacher, labelled, context.seed)
-        first = train_on_task(replace(candidate, task=unlabelled), objective, self.training, context, "pseudo")
+        objective = self.objective(candidate, teacher, labeled, context.seed)
+        first = train_on_task(replace(candidate, task=unlabeled), objective, self.training, context, "pseudo")
         if self.finetune_epochs:
             rate = self.finetune_learning_rate
             plan = replace(self.training, num_train_epochs=self.finetune_epochs, learning_rate=rate)
-            finetune_if_better(replace(candidate, task=labelled), plan, context, "labels", first.best_score)
+            finetune_if_better(replace(candidate, task=labeled), plan, context, "labels", first.best_score)
         yield replace(candidate, folder=None)
 
     def teacher(self, candidate: Candidate, context: RunContext) -> Candidate:
@@ -170,20 +170,20 @@ class MetaPseudoLabels(Technique):
         check_vocabulary(candidate, teacher, "meta_pseudo_labels", "; use 'distill' with match: [logits]")
         return teacher
 
-    def objective(self, candidate: Candidate, teacher: Candidate, labelled: Task, seed: int) -> pseudo.MetaPseudoLabels:
+    def objective(self, candidate: Candidate, teacher: Candidate, labeled: Task, seed: int) -> pseudo.MetaPseudoLabels:
         """Return the objective with both losses of a step.
 
         Args:
             candidate: The candidate that the step works on.
             teacher: The model to imitate.
-            labelled: The task with its labelled rows.
+            labeled: The task with its labeled rows.
             seed: Decides everything random.
         """
         from limbeck.data.batching import encode
         from limbeck.train import meta_pseudo_labels as pseudo
 
         rate, decay = self.teacher_learning_rate, self.teacher_weight_decay
-        encoded = encode(labelled, "train", candidate.tokenizer, every_piece=True)
+        encoded = encode(labeled, "train", candidate.tokenizer, every_piece=True)
         return pseudo.MetaPseudoLabels(
             teacher.model,
             replace(self.training, learning_rate=rate, weight_decay=decay),

@@ -82,7 +82,7 @@ class PretrainSupernet(Technique):
         training: How the model is trained.
         pretraining: The corpus, and the model to imitate.
         slices: The space of slices, and how they learn.
-        match: What is learnt: last hidden states and relations of the last attention of the pretrained model, and mlm,
+        match: What is learned: last hidden states and relations of the last attention of the pretrained model, and mlm,
             the tokens that are hidden from all models then.
         mlm_weight: Weight of the masked language model.
         mlm_probability: Share of the tokens that are hidden (80 % become the mask, 10 % another token, 10 % stay).

@@ -9,7 +9,7 @@ arXiv:2302.04089 (measured latency table; second-order removal, for which see
     steps:
       - finetune: {}
       - prune: {speedup: 2.0}                                # by a latency table that is measured here
-      - prune: {latency_ms: 1.5, profile: machine.jsonl}     # latency of another machine, learnt from its data
+      - prune: {latency_ms: 1.5, profile: machine.jsonl}     # latency of another machine, learned from its data
 
 Gradually, a family of models from one run, each made of the one before:
 
@@ -59,7 +59,7 @@ class Prune(Technique):
 
     Exactly one goal: ``speedup`` (latency divided by this), ``latency_ms``, ``keep`` (fraction of the cost),
     ``size_mb``, or ``heads`` / ``ffn`` (the same number in every layer). ``layers`` keeps that many layers first, and
-    may stand alone. Latency is that of a table measured on the target, or of a predictor learnt from ``profile``;
+    may stand alone. Latency is that of a table measured on the target, or of a predictor learned from ``profile``;
     then no layer becomes narrower than those that were measured.
 
     Attributes:

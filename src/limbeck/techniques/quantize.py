@@ -34,7 +34,7 @@ Calibration = Literal["minmax", "percentile", "entropy"]
 Log = Callable[..., None]
 
 Mode = Literal["dynamic", "static"]
-CHECK_TEXTS = 3 * 128  # of smoothing: texts that it is learnt from and tried on, run three times
+CHECK_TEXTS = 3 * 128  # of smoothing: texts that it is learned from and tried on, run three times
 
 
 @step(

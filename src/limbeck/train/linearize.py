@@ -46,7 +46,7 @@ def linearize(
         training: How it is trained.
         context: Gives the teacher, the seed, the scratch folder and the log.
         share: Which length projections layers share.
-        tokens: Returns the length of a text for which new length projections average neighbours; None draws them.
+        tokens: Returns the length of a text for which new length projections average neighbors; None draws them.
         max_length: Tokens that the model should be able to read, if more than now.
         checkpoints: Folder with the teacher's epochs; None for those that it kept.
 

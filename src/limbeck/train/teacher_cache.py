@@ -83,7 +83,7 @@ def cached_word_logits(
         words = answers(teacher.model, None, task, "train", keep=keep)
     else:
         own = encode(task, "train", teacher.tokenizer)
-        table = _in_parts(teacher.model, own, task.labelled_rows, f"logits-{name}", keep, None)
+        table = _in_parts(teacher.model, own, task.labeled_rows, f"logits-{name}", keep, None)
         split = _split(table, own, range(len(own)))
         words = by_word([split[row] for row in range(len(own))], own.first_pieces)
     encoded, unseen = encode(task, "train", tokenizer), 0
@@ -119,7 +119,7 @@ def cached_logits(
         return lambda rows: torch.from_numpy(logits[rows.tolist()]).to(rows.device)
     encoded = encode(task, "train", teacher.tokenizer)
 
-    table = _in_parts(teacher.model, encoded, task.labelled_rows, f"logits-{name}", keep, computed)
+    table = _in_parts(teacher.model, encoded, task.labeled_rows, f"logits-{name}", keep, computed)
     read = Ragged(table, encoded.lengths).padded if encoded.per_token else table.__getitem__
     return lambda rows: torch.from_numpy(read(rows.tolist())).to(rows.device)
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from limbeck.core.kinds import find
-from limbeck.core.kinds.embedding import mean_cosine, neighbour_overlap
+from limbeck.core.kinds.embedding import mean_cosine, neighbor_overlap
 
 KIND = find("embedding")
 
@@ -24,13 +24,13 @@ def test_spearman_reads_the_order_of_the_scores_alone():
 def test_fidelity_of_the_same_vectors_in_another_length_is_whole():
     vectors = np.random.default_rng(0).normal(size=(30, 6))
     assert mean_cosine(3 * vectors, vectors) == pytest.approx(1)
-    assert neighbour_overlap(3 * vectors, vectors) == 1
+    assert neighbor_overlap(3 * vectors, vectors) == 1
     result = KIND.assess("mean_cosine", (), list(3 * vectors), [tuple(row) for row in vectors])
     assert result.quality.value == pytest.approx(1)
-    assert result.beside["neighbour_overlap"].value == 1
+    assert result.beside["neighbor_overlap"].value == 1
 
 
-def test_neighbours_equal_a_search_text_by_text():
+def test_neighbors_equal_a_search_text_by_text():
     rng = np.random.default_rng(1)
     first, second = rng.normal(size=(2, 25, 4))
 
@@ -40,11 +40,11 @@ def test_neighbours_equal_a_search_text_by_text():
         return set(sorted(others, key=lambda other: -float(unit[row] @ unit[other]))[:10])
 
     expected = np.mean([len(near(first, row) & near(second, row)) / 10 for row in range(25)])
-    assert neighbour_overlap(first, second) == pytest.approx(expected)
+    assert neighbor_overlap(first, second) == pytest.approx(expected)
 
 
-def test_a_single_text_has_no_neighbours_to_lose():
-    assert neighbour_overlap([[1.0, 2.0]], [[3.0, 1.0]]) == 1
+def test_a_single_text_has_no_neighbors_to_lose():
+    assert neighbor_overlap([[1.0, 2.0]], [[3.0, 1.0]]) == 1
 
 
 def test_answers_are_alike_up_to_a_small_angle():

@@ -53,15 +53,15 @@ def nodes(path):
     return Counter(node.op_type for node in onnx.load(path).graph.node)
 
 
-def optimised(path, folder):
+def optimized(path, folder):
     """The operators that are left to run after ONNX Runtime's own optimizer."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
-    options.optimized_model_filepath = str(folder / "optimised.onnx")
+    options.optimized_model_filepath = str(folder / "optimized.onnx")
     options.log_severity_level = 3
     onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    return nodes(folder / "optimised.onnx")
+    return nodes(folder / "optimized.onnx")
 
 
 @pytest.mark.parametrize("fused", [True, False])
@@ -94,7 +94,7 @@ def test_one_text_alone_gives_the_same_logits_as_in_a_padded_batch(tmp_path, mak
 def test_every_layer_is_one_attention_two_norms_and_one_gelu(tmp_path, make_model):
     shape = Shape(32, 8, (LayerShape(3, 40), LayerShape(1, 24)))
     runner = exported(make_model(shape), tmp_path)
-    found = optimised(runner.path, tmp_path)
+    found = optimized(runner.path, tmp_path)
     assert (found["Attention"], found["LayerNormalization"], found["BiasGelu"]) == (2, 2 * 2 + 1, 2)
     # the optimizer's fused norm is slower than a sum and a norm on the CPU; it must not come back
     assert not {"SkipLayerNormalization", "EmbedLayerNormalization", "Softmax", "Erf", "Transpose"} & set(found)

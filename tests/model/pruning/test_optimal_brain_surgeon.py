@@ -96,8 +96,8 @@ def test_a_copy_of_another_neuron_costs_nothing():
 def test_every_part_of_every_layer_has_its_place(make_model, make_batch):
     shape = Shape.uniform(layers=2, hidden=32, heads=4, ffn=12).with_layer(1, heads=2, ffn=0)
     model, batches = make_model(shape), [make_batch(rows=16, seed=s) for s in range(3)]
-    unlabelled = [{name: value for name, value in batch.items() if name != "labels"} for batch in batches]
-    orders = second_order(model, unlabelled, collect(model, unlabelled))
+    unlabeled = [{name: value for name, value in batch.items() if name != "labels"} for batch in batches]
+    orders = second_order(model, unlabeled, collect(model, unlabeled))
     assert [len(order.parts) for order in (*orders.heads, *orders.ffn)] == [4, 2, 12, 0]
     for order in itertools.chain(orders.heads, orders.ffn):
         assert (np.diff(order.lost) >= 0).all()

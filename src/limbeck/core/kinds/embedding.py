@@ -17,7 +17,7 @@ from limbeck.core.metrics import METRICS, metric
 from limbeck.core.statistics import pack_numbers, resampled_score
 from limbeck.core.task_kind import Assessment, Label, Logits, TaskKind, UnseenWord
 
-NEIGHBOURS = 10
+NEIGHBORS = 10
 """Nearest texts that are compared."""
 ALIKE = 0.99
 """Cosine from which two vectors of a text count as the same answer."""
@@ -30,9 +30,9 @@ def mean_cosine(predictions: npt.ArrayLike, labels: npt.ArrayLike) -> float:
 
 
 @metric("embedding")
-def neighbour_overlap(predictions: npt.ArrayLike, labels: npt.ArrayLike) -> float:
+def neighbor_overlap(predictions: npt.ArrayLike, labels: npt.ArrayLike) -> float:
     """Compute the share of a text's ten nearest texts that vectors and a teacher's vectors have in common."""
-    return float(_shared_neighbours(predictions, labels).mean())
+    return float(_shared_neighbors(predictions, labels).mean())
 
 
 def _unit(vectors: npt.ArrayLike) -> np.ndarray:
@@ -44,23 +44,23 @@ def _cosines(first: npt.ArrayLike, second: npt.ArrayLike) -> np.ndarray:
     return np.asarray((_unit(first) * _unit(second)).sum(-1))
 
 
-def _shared_neighbours(first: npt.ArrayLike, second: npt.ArrayLike) -> np.ndarray:
+def _shared_neighbors(first: npt.ArrayLike, second: npt.ArrayLike) -> np.ndarray:
     """Return for each text the share of its nearest texts that two sets of vectors have in common [texts]."""
     near = (_nearest(_unit(vectors)).tolist() for vectors in (first, second))
     return np.array([len(set(a) & set(b)) / len(a) if a else 1.0 for a, b in zip(*near, strict=True)])
 
 
 def _nearest(vectors: np.ndarray) -> np.ndarray:
-    """Return the indices of the nearest other texts [texts, at most NEIGHBOURS]."""
+    """Return the indices of the nearest other texts [texts, at most NEIGHBORS]."""
     similar = vectors @ vectors.T
     np.fill_diagonal(similar, -np.inf)
-    count = min(NEIGHBOURS, len(vectors) - 1)
+    count = min(NEIGHBORS, len(vectors) - 1)
     return np.asarray(np.argsort(-similar, axis=1, kind="stable")[:, :count])
 
 
 OF_VECTORS: Mapping[str, Callable[[npt.ArrayLike, npt.ArrayLike], np.ndarray]] = {
     "mean_cosine": _cosines,
-    "neighbour_overlap": _shared_neighbours,
+    "neighbor_overlap": _shared_neighbors,
 }
 """Metrics that compare vectors, row by row; others compare the cosines of pairs with scores."""
 

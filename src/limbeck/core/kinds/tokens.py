@@ -10,10 +10,11 @@ import numpy as np
 import numpy.typing as npt
 
 from limbeck.core.entities import OUTSIDE, Scores, TagScheme, count_entities, join_rows, scheme_of, scores_of
+from limbeck.core.label_counts import per_class
 from limbeck.core.logits import Activation, activate
 from limbeck.core.metrics import IGNORED, METRICS, default_label
 from limbeck.core.statistics import Resampled, pack_counts, pack_numbers, resample, resampled_score
-from limbeck.core.task_kind import Assessment, Label, Logits, TaskKind, UnseenWord, per_class
+from limbeck.core.task_kind import Assessment, Label, Logits, TaskKind, UnseenWord
 from limbeck.errors import InputError
 
 
@@ -85,7 +86,7 @@ class Tokens(TaskKind):
         return np.concatenate([np.asarray(row, dtype=np.int64).reshape(-1) for row in labels])
 
     def decisions(self, logits: Logits, labels: Sequence[Label] | np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Join the rows, without positions labelled ``IGNORED``.
+        """Join the rows, without positions labeled ``IGNORED``.
 
         Args:
             logits: For each row [positions, labels].
@@ -106,7 +107,7 @@ class Tokens(TaskKind):
         Args:
             first: For each row [positions, labels].
             second: For each row [positions, labels].
-            labels: For each row [positions]; positions labelled ``IGNORED`` do not count.
+            labels: For each row [positions]; positions labeled ``IGNORED`` do not count.
         """
         masks = [np.asarray(row) != IGNORED for row in labels]
         triples = zip(first, second, masks, strict=True)

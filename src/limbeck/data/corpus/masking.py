@@ -1,4 +1,4 @@
-"""Mask the tokens of a text for masked language modelling.
+"""Mask the tokens of a text for masked language modeling.
 
 Reference: Devlin et al., 2019, arXiv:1810.04805 (BERT, section 3.1): 15 % of the tokens are chosen; of
 these 80 % become the mask, 10 % another token, and 10 % stay. Differs: they are sampled anew at every step, as for

@@ -168,7 +168,7 @@ def _beside(graph: Graph, x: str, size: int, head_dim: int) -> str:
 
 
 def _three(graph: Graph, blocks: str, axis: int) -> str:
-    """Every block but the outermost together with its neighbours."""
+    """Every block but the outermost together with its neighbors."""
     spans = ((0, -2), (1, -1), (2, np.iinfo(np.int64).max))
     where = graph.integers(axis)
     moved = [graph.op("Slice", blocks, graph.integers(a), graph.integers(int(b)), where) for a, b in spans]

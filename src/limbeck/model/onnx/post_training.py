@@ -78,7 +78,7 @@ class Attempt:
         model: The float model.
         parts: Its graph and weights.
         folder: Where versions are written, each in the place of the one before.
-        quality: Measures a model's quality on labelled texts.
+        quality: Measures a model's quality on labeled texts.
     """
 
     model: OnnxModel
@@ -143,7 +143,7 @@ def quantize_model(
         embeddings: Store the embedding tables in 8 bits too.
         smooth: Divide inputs channel by channel where that brings answers closer to float's.
         max_drop: Points that may be lost; where more are shown to be, parts fall back to float. Needs ``quality``.
-        quality: Measures a model's quality on labelled texts.
+        quality: Measures a model's quality on labeled texts.
         changed: Counts the answers that differ between two models on many texts that need no labels, and the texts.
         fell_back: Called with the number of parts left in float, and of all, where there are any.
         log: Called with each message.
@@ -182,8 +182,8 @@ def smoothed(
         log: Called with a message where the means alone would say otherwise.
     """
     sample = texts(2 * SMOOTHING_TEXTS)
-    learnt_from, tried_on = sample[1::2], sample[::2]  # they are sorted by length
-    smoothing = smooth_quant.divisors(*parts, plain, learnt_from, static=ranges.mode == "static")
+    learned_from, tried_on = sample[1::2], sample[::2]  # they are sorted by length
+    smoothing = smooth_quant.divisors(*parts, plain, learned_from, static=ranges.mode == "static")
     smooth = ranges.of(parts, texts, replace(plain, smooth=smoothing))
     error = errors(*parts, {"smooth": smooth, "plain": plain}, tried_on)
     probability = probably_less(error["smooth"], error["plain"])
@@ -213,7 +213,7 @@ def is_shown(
 ) -> bool:
     """Return whether it is shown, and not only seems so on a few texts, that more than ``max_drop`` points are lost.
 
-    Two things have to agree: a paired test on the labelled texts, and the answers to many texts without labels. No more
+    Two things have to agree: a paired test on the labeled texts, and the answers to many texts without labels. No more
     right answers can be lost than answers have changed.
 
     Args:

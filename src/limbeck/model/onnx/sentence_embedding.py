@@ -1,4 +1,4 @@
-"""Pooling, dense layers and normalisation of vectors of texts as ONNX nodes."""
+"""Pooling, dense layers and normalization of vectors of texts as ONNX nodes."""
 
 from __future__ import annotations
 

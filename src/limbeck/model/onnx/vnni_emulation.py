@@ -1,7 +1,7 @@
 """What an INT8 graph answers on x86 processors without VNNI, computed on any processor.
 
 ONNX Runtime multiplies unsigned inputs by signed weights. With AVX2 or AVX-512 but without VNNI it uses VPMADDUBSW,
-which adds the products of two neighbouring rows k = 2i, 2i + 1 of a matrix [inputs, outputs] in 16 bits and saturates:
+which adds the products of two neighboring rows k = 2i, 2i + 1 of a matrix [inputs, outputs] in 16 bits and saturates:
 
     sum_i clip(q_x[2i] q_W[2i, n] + q_x[2i+1] q_W[2i+1, n], -2^15, 2^15 - 1) - z_x sum_k q_W[k, n]
 

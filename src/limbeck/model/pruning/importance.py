@@ -1,4 +1,4 @@
-"""How much every head, neuron and layer matters: criteria that read a model and labelled batches."""
+"""How much every head, neuron and layer matters: criteria that read a model and labeled batches."""
 
 from __future__ import annotations
 

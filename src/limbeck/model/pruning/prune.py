@@ -42,7 +42,7 @@ def prune(
 
     Args:
         model: The model, an encoder with its head.
-        batches: Returns calibration texts, labelled where the criterion reads labels; not called where none are needed.
+        batches: Returns calibration texts, labeled where the criterion reads labels; not called where none are needed.
         config: The goal.
         cost: Cost of shapes, of the goal's quantity.
         teacher: Shape of the model's teacher, for a goal that is relative to it.
@@ -79,7 +79,7 @@ def narrow(
 
     Args:
         model: The model, an encoder with its head.
-        batches: Calibration texts, labelled where the criterion reads labels.
+        batches: Calibration texts, labeled where the criterion reads labels.
         goal: Chooses the shape.
         criterion: How parts are scored.
         reconstruct: Repair the output projections by least squares on the texts.
