@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+import json
+
 import pytest
+from huggingface_hub.errors import EntryNotFoundError
 
 from limbeck.errors import InputError
-from limbeck.model.checkpoints import open_model
-from limbeck.model.location import ALIASES, is_path, model_folder
+from limbeck.model.checkpoints import open_model, peek
+from limbeck.model.location import ALIASES, embedding_of, is_path, model_folder, read_config
 
 
 def test_a_short_name_without_its_package_says_what_to_install(monkeypatch):
@@ -18,3 +21,55 @@ def test_a_hub_name_is_no_path(tmp_path):
     assert is_path("./folder/of/models")
     assert model_folder(str(tmp_path)) == tmp_path
     assert model_folder("owner/name") is None
+
+
+class Hub:
+    """A hub of one model, in a folder; it counts what is asked for."""
+
+    def __init__(self, folder):
+        self.folder, self.asked = folder, []
+
+    def hf_hub_download(self, name, file):
+        self.asked.append(file)
+        if not (self.folder / file).is_file():
+            raise EntryNotFoundError(f"{name} has no {file}")
+        return str(self.folder / file)
+
+    def snapshot_download(self, name, allow_patterns=None):
+        self.asked.append(tuple(allow_patterns))
+        return str(self.folder)
+
+
+@pytest.fixture
+def hub(tmp_path, monkeypatch):
+    made = Hub(tmp_path)
+    monkeypatch.setattr("huggingface_hub.hf_hub_download", made.hf_hub_download)
+    monkeypatch.setattr("huggingface_hub.snapshot_download", made.snapshot_download)
+    return made
+
+
+def test_parts_of_an_embedding_model_on_the_hub_are_read(hub):
+    config = {"model_type": "bert", "hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+    config |= {"intermediate_size": 16, "vocab_size": 30, "max_position_embeddings": 32}
+    (hub.folder / "config.json").write_text(json.dumps(config))
+    assert not peek("owner/name")["vectors"]
+    modules = [
+        {"idx": 0, "name": "0", "path": "", "type": "sentence_transformers.models.Transformer"},
+        {"idx": 1, "name": "1", "path": "1_Pooling", "type": "sentence_transformers.models.Pooling"},
+    ]
+    (hub.folder / "modules.json").write_text(json.dumps(modules))
+    (hub.folder / "1_Pooling").mkdir()
+    (hub.folder / "1_Pooling" / "config.json").write_text(json.dumps({"pooling_mode_cls_token": True}))
+    assert peek("owner/name")["vectors"]
+    _, read = read_config("owner/name")
+    embedding = embedding_of("owner/name", read)
+    assert (embedding.pooling, embedding.normalize) == ("cls", False)
+    assert not any(file == "model.safetensors" for file in hub.asked)
+
+
+def test_a_model_with_labels_is_not_asked_for_its_parts(hub):
+    labels = {"id2label": {"0": "no", "1": "yes"}, "model_type": "bert"}
+    (hub.folder / "config.json").write_text(json.dumps(labels))
+    _, config = read_config("owner/name")
+    assert embedding_of("owner/name", config) is None
+    assert hub.asked == ["config.json"]

