@@ -20,7 +20,7 @@ SAMPLES = 1024  #: texts whose gradients say what matters
 
 
 def every_second_layer(teacher):
-    """Layers 2, 4, 6, … of the teacher with its embeddings and its head, as DistillBERT begins (arXiv:1910.01108)."""
+    """Layers 2, 4, 6, … of the teacher with its embeddings and its head, as DistilBERT begins (arXiv:1910.01108)."""
     student = copy.deepcopy(teacher)
     encoder = student.base_model.encoder
     encoder.layer = torch.nn.ModuleList(encoder.layer[1::2])

@@ -6,7 +6,7 @@ import json
 from dataclasses import asdict, fields
 
 import pytest
-from transformers import BertConfig, BertForSequenceClassification, DistillBertConfig
+from transformers import BertConfig, BertForSequenceClassification, DistilBertConfig
 
 from limbeck.errors import InputError
 from limbeck.model.checkpoints import peek
@@ -63,7 +63,7 @@ def test_padding_is_a_token():
 
 
 def test_configurations_as_libraries_write_them_pass(make_model):
-    for config in (BertConfig(), DistillBertConfig(), make_model().config):
+    for config in (BertConfig(), DistilBertConfig(), make_model().config):
         check_config(config.to_dict(), "M")
         check_config(json.loads(config.to_json_string()), "M")
 

@@ -239,7 +239,7 @@ def test_nothing_asks_or_runs_code_and_trusted_code_opens_any_shape(tmp_path):
         words = transformers.AutoTokenizer.from_pretrained(sys.argv[1])
         config = transformers.AutoConfig.from_pretrained(sys.argv[1])
         assert not any(name.startswith("transformers_modules.") for name in sys.modules)
-        assert type(config).__name__ == "DistillBertConfig" and words.model_max_length == 16
+        assert type(config).__name__ == "DistilBertConfig" and words.model_max_length == 16
         model = transformers.AutoModelForSequenceClassification.from_pretrained(sys.argv[1], trust_remote_code=True)
         print(model.eval()(torch.tensor([[2, 4, 8, 5, 7, 3]])).logits.tolist())
     """

@@ -42,7 +42,7 @@ SPECIAL = {
 CLASSES = {
     "bert": "BertTokenizer",
     "electra": "ElectraTokenizer",
-    "distilbert": "DistillBertTokenizer",
+    "distilbert": "DistilBertTokenizer",
     "roberta": "RobertaTokenizer",
     "xlm-roberta": "XLMRobertaTokenizer",
     "mpnet": "MPNetTokenizer",

@@ -41,7 +41,7 @@ CLASSES = {
     "roberta": "Roberta",
     "xlm-roberta": "XLMRoberta",
     "electra": "Electra",
-    "distilbert": "DistillBert",
+    "distilbert": "DistilBert",
     "mpnet": "MPNet",
     "deberta-v2": "DebertaV2",
     "ernie": "Ernie",

@@ -1,6 +1,6 @@
 """The head of a masked language model, for slices of an encoder too, and where a checkpoint keeps it.
 
-Reference: Devlin et al., 2019, arXiv:1810.04805 (BERT); RoBERTa, ELECTRA's generator and DistillBERT have the same head
+Reference: Devlin et al., 2019, arXiv:1810.04805 (BERT); RoBERTa, ELECTRA's generator and DistilBERT have the same head
 under other names. It serves training on text and is not saved with a model.
 """
 

@@ -1,7 +1,7 @@
 """Make a smaller student of the candidate: drawn anew in another shape, or some of its layers copied.
 
 References: Jiao et al., 2020, arXiv:1909.10351 (TinyBERT: a fresh student, then general distillation); Sanh et al.,
-2019, arXiv:1910.01108 (DistillBERT: every second layer copied); Sun et al., 2019, arXiv:1908.09355. A third kind of
+2019, arXiv:1910.01108 (DistilBERT: every second layer copied); Sun et al., 2019, arXiv:1908.09355. A third kind of
 student is the pruned model itself: ``prune`` in place of this step. Differs: embeddings are kept where they fit.
 """
 
