@@ -14,6 +14,7 @@ from toy_runs import values
 
 from limbeck.data import loading
 from limbeck.data.synthetic import toy_task, toy_tokenizer
+from limbeck.engine import answered_texts
 from limbeck.engine.gc import collect
 from limbeck.engine.run import read_result, run
 from limbeck.errors import InputError, RecipeError
@@ -245,12 +246,12 @@ def test_recipes_from_yaml_run(go, toys, tmp_path):
 def test_a_task_by_name_is_looked_up_and_loaded_once(toys, tmp_path, monkeypatch):
     calls = Counter()
 
-    def counted(name):
-        function = getattr(loading, name)
-        monkeypatch.setattr(loading, name, lambda spec: calls.update([name]) or function(spec))
+    def counted(module, name):
+        function = getattr(module, name)
+        monkeypatch.setattr(module, name, lambda spec: calls.update([name]) or function(spec))
 
-    counted("check_task")
-    counted("load_task")
+    counted(loading, "check_task")
+    counted(answered_texts, "load_task")
     toys.ToyTask().to_folder(tmp_path / "task")
     data = {"model": toys.model_folder(tmp_path / "model"), "task": str(tmp_path / "task"), "steps": ["toy-train"]}
     result = run(parse(data), toys.store(tmp_path / "store"), tmp_path / "run")

@@ -102,7 +102,7 @@ def test_calibration_and_trials_do_not_depend_on_the_size(tmp_path, make_model, 
         int8 = Int8(frozenset(quantizable_modules(*made)))
         return (
             calibrate(*made, batches),
-            errors(*made, {"all": int8}, batches),
+            {name: array.tolist() for name, array in errors(*made, {"all": int8}, batches).items()},
             sensitivity(*made, int8, batches[:1]),
             {name: array.tolist() for name, array in divisors(*made, int8, batches).items()},
         )

@@ -89,7 +89,8 @@ class OutputSpec:
         if embedding_in(config, source) is not None:
             return cls("embedding", (), "identity")
         labels, problem = read_labels(config, source), config.get("problem_type")
-        problem_types = [kind.problem_type for kind in KINDS.values() if kind.problem_type]  # a list compares any value
+        # a list compares any value
+        problem_types = [kind.problem_type for kind in KINDS.values() if kind.problem_type and not kind.vectors]
         if problem is not None and problem not in problem_types:
             names = ", ".join(sorted(set(problem_types)))
             raise InputError(f"{source}: config.json has problem_type {shown(problem)}; choose from {names}")
