@@ -261,20 +261,6 @@ def unpack(text: str, count: int) -> np.ndarray:
     return np.unpackbits(packed, count=count).astype(bool)
 
 
-def pack_counts(counts: ArrayLike) -> str:
-    """Encode counts from 0 to 65,535 [examples, columns] as base64 text, for a ledger.
-
-    >>> unpack_counts(pack_counts([[1, 2, 300]]), 3).tolist()
-    [[1, 2, 300]]
-    """
-    return base64.b64encode(np.asarray(counts).astype("<u2").tobytes()).decode("ascii")
-
-
-def unpack_counts(text: str, columns: int) -> np.ndarray:
-    """Decode counts [examples, columns] from :func:`pack_counts`."""
-    return np.frombuffer(base64.b64decode(text), dtype="<u2").reshape(-1, columns).astype(np.int64)
-
-
 def pack_numbers(values: ArrayLike) -> str:
     """Encode numbers as base64 text with the precision of float32, for a ledger.
 

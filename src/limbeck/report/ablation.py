@@ -12,10 +12,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from limbeck.core.candidate import Record
-from limbeck.core.entities import scores_of
 from limbeck.core.measurement import Measurement
 from limbeck.core.metrics import counts_rows
-from limbeck.core.statistics import Interval, bootstrap, difference_of_shares, unpack, unpack_counts
+from limbeck.core.paired import ResampledLoss, loss_against
+from limbeck.core.statistics import LEVEL, difference_of_shares, unpack
 from limbeck.report.formatting import signed
 from limbeck.report.speed_up import Ratio, Verdict, is_faster
 from limbeck.report.summary import RunSummary, once
@@ -82,30 +82,20 @@ def quality_change(
 ) -> tuple[float | None, float | None, float | None]:
     """Compute the change of quality in points of the metric, with a 95 % interval if both have stored answers.
 
-    Answers are compared example by example, which has a much smaller spread than two independent accuracies; entities
-    sentence by sentence.
+    Both models are compared on the same examples, or on the same resamples of them, which has a much smaller spread
+    than two independent values.
     """
     if fact is None or reference is None:
         return None, None, None
     points = (fact.value - reference.value) * 100
-    if (interval := _entity_change(fact, reference)) is not None:
-        return points, interval.low * 100, interval.high * 100
+    if isinstance(loss := loss_against(fact, reference), ResampledLoss):
+        low, high = np.quantile(-loss.values, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+        return points, float(low), float(high)
     after, before = correct(fact), correct(reference)
     if after is None or before is None or len(after) != len(before) or not counts_rows(fact.detail.get("metric")):
         return points, None, None
     change = difference_of_shares(after, before)
     return points, change.low * 100, change.high * 100
-
-
-def _entity_change(fact: Measurement, reference: Measurement) -> Interval | None:
-    """Resample the sentences of both models together, for the change of the F1 of entities; None for other metrics."""
-    packed = [each.detail.get("entities") for each in (fact, reference)]
-    if not all(packed) or {each.detail.get("metric") for each in (fact, reference)} != {"entity_f1"}:
-        return None
-    after, before = (unpack_counts(str(each), 3) for each in packed)
-    if len(after) != len(before):
-        return None
-    return bootstrap(lambda rows: scores_of(after[rows].sum(0)).f1 - scores_of(before[rows].sum(0)).f1, len(after))
 
 
 def correct(fact: Measurement) -> np.ndarray | None:

@@ -23,7 +23,7 @@ from limbeck.report.table import Row, baseline_problems, better_than_baseline, r
 if TYPE_CHECKING:
     from rich.table import Table
 
-BULKY = frozenset({"rounds", "correct", "entities", "resampled", "samples", "shapes", "most_changed"})
+BULKY = frozenset({"rounds", "correct", "resampled", "samples", "shapes", "most_changed"})
 """Parts of a measurement's detail that serve later computations, not readers."""
 
 

@@ -13,7 +13,7 @@ from limbeck.core.entities import OUTSIDE, Scores, TagScheme, count_entities, jo
 from limbeck.core.label_counts import per_class
 from limbeck.core.logits import Activation, activate
 from limbeck.core.metrics import IGNORED, METRICS, default_label
-from limbeck.core.statistics import Resampled, pack_counts, pack_numbers, resample, resampled_score
+from limbeck.core.statistics import Resampled, pack_numbers, resample, resampled_score
 from limbeck.core.task_kind import Assessment, Label, Logits, TaskKind, UnseenWord
 from limbeck.errors import InputError
 
@@ -214,7 +214,7 @@ def _entity_scores(
         scheme: The scheme of the tags.
         guesses: Predicted classes of each row's words.
         truths: Their right classes.
-        detail: Receives the figures of each type, and the counts of each row for paired comparisons.
+        detail: Receives the figures of each type.
 
     Returns:
         F1, precision and recall by the names of the metrics.
@@ -228,7 +228,6 @@ def _entity_scores(
         for name, sums in zip(scheme.types, counts.sum(0), strict=True)
     }
     rows = counts.sum(1)
-    detail["entities"] = pack_counts(rows)
 
     def resampled(column: int) -> Resampled:
         return resample(lambda chosen: scores_of(rows[chosen].sum(0))[column], len(rows))
