@@ -1,4 +1,3 @@
-from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -6,7 +5,6 @@ import pytest
 import torch
 
 from limbeck.core.metrics import IGNORED
-from limbeck.core.task import Split
 from limbeck.data.batching import Encoded, collate, encode, length_batches, predict
 from limbeck.data.synthetic import toy_task, toy_tokenizer
 
@@ -91,11 +89,6 @@ def test_word_labels_go_to_the_first_piece():
     first = task.split("train").labels[0]
     expected = [IGNORED, *(label for word in first for label in (word, IGNORED)), IGNORED]
     assert list(encoded.labels[0]) == expected
-    assert encode(task, "train", Pieces(), every_piece=True).labels == encoded.labels  # these labels mark no entities
-
-    tags = ("O", "B-PER", "I-PER")
-    entities = replace(task, label_names=tags, splits={"train": Split((("a", "b", "c"),), ((1, 2, 0),))})
-    assert list(encode(entities, "train", Pieces(), every_piece=True).labels[0]) == [IGNORED, 1, 2, 2, 2, 0, 0, IGNORED]
 
 
 def test_predictions_come_in_the_order_of_the_split(make_model):

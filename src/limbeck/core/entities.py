@@ -56,16 +56,6 @@ def scheme_of(names: tuple[str, ...]) -> TagScheme | None:
     return TagScheme(types, tuple(codes.get(name, -1) for name in names))
 
 
-def later_piece_tags(names: Sequence[str]) -> tuple[int, ...]:
-    """Return, for each tag, the tag of the later pieces of its word: the inside of the entity that it begins.
-
-    >>> later_piece_tags(("O", "B-PER", "I-PER", "B-LOC"))
-    (0, 2, 2, 3)
-    """
-    inside = {"I" + name[1:]: index for index, name in enumerate(names) if name[:1] in ("I", "M")}
-    return tuple(inside.get("I" + name[1:], index) if name[:1] == "B" else index for index, name in enumerate(names))
-
-
 def join_rows(scheme: TagScheme, rows: Sequence[npt.ArrayLike]) -> np.ndarray:
     """Join the tags of several sentences into one array of codes, with an outside word after each sentence.
 

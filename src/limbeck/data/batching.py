@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from limbeck.core.entities import later_piece_tags, scheme_of
 from limbeck.core.kinds import KINDS
 from limbeck.core.metrics import IGNORED
 from limbeck.core.task_kind import UnseenWord
@@ -69,7 +68,7 @@ class Encoded:
         return np.maximum(first, second).astype(np.int64)
 
 
-def encode(task: Task, split: str, tokenizer: PreTrainedTokenizerBase, *, every_piece: bool = False) -> Encoded:
+def encode(task: Task, split: str, tokenizer: PreTrainedTokenizerBase) -> Encoded:
     """Tokenize a split, truncated at ``task.max_length`` tokens; a word's label goes to its first piece.
 
     The mask token that augmentation wrote into training texts is replaced by the tokenizer's own, so that a teacher
@@ -79,8 +78,6 @@ def encode(task: Task, split: str, tokenizer: PreTrainedTokenizerBase, *, every_
         task: The task that has the split.
         split: Name of the split.
         tokenizer: A fast tokenizer.
-        every_piece: Label the later pieces of words too, where labels mark entities. A model that was trained so gives
-            whole words where its entities are read piece by piece, as transformers' pipeline does by default.
     """
     rows = task.split(split)
     words = task.task_kind.per_token
@@ -102,9 +99,6 @@ def encode(task: Task, split: str, tokenizer: PreTrainedTokenizerBase, *, every_
         for labels, positions, tokens in zip(rows.labels, firsts, ids, strict=True)
     ]
     labels, unseen = [row for row, _ in aligned], [rest for _, rest in aligned]
-    if every_piece and scheme_of(task.label_names) is not None:
-        later = later_piece_tags(task.label_names)
-        labels = [_spread(row, encodings.word_ids(index), later) for index, row in enumerate(labels)]
     return Encoded(ids, types, labels, pad, task.kind, unseen, firsts)
 
 
@@ -149,16 +143,6 @@ def _align(labels: Sequence[int], positions: Sequence[int | None], tokens: int) 
         else:
             aligned[position] = label
     return aligned, unseen
-
-
-def _spread(labels: Sequence[int], word_ids: Sequence[int | None], later: Sequence[int]) -> list[int]:
-    """Return the labels of a text [tokens] with those of later pieces of words, which follow from the piece before."""
-    spread = list(labels)
-    for position in range(1, len(spread)):
-        word, before = word_ids[position], spread[position - 1]
-        if spread[position] == IGNORED and before != IGNORED and word is not None and word == word_ids[position - 1]:
-            spread[position] = later[before]
-    return spread
 
 
 def collate(encoded: Encoded, indices: Sequence[int]) -> dict[str, torch.Tensor]:

@@ -86,8 +86,6 @@ def services_in_keys(
     read = {name: value() for name, value in values.items() if name in step.info.reads}
     if step.info.standardizes and KINDS[kind].numeric:
         read["targets"] = "standardized"  # results from before that are others
-    if step.info.trains and KINDS[kind].per_token:
-        read["labels"] = "every piece"  # they were those of first pieces
     if together(step):
         read["processes"] = processes.count()  # batches are as many times larger
     return read

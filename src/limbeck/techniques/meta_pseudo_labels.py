@@ -183,11 +183,10 @@ class MetaPseudoLabels(Technique):
         from limbeck.train import meta_pseudo_labels as pseudo
 
         rate, decay = self.teacher_learning_rate, self.teacher_weight_decay
-        encoded = encode(labeled, "train", candidate.tokenizer, every_piece=True)
         return pseudo.MetaPseudoLabels(
             teacher.model,
             replace(self.training, learning_rate=rate, weight_decay=decay),
-            pseudo.LabeledBatches(encoded, self.labelled_batch_size, seed),
+            pseudo.LabeledBatches(encode(labeled, "train", candidate.tokenizer), self.labelled_batch_size, seed),
             candidate.task.problem_type,
             feedback=self.feedback,
             labels=self.pseudo_labels,

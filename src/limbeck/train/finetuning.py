@@ -54,7 +54,7 @@ def train_on_task(
         A summary of the training.
     """
     task, model = candidate.task, candidate.model
-    texts = _standardized(encode(task, "train", candidate.tokenizer, every_piece=True), scale)
+    texts = _standardized(encode(task, "train", candidate.tokenizer), scale)
     if scale is not None:
         _standardize_output(scale, model, texts)
     evaluate = None

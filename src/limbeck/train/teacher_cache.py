@@ -77,7 +77,7 @@ def cached_word_logits(
 
     Returns:
         A function that reads the logits of rows [rows, seq, classes] at the student's first tokens of words: NaN where
-        the teacher did not see the word, and at other tokens. And the number of such words.
+        the teacher did not see the word, 0 at other tokens. And the number of such words.
     """
     if isinstance(teacher.model, AnswerSource):
         words = answers(teacher.model, None, task, "train", keep=keep)
@@ -87,7 +87,7 @@ def cached_word_logits(
         split = _split(table, own, range(len(own)))
         words = by_word([split[row] for row in range(len(own))], own.first_pieces)
     encoded, unseen = encode(task, "train", tokenizer), 0
-    values = np.full((int(encoded.lengths.sum()), task.num_labels), np.nan, dtype=np.float32)
+    values = np.zeros((int(encoded.lengths.sum()), task.num_labels), dtype=np.float32)
     for start, positions, logits in zip(
         np.cumsum(encoded.lengths) - encoded.lengths, encoded.first_pieces, words, strict=True
     ):
