@@ -23,7 +23,7 @@ from limbeck.benchmark import grid
 from limbeck.cost_models import collection, latency_table
 from limbeck.data.synthetic import toy_task, toy_tokenizer
 
-NAMES = {"minilm-l6": "encoder", "MODEL": "encoder", "movie-reviews": "reviews", "TASK": "reviews"}
+NAMES = {"minilm-l6": "encoder", "MODEL": "encoder", "movie-reviews": "reviews", "TASK": "reviews", "positive": "happy"}
 FASTER = {"--epochs": "1", "--intermediate-epochs": "1", "--threads": "1", "--population": "2", "--generations": "1"}
 OF_RUNS = {"run", "plan", "check", "recipes", "report", "lineage", "save"}
 ELSEWHERE = {*OF_RUNS, "bench", "profile", "predictor", "compress"}
