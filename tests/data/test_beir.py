@@ -45,6 +45,7 @@ def test_judgments_may_lie_in_a_folder(folder):
         ("queries.jsonl", '{"_id": "q3", "text": 3}', "line 3: title and text should be text"),
         ("queries.jsonl", "{", "line 3"),
         ("qrels.tsv", "q1\td9\t1", r"line 4: corpus.jsonl has no _id 'd9'; .*'d1'"),
+        ("qrels.tsv", "q1\td1\t1", "line 4: query 'q1' and document 'd1' were judged before"),
         ("qrels.tsv", "q1 d1 1", "line 4: expected query, document and score"),
         ("qrels.tsv", "q1\td3\tnan", "line 4: the score should be a number, got 'nan'"),
     ],
@@ -61,3 +62,18 @@ def test_what_is_missing_is_named(folder):
     assert not is_beir(folder)
     with pytest.raises(InputError, match=r"there is no queries\.jsonl"):
         read_beir(folder)
+
+
+def test_a_file_without_a_header_loses_no_judgment(folder):
+    (folder / "qrels.tsv").write_text("q1\td1\t3\n")
+    assert read_beir(folder).judgments == {"q1": {"d1": 3.0}}
+    (folder / "qrels.tsv").write_text("q1\t0\td1\t3\n")
+    with pytest.raises(InputError, match="line 1: expected query, document and score"):
+        read_beir(folder)
+
+
+def test_two_places_of_judgments_are_refused(folder):
+    (folder / "qrels").mkdir()
+    (folder / "qrels" / "dev.tsv").write_text("q1\td2\t1\n")
+    with pytest.raises(InputError, match=r"has qrels.tsv and judgments in qrels/ \(dev\); keep one"):
+        read_beir(folder, "dev")

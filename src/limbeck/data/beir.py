@@ -1,7 +1,7 @@
 """Read a retrieval task in the form of BEIR (Thakur et al., 2021, arXiv:2104.08663): documents, queries, judgments.
 
 A folder has ``corpus.jsonl`` (``_id``, ``title``, ``text``), ``queries.jsonl`` (``_id``, ``text``) and ``qrels.tsv`` or
-``qrels/test.tsv`` and the like, with a header and three columns: query, document, score.
+``qrels/test.tsv`` and the like, with three columns and perhaps a header: query, document, score.
 """
 
 from __future__ import annotations
@@ -65,16 +65,18 @@ def read_beir(folder: Path, split: str = "test") -> Retrieval:
     path = _judgments_file(folder, split)
     for number, line in numbered_lines(path):
         cells = line.rstrip("\r\n").split("\t")
-        if number == 1 or not line.strip():
-            continue
         where = f"{path}, line {number}"
+        if not line.strip() or (number == 1 and cells[-1:] == ["score"]):
+            continue
         if len(cells) != 3:
             raise InputError(f"{where}: expected query, document and score separated by tabs, got {shown(line)}")
         query, document, score = cells
         for key, present, file in ((query, queries, "queries"), (document, documents, "corpus")):
             if key not in present:
                 raise InputError(f"{where}: {file}.jsonl has no _id {shown(key)}; {nearest(key, present)}")
-        judgments.setdefault(query, {})[document] = _number(score, where)
+        if document in judgments.setdefault(query, {}):
+            raise InputError(f"{where}: query {shown(query)} and document {shown(document)} were judged before")
+        judgments[query][document] = _number(score, where)
     if not any(score > 0 for scores in judgments.values() for score in scores.values()):
         raise InputError(f"{path}: no document is relevant to any query")
     judged = {key: text for key, text in queries.items() if key in judgments}
@@ -83,11 +85,13 @@ def read_beir(folder: Path, split: str = "test") -> Retrieval:
 
 def _judgments_file(folder: Path, split: str) -> Path:
     single, several = folder / "qrels.tsv", folder / "qrels"
+    names: Sequence[str] = [entry.stem for entry in several.glob("*.tsv")] if several.is_dir() else []
     if exists(single):
+        if names:
+            raise InputError(f"{folder}: has qrels.tsv and judgments in qrels/ ({', '.join(sorted(names))}); keep one")
         return single
     path = several / f"{split}.tsv"
     if not exists(path):
-        names: Sequence[str] = [entry.stem for entry in several.glob("*.tsv")] if several.is_dir() else []
         raise InputError(
             f"{folder}: there are no judgments '{split}': neither qrels.tsv nor qrels/{split}.tsv; "
             f"{nearest(split, names)}"
