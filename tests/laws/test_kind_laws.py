@@ -23,6 +23,7 @@ from limbeck.data.batching import collate, encode, predict
 from limbeck.data.loading import load_task
 from limbeck.data.synthetic import TOYS, toy_task, toy_tokenizer
 from limbeck.engine.predict import answer
+from limbeck.measure.evaluation import evaluate
 from limbeck.measure.label_order import compare_orders
 from limbeck.measure.portability import agreement
 from limbeck.measure.quality import assess
@@ -281,3 +282,17 @@ def test_law_14_flips_are_symmetric_and_a_model_differs_from_itself_in_nothing(t
             assert sum(group[name] for group in groups) == getattr(there, name).sum()
     names = [fact.name for fact in there.facts("test", "key", lengths, ["text"] * len(labels))]
     assert names == (["drift"] if kind.numeric else ["flips", "drift"])
+
+
+@pytest.mark.parametrize("toy", TOYS)
+@pytest.mark.parametrize("batch", [1, 5])
+def test_law_15_a_timed_evaluation_scores_what_was_predicted(toy, batch, candidates, tmp_path):
+    candidate = candidates[toy]
+    encoded = encode(candidate.task, "test", candidate.tokenizer)
+    logits = rows_of(predict(candidate.model, encoded))
+    expected = assess(candidate.task, logits, encoded.labels, encoded.unseen).quality
+    (exported,) = Export().apply(candidate, RunContext(scratch=tmp_path))
+    for model in (candidate.model, exported.model):
+        result = evaluate(model, candidate.tokenizer, candidate.task, batch=batch)
+        assert result.examples == len(encoded)
+        assert (result.quality, result.low, result.high) == pytest.approx(tuple(expected), abs=1e-5)

@@ -126,6 +126,7 @@ def _timed_answers(
     runner: Runner, encoded: Encoded, batch: int, now: Callable[[], float]
 ) -> tuple[list[np.ndarray], float]:
     """Return the logits of every text, and the seconds that all calls took."""
+    from limbeck.core.logits import joined_rows
     from limbeck.data.batching import collate
     from limbeck.measure.timing import time_call
 
@@ -133,12 +134,15 @@ def _timed_answers(
     total = 0.0
     for start in range(0, len(encoded), batch):
         indices = range(start, min(start + batch, len(encoded)))
-        inputs = runner.prepare({name: tensor.numpy() for name, tensor in collate(encoded, indices).items()})
+        rows = {name: tensor.numpy() for name, tensor in collate(encoded, indices).items()}
+        inputs = runner.prepare(rows)
         if not start:
             runner(inputs)
-        total += time_call(partial(_answer, runner, inputs, logits), now)
+        answers: list[np.ndarray] = []
+        total += time_call(partial(_answer, runner, inputs, answers), now)
+        logits.extend(joined_rows(answers[0], rows))
     return logits, total
 
 
-def _answer(runner: Runner, inputs: Any, logits: list[np.ndarray]) -> None:  # each runner has inputs of its own type
-    logits.extend(runner(inputs))
+def _answer(runner: Runner, inputs: Any, answers: list[np.ndarray]) -> None:  # each runner has inputs of its own type
+    answers.append(runner(inputs))
