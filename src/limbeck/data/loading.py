@@ -18,7 +18,7 @@ from limbeck.data.readers import READERS, Reading, Table, check_file, missing_fi
 from limbeck.data.task_builder import build_task
 from limbeck.data.task_file import SUFFIXES as TASK_FILES
 from limbeck.data.task_file import read_task_file
-from limbeck.data.texts_task import check_options
+from limbeck.data.texts_task import check_options, has_no_labels
 from limbeck.errors import InputError, nearest, shown
 
 _EMBEDDED = Path(__file__).parent / "embedded"
@@ -106,7 +106,7 @@ def _load(location: _Location, *, evaluation: bool = False) -> Task:
 
 def check_task(spec: str | Path | Mapping[str, Any], *, base: str | Path | None = None) -> None:
     """Raise any error that shows without reading a row: options, names, missing files and splits."""
-    if isinstance(spec, Mapping) and "texts" in spec:
+    if has_no_labels(spec):
         options = Options.parse(spec)
         check_options(options, tuple(spec), Path(base) if base is not None else Path())
     else:

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 from limbeck.core.kinds import find
 from limbeck.core.paths import user_path
-from limbeck.core.task import Split, Task, choose
+from limbeck.core.task import Task, choose
 from limbeck.data.config import Options
 from limbeck.data.readers import plural
-from limbeck.data.unlabeled import check_texts, read_texts
+from limbeck.data.unlabeled import check_texts, placeholders, read_texts
 from limbeck.errors import InputError
 
 HELD_OUT = 0.1
@@ -23,8 +23,10 @@ LEAST = 20
 ALLOWED = frozenset({"texts", "name", "text", "pair", "metric", "max_length", "limit", "seed"})
 """Options that have a meaning for texts without labels."""
 
-Label = Callable[[Task], Task]
-"""Replaces the placeholders by a model's answers."""
+
+def has_no_labels(spec: object) -> TypeGuard[Mapping[str, Any]]:
+    """Return whether a task is texts without labels."""
+    return isinstance(spec, Mapping) and "texts" in spec
 
 
 def check_options(options: Options, given: Sequence[str], base: Path = Path()) -> None:
@@ -72,7 +74,7 @@ def texts_task(options: Options, kind: str, label_names: Sequence[str], base: Pa
     held_out = {row: "validation" if index in validation else "test" for index, row in enumerate(order)}
     for index, row in enumerate(unique):
         parts[held_out.get(index, "train")].append(row)
-    splits = {name: _placeholders(kind, part, len(label_names)) for name, part in parts.items()}
+    splits = {name: placeholders(find(kind), part, len(label_names)) for name, part in parts.items()}
     metric = options.metric or find(kind).fidelity_metric(label_names)
     name = options.name or (Path(options.texts).stem if isinstance(options.texts, str) else "texts")
     task = Task(name, kind, splits, tuple(label_names), metric, options.max_length, tuple(notes))
@@ -87,14 +89,3 @@ def _rows(options: Options, base: Path) -> tuple[str, list[tuple[str, ...]]]:
     check_texts(path)
     columns = [str(column) for column in (options.text, options.pair) if column is not None]
     return path.name, read_texts(path, 1 if options.pair is None else 2, columns)
-
-
-def _placeholders(kind_name: str, rows: Sequence[tuple[str, ...]], width: int) -> Split:
-    kind = find(kind_name)
-    texts: tuple[Any, ...] = tuple(row[0] for row in rows)
-    pairs = tuple(row[1] for row in rows) if len(rows[0]) == 2 else None
-    if kind.per_token:
-        texts = tuple(tuple(text.split()) for text in texts)
-        return Split(texts, tuple(kind.encode([0] * len(words), width, len(words)) for words in texts))
-    label: Any = () if kind.vectors else 0.0 if kind.numeric else kind.encode([] if kind.several else [0], width, 1)
-    return Split(texts, (label,) * len(rows), pairs)

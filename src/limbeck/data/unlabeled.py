@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from limbeck.core.paths import exists
 from limbeck.core.task import Split, Task
@@ -13,6 +13,9 @@ from limbeck.data.corpus.documents import normal, numbered_lines, reading_for, t
 from limbeck.data.readers import check_file, missing_file, plural, read_table
 from limbeck.errors import InputError, shown
 from limbeck.storage.text_file import regular_file
+
+if TYPE_CHECKING:
+    from limbeck.core.task_kind import TaskKind
 
 LINES = ".txt"  #: one text per line; of pairs two, separated by a tab
 
@@ -64,7 +67,7 @@ def with_texts_of(task: Task, path: Path, columns: Sequence[str] = ()) -> Task:
     note = f"{path.name}: {plural(len(unique), 'text')} without labels"
     if overlap:
         note += f"; {plural(overlap, 'text')} of the validation or test split left out"
-    splits = {**task.splits, "train": _split(task, list(unique.values()))}
+    splits = {**task.splits, "train": placeholders(task.task_kind, list(unique.values()), task.num_labels)}
     return replace(task, splits=splits, notes=(*task.notes, note))
 
 
@@ -92,15 +95,21 @@ def divided(task: Task, file: Path | None, columns: Sequence[str] = ()) -> tuple
     return labeled, task if file is None else with_texts_of(task, file, columns)
 
 
-def _split(task: Task, rows: Sequence[tuple[str, ...]]) -> Split:
+def placeholders(kind: TaskKind, rows: Sequence[tuple[str, ...]], width: int) -> Split:
+    """Build a split of texts, or of pairs of texts, whose labels are placeholders, not to be learned from.
+
+    Args:
+        kind: Kind of the task.
+        rows: One text in each row, or two; of words, separated by spaces.
+        width: Number of label names.
+    """
     texts: tuple[Any, ...] = tuple(row[0] for row in rows)
-    kind, width = task.task_kind, task.num_labels
     if kind.per_token:
         texts = tuple(tuple(text.split()) for text in texts)
         return Split(texts, tuple(kind.encode([0] * len(words), width, len(words)) for words in texts))
-    empty = 0.0 if kind.numeric else kind.encode([] if kind.several else [0], width, 1)
+    label: Any = () if kind.vectors else 0.0 if kind.numeric else kind.encode([] if kind.several else [0], width, 1)
     pairs = tuple(row[1] for row in rows) if len(rows[0]) == 2 else None
-    return Split(texts, (empty,) * len(rows), pairs)
+    return Split(texts, (label,) * len(rows), pairs)
 
 
 def _rows(task: Task, name: str) -> list[tuple[str, ...]]:

@@ -10,13 +10,13 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeGuard
+from typing import TYPE_CHECKING, Any
 
 from limbeck.core.kinds import find
 from limbeck.core.task import Task
 from limbeck.data.config import Options
 from limbeck.data.loading import load_task
-from limbeck.data.texts_task import check_options, texts_task
+from limbeck.data.texts_task import check_options, has_no_labels, texts_task
 from limbeck.engine.fingerprint import fingerprint
 from limbeck.errors import InputError
 from limbeck.model.location import model_folder
@@ -27,11 +27,6 @@ if TYPE_CHECKING:
 
 DECIMALS = 5
 """Digits of stored numbers and vectors; the order of sums moves later ones."""
-
-
-def has_no_labels(spec: object) -> TypeGuard[Mapping[str, Any]]:
-    """Return whether a task is texts without labels."""
-    return isinstance(spec, Mapping) and "texts" in spec
 
 
 def load_run_task(spec: str | Path | Mapping[str, Any], model: str, teacher: str | None, store: Store) -> Task:
@@ -58,7 +53,11 @@ def load_run_task(spec: str | Path | Mapping[str, Any], model: str, teacher: str
     task = texts_task(options, outputs.kind, names)
     content = fingerprint(model_folder(source) or source)
     name = hashlib.sha256(f"{content}-{task.fingerprint}".encode()).hexdigest()[:16]
-    folder = store.facts.keep(f"answered-{name}", lambda draft: _write(_answered(task, source), draft))
+
+    def build(draft: Path) -> None:
+        _answered(task, source).to_folder(draft)
+
+    folder = store.facts.keep(f"answered-{name}", build)
     stored = Task.from_folder(folder)
     note = f"the labels are the answers of '{source}'; {stored.metric} says how far others answer alike"
     return replace(stored, notes=(*task.notes, note))
@@ -86,10 +85,6 @@ def _positions(source: str) -> int:
     from limbeck.model.checkpoints import peek
 
     return int(peek(source)["max_length"])
-
-
-def _write(task: Task, folder: Path) -> None:
-    task.to_folder(folder)
 
 
 def _answered(task: Task, source: str) -> Task:

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Literal
 from limbeck.core.decision import DecisionGoal
 from limbeck.core.target import Budget, Runtime, Target
 from limbeck.core.task import Task
-from limbeck.engine.answered_texts import has_no_labels, load_run_task
+from limbeck.data.texts_task import has_no_labels
+from limbeck.engine.answered_texts import load_run_task
 from limbeck.engine.data_report import announce
 from limbeck.engine.given_teacher import SCORES, prepare_teacher
 from limbeck.engine.outputs import budget_violations, check_destinations, deliver

@@ -17,6 +17,7 @@ from limbeck.core.field_groups import fields_of, parameters
 from limbeck.core.paths import exists, user_path
 from limbeck.core.step import REGISTRY, Step, current_name
 from limbeck.core.target import Budget, Target
+from limbeck.data.task_file import FILES
 from limbeck.errors import InputError, RenamedWarning, nearest, shown
 from limbeck.recipe import validation as fields
 from limbeck.recipe.limits import (
@@ -196,9 +197,8 @@ class _Reader:
         elif isinstance(task, str):
             values["task"] = beside(task, base)
         elif isinstance(task, Mapping):
-            files = {"path", "texts", "train", "validation", "test"}
             values["task"] = {
-                key: beside(item, base) if key in files and isinstance(item, str) else item
+                key: beside(item, base) if key in FILES and isinstance(item, str) else item
                 for key, item in task.items()
             }
         else:
