@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -82,11 +81,12 @@ def evaluate(
     from limbeck.data.batching import encode
     from limbeck.measure.backends import check_runtime, make_runner
     from limbeck.measure.quality import assess
+    from limbeck.measure.timing import torch_threads
 
     check_calls(threads, batch)
     check_runtime(runtime)
     encoded = encode(task, split, tokenizer)
-    with _torch_threads(threads):
+    with torch_threads(threads):
         runner = make_runner(model, threads=threads, runtime=runtime)
         logits, total = _timed_answers(runner, encoded, batch, now or time.perf_counter)
     if encoded.per_token:
@@ -107,19 +107,6 @@ def evaluate(
         beside={name: (bounds.value, bounds.low, bounds.high) for name, bounds in assessment.beside.items()},
         per_type=assessment.detail.get("per_type", {}),
     )
-
-
-@contextlib.contextmanager
-def _torch_threads(threads: int) -> Iterator[None]:
-    """Let torch use so many threads, and as many as before afterwards."""
-    import torch
-
-    before = torch.get_num_threads()
-    torch.set_num_threads(threads)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def _timed_answers(

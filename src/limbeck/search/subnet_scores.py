@@ -140,25 +140,14 @@ class SliceScores:
     def score(self, shape: Shape) -> float:
         """Compute the metric of one shape."""
         from limbeck.data.batching import predict
+        from limbeck.measure.timing import torch_threads
 
-        with _one_thread():
+        with torch_threads(1):
             if self.number_format == "int8":
                 logits = predict(_Quantized(self.candidate.model, shape), self.encoded, self.batch)
             else:
                 logits = predict(_Slice(self.candidate.model, shape), self.encoded, 64)
         return float(self.candidate.task.score(logits, self.encoded.labels))
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    import torch
-
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def _score_in_worker(folder: str, shape: Shape) -> float:
