@@ -208,7 +208,7 @@ class _Compression:
             raise InputError(f"runtime: exported models do not run in '{self.runtime}'; {nearest(self.runtime, valid)}")
         check_runtime(self.runtime)
         check_values(self.target)
-        store = store if isinstance(store, Store) else Store(Path(store)) if store else Store()
+        store = Store.of(store)
         store.prepare()
         if has_no_labels(task):
             task = load_run_task(task, self.model, self.request.teacher, store)

@@ -95,7 +95,7 @@ def plan(recipe: Recipe, store: Store | str | Path | None = None, *, task: Task 
         store: Where finished work is kept.
         task: A task in memory instead of ``recipe.task``.
     """
-    store = store if isinstance(store, Store) else Store(Path(store)) if store else Store()
+    store = Store.of(store)
     task = checked_task(recipe, store, task)
     task, _ = adapt_task(recipe, task, store, dry=True)
     planner = _Planner(recipe, task, store)

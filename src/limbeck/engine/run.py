@@ -83,7 +83,7 @@ def run(
     run_folder = Path(folder) if folder else default_folder(recipe.name)
     if teacher is not None:
         recipe = replace(recipe, teacher=str(run_folder / SCORES))
-    store = store if isinstance(store, Store) else Store(Path(store)) if store else Store()
+    store = Store.of(store)
     loaded = checked_task(recipe, store, task, teacher)
     check_outside(run_folder, (recipe.model, recipe.teacher), "--folder")
     if task is not None:
@@ -116,7 +116,7 @@ def carry_out(
         teacher: See :func:`run`.
     """
     check_destination(folder, "--folder", within=True)
-    store = store if isinstance(store, Store) else Store(Path(store)) if store else Store()
+    store = Store.of(store)
     store.prepare()
     task, notes = adapt_task(recipe, task, store)
     messages = list(notes)

@@ -83,6 +83,11 @@ class Store:
         self.objects, self.tasks, self.work = self.root / "objects", self.root / "tasks", self.root / "work"
         self._open_tasks: dict[str, Any] = {}
 
+    @classmethod
+    def of(cls, given: Store | str | Path | None) -> Store:
+        """Return a store as it is, that of a folder, or the user's own for None."""
+        return given if isinstance(given, Store) else cls(Path(given)) if given else cls()
+
     @property
     def notify(self) -> Callable[[str], None]:
         """Receives a message for the user: of damage, or of waiting for another run."""

@@ -138,9 +138,7 @@ def sentence_folder(source: str | Path) -> Path | None:
     with explained(source):
         try:
             hf_hub_download(str(source), MODULES)
-        except (
-            EntryNotFoundError
-        ):  # no such model has been made of it, or it is not in the cache and there is no network
+        except EntryNotFoundError:  # it has none, or none is in the cache and there is no network
             return None
         return Path(snapshot_download(str(source), allow_patterns=list(PARTS_FILES)))
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from limbeck.core.sentence_embedding import ACTIVATIONS, Dense, SentenceEmbedding
 from limbeck.errors import InputError, UnsupportedModel, nearest, shown
+from limbeck.model._transformers import explained
 from limbeck.model.folder_files import inner_file, read_json, read_object
 
 if TYPE_CHECKING:
@@ -110,10 +111,8 @@ def read_dense(root: Path) -> dict[str, Tensor]:
         if not path.is_file():
             raise InputError(f"{folder} has no model.safetensors; save the model with a newer sentence-transformers")
         inner_file(folder, path.name, (".safetensors",), MODULES)
-        try:
+        with explained(path):
             tensors = load_file(path)
-        except Exception as error:  # safetensors raises its own class, and others, for a damaged file
-            raise InputError(f"{path} is no safetensors file: {error}") from error
         layer = _dense(folder)
         expected = {"linear.weight", "linear.bias"} if layer.bias else {"linear.weight"}
         if set(tensors) != expected or len(tensors["linear.weight"]) != layer.width:
