@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -85,6 +86,11 @@ class Attempt:
     parts: Parts
     folder: Path
     quality: Callable[[OnnxModel], Measurement]
+
+    @cached_property
+    def reference(self) -> Measurement:
+        """Quality of the float model."""
+        return self.quality(self.model)
 
     def write(self, int8: Int8) -> OnnxModel:
         """Write a version and return it."""
@@ -223,7 +229,7 @@ def is_shown(
         changed: Counts the answers that differ between two models, and the texts; None where there are no texts.
         log: Called with a message where the numbers alone would say otherwise.
     """
-    loss = attempt.loss(int8, attempt.quality(attempt.model))
+    loss = attempt.loss(int8, attempt.reference)
     if loss.points <= max_drop:
         return False
     probability = 1 - loss.below(max_drop)
@@ -262,14 +268,13 @@ def fall_back(
     Returns:
         The version with the fewest parts in float that is not shown to lose more.
     """
-    reference = attempt.quality(attempt.model)
     # the order by mean errors is a guess of what to try first; what is accepted is tested
     ranking = list(sensitivity(*attempt.parts, int8, texts))
     fails, holds = 0, len(ranking)  # with nothing left in 8 bits nothing is lost
     while holds - fails > 1:
         middle = (fails + holds) // 2
         tried = replace(int8, modules=frozenset(ranking[middle:]))
-        if attempt.loss(tried, reference).below(max_drop) > 1 - SURE:
+        if attempt.loss(tried, attempt.reference).below(max_drop) > 1 - SURE:
             holds = middle
         else:
             fails = middle
