@@ -11,9 +11,11 @@ from seqeval.metrics.sequence_labeling import get_entities
 
 from limbeck.core.entities import (
     Entity,
+    Piece,
     count_entities,
     find_spans,
     group_pieces,
+    join_pieces,
     join_rows,
     join_windows,
     scheme_of,
@@ -94,11 +96,17 @@ def test_which_tags_mark_entities(names, types):
 
 def test_pieces_become_entities_with_their_offsets():
     scheme = scheme_of(("O", "B-PER", "I-PER"))
-    offsets = [(0, 2), (2, 4), (5, 9), (10, 13)]
-    assert group_pieces(scheme, [1, 2, 1, 0], [0.8, 0.6, 0.9, 1.0], offsets) == [
+    pieces = [Piece(1, 0.8, 0, 2), Piece(2, 0.6, 2, 4), Piece(1, 0.9, 5, 9), Piece(0, 1.0, 10, 13)]
+    assert group_pieces(scheme, pieces) == [
         Entity("PER", 0, 4, pytest.approx(0.7)),
         Entity("PER", 5, 9, pytest.approx(0.9)),
     ]
+
+
+def test_the_pieces_of_a_word_take_the_tag_of_its_first():
+    pieces = [Piece(1, 0.8, 0, 2), Piece(0, 0.6, 2, 4), Piece(2, 0.9, 4, 5), Piece(0, 0.7, 6, 9)]
+    assert join_pieces(pieces, [False, True, True, False]) == [Piece(1, 0.8, 0, 5), pieces[3]]
+    assert join_pieces(pieces[1:2], [True]) == pieces[1:2]  # a window may begin within a word
 
 
 def test_of_overlapping_windows_the_longer_entity_stays():

@@ -42,17 +42,19 @@ def spans(row):
     return [(entity["type"], entity["start"], entity["end"]) for entity in row["entities"]]
 
 
-def test_entities_are_those_of_the_pipeline(folders):
+@pytest.mark.filterwarnings("ignore:Tokenizer does not support real words")
+@pytest.mark.parametrize("strategy", ["first", "simple"])
+def test_entities_are_those_of_the_pipeline(folders, strategy):
     for folder in folders:
         model = transformers.AutoModelForTokenClassification.from_pretrained(folder, trust_remote_code=True)
         pipeline = transformers.pipeline(
             "token-classification",
             model=model,
             tokenizer=transformers.AutoTokenizer.from_pretrained(folder),
-            aggregation_strategy="simple",
+            aggregation_strategy=strategy,
             stride=LENGTH // 4,
         )
-        rows = answer(folder, TEXTS)
+        rows = answer(folder, TEXTS, aggregation=strategy)
         assert sum(len(row["entities"]) for row in rows) > 10
         for text, row in zip(TEXTS, rows, strict=True):
             theirs = pipeline(text)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from dataclasses import asdict
-from typing import Annotated
+from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
@@ -82,6 +82,7 @@ def predict(  # noqa: DOC103 the command line's help needs the bare name
     model: str,
     *texts: str,
     pair: Annotated[list[str] | None, Parameter(help="Second text of a pair, one for each text.")] = None,
+    aggregation_strategy: Literal["first", "simple"] = "first",
     json: Json = False,
 ) -> None:
     """Answer texts from the command line, or from standard input, one per line.
@@ -92,6 +93,7 @@ def predict(  # noqa: DOC103 the command line's help needs the bare name
         model: Folder of a fine-tuned model or an artefact.
         texts: Texts to answer.
         pair: Second texts.
+        aggregation_strategy: Entities take their tags from the first token of each word, or each token has its own.
         json: Print JSON.
     """
     from limbeck.engine.predict import answer
@@ -99,7 +101,7 @@ def predict(  # noqa: DOC103 the command line's help needs the bare name
     inputs = list(texts) or _standard_input()
     for text in (*inputs, *(pair or ())):
         _check_encoding(text)
-    answers = answer(model, inputs, pair)
+    answers = answer(model, inputs, pair, aggregation=aggregation_strategy)
     if json:
         print_json(answers)
         return

@@ -162,20 +162,53 @@ class Entity(NamedTuple):
     score: float
 
 
-def group_pieces(
-    scheme: TagScheme, tags: Sequence[int], scores: Sequence[float], offsets: Sequence[tuple[int, int]]
-) -> list[Entity]:
-    """Group the pieces of a text into entities, as a pipeline of transformers does with the strategy ``simple``.
+class Piece(NamedTuple):
+    """A piece of a text with its likeliest tag.
+
+    Attributes:
+        tag: Index of the tag.
+        score: Its probability.
+        start: Offset of the first character.
+        end: Offset after the last character.
+    """
+
+    tag: int
+    score: float
+    start: int
+    end: int
+
+
+def join_pieces(pieces: Iterable[Piece], continues: Iterable[bool]) -> list[Piece]:
+    """Join the pieces of each word into one, with the tag of the first.
+
+    Args:
+        pieces: The pieces of a text, special tokens left out.
+        continues: Whether each piece goes on with the word of the piece before.
+    """
+    joined: list[Piece] = []
+    for piece, same_word in zip(pieces, continues, strict=True):
+        if same_word and joined:
+            joined[-1] = joined[-1]._replace(end=piece.end)
+        else:
+            joined.append(piece)
+    return joined
+
+
+def group_pieces(scheme: TagScheme, pieces: Sequence[Piece]) -> list[Entity]:
+    """Group neighboring pieces into entities.
 
     Args:
         scheme: The scheme of the tags.
-        tags: Index of the likeliest tag of each piece, special tokens left out.
-        scores: Its probability.
-        offsets: First character of each piece in the text, and the one after its last.
+        pieces: The pieces of a text, special tokens left out.
     """
-    spans = find_spans(join_rows(scheme, [tags]))
+    spans = find_spans(join_rows(scheme, [[piece.tag for piece in pieces]]))
     return [
-        Entity(scheme.types[kind], offsets[first][0], offsets[last][1], float(np.mean(scores[first : last + 1])))
+        Entity(
+            scheme.types[kind],
+            pieces[first].start,
+            pieces[last].end,
+            float(np.mean([piece.score for piece in pieces[first : last + 1]])),
+        )
         for kind, first, last in zip(*(part.tolist() for part in spans), strict=True)
     ]
 

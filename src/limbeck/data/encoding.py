@@ -31,6 +31,10 @@ class Encodings(Protocol):
         """Return the rows of an input, or None."""
         ...
 
+    def tokens(self, index: int) -> list[str]:
+        """Return the tokens of a row."""
+        ...
+
     def word_ids(self, index: int) -> list[int | None]:
         """Return the word index of every token of a row; None for special tokens."""
         ...

@@ -17,14 +17,24 @@ from limbeck.errors import InputError, shown
 if TYPE_CHECKING:
     import numpy as np
 
+    from limbeck.engine.word_answers import Aggregation
 
-def answer(model: str | Path, texts: Sequence[str], pairs: Sequence[str] | None = None) -> list[dict[str, Any]]:
+
+def answer(
+    model: str | Path,
+    texts: Sequence[str],
+    pairs: Sequence[str] | None = None,
+    *,
+    aggregation: Aggregation = "first",
+) -> list[dict[str, Any]]:
     """Answer texts with a fine-tuned model or an artefact.
 
     Args:
         model: Folder or name of the model.
         texts: Texts to answer; for a model that labels words, white space separates words.
         pairs: Second texts, for a model of pairs.
+        aggregation: How entities take their tags from tokens, as ``aggregation_strategy`` in transformers: 'first' gives
+            all tokens of a word the tag of its first, 'simple' gives each token its own.
 
     Returns:
         A dictionary for each text, with ``answer`` and the ``scores`` behind it. Classification: the label and every
@@ -62,7 +72,7 @@ def answer(model: str | Path, texts: Sequence[str], pairs: Sequence[str] | None 
             require_finite_logits(logits, texts, f"'{model}'")
             return list(logits)
 
-        return answer_words(checked, tokenizer, encoding, spec, texts)
+        return answer_words(checked, tokenizer, encoding, spec, texts, aggregation)
     if output(spec.kind).vectors:
         inputs = encode_apart(encoding, tokenizer, list(texts), pairs, (), spec.kind)
         return _vectors(spec, texts, pairs, list(predict(opened, inputs)), f"'{model}'")

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from typing import Any, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 
-from limbeck.core.entities import Entity, TagScheme, group_pieces, join_windows, scheme_of
+from limbeck.core.entities import Entity, Piece, TagScheme, group_pieces, join_pieces, join_windows, scheme_of
 from limbeck.core.logits import activate
 from limbeck.core.metrics import default_label
 from limbeck.core.outputs import OutputSpec
@@ -18,12 +18,25 @@ from limbeck.data.encoding import Encodings, TaskTokenizer, TextEncoding, first_
 Model: TypeAlias = Callable[[Encoded], Sequence[np.ndarray]]
 """Gives the logits of each row [tokens, labels]."""
 
+Aggregation: TypeAlias = Literal["first", "simple"]
+"""How tags of tokens become those of entities, as ``aggregation_strategy`` in transformers: 'first' gives all tokens of a
+word the tag of its first, 'simple' gives each token its own, which may divide a word."""
+
+SameWord: TypeAlias = Callable[[str, int, int | None], bool]
+"""Tells of a token, its word and the word of the token before whether it goes on with the word, by white space or as the
+tokenizer divides words."""
+
 WORD = re.compile(r"\S+")
 """Strings are divided into words at white space, as ``str.split`` does."""
 
 
 def answer_words(
-    model: Model, tokenizer: TaskTokenizer, encoding: TextEncoding, spec: OutputSpec, texts: Sequence[str]
+    model: Model,
+    tokenizer: TaskTokenizer,
+    encoding: TextEncoding,
+    spec: OutputSpec,
+    texts: Sequence[str],
+    aggregation: Aggregation = "first",
 ) -> list[dict[str, Any]]:
     """Label the words of texts.
 
@@ -36,12 +49,13 @@ def answer_words(
         encoding: How its words become ids.
         spec: What its outputs mean.
         texts: Strings, whose words white space separates.
+        aggregation: How tags of tokens become those of entities.
 
     Returns:
         See :func:`limbeck.engine.predict.answer`.
     """
     rows = [[match[0] for match in WORD.finditer(text)] for text in texts]
-    scheme = scheme_of(spec.labels)
+    scheme, same_word = scheme_of(spec.labels), _same_word(tokenizer, aggregation)
     if scheme is None:
         encodings = encoding.encode(tokenizer, rows)
         windows = [[index] for index in range(len(texts))]
@@ -57,7 +71,9 @@ def answer_words(
         row: dict[str, Any] = {"text": text, "answer": " ".join(labels), "labels": labels, "unseen": unseen}
         if scheme is not None:
             starts = [match.start() for match in WORD.finditer(text)]
-            entities = _entities(scheme, encodings, [(window, logits[window]) for window in own], starts)
+            pieces = [_pieces(encodings, window, logits[window], starts, same_word) for window in own]
+            entities = [entity for part in pieces for entity in group_pieces(scheme, part)]
+            entities = join_windows(entities) if len(own) > 1 else entities
             row |= {"answer": describe(entities, text), "entities": [_plain(entity, text) for entity in entities]}
         results.append(row)
     return results
@@ -100,30 +116,46 @@ def _labels(
     return [spec.labels[tags.get(word, other)] for word in range(count)], unseen
 
 
-def _entities(
-    scheme: TagScheme, encodings: Encodings, windows: Sequence[tuple[int, np.ndarray]], starts: Sequence[int]
-) -> list[Entity]:
-    """Find the entities of a text, with offsets in it.
+def _same_word(tokenizer: TaskTokenizer, aggregation: Aggregation) -> SameWord:
+    """Return how tokens that go on with a word are known.
+
+    A WordPiece tokenizer divides words at punctuation, too, and marks what goes on with such a part. Others do not.
 
     Args:
-        scheme: The scheme of the tags.
-        encodings: All windows.
-        windows: Index and logits of those of this text.
-        starts: Offset of each word in the text.
+        tokenizer: The model's.
+        aggregation: With 'simple' none goes on.
     """
-    entities: list[Entity] = []
-    for window, logits in windows:
-        shares = np.asarray(activate(logits, "softmax"))
-        tokens = [
-            (position, word, encodings["offset_mapping"][window][position])
-            for position, word in enumerate(encodings.word_ids(window))
-            if word is not None and not encodings["special_tokens_mask"][window][position]
-        ]
-        positions = [position for position, _, _ in tokens]
-        offsets = [(starts[word] + first, starts[word] + last) for _, word, (first, last) in tokens]
-        tags = shares[positions].argmax(axis=-1).tolist()
-        entities += group_pieces(scheme, tags, shares[positions].max(axis=-1).tolist(), offsets)
-    return join_windows(entities) if len(windows) > 1 else entities
+    if aggregation == "simple":
+        return lambda token, word, before: False
+    prefix = getattr(tokenizer.backend_tokenizer.model, "continuing_subword_prefix", None)
+    if prefix:
+        return lambda token, word, before: token.startswith(prefix)
+    return lambda token, word, before: word == before
+
+
+def _pieces(
+    encodings: Encodings, window: int, logits: np.ndarray, starts: Sequence[int], same_word: SameWord
+) -> list[Piece]:
+    """Return the pieces of a window with their likeliest tags; those of one word as one.
+
+    Args:
+        encodings: All windows.
+        window: Index of the window.
+        logits: Its logits [tokens, labels].
+        starts: Offset of each word in the text.
+        same_word: Tells whether a token goes on with the word of the token before.
+    """
+    shares = np.asarray(activate(logits, "softmax"))
+    pieces, continues, before = [], [], None
+    special = encodings["special_tokens_mask"][window]
+    tokens = zip(encodings.tokens(window), encodings.word_ids(window), encodings["offset_mapping"][window], strict=True)
+    for position, (token, word, (first, last)) in enumerate(tokens):
+        if word is not None and not special[position]:
+            row = shares[position]
+            pieces.append(Piece(int(row.argmax()), float(row.max()), starts[word] + first, starts[word] + last))
+            continues.append(same_word(token, word, before))
+            before = word
+    return join_pieces(pieces, continues)
 
 
 def _plain(entity: Entity, text: str) -> dict[str, Any]:
