@@ -33,8 +33,8 @@ def answer(
         model: Folder or name of the model.
         texts: Texts to answer; for a model that labels words, white space separates words.
         pairs: Second texts, for a model of pairs.
-        aggregation: How entities take their tags from tokens, as ``aggregation_strategy`` in transformers: 'first' gives
-            all tokens of a word the tag of its first, 'simple' gives each token its own.
+        aggregation: How entities take their tags from tokens, as ``aggregation_strategy`` in transformers: 'first'
+            gives all tokens of a word the tag of its first, 'simple' gives each token its own.
 
     Returns:
         A dictionary for each text, with ``answer`` and the ``scores`` behind it. Classification: the label and every

@@ -8,7 +8,7 @@ from typing import Any, Literal, TypeAlias
 
 import numpy as np
 
-from limbeck.core.entities import Entity, Piece, TagScheme, group_pieces, join_pieces, join_windows, scheme_of
+from limbeck.core.entities import Entity, Piece, group_pieces, join_pieces, join_windows, scheme_of
 from limbeck.core.logits import activate
 from limbeck.core.metrics import default_label
 from limbeck.core.outputs import OutputSpec
@@ -19,12 +19,12 @@ Model: TypeAlias = Callable[[Encoded], Sequence[np.ndarray]]
 """Gives the logits of each row [tokens, labels]."""
 
 Aggregation: TypeAlias = Literal["first", "simple"]
-"""How tags of tokens become those of entities, as ``aggregation_strategy`` in transformers: 'first' gives all tokens of a
-word the tag of its first, 'simple' gives each token its own, which may divide a word."""
+"""How tags of tokens become those of entities, as ``aggregation_strategy`` in transformers: 'first' gives all tokens of
+a word the tag of its first, 'simple' gives each token its own, which may divide a word."""
 
 SameWord: TypeAlias = Callable[[str, int, int | None], bool]
-"""Tells of a token, its word and the word of the token before whether it goes on with the word, by white space or as the
-tokenizer divides words."""
+"""Tells of a token, its word and the word of the token before whether it goes on with the word, by white space or as
+the tokenizer divides words."""
 
 WORD = re.compile(r"\S+")
 """Strings are divided into words at white space, as ``str.split`` does."""
