@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import threading
+
 import numpy as np
 from toy_runs import values
 
 from limbeck.core.cost import FormatCost
 from limbeck.core.measurement import Measurement
 from limbeck.engine.run import run
-from limbeck.engine.store import MACHINE
 from limbeck.recipe.recipe import Fork, Recipe
 
 
@@ -67,12 +68,23 @@ def test_facts_of_different_sessions_are_not_compared(go, toys):
     assert [call for call in toys.calls() if call.startswith("clock")] == ["clock 2"] * 3
 
 
+def free(machine):
+    """Whether another thread may measure on the machine now."""
+    taken = threading.Event()
+
+    def take():
+        with machine.alone():
+            taken.set()
+
+    threading.Thread(target=take, daemon=True).start()
+    return taken.wait(0.1)
+
+
 def test_nothing_else_is_timed_while_something_is(go, toys, monkeypatch, tmp_path):
     store, seen = toys.store(tmp_path / "store"), []
 
     def note(what):
-        with store.lock(MACHINE, wait=False) as free:
-            seen.append((what, free))
+        seen.append((what, free(store.machine)))
 
     def cost(candidate, target, memo, whole):
         table = memo("table", lambda: note("table") or {"seconds": np.ones(1)})

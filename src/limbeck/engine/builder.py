@@ -53,7 +53,7 @@ class CandidateBuilder:
         self.recipe, self.task, self.store, self._cost, self.log = recipe, task, store, cost, log
         self.records: dict[str, Record] = {}
         self.origins: dict[str, Provenance] = {}
-        self._sources: dict[str, str] = {}
+        self.sources: dict[str, str] = {}  # digests of the content of model folders, by name
         self.given = GivenTeacher(recipe.teacher, task)
         self.helped_teacher: str | None = None
 
@@ -84,11 +84,11 @@ class CandidateBuilder:
             seed: Seed of everything random.
             role: 'model' or 'teacher'.
         """
-        if source not in self._sources:
-            self._sources[source] = fingerprint(model_folder(source) or source)
+        if source not in self.sources:
+            self.sources[source] = fingerprint(model_folder(source) or source)
         role = self._role(source, role)
         reads = {"seed": seed, "task": self.task.fingerprint}
-        return lineage_key(None, role, ROOT_VERSION, {"source": self._sources[source]}, reads)
+        return lineage_key(None, role, ROOT_VERSION, {"source": self.sources[source]}, reads)
 
     def _role(self, source: str, role: str) -> str:
         """Return the role of a model; one that is its own teacher is one record, not two."""
@@ -160,7 +160,7 @@ class CandidateBuilder:
         return self.helped_teacher or self.root_key(self.recipe.teacher, self.recipe.seed, "teacher")
 
     def _open_given(self, key: str) -> Candidate:
-        self._sources.pop(self.recipe.teacher or "", None)  # its content counts now, not when the run began
+        self.sources.pop(self.recipe.teacher or "", None)  # its content counts now, not when the run began
         if key != self.given_key:
             raise InputError(f"the teacher '{self.recipe.teacher}' has changed since the run began; run again")
         return self.given.open()
@@ -303,7 +303,7 @@ class CandidateBuilder:
 
     def _make_root(self, key: str) -> Record:
         origin = self.origins[key]
-        self._sources.pop(origin.source, None)  # its content counts now, not when the run began
+        self.sources.pop(origin.source, None)  # its content counts now, not when the run began
         if self.root_key(origin.source, origin.seed, origin.role) != key:
             raise InputError(f"the model '{origin.source}' has changed since {key} was made from it; run again")
         if key == self.given_key:
@@ -357,7 +357,8 @@ class CandidateBuilder:
         teacher = self.teacher(parent.key, step) if "teacher" in step.info.reads else None
         if teacher and together(step):
             self.ensure(teacher)  # it cannot be made again while the others wait in this step
-        with helped(self.recipe, self.store, step, parent=parent.key, seed=seed, base=base, teacher=teacher):
+        alone = helped(self.recipe, self.store, step, parent=parent.key, seed=seed, base=base, teacher=teacher)
+        with alone, self.store.machine.working():
             for index, child in enumerate(step.apply(candidate, context)):
                 now = time.perf_counter()
                 if steps := kept_steps(scratch):

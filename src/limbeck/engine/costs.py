@@ -10,7 +10,7 @@ from limbeck.core.cost import Memo, TargetCost
 from limbeck.core.shape import Shape
 from limbeck.core.target import Target
 from limbeck.cost_models import measured_cost
-from limbeck.engine.store import MACHINE, Store
+from limbeck.engine.store import Store
 
 CostFactory = Callable[[Candidate, Target, Memo, Shape], TargetCost]
 """Build ``context.cost`` from the candidate, the target, the memo, and the shape whose slices it will be asked for."""
@@ -21,10 +21,11 @@ def measured_alone(store: Store) -> Memo:
 
     def memo(name: str, build: Callable[[], dict[str, Any]]) -> dict[str, Any]:
         def alone() -> dict[str, Any]:
-            with store.lock(MACHINE):
+            with store.machine.alone():
                 return build()
 
-        return store.facts.arrays(name, alone)
+        with store.machine.resting():
+            return store.facts.arrays(name, alone)
 
     return memo
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -17,7 +16,6 @@ from limbeck.distributed.executor import Executor, Work, lane_of, run_alone
 from limbeck.engine.builder import CandidateBuilder
 from limbeck.engine.reference import beside, reference
 from limbeck.engine.run_log import RunLog
-from limbeck.engine.store import MACHINE
 from limbeck.engine.stored_form import read_probed
 from limbeck.errors import ProcessLost, StoreError
 from limbeck.recipe.parsing import LocatedStep
@@ -120,7 +118,8 @@ class Prober:
         context = self.builder.context(todo[-1], step, seed, self.log.of(step.info.name, todo[-1]), compared=compared)
         measured: Facts = {key: [] for key in todo}
         candidates = [self.builder.open(key) for key in todo]
-        with self.store.lock(MACHINE) if step.info.machine_bound else nullcontext():
+        machine = self.store.machine
+        with machine.alone() if step.info.machine_bound else machine.working():
             for number, fact in step.measure(candidates, context):  # times must not share the cores
                 measured[todo[number]].append(fact)
         return measured

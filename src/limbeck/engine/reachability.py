@@ -7,6 +7,7 @@ that training keeps the shape. Anything it measures (a latency table) is cached,
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -40,6 +41,7 @@ class Reach:
     def __init__(self, builder: CandidateBuilder, seed: int) -> None:
         self._builder, self._seed = builder, seed
         self._opened: dict[str, Candidate] = {}
+        self._lock = threading.Lock()  # the walk asks, and what is ordered ahead of it
 
     def obstacle(self, steps: Sequence[LocatedStep], key: str) -> Obstacle | None:
         """Return the step at which every path through ``steps`` fails after training; None if some path may succeed.
@@ -48,10 +50,11 @@ class Reach:
             steps: The steps that are left.
             key: The record that they begin with.
         """
-        try:
-            return self._along(steps, _Chain(key))
-        finally:
-            self._opened.clear()  # a model takes memory that training needs
+        with self._lock:
+            try:
+                return self._along(steps, _Chain(key))
+            finally:
+                self._opened.clear()  # a model takes memory that training needs
 
     def _along(self, steps: Sequence[LocatedStep], chain: _Chain) -> Obstacle | None:
         for placed in steps:

@@ -18,7 +18,10 @@ from limbeck.core.field_groups import parameters
 from limbeck.core.measurement import environment
 from limbeck.core.step import REGISTRY, Choice, Probe, Technique
 from limbeck.core.task import Task
+from limbeck.distributed.config import ExecutorConfig, open_workers
 from limbeck.distributed.executor import Executor, InProcess, Work, lane_of
+from limbeck.distributed.workers import Workers
+from limbeck.engine.ahead import Ahead, Steps
 from limbeck.engine.builder import CandidateBuilder
 from limbeck.engine.choosing import choose
 from limbeck.engine.costs import CostFactory
@@ -29,6 +32,7 @@ from limbeck.engine.probing import Prober
 from limbeck.engine.progress import listening
 from limbeck.engine.reachability import Reach
 from limbeck.engine.reference import reference
+from limbeck.engine.replicas import Replicas
 from limbeck.engine.result import Failure, RunResult, read_result
 from limbeck.engine.root_record import untrained
 from limbeck.engine.run_log import OnEvent, RunLog
@@ -65,6 +69,7 @@ def run(
     cost: CostFactory | None = None,
     progress: bool | None = None,
     teacher: TeacherFunction | None = None,
+    executor: ExecutorConfig = ExecutorConfig(),
 ) -> RunResult:
     """Carry out a recipe, or resume it where an earlier run stopped.
 
@@ -79,6 +84,7 @@ def run(
         progress: Whether to show progress [default: on a terminal and in a notebook, unless ``on_event`` is given].
         teacher: A function from texts to scores instead of ``recipe.teacher``. Its answers are kept in the run's
             folder, and the recipe that is written there refers to them.
+        executor: Where candidates are made; one after another in this process unless given.
     """
     run_folder = Path(folder) if folder else default_folder(recipe.name)
     if teacher is not None:
@@ -89,8 +95,8 @@ def run(
     if task is not None:
         check_destination(run_folder, "--folder", within=True)
         recipe = replace(recipe, task=str(keep_task(task, run_folder)))
-    with listening(on_event, progress) as listener:
-        return carry_out(recipe, loaded, store, run_folder, listener, cost, teacher=teacher)
+    with listening(on_event, progress) as listener, open_workers(executor, run_folder) as workers:
+        return carry_out(recipe, loaded, store, run_folder, listener, cost, teacher=teacher, workers=workers)
 
 
 def carry_out(
@@ -102,6 +108,7 @@ def carry_out(
     cost: CostFactory | None = None,
     executor: Executor | None = None,
     teacher: TeacherFunction | FunctionTeacher | None = None,
+    workers: Workers | None = None,
 ) -> RunResult:
     """Carry out a recipe whose task is loaded and checked already. See :func:`run`.
 
@@ -114,6 +121,7 @@ def carry_out(
         cost: See :func:`run`.
         executor: Carries out the work of a step on all candidates; in this process unless given.
         teacher: See :func:`run`.
+        workers: Make candidates elsewhere, ahead of the walk.
     """
     check_destination(folder, "--folder", within=True)
     store = Store.of(store)
@@ -123,6 +131,11 @@ def carry_out(
     function = prepare_teacher(recipe.teacher, task, teacher, folder, messages.append)
     started = _Run(recipe, task, store, folder, on_event, cost, executor or InProcess())
     started.builder.given.function = function
+    if workers is not None:
+        if function is None and cost is None:
+            started.work_ahead(workers)
+        else:
+            messages.append("a function cannot be sent to workers: everything is made in this process")
     return started.go(messages)
 
 
@@ -178,8 +191,12 @@ class _Run:
         chooses = any(located.step.info.final for located in leaves(self.steps))
         self.teachers = TeacherCheck(self.builder, self.log, chooses=chooses)
         self.chosen: list[str] = []
-        self.replicas: dict[str, list[str]] = {}
         self.position, self.total = 0, sum(1 for _ in leaves(self.steps))
+        self.ahead: Ahead | None = None
+
+    def work_ahead(self, workers: Workers) -> None:
+        """Let workers make candidates before the walk comes to them."""
+        self.ahead = Ahead(self.builder, workers, self.log, lambda branch, key: self.reach.obstacle(branch, key) is None)
 
     def go(self, notes: Sequence[str] = ()) -> RunResult:
         """Carry out the recipe; ``notes`` are emitted first."""
@@ -189,8 +206,10 @@ class _Run:
             root = self._roots()
             if obstacle := self.reach.obstacle(self.steps, root.key):
                 raise InputError(f"{obstacle.placed.path}.{obstacle.placed.name}: {obstacle.reason}")
+            self._follow(self.steps, [root.key])
             front = self._walk(self.steps, [root.key])
-            self._replicate()
+            replicas = Replicas(self.builder, self.log, self.prober, self._children, self.ahead)
+            made = replicas.make(self.chosen)
         except KeyboardInterrupt:
             self.log.note(f"interrupted; the same command resumes here ({self.folder})", kind="interrupted")
             raise
@@ -199,7 +218,7 @@ class _Run:
             raise
         last = [*self.chosen, *front] or [root.key]
         teacher, compared = self.builder.teacher(last[0]), reference(self.builder, last)
-        ends = {"front": front, "chosen": self.chosen, "teacher": teacher, "replicas": self.replicas}
+        ends = {"front": front, "chosen": self.chosen, "teacher": teacher, "replicas": made}
         ends["reference"] = compared
         self.store.release(*front, *self.chosen, *filter(None, (teacher, compared)))
         seconds, failed = time.perf_counter() - start, self.log.failed
@@ -215,7 +234,7 @@ class _Run:
             teacher=teacher,
             reference=compared,
             failed=failed,
-            replicas=self.replicas,
+            replicas=made,
             environment=environment(),
             task=self.task,
             builder=self.builder,
@@ -274,25 +293,36 @@ class _Run:
 
     # --- the walk ----------------------------------------------------------------------------------------------
 
-    def _walk(self, steps: Sequence[LocatedStep], front: list[str]) -> list[str]:
-        for placed in steps:
-            front = self._advance(front, placed)
+    def _walk(self, steps: Steps, front: list[str], then: Steps = ()) -> list[str]:
+        """Carry out steps; ``then`` are those after the fork that they are a branch of."""
+        for number, placed in enumerate(steps, start=1):
+            rest = [*steps[number:], *then]
+            front = self._advance(front, placed, rest)
+            if placed.branches is None and isinstance(placed.step, Choice):
+                self._follow(rest, front)
         return front
 
-    def _branch(self, branch: Sequence[LocatedStep], front: list[str]) -> list[str]:
+    def _follow(self, steps: Steps, front: Sequence[str]) -> None:
+        """Let workers begin what can be done now with each candidate."""
+        if self.ahead is not None:
+            for key in front:
+                self.teachers.check(key)
+                self.ahead.follow(steps, key, self.recipe.seed)
+
+    def _branch(self, branch: Steps, front: list[str], then: Steps) -> list[str]:
         """Return the keys at the end of a branch; one that cannot reach its goal fails before it trains anything."""
         obstacle = self.reach.obstacle(branch, front[0]) if len(front) == 1 else None
         if obstacle is None:
-            return self._walk(branch, front)
+            return self._walk(branch, front, then)
         with self.log.isolate_failure(obstacle.placed.path, obstacle.placed.name, front[0]):
             raise InputError(f"{obstacle.placed.name}: {obstacle.reason}")
         self.position += sum(1 for _ in leaves(branch))
         return []
 
-    def _advance(self, front: list[str], placed: LocatedStep) -> list[str]:
-        """Carry out one step and return the keys of the candidates after it."""
+    def _advance(self, front: list[str], placed: LocatedStep, rest: Steps) -> list[str]:
+        """Carry out one step, which ``rest`` comes after, and return the keys of the candidates after it."""
         if placed.branches is not None:
-            ends = [key for branch in placed.branches for key in self._branch(branch, front)]
+            ends = [key for branch in placed.branches for key in self._branch(branch, front, rest)]
             return list(dict.fromkeys(ends))
         self.position += 1
         start = time.perf_counter()
@@ -321,7 +351,7 @@ class _Run:
 
         def apply(index: int) -> tuple[list[Record], bool]:
             self.log.emit({"kind": "candidate_start", **events[index]})
-            return self.builder.children(self.records[front[index]], step, self.recipe.seed)
+            return self._children(self.records[front[index]], step, self.recipe.seed)
 
         children: list[list[str]] = [[] for _ in front]
         work = [Work(lane_of(step), partial(apply, index)) for index in range(len(front))]
@@ -336,6 +366,12 @@ class _Run:
             self.log.emit({"kind": "candidate_end", **events[ended.index], **outcome})
         return list(dict.fromkeys(key for keys in children for key in keys))
 
+    def _children(self, parent: Record, step: Technique, seed: int) -> tuple[list[Record], bool]:
+        """Return the records that a step makes of a record, here or elsewhere, and whether they were stored before."""
+        made = self.ahead is not None and self.ahead.finish(parent.key, step, seed)
+        records, stored = self.builder.children(parent, step, seed)
+        return records, stored and not made
+
     def _choose(self, front: list[str], placed: LocatedStep) -> list[str]:
         """Return the keys that a choice keeps; all of them if it fails."""
         if front:
@@ -345,36 +381,8 @@ class _Run:
                     self.chosen = front
         return front
 
-    # --- replicas ----------------------------------------------------------------------------------------------
 
-    def _replicate(self) -> None:
-        """Make the chosen candidates again with other seeds and measure what does not depend on the machine."""
-        for key in self.chosen:
-            for number in range(1, self.recipe.replicas):
-                seed = self.recipe.seed + number
-                self.log.emit({"kind": "replica_start", "key": key, "seed": seed, "total": self.recipe.replicas - 1})
-                with self.log.isolate_failure("replicas", "replica", key):
-                    replica = self._replay(key, seed)
-                    self.replicas.setdefault(key, []).append(replica)
-                    self.log.ledger.append("note", message="replica", replica_of=key, key=replica, seed=seed)
-                    for placed in [probe for probe, keys in self.prober.history if key in keys]:
-                        if not placed.step.info.machine_bound:
-                            self.prober.probe([replica], placed, seed)
-
-    def _replay(self, key: str, seed: int) -> str:
-        """Return the key of the candidate made like ``key``, with another seed."""
-        current = self.builder.root(self.recipe.model, seed)
-        self.log.write(current)
-        for record in lineage(self.records, key)[1:]:
-            origin = self.builder.origins[record.key]
-            assert origin.step is not None  # only the root has none
-            children, _ = self.builder.children(current, origin.step, seed)
-            current = children[origin.index]
-            self.log.write(current)
-        return current.key
-
-
-def _check_head(root: Record, model: str, steps: Sequence[LocatedStep]) -> None:
+def _check_head(root: Record, model: str, steps: Steps) -> None:
     """Refuse to work with answers that were never trained."""
     if (reason := untrained(root)) and (early := before_training(steps)):
         trainers = " or ".join(f"'{name}'" for name, cls in sorted(REGISTRY.items()) if cls.info.trains)

@@ -15,7 +15,7 @@ from limbeck.core.model import EncoderStyle
 from limbeck.core.shape import Shape, canonical_json
 from limbeck.core.target import Runtime, Target
 from limbeck.core.task import Task
-from limbeck.engine.store import MACHINE, Store
+from limbeck.engine.store import Store
 from limbeck.errors import LimbeckError
 
 LINEAR = "linformer:128"
@@ -62,7 +62,7 @@ class Case:
         from limbeck.measure.dummy_model import style_of
 
         def alone() -> dict[str, Any]:
-            with store.lock(MACHINE) if store is not None else nullcontext():
+            with store.machine.alone() if store is not None else nullcontext():
                 return measure()
 
         identity = {"shape": self.shape.to_json(), "style": style_of(self.style), "seq_len": self.seq_len}

@@ -31,17 +31,16 @@ from limbeck.core.finite import json_text, load_json
 from limbeck.core.paths import cache_folder, user_path
 from limbeck.engine.card import CARD, Card, read_card, sealed
 from limbeck.engine.facts import Facts
+from limbeck.engine.machine_lock import MachineLock
 from limbeck.engine.store_folder import StoreFolder, refusal
 from limbeck.errors import MissingExtra, StoreError
 from limbeck.storage.atomic import replacing, sync
 from limbeck.storage.digests import damage, folder_digests
 from limbeck.storage.drafts import draft_folder
 
-__all__ = ["MACHINE", "WAYPOINTS", "Store", "default_root", "refusal"]
+__all__ = ["WAYPOINTS", "Store", "default_root", "refusal"]
 
 WAYPOINTS = "waypoints"
-MACHINE = "machine"
-"""The lock for timing. Taken last, with no other lock inside, so that runs cannot block each other."""
 
 
 def default_root() -> Path:
@@ -106,6 +105,11 @@ class Store:
         """Hold ``key`` against other runs on this store; the operating system releases it if this process dies."""
         with self.folder.lock(key, wait=wait) as held:
             yield held
+
+    @property
+    def machine(self) -> MachineLock:
+        """Who may use this machine: work shares it, and a measurement has it alone."""
+        return self.folder.machine
 
     # --- objects ---------------------------------------------------------------------------------------------
 

@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
+from limbeck.engine.machine_lock import MachineLock
 from limbeck.errors import StoreError
 from limbeck.storage.atomic import replacing
 from limbeck.storage.disk import disk_full, full_folder
@@ -44,6 +45,7 @@ class StoreFolder:
     def __init__(self, root: Path) -> None:
         self.root = root
         self.notify: Callable[[str], None] = lambda message: None
+        self.machine = MachineLock(root / "locks", lambda message: self.notify(message))
         self._claimed: set[str] = set()
         self._claim: Path | None = None
         self._claim_lock = ExitStack()  # released when this object, or this process, is gone
@@ -120,7 +122,8 @@ class StoreFolder:
                 if wait:
                     if key != CLAIMS:
                         self.notify(f"waiting for another run that is making {key}")
-                    lock.acquire(poll_interval=0.1 if key != CLAIMS else 0.005)
+                    with self.machine.resting():
+                        lock.acquire(poll_interval=0.1 if key != CLAIMS else 0.005)
             except NotImplementedError:
                 raise StoreError(f"the file system of {self.root} has no locks; choose another store") from None
         try:

@@ -65,7 +65,7 @@ def worker_pool(workers: int = 1) -> Iterator[OrderedMap]:
     from concurrent.futures.process import BrokenProcessPool
 
     # spawn, because torch may hang in a forked process
-    pool = ProcessPoolExecutor(workers, mp_context=WorkerContext(), initializer=_initialize_worker)
+    pool = ProcessPoolExecutor(workers, mp_context=WorkerContext(), initializer=initialize_worker)
 
     def each(work: Callable[[Job], Result], jobs: Iterable[Job]) -> Iterator[Result]:
         waiting: deque[Future[Result]] = deque()
@@ -124,8 +124,8 @@ def without_main() -> Iterator[None]:
             main.update(hidden)
 
 
-def _initialize_worker() -> None:
-    """Ignore Ctrl-C, which the parent handles, and exit when the parent exits."""
+def initialize_worker() -> None:
+    """Prepare a worker process: ignore Ctrl-C, which the parent handles, and exit when the parent exits."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
 

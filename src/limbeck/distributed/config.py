@@ -1,0 +1,107 @@
+"""Where the work of a run is carried out: options of the command line, of a settings file and of the Python API.
+
+None of them affects a key: what is made is the same, wherever it is made.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+from annotated_types import Ge, Le
+
+from limbeck.distributed.workers import Backend, Workers
+from limbeck.errors import InputError
+
+Kind = Literal["local", "processes", "ray", "slurm"]
+
+
+@dataclass(frozen=True)
+class ExecutorConfig:
+    """Options of executors.
+
+    Attributes:
+        executor: 'local' carries out one step after another in this process. 'processes' makes candidates in worker
+            processes on this machine, 'ray' on the nodes of a Ray cluster, 'slurm' in jobs that submitit submits.
+        workers: How many candidates are made at once; one for every two cores, or for every node's share, unless given.
+        threads: Threads of each worker; an equal share of this machine's cores unless given. Weights are the same bit
+            for bit only with the same number.
+        address: Address of a Ray cluster, as in ``ray.init``; 'local' starts one on this machine.
+        gpus: GPUs of each worker that trains.
+        partition: Partition of Slurm.
+        minutes: Time limit of a Slurm job; a job that is ended by it is submitted again and resumes.
+        cluster: Of submitit: 'slurm', or 'local' and 'debug', which need no Slurm.
+    """
+
+    executor: Kind = "local"
+    workers: Annotated[int, Ge(1), Le(10_000)] | None = None
+    threads: Annotated[int, Ge(1), Le(1024)] | None = None
+    address: str | None = None
+    gpus: Annotated[float, Ge(0), Le(64)] = 0.0
+    partition: str | None = None
+    minutes: Annotated[int, Ge(1), Le(100_000)] = 24 * 60
+    cluster: Literal["slurm", "local", "debug"] = "slurm"
+
+    def check(self) -> None:
+        """Refuse options that another executor has.
+
+        Raises:
+            InputError: The message names the executor that has the option.
+        """
+        own = {"ray": ("address",), "slurm": ("partition", "cluster", "minutes")}
+        for executor, names in own.items():
+            for name in names:
+                if self.executor != executor and getattr(self, name) != getattr(type(self), name, None):
+                    raise InputError(f"{name}: only the executor '{executor}' has it, and the executor is '{self.executor}'")
+        for name in ("workers", "threads", "gpus"):
+            if self.executor == "local" and getattr(self, name):
+                raise InputError(
+                    f"{name}: the executor 'local' carries out one step after another in this process; choose "
+                    "'processes', 'ray' or 'slurm'"
+                )
+
+
+@contextmanager
+def open_workers(config: ExecutorConfig, folder: Path) -> Iterator[Workers | None]:
+    """Yield the workers of an executor, and give them back at the end; None for 'local'.
+
+    Args:
+        config: Options of the executor.
+        folder: Folder of the run, for logs of jobs.
+    """
+    config.check()
+    if config.executor == "local":
+        yield None
+        return
+    cores = len(os.sched_getaffinity(0))
+    count = config.workers or max(1, cores // 2)
+    workers = Workers(_backend(config, count, folder), count)
+    try:
+        yield workers
+    finally:
+        workers.close()
+
+
+def _backend(config: ExecutorConfig, count: int, folder: Path) -> Backend:
+    if config.executor == "processes":
+        from limbeck.distributed.processes import Processes
+
+        return Processes(count, config.threads)
+    if config.executor == "ray":
+        from limbeck.distributed.ray_cluster import RayCluster
+
+        return RayCluster(config.address, threads=config.threads, gpus=config.gpus)
+    from limbeck.distributed.slurm import SlurmJobs
+
+    return SlurmJobs(
+        folder / "slurm",
+        cluster=config.cluster,
+        threads=config.threads or 1,
+        gpus=config.gpus,
+        partition=config.partition,
+        minutes=config.minutes,
+    )

@@ -1,0 +1,140 @@
+"""Work ahead of the walk: whatever steps of a recipe can be carried out now are given to workers.
+
+A recipe is a graph of (candidate, step): a technique needs only its parent, so chains of them run side by side, through
+forks, and past probes, which change no candidate. A choice needs all candidates before it, so what comes after it is
+ordered when the walk has passed it. The walk itself stays as it is: it goes through the recipe in its order and finds
+in the store what workers have made. So keys, ledger and front do not depend on who made what when.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from typing import TypeAlias
+
+from limbeck.core.candidate import Record
+from limbeck.core.step import Choice, Technique
+from limbeck.distributed.executor import lane_of
+from limbeck.distributed.workers import Needs, Values, Workers
+from limbeck.engine.builder import CandidateBuilder
+from limbeck.engine.orders import carry_out, error_of, order, records_of
+from limbeck.engine.provenance import Provenance
+from limbeck.engine.run_log import RunLog
+from limbeck.errors import LimbeckError
+from limbeck.recipe.parsing import LocatedStep
+
+Steps: TypeAlias = Sequence[LocatedStep]
+MayBegin: TypeAlias = Callable[[Steps, str], bool]
+"""Tells of a branch and the key of a candidate whether some path through it can succeed."""
+
+
+class Ahead:
+    """Orders the steps of one run from workers. Used by the walk and by the workers' threads."""
+
+    def __init__(self, builder: CandidateBuilder, workers: Workers, log: RunLog, may_begin: MayBegin) -> None:
+        """Order nothing yet.
+
+        Args:
+            builder: Names candidates.
+            workers: Carry out the orders.
+            log: Receives what they report.
+            may_begin: Keeps branches that cannot reach their goal from being begun.
+        """
+        self._builder, self._workers, self._log, self._may_begin = builder, workers, log, may_begin
+        self._ordered: dict[str, Future[Values]] = {}
+        self._lock = threading.RLock()
+
+    def follow(self, steps: Steps, key: str, seed: int, picks: Sequence[int] | None = None) -> None:
+        """Order what can be done with a candidate before the next choice; its children follow when they are made.
+
+        Args:
+            steps: The steps that it has before it, those after the forks that it is in included.
+            key: Key of the candidate.
+            seed: Seed of everything random.
+            picks: Of a chain of techniques, which child of each is followed; all of them unless given.
+        """
+        with self._lock:
+            for index, placed in enumerate(steps):
+                rest = steps[index + 1 :]
+                if placed.branches is not None:
+                    for branch in placed.branches:
+                        if self._may_begin(branch, key):
+                            self.follow([*branch, *rest], key, seed)
+                    return
+                if isinstance(placed.step, Choice):
+                    return
+                if isinstance(placed.step, Technique):
+                    self._order(placed, rest, key, seed, picks)
+                    return
+
+    def finish(self, key: str, step: Technique, seed: int) -> bool:
+        """Wait until a step that was ordered has ended.
+
+        Args:
+            key: Key of the candidate.
+            step: The step.
+            seed: Seed of everything random.
+
+        Returns:
+            Whether a worker made its children; if not, nothing was ordered, or only this machine can make them.
+
+        Raises:
+            LimbeckError: What the step ended with.
+        """
+        with self._lock:
+            ordered = self._ordered.get(self._builder.child_base(key, step, seed))
+        if ordered is None:
+            return False
+        outcome = ordered.result()
+        if (error := error_of(outcome)) is not None:
+            raise error
+        return "elsewhere" not in outcome
+
+    def _order(self, placed: LocatedStep, rest: Steps, key: str, seed: int, picks: Sequence[int] | None) -> None:
+        step = placed.step
+        assert isinstance(step, Technique)
+        base = self._builder.child_base(key, step, seed)
+        if base not in self._ordered:
+            stored = self._builder.finished(self._builder.records[key], step, seed)
+            if stored is not None:
+                self._continue(stored, rest, seed, picks)
+                return
+            self._ordered[base] = self._workers.submit(
+                carry_out,
+                order(self._builder, key, placed, seed),
+                needs=Needs(lane_of(step)),
+                urgency=float(len(rest)),
+                report=self._report,
+            )
+
+        def ended(future: Future[Values]) -> None:
+            if future.cancelled() or future.exception() is not None:
+                return  # the walk reports it
+            with self._lock:
+                records = list(records_of(future.result()))
+                for index, record in enumerate(records):
+                    self._builder.records.setdefault(record.key, record)
+                    self._builder.origins[record.key] = Provenance(seed, step, index)
+                try:
+                    self._continue(records, rest, seed, picks)
+                except LimbeckError:
+                    return  # the walk comes to the same place, and reports it
+
+        self._ordered[base].add_done_callback(ended)
+
+    def _continue(self, records: Sequence[Record], rest: Steps, seed: int, picks: Sequence[int] | None) -> None:
+        """Follow the children of a step that has ended."""
+        followed = records if picks is None else records[picks[0] : picks[0] + 1]
+        for record in followed:
+            self.follow(rest, record.key, seed, None if picks is None else picks[1:])
+
+    def _report(self, values: Values) -> None:
+        with self._lock:
+            if "note" in values:
+                self._log.emit({"kind": "store", "message": values["note"]})
+            else:
+                numbers = dict(values["numbers"])
+                self._log.step(values["step"], values["key"], values["message"], **numbers)
+
+

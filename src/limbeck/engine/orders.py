@@ -1,0 +1,128 @@
+"""Orders: one technique on one stored candidate, as plain data that another process can carry out.
+
+An order names the store, the recipe, the step by its path, and the candidate by its key. Its result is the records of the
+children; their objects are in the store. So whoever gave it finds them there as if it had made them itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any, cast
+
+from limbeck import errors
+from limbeck.core.candidate import Record
+from limbeck.core.step import Technique
+from limbeck.distributed.workers import Log, Values
+from limbeck.engine.builder import CandidateBuilder
+from limbeck.engine.ledger import lineage, record_to_json
+from limbeck.engine.provenance import Provenance
+from limbeck.engine.store import Store
+from limbeck.engine.stored_form import read_record
+from limbeck.errors import LimbeckError, StepFailed, StoreError
+from limbeck.recipe.parsing import LocatedStep, leaves
+from limbeck.recipe.recipe import Recipe, parse, placed_steps, to_data
+
+OPEN_STORE: Callable[[Path], Store] = Store
+"""Opens the store of an order; tests replace it."""
+
+
+def order(builder: CandidateBuilder, key: str, placed: LocatedStep, seed: int) -> Values:
+    """Return the order to apply a step to a candidate.
+
+    Args:
+        builder: Knows how the candidate and its teacher were made.
+        key: Key of the candidate.
+        placed: The step, a technique.
+        seed: Seed of everything random.
+    """
+    assert isinstance(placed.step, Technique)
+    teacher = builder.teacher(key, placed.step) if "teacher" in placed.step.info.reads else None
+    known = lineage(builder.records, key) + (lineage(builder.records, teacher) if teacher in builder.records else [])
+    return {
+        "store": str(builder.store.root),
+        "recipe": to_data(builder.recipe, full=True),
+        "sources": builder.sources,
+        "task": builder.store.keep_task(builder.task),
+        "records": [_known(record, builder, seed) for record in {record.key: record for record in known}.values()],
+        "key": key,
+        "path": placed.path,
+        "seed": seed,
+        "base": builder.child_base(key, placed.step, seed),
+    }
+
+
+def _known(record: Record, builder: CandidateBuilder, seed: int) -> Values:
+    origin = builder.origins.get(record.key, Provenance(seed))
+    made = {"seed": origin.seed, "index": origin.index, "source": origin.source, "role": origin.role}
+    path = None
+    if origin.step is not None:
+        path = next((each.path for each in leaves(placed_steps(builder.recipe)) if each.step == origin.step), None)
+    return {"record": record_to_json(record), "made": made, "path": path}
+
+
+def carry_out(payload: Values, report: Log) -> Values:
+    """Carry out an order.
+
+    Args:
+        payload: The order.
+        report: Receives messages and progress.
+
+    Returns:
+        ``records``: the children, as JSON; or ``error`` with the name of its class and its message; or ``elsewhere``,
+        why only another machine can make the same.
+    """
+    try:
+        return _carried_out(payload, report)
+    except Exception as error:  # it concerns this candidate alone: whoever gave the order reports it
+        return {"error": type(error).__name__, "message": str(error), "expected": isinstance(error, LimbeckError)}
+
+
+def _carried_out(payload: Values, report: Log) -> Values:
+    store = OPEN_STORE(Path(payload["store"]))
+    store.prepare()
+    store.notify = lambda message: report({"note": message})
+    recipe = parse(payload["recipe"])
+
+    def log(step: str, key: str, message: str, /, **numbers: float) -> None:
+        report({"step": step, "key": key, "message": message, "numbers": numbers})
+
+    builder = CandidateBuilder(recipe, store.task(payload["task"]), store, log=log)
+    builder.sources.update(payload["sources"])
+    steps = {placed.path: placed.step for placed in leaves(placed_steps(recipe))}
+    for known in payload["records"]:
+        record = read_record(known["record"])
+        builder.records[record.key] = record
+        made = steps.get(known["path"])
+        builder.origins[record.key] = Provenance(step=made if isinstance(made, Technique) else None, **known["made"])
+    step = steps[payload["path"]]
+    assert isinstance(step, Technique)
+    base = builder.child_base(payload["key"], step, payload["seed"])
+    if base != payload["base"]:
+        return {"elsewhere": "this machine has another processor or other versions than the one that ordered"}
+    records, _ = builder.children(builder.records[payload["key"]], step, payload["seed"])
+    return {"records": [record_to_json(record) for record in records]}
+
+
+def error_of(outcome: Mapping[str, Any]) -> Exception | None:
+    """Return the error that an order ended with, as it would have been raised here; None without one.
+
+    Args:
+        outcome: What :func:`carry_out` returned.
+    """
+    if "error" not in outcome:
+        return None
+    name, message = str(outcome["error"]), str(outcome["message"])
+    cls = getattr(errors, name, None)
+    if outcome["expected"] and isinstance(cls, type) and cls is not errors.MissingExtra:  # that one takes other words
+        return cast(Exception, cls(message))
+    return StepFailed(message if outcome["expected"] else f"{name}: {message}")
+
+
+def records_of(outcome: Mapping[str, Any]) -> Iterable[Record]:
+    """Return the records that an order made.
+
+    Args:
+        outcome: What :func:`carry_out` returned.
+    """
+    return [read_record(record) for record in cast(list[Values], outcome.get("records", []))]
