@@ -56,7 +56,7 @@ class ExecutorConfig:
         for executor, names in own.items():
             for name in names:
                 if self.executor != executor and getattr(self, name) != getattr(type(self), name, None):
-                    raise InputError(f"{name}: only the executor '{executor}' has it, and the executor is '{self.executor}'")
+                    raise InputError(f"{name}: only the executor '{executor}' has it, not '{self.executor}'")
         for name in ("workers", "threads", "gpus"):
             if self.executor == "local" and getattr(self, name):
                 raise InputError(

@@ -136,5 +136,3 @@ class Ahead:
             else:
                 numbers = dict(values["numbers"])
                 self._log.step(values["step"], values["key"], values["message"], **numbers)
-
-

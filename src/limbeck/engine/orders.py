@@ -1,7 +1,7 @@
 """Orders: one technique on one stored candidate, as plain data that another process can carry out.
 
-An order names the store, the recipe, the step by its path, and the candidate by its key. Its result is the records of the
-children; their objects are in the store. So whoever gave it finds them there as if it had made them itself.
+An order names the store, the recipe, the step by its path, and the candidate by its key. Its result is the records of
+the children; their objects are in the store. So whoever gave it finds them there as if it had made them itself.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from limbeck.engine.ledger import lineage, record_to_json
 from limbeck.engine.provenance import Provenance
 from limbeck.engine.store import Store
 from limbeck.engine.stored_form import read_record
-from limbeck.errors import LimbeckError, StepFailed, StoreError
+from limbeck.errors import LimbeckError, StepFailed
 from limbeck.recipe.parsing import LocatedStep, leaves
-from limbeck.recipe.recipe import Recipe, parse, placed_steps, to_data
+from limbeck.recipe.recipe import parse, placed_steps, to_data
 
 OPEN_STORE: Callable[[Path], Store] = Store
 """Opens the store of an order; tests replace it."""

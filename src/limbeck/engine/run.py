@@ -27,7 +27,6 @@ from limbeck.engine.choosing import choose
 from limbeck.engine.costs import CostFactory
 from limbeck.engine.data_report import announce
 from limbeck.engine.given_teacher import ASKED, SCORES, prepare_teacher
-from limbeck.engine.ledger import lineage
 from limbeck.engine.probing import Prober
 from limbeck.engine.progress import listening
 from limbeck.engine.reachability import Reach
@@ -196,7 +195,9 @@ class _Run:
 
     def work_ahead(self, workers: Workers) -> None:
         """Let workers make candidates before the walk comes to them."""
-        self.ahead = Ahead(self.builder, workers, self.log, lambda branch, key: self.reach.obstacle(branch, key) is None)
+        self.ahead = Ahead(
+            self.builder, workers, self.log, lambda branch, key: self.reach.obstacle(branch, key) is None
+        )
 
     def go(self, notes: Sequence[str] = ()) -> RunResult:
         """Carry out the recipe; ``notes`` are emitted first."""
