@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from queue import PriorityQueue
@@ -106,6 +106,8 @@ class Workers:
         needs: Needs = Needs(),
         urgency: float = 0.0,
         report: Log = lambda values: None,
+        supply: Callable[[Sequence[str]], Values] = lambda missing: {},
+        receive: Callable[[Values], None] = lambda result: None,
     ) -> Future[Values]:
         """Have a piece of work carried out as soon as a worker is free.
 
@@ -115,11 +117,17 @@ class Workers:
             needs: What the work needs.
             urgency: What is greater goes first: seconds of the longest chain of work that waits for this piece.
             report: Receives what the work reports, in another thread.
+            supply: Returns what to add to the payload where a worker answers that it is ``missing`` something.
+            receive: Takes over the result before it is there for others.
         """
         future: Future[Values] = Future()
 
         def carry_out() -> Values:
-            return self._backend.call(work, dict(payload), needs, report)
+            result = self._backend.call(work, dict(payload), needs, report)
+            if "missing" in result:
+                result = self._backend.call(work, {**payload, **supply(result["missing"])}, needs, report)
+            receive(result)
+            return result
 
         self._queue.put(_Item(-urgency, next(self._numbers), future, carry_out))
         return future

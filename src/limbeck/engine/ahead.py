@@ -11,6 +11,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
+from functools import partial
 from typing import TypeAlias
 
 from limbeck.core.candidate import Record
@@ -18,7 +19,7 @@ from limbeck.core.step import Choice, Technique
 from limbeck.distributed.executor import lane_of
 from limbeck.distributed.workers import Needs, Values, Workers
 from limbeck.engine.builder import CandidateBuilder
-from limbeck.engine.orders import carry_out, error_of, order, records_of
+from limbeck.engine.orders import carry_out, error_of, order, receive, records_of, supply
 from limbeck.engine.provenance import Provenance
 from limbeck.engine.run_log import RunLog
 from limbeck.errors import LimbeckError
@@ -44,6 +45,7 @@ class Ahead:
         self._builder, self._workers, self._log, self._may_begin = builder, workers, log, may_begin
         self._ordered: dict[str, Future[Values]] = {}
         self._lock = threading.RLock()
+        self._token = builder.store.folder.token()
 
     def follow(self, steps: Steps, key: str, seed: int, picks: Sequence[int] | None = None) -> None:
         """Order what can be done with a candidate before the next choice; its children follow when they are made.
@@ -102,10 +104,12 @@ class Ahead:
                 return
             self._ordered[base] = self._workers.submit(
                 carry_out,
-                order(self._builder, key, placed, seed),
+                order(self._builder, key, placed, seed, self._token),
                 needs=Needs(lane_of(step)),
                 urgency=float(len(rest)),
                 report=self._report,
+                supply=partial(supply, self._builder.store),
+                receive=partial(receive, self._builder.store),
             )
 
         def ended(future: Future[Values]) -> None:

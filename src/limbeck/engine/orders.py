@@ -6,7 +6,7 @@ the children; their objects are in the store. So whoever gave it finds them ther
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -19,6 +19,7 @@ from limbeck.engine.ledger import lineage, record_to_json
 from limbeck.engine.provenance import Provenance
 from limbeck.engine.store import Store
 from limbeck.engine.stored_form import read_record
+from limbeck.engine.transfer import pack, unpack
 from limbeck.errors import LimbeckError, StepFailed
 from limbeck.recipe.parsing import LocatedStep, leaves
 from limbeck.recipe.recipe import parse, placed_steps, to_data
@@ -27,7 +28,7 @@ OPEN_STORE: Callable[[Path], Store] = Store
 """Opens the store of an order; tests replace it."""
 
 
-def order(builder: CandidateBuilder, key: str, placed: LocatedStep, seed: int) -> Values:
+def order(builder: CandidateBuilder, key: str, placed: LocatedStep, seed: int, token: str) -> Values:
     """Return the order to apply a step to a candidate.
 
     Args:
@@ -35,12 +36,15 @@ def order(builder: CandidateBuilder, key: str, placed: LocatedStep, seed: int) -
         key: Key of the candidate.
         placed: The step, a technique.
         seed: Seed of everything random.
+        token: File in the store's folder of locks, by which a worker knows that it sees the same store.
     """
     assert isinstance(placed.step, Technique)
     teacher = builder.teacher(key, placed.step) if "teacher" in placed.step.info.reads else None
     known = lineage(builder.records, key) + (lineage(builder.records, teacher) if teacher in builder.records else [])
     return {
         "store": str(builder.store.root),
+        "token": token,
+        "objects": {},
         "recipe": to_data(builder.recipe, full=True),
         "sources": builder.sources,
         "task": builder.store.keep_task(builder.task),
@@ -49,6 +53,7 @@ def order(builder: CandidateBuilder, key: str, placed: LocatedStep, seed: int) -
         "path": placed.path,
         "seed": seed,
         "base": builder.child_base(key, placed.step, seed),
+        "needed": [name for name in (key, teacher) if name is not None and name != builder.given_key],
     }
 
 
@@ -79,9 +84,15 @@ def carry_out(payload: Values, report: Log) -> Values:
 
 
 def _carried_out(payload: Values, report: Log) -> Values:
-    store = OPEN_STORE(Path(payload["store"]))
-    store.prepare()
+    shared = (Path(payload["store"]) / "locks" / payload["token"]).is_file()
+    store = OPEN_STORE(Path(payload["store"])) if shared else Store()
     store.notify = lambda message: report({"note": message})
+    store.prepare()
+    if not shared:
+        for key, data in payload["objects"].items():
+            unpack(store, key, data)
+        if missing := [key for key in payload["needed"] if not store.has(key)]:
+            return {"missing": missing}
     recipe = parse(payload["recipe"])
 
     def log(step: str, key: str, message: str, /, **numbers: float) -> None:
@@ -101,7 +112,31 @@ def _carried_out(payload: Values, report: Log) -> Values:
     if base != payload["base"]:
         return {"elsewhere": "this machine has another processor or other versions than the one that ordered"}
     records, _ = builder.children(builder.records[payload["key"]], step, payload["seed"])
-    return {"records": [record_to_json(record) for record in records]}
+    objects = {} if shared else {record.key: pack(store, record.key) for record in records}
+    return {"base": base, "records": [record_to_json(record) for record in records], "objects": objects}
+
+
+def supply(store: Store, missing: Sequence[str]) -> Values:
+    """Return what to add to an order whose worker has not got these objects.
+
+    Args:
+        store: Has them.
+        missing: Their keys.
+    """
+    return {"objects": {key: pack(store, key) for key in missing}}
+
+
+def receive(store: Store, outcome: Values) -> None:
+    """Keep what a worker made that does not share the store's folder.
+
+    Args:
+        store: Where to keep it.
+        outcome: What :func:`carry_out` returned.
+    """
+    if objects := outcome.pop("objects", None):
+        for key, data in objects.items():
+            unpack(store, key, data)
+        store.facts.remember(f"children-{outcome['base']}", outcome["records"])
 
 
 def error_of(outcome: Mapping[str, Any]) -> Exception | None:

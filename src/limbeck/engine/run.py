@@ -68,7 +68,7 @@ def run(
     cost: CostFactory | None = None,
     progress: bool | None = None,
     teacher: TeacherFunction | None = None,
-    executor: ExecutorConfig = ExecutorConfig(),
+    executor: ExecutorConfig | None = None,
 ) -> RunResult:
     """Carry out a recipe, or resume it where an earlier run stopped.
 
@@ -94,7 +94,7 @@ def run(
     if task is not None:
         check_destination(run_folder, "--folder", within=True)
         recipe = replace(recipe, task=str(keep_task(task, run_folder)))
-    with listening(on_event, progress) as listener, open_workers(executor, run_folder) as workers:
+    with listening(on_event, progress) as listener, open_workers(executor or ExecutorConfig(), run_folder) as workers:
         return carry_out(recipe, loaded, store, run_folder, listener, cost, teacher=teacher, workers=workers)
 
 
@@ -195,9 +195,11 @@ class _Run:
 
     def work_ahead(self, workers: Workers) -> None:
         """Let workers make candidates before the walk comes to them."""
-        self.ahead = Ahead(
-            self.builder, workers, self.log, lambda branch, key: self.reach.obstacle(branch, key) is None
-        )
+
+        def may_begin(branch: Steps, key: str) -> bool:
+            return self.reach.obstacle(branch, key) is None
+
+        self.ahead = Ahead(self.builder, workers, self.log, may_begin)
 
     def go(self, notes: Sequence[str] = ()) -> RunResult:
         """Carry out the recipe; ``notes`` are emitted first."""

@@ -191,6 +191,19 @@ class Store:
             (draft / CARD).write_text(json_text(content, indent=1), encoding="utf-8")
             _appear(draft, self.objects / key)
 
+    def adopt(self, folder: Path, final: Path) -> None:
+        """Keep a copy of a folder that is whole, unless there is one already.
+
+        Args:
+            folder: An object or a task from another store.
+            final: Where it belongs.
+        """
+        self.folder.claim(final)
+        if not final.is_dir():
+            with self.folder.writing(), draft_folder(final) as draft:
+                shutil.copytree(folder, draft, dirs_exist_ok=True)
+                _appear(draft, final)
+
     def quarantine(self, key: str, reason: str) -> None:
         """Put a damaged object aside; it is made again when it is needed."""
         self._put_aside(self.objects / key, reason)

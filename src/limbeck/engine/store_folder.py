@@ -131,6 +131,14 @@ class StoreFolder:
         finally:
             lock.release()
 
+    def token(self) -> str:
+        """Return the name of a new file among the locks, by which another process knows that it sees this folder."""
+        name = f"token-{uuid.uuid4().hex}.lock"
+        with self.writing():
+            (self.root / "locks").mkdir(parents=True, exist_ok=True)
+            (self.root / "locks" / name).touch()
+        return name
+
     def claim(self, *paths: Path) -> None:
         """Announce that this process uses parts of the store, so that nobody removes them while it lives."""
         names = {path.relative_to(self.root).as_posix() for path in paths} - self._claimed

@@ -1,0 +1,94 @@
+"""Workers that are tasks of a Ray cluster. Needs ``limbeck[ray]`` on every node.
+
+Ray restarts a task elsewhere when its node or its worker is lost. A node needs the package, and either the folder of
+the store or a store of its own, whose missing objects travel with the task.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from importlib import import_module
+from typing import Any
+
+from limbeck.distributed.processes import THREADS
+from limbeck.distributed.workers import Log, Needs, Values, WorkFunction
+from limbeck.errors import InputError, MissingExtra, ProcessLost
+
+
+class RayCluster:
+    """A backend of Ray tasks."""
+
+    def __init__(self, address: str | None = None, *, threads: int | None = None, gpus: float = 0.0) -> None:
+        """Connect to a cluster.
+
+        Args:
+            address: As in ``ray.init``: 'auto', 'HOST:PORT', 'ray://HOST:PORT'; 'local' or None starts one here.
+            threads: Cores of each task, and its threads; 1 unless given.
+            gpus: GPUs of each task that trains.
+
+        Raises:
+            MissingExtra: Ray is not installed.
+            InputError: There is no cluster at the address.
+        """
+        try:
+            self._ray = import_module("ray")
+        except ImportError:
+            raise MissingExtra("ray", "ray") from None
+        self._threads, self._gpus = threads or 1, gpus
+        self._ours = not self._ray.is_initialized()
+        self._running: set[Any] = set()
+        if self._ours:
+            try:
+                options = {"log_to_driver": False, "logging_level": "ERROR", "include_dashboard": False}
+                if address not in (None, "local"):
+                    options = {"address": address, "log_to_driver": False, "logging_level": "ERROR"}
+                self._ray.init(**options)
+            except (ConnectionError, RuntimeError, ValueError) as error:
+                raise InputError(f"address: no Ray cluster answers at '{address}' ({error})") from None
+        environment = {"env_vars": dict.fromkeys(THREADS, str(self._threads)) | {"TOKENIZERS_PARALLELISM": "false"}}
+        self._remote: Any = self._ray.remote(max_retries=-1, runtime_env=environment)(_carry_out)
+
+    def call(self, work: WorkFunction, payload: Values, needs: Needs, report: Log) -> Values:
+        """Carry out a piece of work on some node; where that is lost, Ray begins again on another one.
+
+        Args:
+            work: The function.
+            payload: Its argument.
+            needs: What the work needs.
+            report: Receives what it reported, when it has ended.
+
+        Raises:
+            ProcessLost: The cluster is gone.
+        """
+        gpus = self._gpus if needs.lane == "train" else 0.0
+        options = {"num_cpus": self._threads, "num_gpus": gpus, "memory": needs.bytes or None}
+        task = self._remote.options(**options).remote(f"{work.__module__}:{_name(work)}", payload)
+        self._running.add(task)
+        try:
+            result, reports = self._ray.get(task)
+        except self._ray.exceptions.RayError as error:
+            raise ProcessLost(f"the Ray cluster lost a step for good: {error}") from error
+        finally:
+            self._running.discard(task)
+        for values in reports:
+            report(values)
+        return dict(result)
+
+    def close(self) -> None:
+        """Cancel the tasks that still run, and leave the cluster."""
+        for task in list(self._running):
+            self._ray.cancel(task, force=True)
+        if self._ours:
+            self._ray.shutdown()
+
+
+def _name(work: WorkFunction) -> str:
+    return str(getattr(work, "__qualname__", ""))
+
+
+def _carry_out(function: str, payload: Values) -> tuple[Values, list[Values]]:
+    """Carry out a piece of work on a node; return its result and what it reported."""
+    module, name = function.split(":")
+    work: Callable[[Values, Log], Values] = getattr(import_module(module), name)
+    reports: list[Values] = []
+    return work(payload, reports.append), reports
