@@ -21,6 +21,7 @@ from limbeck.cli._app import (
     print_json,
     watching,
 )
+from limbeck.cli.machines import Machines
 from limbeck.cli.task_options import TaskOptions
 from limbeck.core.decision import DecisionGoal
 from limbeck.core.target import Budget
@@ -85,6 +86,7 @@ def compress(
     out: Path | None = None,
     folder: Path | None = None,
     data: Annotated[TaskOptions, Parameter(name="*")] = TaskOptions(),  # noqa: B008 frozen
+    machines: Annotated[Machines, Parameter(name="*")] = Machines(),  # noqa: B008 frozen
     store: Store = None,
     track: Track = None,
     json: Json = False,
@@ -110,12 +112,14 @@ def compress(
         out: Folder of the artefact [default: RUN/artefact].
         folder: Folder of the run: recipe, ledger, report [default: runs/compress-MODEL].
         data: Settings of the task's data.
+        machines: Where candidates are made.
         store: Folder of finished work.
         track: Tracker of the numbers of training.
         json: Print JSON.
     """
     from limbeck.engine.compress import compress as work
 
+    executor = machines.config()
     check_options(budget, serving, search, training, decision)
     options = asdict(budget) | asdict(serving) | asdict(search) | {"out": out, "folder": folder, "store": store}
     with watching(json, track) as show:
@@ -128,6 +132,7 @@ def compress(
             allow_weak_teacher=allow_weak_teacher,
             decision=decision if decision != DecisionGoal() else None,
             on_event=show,
+            executor=executor,
         )
     return finish(compressed.result, compressed.written, json)
 
@@ -147,6 +152,7 @@ def run(
     folder: Path | None = None,
     out: Path | None = None,
     data: Annotated[TaskOptions, Parameter(name="*")] = TaskOptions(),  # noqa: B008 frozen
+    machines: Annotated[Machines, Parameter(name="*")] = Machines(),  # noqa: B008 frozen
     store: Store = None,
     track: Track = None,
     json: Json = False,
@@ -162,6 +168,7 @@ def run(
         folder: Folder of the run [default: runs/NAME].
         out: Folder of the artefact [default: RUN/artefact].
         data: Settings of the task's data.
+        machines: Where candidates are made.
         store: Folder of finished work.
         track: Tracker of the numbers of training.
         json: Print JSON.
@@ -172,6 +179,7 @@ def run(
     from limbeck.recipe.recipe import chooses
 
     check_options(budget)
+    executor = machines.config()
     loaded = _load_recipe(recipe, set, data)
     limits = {name: limit for name, limit in asdict(budget).items() if limit is not None}
     loaded = replace(loaded, budget=replace(loaded.budget, **limits))
@@ -179,7 +187,7 @@ def run(
     if out is not None and not chooses(loaded):
         raise InputError(f"--out {out}: the recipe chooses no model to write there; end its steps with 'best: {{}}'")
     with watching(json, track) as show:
-        result = work(loaded, store, folder, show)
+        result = work(loaded, store, folder, show, executor=executor)
     return finish(result, deliver(result, out), json)
 
 

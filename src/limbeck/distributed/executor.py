@@ -16,11 +16,11 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Generic, Literal, Protocol, TypeVar, cast
+from typing import Generic, Protocol, TypeVar, cast
 
 from limbeck.core.step import Probe, Step
+from limbeck.distributed.workers import Lane
 
-Lane = Literal["train", "cpu", "measure"]
 T = TypeVar("T")
 
 

@@ -13,10 +13,9 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from queue import PriorityQueue
-from typing import Any, Protocol, TypeAlias
+from typing import Any, Literal, Protocol, TypeAlias
 
-from limbeck.distributed.executor import Lane
-
+Lane: TypeAlias = Literal["train", "cpu", "measure"]
 Values: TypeAlias = dict[str, Any]
 """Plain data: what JSON can hold."""
 Log: TypeAlias = Callable[[Values], None]

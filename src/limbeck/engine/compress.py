@@ -12,6 +12,7 @@ from limbeck.core.decision import DecisionGoal
 from limbeck.core.target import Budget, Runtime, Target
 from limbeck.core.task import Task
 from limbeck.data.texts_task import has_no_labels
+from limbeck.distributed.config import ExecutorConfig, open_workers
 from limbeck.engine.answered_texts import load_run_task
 from limbeck.engine.data_report import announce
 from limbeck.engine.given_teacher import SCORES, prepare_teacher
@@ -113,6 +114,7 @@ def compress(
     store: Store | str | Path | None = None,
     on_event: OnEvent | None = None,
     progress: bool | None = None,
+    executor: ExecutorConfig | None = None,
 ) -> Compressed:
     """Find the most accurate model that meets the budget on this machine, measured, and write it to ``out``.
 
@@ -141,11 +143,13 @@ def compress(
         store: Where finished work is kept.
         on_event: See ``run``.
         progress: Whether to show progress; None for on a terminal and in a notebook, unless ``on_event`` is given.
+        executor: Where candidates are made; one after another in this process unless given.
     """
     budget, training = Budget(latency_ms, size_mb, max_drop, max_flips, confidence), training or Training()
     request = Request(budget, strategy, effort, seed, replicas, "", training, allow_weak_teacher, None, decision)
     target = Target(threads=threads, batch=batch, seq_len=seq_len)
-    work = _Compression(str(model), request, target, runtime, folder, out).taught_by(teacher)
+    places = (folder, out, executor or ExecutorConfig())
+    work = _Compression(str(model), request, target, runtime, *places).taught_by(teacher)
     return work.listened(task, store, on_event, progress)
 
 
@@ -168,6 +172,7 @@ class _Compression:
     runtime: Runtime | Literal["auto"]
     folder: str | Path | None
     out: str | Path | None
+    executor: ExecutorConfig
     function: TeacherFunction | None = None
 
     def taught_by(self, teacher: str | Path | TeacherFunction | None) -> _Compression:
@@ -231,7 +236,8 @@ class _Compression:
         recipe = planner.recipe(spec, target, linear)
         if recipe != draft:
             checked_task(recipe, store, loaded, self.function)
-        result = carry_out(recipe, loaded, store, folder, listener, teacher=teacher)
+        with open_workers(self.executor, folder) as workers:
+            result = carry_out(recipe, loaded, store, folder, listener, teacher=teacher, workers=workers)
         return Compressed(result, deliver(result, out), budget_violations(result))
 
     def _measured(self, task: Task, store: Store) -> tuple[Target, str | None]:
