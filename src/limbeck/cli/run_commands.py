@@ -223,6 +223,7 @@ def plan(
     *,
     set: Changes = None,
     data: Annotated[TaskOptions, Parameter(name="*")] = TaskOptions(),  # noqa: B008 frozen
+    workers: Annotated[int, Ge(1), Le(10_000)] | None = None,
     store: Store = None,
     json: Json = False,
 ) -> int:
@@ -232,15 +233,20 @@ def plan(
         recipe: Path of a YAML file, or the name of a shipped recipe.
         set: Changes of single fields.
         data: Settings of the task's data.
+        workers: Show how long it takes on so many workers.
         store: Folder of finished work.
         json: Print JSON.
     """
     from limbeck.engine.dry_run import plan as work
+    from limbeck.engine.makespan import critical_path, makespan
     from limbeck.report.formatting import duration, megabytes
 
     dry_run = work(_load_recipe(recipe, set, data), store)
+    times = {}
+    if workers is not None:
+        times = {"makespan": makespan(dry_run.graph, workers), "critical_path": critical_path(dry_run.graph)}
     if json:
-        print_json(asdict(dry_run) | {"data": dry_run.data.to_json()})
+        print_json(asdict(dry_run) | {"data": dry_run.data.to_json()} | times)
         return 0
     from rich.table import Table
 
@@ -262,6 +268,9 @@ def plan(
     console.print(f"texts: {split_sizes}")
     time, disk = duration(dry_run.seconds), megabytes(dry_run.bytes)
     console.print(f"left to do: about {time}{unknown}, {disk} MB of disk{rough}")
+    if times:
+        longest = duration(times["critical_path"])
+        console.print(f"on {workers} workers: about {duration(times['makespan'])}; the longest chain takes {longest}")
     return 0
 
 

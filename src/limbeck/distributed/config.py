@@ -10,12 +10,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from annotated_types import Ge, Le
 
-from limbeck.distributed.workers import Backend, Workers
 from limbeck.errors import InputError
+
+if TYPE_CHECKING:
+    from limbeck.distributed.workers import Backend, Workers
 
 Kind = Literal["local", "processes", "ray", "slurm"]
 
@@ -77,6 +79,8 @@ def open_workers(config: ExecutorConfig, folder: Path) -> Iterator[Workers | Non
     if config.executor == "local":
         yield None
         return
+    from limbeck.distributed.workers import Workers
+
     cores = len(os.sched_getaffinity(0))
     count = config.workers or max(1, cores // 2)
     workers = Workers(_backend(config, count, folder), count)

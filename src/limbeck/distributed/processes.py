@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import CancelledError, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from multiprocessing.queues import SimpleQueue
@@ -36,6 +36,7 @@ class Processes:
             threads: Threads of each; an equal share of the cores unless given.
         """
         self._slots: LifoQueue[_Worker] = LifoQueue()
+        self._closed = False
         share = threads or max(1, len(os.sched_getaffinity(0)) // count)
         self._workers = [_Worker(share) for _ in range(count)]
         for worker in self._workers:
@@ -58,8 +59,10 @@ class Processes:
             for attempt in range(1, ATTEMPTS + 1):
                 try:
                     return worker.call(work, payload, report)
-                except BrokenProcessPool:
+                except (BrokenProcessPool, CancelledError):
                     worker.end()
+                    if self._closed:
+                        raise ProcessLost("the workers were stopped") from None
                     report({"note": f"a worker process was killed ({attempt} of {ATTEMPTS} attempts)"})
             raise ProcessLost(f"{ATTEMPTS} worker processes were killed over the same step; is there enough memory?")
         finally:
@@ -67,6 +70,7 @@ class Processes:
 
     def close(self) -> None:
         """Kill the processes."""
+        self._closed = True
         for worker in self._workers:
             worker.end()
 

@@ -11,6 +11,8 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
+from contextlib import suppress
+from dataclasses import dataclass
 from functools import partial
 from typing import TypeAlias
 
@@ -30,6 +32,46 @@ MayBegin: TypeAlias = Callable[[Steps, str], bool]
 """Tells of a branch and the key of a candidate whether some path through it can succeed."""
 
 
+SHORT = 0.02
+"""Length of a step that trains nothing, beside one that does."""
+
+
+def length(steps: Steps) -> float:
+    """Return how long the longest chain of techniques through some steps is, up to the next choice.
+
+    Args:
+        steps: The steps.
+    """
+    total = 0.0
+    for placed in steps:
+        if placed.branches is not None:
+            total += max((length(branch) for branch in placed.branches), default=0.0)
+        elif isinstance(placed.step, Choice):
+            break
+        elif isinstance(placed.step, Technique):
+            total += 1.0 if placed.step.info.trains else SHORT
+    return total
+
+
+@dataclass(frozen=True)
+class _Chain:
+    """What comes after a step."""
+
+    rest: Steps
+    seed: int
+    picks: Sequence[int] | None
+
+
+@dataclass
+class _Ordered:
+    """A step that was ordered, the chains that wait for it, and the records it made."""
+
+    step: Technique
+    chains: list[_Chain]
+    future: Future[Values] | None = None
+    records: list[Record] | None = None
+
+
 class Ahead:
     """Orders the steps of one run from workers. Used by the walk and by the workers' threads."""
 
@@ -43,7 +85,7 @@ class Ahead:
             may_begin: Keeps branches that cannot reach their goal from being begun.
         """
         self._builder, self._workers, self._log, self._may_begin = builder, workers, log, may_begin
-        self._ordered: dict[str, Future[Values]] = {}
+        self._ordered: dict[str, _Ordered] = {}
         self._lock = threading.RLock()
         self._token = builder.store.folder.token()
 
@@ -67,7 +109,7 @@ class Ahead:
                 if isinstance(placed.step, Choice):
                     return
                 if isinstance(placed.step, Technique):
-                    self._order(placed, rest, key, seed, picks)
+                    self._order(placed, _Chain(rest, seed, picks), key)
                     return
 
     def finish(self, key: str, step: Technique, seed: int) -> bool:
@@ -86,52 +128,55 @@ class Ahead:
         """
         with self._lock:
             ordered = self._ordered.get(self._builder.child_base(key, step, seed))
-        if ordered is None:
+        if ordered is None or ordered.future is None:
             return False
-        outcome = ordered.result()
+        outcome = ordered.future.result()
         if (error := error_of(outcome)) is not None:
             raise error
         return "elsewhere" not in outcome
 
-    def _order(self, placed: LocatedStep, rest: Steps, key: str, seed: int, picks: Sequence[int] | None) -> None:
+    def _order(self, placed: LocatedStep, chain: _Chain, key: str) -> None:
         step = placed.step
         assert isinstance(step, Technique)
-        base = self._builder.child_base(key, step, seed)
-        if base not in self._ordered:
-            stored = self._builder.finished(self._builder.records[key], step, seed)
-            if stored is not None:
-                self._continue(stored, rest, seed, picks)
-                return
-            self._ordered[base] = self._workers.submit(
-                carry_out,
-                order(self._builder, key, placed, seed, self._token),
-                needs=Needs(lane_of(step)),
-                urgency=float(len(rest)),
-                report=self._report,
-                supply=partial(supply, self._builder.store),
-                receive=partial(receive, self._builder.store),
-            )
+        base = self._builder.child_base(key, step, chain.seed)
+        if (ordered := self._ordered.get(base)) is not None:  # another branch begins with the same step
+            if ordered.records is None:
+                ordered.chains.append(chain)
+            else:
+                self._continue(ordered.records, chain)
+            return
+        if (stored := self._builder.finished(self._builder.records[key], step, chain.seed)) is not None:
+            self._continue(stored, chain)
+            return
+        ordered = self._ordered[base] = _Ordered(step, [chain])
+        ordered.future = self._workers.submit(
+            carry_out,
+            order(self._builder, key, placed, chain.seed, self._token),
+            needs=Needs(lane_of(step)),
+            urgency=length([placed, *chain.rest]),
+            report=self._report,
+            supply=partial(supply, self._builder.store),
+            receive=partial(self._receive, ordered),
+        )
 
-        def ended(future: Future[Values]) -> None:
-            if future.cancelled() or future.exception() is not None:
-                return  # the walk reports it
-            with self._lock:
-                records = list(records_of(future.result()))
-                for index, record in enumerate(records):
+    def _receive(self, ordered: _Ordered, outcome: Values) -> None:
+        """Take over what a worker made, and order what comes after it before the walk learns that it is there."""
+        receive(self._builder.store, outcome)
+        with self._lock:
+            ordered.records = list(records_of(outcome))
+            for chain in ordered.chains:
+                for index, record in enumerate(ordered.records):
                     self._builder.records.setdefault(record.key, record)
-                    self._builder.origins[record.key] = Provenance(seed, step, index)
-                try:
-                    self._continue(records, rest, seed, picks)
-                except LimbeckError:
-                    return  # the walk comes to the same place, and reports it
+                    self._builder.origins[record.key] = Provenance(chain.seed, ordered.step, index)
+                with suppress(LimbeckError):  # the walk comes to the same place, and reports it
+                    self._continue(ordered.records, chain)
 
-        self._ordered[base].add_done_callback(ended)
-
-    def _continue(self, records: Sequence[Record], rest: Steps, seed: int, picks: Sequence[int] | None) -> None:
+    def _continue(self, records: Sequence[Record], chain: _Chain) -> None:
         """Follow the children of a step that has ended."""
+        picks = chain.picks
         followed = records if picks is None else records[picks[0] : picks[0] + 1]
         for record in followed:
-            self.follow(rest, record.key, seed, None if picks is None else picks[1:])
+            self.follow(chain.rest, record.key, chain.seed, None if picks is None else picks[1:])
 
     def _report(self, values: Values) -> None:
         with self._lock:

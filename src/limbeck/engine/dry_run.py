@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from limbeck.core.shape import Shape
 from limbeck.core.step import Choice, Step, Technique
 from limbeck.core.task import Task
 from limbeck.data.summary import Summary
+from limbeck.engine import makespan
 from limbeck.engine.builder import CandidateBuilder
 from limbeck.engine.data_report import data_report
 from limbeck.engine.past_times import PastTimes, Work
@@ -43,6 +44,7 @@ class Row:
     """One step: a technique on one candidate, a probe or a choice on all of them together (``candidate`` is None).
 
     ``seconds`` and ``bytes`` are None when unknown, 0 when nothing is left to do; ``rough`` seconds were not measured.
+    ``after`` are the numbers of the rows that have to end before it; ``own`` rows are the run's own, not a worker's.
     """
 
     path: str
@@ -55,6 +57,8 @@ class Row:
     seconds: float | None
     bytes: int | None
     rough: bool = False
+    after: tuple[int, ...] = ()
+    own: bool = False
 
 
 @dataclass(frozen=True)
@@ -71,6 +75,11 @@ class DryRun:
     unknown: int
     data: Summary
 
+    @property
+    def graph(self) -> list[makespan.Work]:
+        """The work that is left, row by row; of unknown rows the time counts as none."""
+        return [makespan.Work(row.seconds or 0.0, row.after, row.own) for row in self.rows]
+
 
 @dataclass(frozen=True)
 class _Planned:
@@ -85,6 +94,7 @@ class _Planned:
     traits: frozenset[str]
     bytes: int | None
     rows: Mapping[str, int] = field(compare=False)  # of the task, by split: a step may add some
+    after: tuple[int, ...] = field(default=(), compare=False)  # the row that makes it, or chooses it
 
 
 def plan(recipe: Recipe, store: Store | str | Path | None = None, *, task: Task | None = None) -> DryRun:
@@ -162,7 +172,8 @@ class _Planner:
                 ]
             elif isinstance(placed.step, Choice):
                 done = all(candidate.key for candidate in front)
-                self._row(placed, None, len(front), None, done, 0.0, 0)
+                self._row(placed, None, len(front), None, done, 0.0, 0, after=self._all_before(front), own=True)
+                front = [replace(candidate, after=(len(self.rows) - 1,)) for candidate in front]
             else:
                 self._look(placed, front)
         return front
@@ -174,14 +185,21 @@ class _Planner:
         rows = step.rows_after(candidate.rows)
         finished = self._children(step, candidate.key)
         if finished is not None:
-            self._row(placed, number + 1, count, finished[0].shape, True, 0.0, 0)
+            self._row(placed, number + 1, count, finished[0].shape, True, 0.0, 0, after=candidate.after)
             children = [(child.key, child.shape, self.store.bytes_of(child.key)) for child in finished]
-            return [_Planned(key, shape, shape, traits, size, rows) for key, shape, size in children]
+            after = (len(self.rows) - 1,)
+            return [_Planned(key, shape, shape, traits, size, rows, after) for key, shape, size in children]
         shape = step.shape_after(candidate.shape) if candidate.shape else None
         size = _bytes_after(candidate, shape, traits)
         seconds, rough = self._seconds(step, candidate)
-        self._row(placed, number + 1, count, shape, False, seconds, size, rough)
-        return [_Planned(None, shape, shape or candidate.widest, traits, size, rows)] * step.result_count()
+        self._row(placed, number + 1, count, shape, False, seconds, size, rough, after=candidate.after)
+        after = (len(self.rows) - 1,)
+        return [_Planned(None, shape, shape or candidate.widest, traits, size, rows, after)] * step.result_count()
+
+    def _all_before(self, front: Sequence[_Planned]) -> tuple[int, ...]:
+        """Return the rows that a probe or a choice waits for: those of all candidates, and the probe before it."""
+        own = [number for number, row in enumerate(self.rows) if row.own][-1:]
+        return tuple(sorted({*own, *(number for candidate in front for number in candidate.after)}))
 
     def _look(self, placed: LocatedStep, front: list[_Planned]) -> None:
         """Add one row for all candidates, since a probe measures them together."""
@@ -189,7 +207,9 @@ class _Planner:
         estimates = [self._seconds(placed.step, candidate) for candidate in left]
         times = [seconds for seconds, _ in estimates if seconds is not None]
         seconds = sum(times) if len(times) == len(estimates) else None
-        self._row(placed, None, len(front), None, not left, seconds, 0, any(rough for _, rough in estimates))
+        rough = any(rough for _, rough in estimates)
+        after = self._all_before(front)
+        self._row(placed, None, len(front), None, not left, seconds, 0, rough, after=after, own=True)
 
     def _measured(self, step: Step, key: str | None, first: str | None) -> bool:
         """Return whether the facts of a candidate are in the memo."""
@@ -208,9 +228,12 @@ class _Planner:
         seconds: float | None,
         size: int | None,
         rough: bool = False,
+        *,
+        after: tuple[int, ...] = (),
+        own: bool = False,
     ) -> None:
         step = (placed.path, placed.name, parameters(placed.step))
-        self.rows.append(Row(*step, candidate, count, shape, done, seconds, size, rough))
+        self.rows.append(Row(*step, candidate, count, shape, done, seconds, size, rough, after, own))
 
     def _children(self, step: Technique, parent: str | None) -> list[Record] | None:
         """Return the stored records of a finished step; None if it has not run yet."""

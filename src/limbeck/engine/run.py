@@ -231,7 +231,7 @@ class _Run:
             recipe=self.recipe,
             folder=self.folder,
             store=self.store,
-            records={key: record for key, record in self.records.items() if key in self.log.written},
+            records={key: self.records[key] for key in self.log.written},
             front=front,
             chosen=self.chosen,
             teacher=teacher,

@@ -34,7 +34,7 @@ class RunLog:
         self.ledger = Ledger(folder / "ledger.jsonl")
         self.emit = on_event
         self.failed: list[Failure] = []
-        self.written: set[str] = set()
+        self.written: dict[str, None] = {}  # keys, in the order of the ledger
         self._store = store
 
     def begin(self, **run: object) -> None:
@@ -49,7 +49,7 @@ class RunLog:
     def write(self, record: Record) -> None:
         """Write a record, once."""
         if record.key not in self.written:
-            self.written.add(record.key)
+            self.written[record.key] = None
             self.rewrite(record)
 
     def rewrite(self, record: Record) -> None:

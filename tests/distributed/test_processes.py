@@ -1,0 +1,70 @@
+"""Worker processes: a killed one is replaced, and its work begins again."""
+
+from __future__ import annotations
+
+import os
+import threading
+from queue import Queue
+
+import psutil
+import pytest
+import remote_work
+
+from limbeck.distributed.processes import ATTEMPTS, Processes
+from limbeck.distributed.workers import Needs
+from limbeck.errors import ProcessLost
+
+
+@pytest.fixture(scope="module")
+def processes():
+    backend = Processes(1, threads=3)
+    yield backend
+    backend.close()
+
+
+def call(backend, work, payload, report=lambda values: None):
+    return backend.call(work, payload, Needs(), report)
+
+
+def test_work_is_carried_out_elsewhere_and_reports(processes):
+    heard = []
+    result = call(processes, remote_work.double, {"value": 4}, heard.append)
+    assert (result["value"], result["threads"]) == (8, "3")
+    assert result["pid"] != os.getpid()
+    assert heard == [{"note": "doubling 4"}]
+    assert call(processes, remote_work.double, {"value": 5})["pid"] == result["pid"]
+
+
+def test_an_error_comes_back(processes):
+    with pytest.raises(ValueError, match="cannot take 3"):
+        call(processes, remote_work.fail, {"value": 3})
+
+
+def test_the_work_of_a_killed_process_begins_again(processes, tmp_path):
+    heard = []
+    result = call(processes, remote_work.killed_once, {"mark": str(tmp_path / "mark")}, heard.append)
+    assert result == {"value": "made by another process"}
+    assert heard == [{"note": f"a worker process was killed (1 of {ATTEMPTS} attempts)"}]
+
+
+def test_work_that_is_always_killed_is_given_up(processes):
+    with pytest.raises(ProcessLost, match="is there enough memory"):
+        call(processes, remote_work.always_killed, {})
+    assert call(processes, remote_work.double, {"value": 1})["value"] == 2
+
+
+def test_closing_ends_what_runs():
+    backend, begun, ended = Processes(1), Queue(), Queue()
+
+    def begin():
+        try:
+            call(backend, remote_work.lasting, {}, begun.put)
+        except ProcessLost as error:
+            ended.put(str(error))
+
+    threading.Thread(target=begin, daemon=True).start()
+    worker = psutil.Process(begun.get(timeout=60)["pid"])
+    backend.close()
+    assert ended.get(timeout=10) == "the workers were stopped"
+    gone, _ = psutil.wait_procs([worker], timeout=10)
+    assert gone

@@ -1,0 +1,45 @@
+"""Jobs of submitit as workers, on its own stand-ins for a cluster."""
+
+from __future__ import annotations
+
+import pickle
+
+import pytest
+import remote_work
+
+from limbeck.distributed.slurm import Job, SlurmJobs
+from limbeck.distributed.workers import Needs
+from limbeck.errors import InputError
+
+pytest.importorskip("submitit")
+
+
+def test_work_is_carried_out_in_this_process_with_the_debug_executor(tmp_path, monkeypatch):
+    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "RAYON_NUM_THREADS"):
+        monkeypatch.setenv(name, "1")
+    monkeypatch.setenv("TOKENIZERS_PARALLELISM", "false")
+    heard = []
+    jobs = SlurmJobs(tmp_path, cluster="debug", threads=2)
+    result = jobs.call(remote_work.double, {"value": 4}, Needs("train", bytes=3 * 10**9), heard.append)
+    assert (result["value"], result["threads"]) == (8, "2")
+    assert heard == [{"note": "doubling 4"}]
+    jobs.close()
+
+
+@pytest.mark.slow
+def test_work_is_carried_out_in_a_job_of_its_own(tmp_path):
+    jobs = SlurmJobs(tmp_path, cluster="local", threads=1, minutes=2)
+    assert jobs.call(remote_work.needy, {"object": 5}, Needs(), lambda values: None) == {"value": 5}
+
+
+def test_a_job_that_is_ended_is_submitted_again_with_its_arguments():
+    job = pickle.loads(pickle.dumps(Job(3)))
+    delayed = job.checkpoint(remote_work.double, {"value": 4})
+    assert delayed.function is job
+    assert delayed.args == (remote_work.double, {"value": 4})
+
+
+def test_a_machine_without_slurm_says_so(tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", "/nowhere")
+    with pytest.raises(InputError, match="Slurm does not answer here"):
+        SlurmJobs(tmp_path, cluster="slurm")

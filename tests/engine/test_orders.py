@@ -1,0 +1,99 @@
+"""Orders: what another process makes is what this one would have made."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from limbeck.engine import orders
+from limbeck.engine.builder import CandidateBuilder
+from limbeck.engine.orders import carry_out, error_of, order, receive, records_of, supply
+from limbeck.errors import InputError, StepFailed
+from limbeck.recipe.parsing import leaves
+from limbeck.recipe.recipe import Recipe, placed_steps
+
+
+@pytest.fixture
+def setting(toys, tmp_path, monkeypatch):
+    """A builder whose root is stored, the placed steps, and the key of the root."""
+    monkeypatch.setattr(orders, "OPEN_STORE", toys.store)
+    steps = (toys.ToyTrain(2), toys.ToyLevels((4, 2)), toys.ToyImitate(), toys.ToyBreak(below=99))
+    recipe = Recipe(toys.model_folder(tmp_path / "model"), "movie-reviews", steps)
+    store = toys.store(tmp_path / "store")
+    store.prepare()
+    builder = CandidateBuilder(recipe, toys.ToyTask(), store)
+    root = builder.root(recipe.model, 0)
+    return builder, list(leaves(placed_steps(recipe))), root.key
+
+
+def made(builder, payload):
+    heard = []
+    outcome = carry_out(json.loads(json.dumps(payload)), heard.append)  # it is plain data
+    return outcome, heard
+
+
+def test_the_children_are_in_the_store_under_their_keys(setting):
+    builder, steps, root = setting
+    token = builder.store.folder.token()
+    outcome, heard = made(builder, order(builder, root, steps[0], 0, token))
+    (record,) = records_of(outcome)
+    assert builder.store.has(record.key)
+    assert {"step": "toy-train", "key": root, "message": "trained 2 epochs", "numbers": {}} in heard
+    (same,), stored = builder.children(builder.records[root], steps[0].step, 0)
+    assert stored
+    assert same == record
+    outcome, _ = made(builder, order(builder, record.key, steps[1], 0, token))
+    assert [each.key for each in records_of(outcome)] == [
+        each.key for each in builder.children(builder.records[record.key], steps[1].step, 0)[0]
+    ]
+
+
+def test_a_step_that_imitates_finds_its_teacher(setting):
+    builder, steps, root = setting
+    token = builder.store.folder.token()
+    (trained,), _ = builder.children(builder.records[root], steps[0].step, 0)
+    (small, _), _ = builder.children(trained, steps[1].step, 0)
+    payload = order(builder, small.key, steps[2], 0, token)
+    assert payload["needed"] == [small.key, trained.key]
+    outcome, _ = made(builder, payload)
+    assert error_of(outcome) is None
+    assert len(list(records_of(outcome))) == 1
+
+
+def test_an_error_is_the_one_that_would_have_been_raised_here(setting):
+    builder, steps, root = setting
+    (trained,), _ = builder.children(builder.records[root], steps[0].step, 0)
+    outcome, _ = made(builder, order(builder, trained.key, steps[3], 0, builder.store.folder.token()))
+    error = error_of(outcome)
+    with pytest.raises(Exception) as here:
+        builder.children(trained, steps[3].step, 0)
+    expected = str(here.value) if outcome["expected"] else f"{type(here.value).__name__}: {here.value}"
+    assert str(error) == expected
+    assert isinstance(error_of({"error": "InputError", "message": "m", "expected": True}), InputError)
+    assert isinstance(error_of({"error": "MissingExtra", "message": "m", "expected": True}), StepFailed)
+
+
+def test_a_worker_with_a_store_of_its_own_asks_for_what_it_lacks(setting, toys, tmp_path, monkeypatch):
+    builder, steps, root = setting
+    monkeypatch.setattr(orders, "Store", lambda: toys.store(tmp_path / "node"))
+    payload = order(builder, root, steps[0], 0, "token-of-another-folder.lock")
+    outcome = carry_out(payload, lambda values: None)
+    assert outcome == {"missing": [root]}
+    outcome = carry_out({**payload, **supply(builder.store, outcome["missing"])}, lambda values: None)
+    (record,) = records_of(outcome)
+    assert not builder.store.has(record.key)
+    receive(builder.store, outcome)
+    assert builder.store.has(record.key)
+    assert builder.children(builder.records[root], steps[0].step, 0) == ([record], True)
+    again = carry_out(payload, lambda values: None)  # it has the objects now
+    assert [each.key for each in records_of(again)] == [record.key]
+
+
+def test_another_kind_of_machine_says_so(setting, monkeypatch):
+    builder, steps, root = setting
+    payload = order(builder, root, steps[0], 0, builder.store.folder.token())
+    outcome = carry_out({**payload, "base": "0" * 16}, lambda values: None)
+    assert "another processor" in outcome["elsewhere"]
+    assert not Path(builder.store.objects / ("0" * 16)).exists()

@@ -1,0 +1,52 @@
+"""Objects travel between stores as they are, and damaged ones are refused."""
+
+from __future__ import annotations
+
+import pytest
+
+from limbeck.core.candidate import Candidate
+from limbeck.engine.transfer import pack, unpack
+from limbeck.errors import StoreError
+
+KEY = "0123456789abcdef"
+
+
+@pytest.fixture
+def store(toys, tmp_path):
+    made = toys.store(tmp_path / "here")
+    made.prepare()
+    made.put(KEY, Candidate(toys.ToyModel([1.0, 2.5]), "tokenizer", toys.ToyTask()), {})
+    return made
+
+
+def test_an_object_arrives_with_its_task(store, toys, tmp_path):
+    other = toys.store(tmp_path / "there")
+    other.prepare()
+    unpack(other, KEY, pack(store, KEY))
+    assert other.open(KEY).model == store.open(KEY).model
+    assert other.open(KEY).task == store.open(KEY).task
+    unpack(other, KEY, pack(store, KEY))  # it is there already
+
+
+@pytest.mark.parametrize("how", ["cut", "flipped", "nothing"])
+def test_a_damaged_object_is_refused(store, toys, tmp_path, how):
+    other = toys.store(tmp_path / "there")
+    other.prepare()
+    data = pack(store, KEY)
+    if how == "cut":
+        data = data[: len(data) // 3]
+    elif how == "flipped":
+        place = data.index(b'"weights"') + 12
+        data = data[:place] + bytes([data[place] ^ 1]) + data[place + 1 :]
+    else:
+        data = b""
+    with pytest.raises(StoreError, match=f"object {KEY} arrived damaged"):
+        unpack(other, KEY, data)
+    assert not other.has(KEY)
+
+
+def test_another_object_is_refused(store, toys, tmp_path):
+    other = toys.store(tmp_path / "there")
+    other.prepare()
+    with pytest.raises(StoreError, match="arrived damaged"):
+        unpack(other, "fedcba9876543210", pack(store, KEY))
