@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import threading
 import time
+from itertools import product
 from types import SimpleNamespace
 
 import pytest
@@ -12,6 +13,7 @@ import pytest
 from limbeck.distributed.workers import Workers
 from limbeck.engine import orders
 from limbeck.engine.ahead import SHORT, length
+from limbeck.engine.ledger import Ledger
 from limbeck.engine.run import carry_out
 from limbeck.errors import ProcessLost
 from limbeck.recipe.recipe import Fork, Recipe, placed_steps
@@ -93,6 +95,16 @@ def test_the_result_does_not_depend_on_who_makes_what_when(go, toys, seed):
     assert len(backend.made) == len(set(backend.made)) >= len(techniques) - 2  # siblings come from one order
     made = [event for event in together.events if event["kind"] == "candidate_end"]
     assert not any(event["known"] for event in made if event["children"])
+
+
+def test_nothing_works_while_something_is_measured(go, toys, tmp_path):
+    for seed in range(3):
+        go(family(toys), f"uses-{seed}", Threads(seed))
+        uses = [event for event in Ledger(tmp_path / f"run-uses-{seed}").read() if event["event"] == "use"]
+        measured = [use for use in uses if use["kind"] == "measure"]
+        assert len(measured) == 1
+        for one, use in product(measured, uses):
+            assert use is one or use["ended"] <= one["began"] or one["ended"] <= use["began"]
 
 
 def test_what_is_stored_is_not_ordered_again(go, toys):

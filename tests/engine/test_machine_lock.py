@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from itertools import pairwise
 
 import pytest
 
@@ -71,6 +72,16 @@ def test_two_that_work_may_both_measure(lock):
     for thread in threads:
         thread.join(20)
     assert done == [1, 1]
+
+
+def test_every_use_is_told_without_the_rests(lock):
+    uses = []
+    lock.used = uses.append
+    with lock.working(), lock.working(), lock.alone():
+        pass
+    assert [use.kind for use in uses] == ["work", "measure", "work"]
+    assert all(before.ended <= after.began for before, after in pairwise(uses))
+    assert len({(use.host, use.process) for use in uses}) == 1
 
 
 def test_a_wait_is_announced(tmp_path):

@@ -21,6 +21,7 @@ from limbeck.core.step import Choice, Technique
 from limbeck.distributed.executor import lane_of
 from limbeck.distributed.workers import Needs, Values, Workers
 from limbeck.engine.builder import CandidateBuilder
+from limbeck.engine.machine_lock import Use
 from limbeck.engine.orders import carry_out, error_of, order, receive, records_of, supply
 from limbeck.engine.provenance import Provenance
 from limbeck.engine.run_log import RunLog
@@ -180,7 +181,9 @@ class Ahead:
 
     def _report(self, values: Values) -> None:
         with self._lock:
-            if "note" in values:
+            if "use" in values:
+                self._log.use(Use(**values["use"]))
+            elif "note" in values:
                 self._log.emit({"kind": "store", "message": values["note"]})
             else:
                 numbers = dict(values["numbers"])

@@ -349,7 +349,6 @@ class CandidateBuilder:
 
         candidate = replace(self.open(parent.key), epoch_checkpoints=())  # those of the parent are not its children's
         scratch = self.store.scratch(base)
-        start = time.perf_counter()
         cost = self.make_cost(candidate, self.teacher(parent.key, step)) if "cost" in step.info.reads else None
         context = self.context(parent.key, step, seed, log, scratch=scratch, cost=cost)
         traits = next_traits(parent.traits, step.info)
@@ -359,6 +358,7 @@ class CandidateBuilder:
             self.ensure(teacher)  # it cannot be made again while the others wait in this step
         alone = helped(self.recipe, self.store, step, parent=parent.key, seed=seed, base=base, teacher=teacher)
         with alone, self.store.machine.working():
+            start = time.perf_counter()
             for index, child in enumerate(step.apply(candidate, context)):
                 now = time.perf_counter()
                 if steps := kept_steps(scratch):

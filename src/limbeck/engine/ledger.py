@@ -23,7 +23,7 @@ from limbeck.engine.stored_form import check_event, read_fact, read_record
 from limbeck.errors import LISTED, InputError, StoreError
 from limbeck.storage.disk import disk_full
 
-EVENTS = frozenset({"run", "record", "facts", "failed", "choice", "note", "finished"})
+EVENTS = frozenset({"run", "record", "facts", "failed", "choice", "note", "use", "finished"})
 
 
 def record_to_json(record: Record) -> dict[str, Any]:

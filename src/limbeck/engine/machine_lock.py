@@ -2,13 +2,34 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Literal, NamedTuple
 
 from limbeck.storage.shared_lock import SharedLock
+
+
+class Use(NamedTuple):
+    """A time in which a process worked or measured on a machine.
+
+    Attributes:
+        kind: What it did.
+        host: Name of the machine.
+        process: Number of the process.
+        began: Seconds since the epoch.
+        ended: Seconds since the epoch.
+    """
+
+    kind: Literal["work", "measure"]
+    host: str
+    process: int
+    began: float
+    ended: float
 
 
 class MachineLock:
@@ -21,13 +42,17 @@ class MachineLock:
     def __init__(self, locks: Path, notify: Callable[[str], None]) -> None:
         """Name the lock by the machine.
 
+        ``used`` may be set to what receives each use when it has ended.
+
         Args:
             locks: Folder of the store's locks.
             notify: Receives a message before a wait.
         """
-        host = "".join(letter if letter.isalnum() else "-" for letter in socket.gethostname())
+        self._host = socket.gethostname()
+        host = "".join(letter if letter.isalnum() else "-" for letter in self._host)
         self._lock, self._notify = SharedLock(locks / f"machine-{host}.lock"), notify
         self._held = threading.local()
+        self.used: Callable[[Use], None] = lambda use: None
 
     @contextmanager
     def working(self) -> Iterator[None]:
@@ -57,7 +82,11 @@ class MachineLock:
     def alone(self) -> Iterator[None]:
         """Have the machine alone, for a measurement. Taken last, with no other lock inside."""
         with self.resting(), self._lock.alone(lambda: self._notify("waiting until nothing else works on this machine")):
-            yield
+            began = time.time()
+            try:
+                yield
+            finally:
+                self.used(Use("measure", self._host, os.getpid(), began, time.time()))
 
     @property
     def _stack(self) -> ExitStack | None:
@@ -67,8 +96,9 @@ class MachineLock:
     def _take(self) -> None:
         stack = ExitStack()
         stack.enter_context(self._lock.shared(lambda: self._notify("waiting for a measurement on this machine")))
-        self._held.stack = stack
+        self._held.stack, self._held.began = stack, time.time()
 
     def _drop(self) -> None:
         stack, self._held.stack = self._held.stack, None
+        self.used(Use("work", self._host, os.getpid(), self._held.began, time.time()))
         stack.close()

@@ -87,6 +87,7 @@ def _carried_out(payload: Values, report: Log) -> Values:
     shared = (Path(payload["store"]) / "locks" / payload["token"]).is_file()
     store = OPEN_STORE(Path(payload["store"])) if shared else Store()
     store.notify = lambda message: report({"note": message})
+    store.machine.used = lambda use: report({"use": use._asdict()})
     store.prepare()
     if not shared:
         for key, data in payload["objects"].items():

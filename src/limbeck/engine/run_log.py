@@ -12,6 +12,7 @@ from typing import Any
 
 from limbeck.core.candidate import Record
 from limbeck.engine.ledger import Ledger, record_to_json
+from limbeck.engine.machine_lock import Use
 from limbeck.engine.result import Failure
 from limbeck.engine.store import Store, refusal
 from limbeck.errors import LimbeckError, ProcessLost, StoreError, UndeclaredService
@@ -43,6 +44,7 @@ class RunLog:
         problem = self.ledger.unreadable()
         self.ledger.append("run", **run)
         self._store.notify = lambda message: self.note(message, kind="store")
+        self._store.machine.used = self.use
         if problem:
             self.note(f"{problem}; they are ignored")
 
@@ -61,6 +63,10 @@ class RunLog:
         """Write a message; ``kind`` is how the listener sees it."""
         self.ledger.append("note", message=message)
         self.emit({"kind": kind, "message": message})
+
+    def use(self, use: Use) -> None:
+        """Write when a process worked or measured, so that a reader can see that neither disturbed the other."""
+        self.ledger.append("use", **use._asdict())
 
     def step(self, step: str, key: str, message: str, /, **numbers: float) -> None:
         """Write a step's message to the ledger; send numbers (step, total, loss) to the listener only.

@@ -121,9 +121,9 @@ class FailedEvent(TypedDict):
 
 @with_config(strict=True)
 class OtherEvent(TypedDict):
-    """A choice or a note, from which nothing is computed."""
+    """A choice, a note or a use of a machine, from which nothing is computed."""
 
-    event: Literal["choice", "note"]
+    event: Literal["choice", "note", "use"]
     run: str
 
 
