@@ -14,13 +14,13 @@ Columns = str | int | tuple[str | int, ...] | None
 
 
 LONGEST = 1000
-"""Most characters of a path, a name or a label in the options."""
+"""Most characters of a path, a name or a label in the options; texts given in place of a file have no limit."""
 
 
-def _flat(value: object) -> Iterator[object]:
-    """Yield a value, and what is in it if it is a list or a mapping."""
+def _names_in(option: str, value: object) -> Iterator[object]:
+    """Yield the value of an option, and what is in it if it is a list or a mapping; texts themselves are left out."""
     yield value
-    if isinstance(value, (list, tuple, Mapping)):
+    if isinstance(value, (list, tuple, Mapping)) and option != "texts":
         yield from value
 
 
@@ -85,7 +85,7 @@ class Options:
                 raise InputError(f"data: there is no option {shown(name)}; {nearest(name, names)}")
         plain = {name: str(value) if hasattr(value, "__fspath__") else value for name, value in given.items()}
         for name, value in plain.items():
-            if any(isinstance(text, str) and len(text) > LONGEST for text in _flat(value)):
+            if any(isinstance(text, str) and len(text) > LONGEST for text in _names_in(name, value)):
                 raise InputError(f"data option '{name}': has more than {LONGEST:,} characters: {shown(value)}")
         try:
             options = TypeAdapter(cls).validate_python(plain)
