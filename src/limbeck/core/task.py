@@ -92,6 +92,8 @@ class Task:
     """Changes to the rows, oldest first, as plain JSON values: ``title`` and ``summary``, ``counts`` by name,
     ``samples`` as rows of a table; where rows were added, their number ``before`` and ``after`` and the ``mask_token``
     in them."""
+    answered_by: str | None = field(default=None, compare=False)
+    """The model whose answers are the labels, where the texts had none of their own; None for labels of the data."""
     columns: Columns | None = field(default=None, compare=False, repr=False)
     """How the files were read; None where the task does not come from columns."""
 
@@ -215,6 +217,7 @@ class Task:
             "fingerprint": self.fingerprint,
             "notes": list(self.notes),
             "history": [dict(entry) for entry in self.history],
+            "answered_by": self.answered_by,
         }
         # written last: a folder with task.json is complete
         text = json.dumps(head, ensure_ascii=False, indent=2) + "\n"
@@ -245,6 +248,7 @@ class Task:
                 max_length=head["max_length"],
                 notes=tuple(head["notes"]),
                 history=tuple(head.get("history", ())),
+                answered_by=head.get("answered_by"),
             )
         except FileNotFoundError as error:
             raise InputError(f"{folder} is no complete task folder: {error.filename} is missing") from error

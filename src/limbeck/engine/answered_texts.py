@@ -7,7 +7,7 @@ the same whenever the run is resumed.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -29,7 +29,13 @@ DECIMALS = 5
 """Digits of stored numbers and vectors; the order of sums moves later ones."""
 
 
-def load_run_task(spec: str | Path | Mapping[str, Any], model: str, teacher: str | None, store: Store) -> Task:
+def load_run_task(
+    spec: str | Path | Mapping[str, Any],
+    model: str,
+    teacher: str | None,
+    store: Store,
+    check: Callable[[Task], None] = lambda task: None,
+) -> Task:
     """Load what a recipe names as its task.
 
     Args:
@@ -37,6 +43,7 @@ def load_run_task(spec: str | Path | Mapping[str, Any], model: str, teacher: str
         model: The recipe's model, which answers such texts.
         teacher: The recipe's teacher, which answers them if there is one.
         store: Where answers are kept.
+        check: Refuses a task of texts that does not suit the recipe; called before any text is answered.
 
     Raises:
         InputError: The task cannot be loaded, or no model of the recipe answers texts.
@@ -50,7 +57,8 @@ def load_run_task(spec: str | Path | Mapping[str, Any], model: str, teacher: str
     names = () if find(outputs.kind).numeric else outputs.labels
     if "max_length" not in spec:
         options = replace(options, max_length=min(options.max_length, _positions(source)))
-    task = texts_task(options, outputs.kind, names)
+    task = replace(texts_task(options, outputs.kind, names), answered_by=source)
+    check(task)
     content = fingerprint(model_folder(source) or source)
     name = hashlib.sha256(f"{content}-{task.fingerprint}".encode()).hexdigest()[:16]
 
@@ -60,7 +68,7 @@ def load_run_task(spec: str | Path | Mapping[str, Any], model: str, teacher: str
     folder = store.facts.keep(f"answered-{name}", build)
     stored = Task.from_folder(folder)
     note = f"the labels are the answers of '{source}'; {stored.metric} says how far others answer alike"
-    return replace(stored, notes=(*task.notes, note))
+    return replace(stored, notes=(*task.notes, note), answered_by=source)
 
 
 def _outputs(source: str) -> OutputSpec:

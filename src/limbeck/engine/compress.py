@@ -227,19 +227,24 @@ class _Compression:
         if not by_name:
             keep_task(loaded, folder)
         announce(listener, loaded, self.model)
-        target, linear = self._measured(loaded, store)
+        target, linear = self._measured(loaded, store, linear=planner.may_linearize)
         recipe = planner.recipe(spec, target, linear)
         if recipe != draft:
             checked_task(recipe, store, loaded, self.function)
         result = carry_out(recipe, loaded, store, folder, listener, teacher=teacher)
         return Compressed(result, deliver(result, out), budget_violations(result))
 
-    def _measured(self, task: Task, store: Store) -> tuple[Target, str | None]:
+    def _measured(self, task: Task, store: Store, *, linear: bool) -> tuple[Target, str | None]:
         """Return the target with its runtime, and the attention core that is faster than softmax, if any.
 
         Choices that the user leaves open are timed on this machine.
+
+        Args:
+            task: The task.
+            store: Where finished work is kept.
+            linear: Whether the recipe may replace the attention.
         """
         case = Case.of(self.model, task, self.target)
         runtime = faster_runtime(case, self.target, store) if self.runtime == "auto" else self.runtime
         target = replace(self.target, runtime=runtime)
-        return target, faster_core(case, target, store) if self.request.effort != "one-shot" else None
+        return target, faster_core(case, target, store) if linear else None

@@ -81,7 +81,7 @@ class DecisionProbe(Probe):
     def task_problems(self, task: Task) -> dict[str, str]:
         """Return the fields that do not fit the task and its labels."""
         problems = task.task_kind.goal_problems(self.goal, task.label_names)
-        if self.goal.temperature and task.metric == task.task_kind.fidelity_metric(task.label_names):
+        if self.goal.temperature and task.answered_by is not None:
             reason = "the labels are a model's own answers, which do not say how often it is right; leave it out"
             problems = {"temperature": reason} | problems
         return problems

@@ -22,7 +22,7 @@ from limbeck.core.field_groups import group, without_effect
 from limbeck.core.model import AnswersOnly, AnswerSource
 from limbeck.core.step import NO_TEACHER, RunContext, Technique, step
 from limbeck.errors import InputError
-from limbeck.train.config import TRAINING, TrainingConfig, weight_problems
+from limbeck.train.config import TRAINING, TrainingConfig, label_weight_problems, weight_problems
 from limbeck.train.distillation_presets import PRESETS
 from limbeck.train.layer_distillation import (
     DISTILLATION_PASSES,
@@ -156,6 +156,10 @@ class Distill(Technique):
         if kind.vectors and self.cache_teacher:
             problems["cache_teacher"] = "keeps what a teacher has inside for single texts, and rows may be pairs here"
         return problems
+
+    def label_problems(self, kind: TaskKind) -> dict[str, str]:
+        """Return that the labels cannot have a weight where there are none."""
+        return label_weight_problems(self.task_weight)
 
     def problems(self) -> list[str]:
         """Return the conflicts between fields."""

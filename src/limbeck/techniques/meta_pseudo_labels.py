@@ -20,7 +20,7 @@ from limbeck.core.candidate import Candidate
 from limbeck.core.field_groups import group, without_effect
 from limbeck.core.step import NO_TEACHER, RunContext, Technique, step
 from limbeck.errors import InputError
-from limbeck.train.config import META_PASSES, PASSES, TRAINING, TrainingConfig
+from limbeck.train.config import META_PASSES, NO_LABELS, PASSES, TRAINING, TrainingConfig
 from limbeck.train.layer_distillation import check_vocabulary
 
 if TYPE_CHECKING:
@@ -114,6 +114,10 @@ class MetaPseudoLabels(Technique):
             return {}
         name = "feedback" if self.feedback == "reinforce" else "pseudo_labels"
         return {name: "a number has no hard labels; use pseudo_labels: soft, feedback: exact"}
+
+    def label_problems(self, kind: TaskKind) -> dict[str, str]:
+        """Return that the teacher gets no feedback without labels."""
+        return {"": f"{NO_LABELS}, by which its teacher is judged; use 'distill'"}
 
     def file_problems(self) -> list[str]:
         """Return the problems of the text file and of the number of processes."""

@@ -24,13 +24,14 @@ from limbeck.core.candidate import Candidate
 from limbeck.core.field_groups import group
 from limbeck.core.step import NO_TEACHER, RunContext, Step, Technique, problems_of, step
 from limbeck.errors import InputError
-from limbeck.train.config import LAST_WEIGHTS, TRAINING, TrainingConfig
+from limbeck.train.config import LAST_WEIGHTS, TRAINING, TrainingConfig, label_weight_problems
 from limbeck.train.layer_distillation import adapt_vocabulary
 from limbeck.train.supernet_config import ChannelOrder, SupernetConfig
 
 if TYPE_CHECKING:
     from limbeck.core.search_space import Space
     from limbeck.core.shape import Shape
+    from limbeck.core.task_kind import TaskKind
     from limbeck.model.pruning.slicing import Scores
 
 
@@ -47,11 +48,8 @@ if TYPE_CHECKING:
             "autotinybert": {
                 "rule": "single",
                 "samples": 1,
-                "match": [
-                    "logits",
-                    "hidden",
-                    "relations",
-                ],  # the paper has no logits, and no task: see pretrain_supernet
+                # the paper has no logits, and no task: see pretrain_supernet
+                "match": ["logits", "hidden", "relations"],
                 "num_train_epochs": 5,
             },
             "dynabert": {"rule": "sandwich", "in_place": True, "match": ["logits", "hidden"]},
@@ -103,6 +101,10 @@ class Supernet(Technique):
         if self.in_place and "logits" not in self.match:
             problems.append("in_place: the largest slice teaches by its logits; add logits to match")
         return problems
+
+    def label_problems(self, kind: TaskKind) -> dict[str, str]:
+        """Return that the labels cannot have a weight where there are none."""
+        return label_weight_problems(self.task_weight)
 
     def search_space(self, shape: Shape) -> Space:
         """Return the space of slices that a model of this shape is trained for."""
