@@ -55,11 +55,11 @@ def with_texts_of(task: Task, path: Path, columns: Sequence[str] = ()) -> Task:
     check_texts(path)
     width = 1 if task.split("train").pairs is None else 2
     rows = read_texts(path, width, columns)
-    held_out = {_normalized(row) for name in ("validation", "test") if name in task.splits for row in _rows(task, name)}
+    held_out = {normalized(row) for name in ("validation", "test") if name in task.splits for row in _rows(task, name)}
     unique: dict[tuple[str, ...], tuple[str, ...]] = {}
     overlap = 0
     for row in rows:
-        overlap += (key := _normalized(row)) in held_out
+        overlap += (key := normalized(row)) in held_out
         if all(row) and key not in held_out:
             unique.setdefault(key, row)
     if not unique:
@@ -80,6 +80,11 @@ def read_texts(path: Path, width: int = 1, columns: Sequence[str] = ()) -> list[
         columns: The text columns, by name or number from 0; found by their customary names unless given.
     """
     return _lines(path, width) if path.suffix.lower() == LINES else _cells(path, width, columns)
+
+
+def normalized(row: tuple[str, ...]) -> tuple[str, ...]:
+    """Return what near-duplicates have in common: letters and digits, without regard to case."""
+    return tuple(normal(text) for text in row)
 
 
 def divided(task: Task, file: Path | None, columns: Sequence[str] = ()) -> tuple[Task, Task]:
@@ -116,10 +121,6 @@ def _rows(task: Task, name: str) -> list[tuple[str, ...]]:
     split = task.split(name)
     texts = [text if isinstance(text, str) else " ".join(text) for text in split.texts]
     return [(text,) for text in texts] if split.pairs is None else list(zip(texts, split.pairs, strict=True))
-
-
-def _normalized(row: tuple[str, ...]) -> tuple[str, ...]:
-    return tuple(normal(text) for text in row)
 
 
 def _lines(path: Path, width: int) -> list[tuple[str, ...]]:
