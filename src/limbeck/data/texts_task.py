@@ -11,7 +11,7 @@ from limbeck.core.paths import user_path
 from limbeck.core.task import Task, choose
 from limbeck.data.config import Options
 from limbeck.data.readers import plural
-from limbeck.data.unlabeled import check_texts, normalized, placeholders, read_texts
+from limbeck.data.unlabeled import Row, check_texts, normalized, placeholders, read_texts
 from limbeck.errors import InputError
 
 HELD_OUT = 0.1
@@ -62,7 +62,7 @@ def texts_task(options: Options, kind: str, label_names: Sequence[str], base: Pa
         InputError: The file cannot be read, or has too few texts.
     """
     where, rows = _rows(options, base)
-    groups: dict[tuple[str, ...], list[tuple[str, ...]]] = {}
+    groups: dict[tuple[str, ...], list[Row]] = {}
     for row in dict.fromkeys(rows):
         if all(row):
             groups.setdefault(normalized(row), []).append(row)
@@ -80,20 +80,20 @@ def texts_task(options: Options, kind: str, label_names: Sequence[str], base: Pa
     return task.limit(options.seed, **options.limit) if options.limit else task
 
 
-def _divided(groups: Sequence[list[tuple[str, ...]]], seed: int) -> dict[str, list[tuple[str, ...]]]:
+def _divided(groups: Sequence[list[Row]], seed: int) -> dict[str, list[Row]]:
     """Divide groups of near-duplicates; the first of each that is held out stands for all of them."""
     count = min(MOST_HELD_OUT, round(HELD_OUT * len(groups)))
     order = choose([0] * len(groups), 2 * count, seed, stratified=False)
     validation = set(choose([0] * len(order), count, seed, stratified=False))
     held_out = {row: "validation" if index in validation else "test" for index, row in enumerate(order)}
-    parts: dict[str, list[tuple[str, ...]]] = {"train": [], "validation": [], "test": []}
+    parts: dict[str, list[Row]] = {"train": [], "validation": [], "test": []}
     for index, group in enumerate(groups):
         name = held_out.get(index, "train")
         parts[name] += group if name == "train" else group[:1]
     return parts
 
 
-def _rows(options: Options, base: Path) -> tuple[str, list[tuple[str, ...]]]:
+def _rows(options: Options, base: Path) -> tuple[str, list[Row]]:
     """Return what the texts are called in messages, and the texts or pairs of texts."""
     if not isinstance(options.texts, str):
         return "texts", [(text.strip(),) for text in options.texts or ()]
