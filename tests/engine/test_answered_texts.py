@@ -3,8 +3,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from limbeck.core.logits import activate
 from limbeck.core.shape import Shape
+from limbeck.core.soft_label import has_probabilities
 from limbeck.data.answers import answers
+from limbeck.data.baseline import baseline
 from limbeck.data.synthetic import toy_task, toy_tokenizer
 from limbeck.engine import answered_texts
 from limbeck.engine.answered_texts import load_run_task
@@ -15,6 +18,9 @@ from limbeck.engine.store import Store
 from limbeck.errors import InputError, RecipeError
 from limbeck.model.checkpoints import open_model, save_model
 from limbeck.recipe.recipe import parse
+from limbeck.report.model_card import figures
+from limbeck.report.report import errors_line
+from limbeck.report.table import rows
 from limbeck.techniques.linearize import Linearize
 
 KINDS = ("classification", "multilabel", "regression", "tokens", "embedding")
@@ -59,6 +65,19 @@ def test_labels_are_the_answers_of_the_model(folders, texts, kind, tmp_path):
     assert again.fingerprint == task.fingerprint
 
 
+def test_the_probabilities_of_classes_are_kept_for_held_out_texts(folders, texts, tmp_path):
+    spec = {"texts": tuple(texts), "metric": "neg_kl_divergence"}
+    task = load_run_task(spec, str(folders / "classification"), None, Store(tmp_path))
+    model, tokenizer = open_model(folders / "classification", task=task)
+    logits = answers(model, tokenizer, task, "test")
+    probabilities = [label.probabilities for label in task.split("test").labels]
+    np.testing.assert_allclose(probabilities, activate(logits, "softmax"), atol=1e-5)
+    assert not has_probabilities(task.split("train").labels)
+    assert task.score(logits, task.split("test").labels) == pytest.approx(0, abs=1e-6)
+    constant = baseline(task).quality["test"]
+    assert constant.low <= constant.value <= constant.high < 0
+
+
 def test_a_teacher_answers_before_the_model(folders, texts, tmp_path):
     spec, model = {"texts": tuple(texts)}, str(folders / "classification")
     task = load_run_task(spec, model, str(folders / "multilabel"), Store(tmp_path))
@@ -87,6 +106,11 @@ def test_a_recipe_takes_texts(folders, texts, tmp_path):
     (record,) = (result.records[key] for key in result.front)
     assert record.fact("quality", "test").detail["metric"] == "agreement"
     assert record.fact("quality", "test").value > 0.8
+    assert 0 <= record.fact("kl_divergence", "test").value < 0.1
+    recipe = parse({**data, "steps": [*data["steps"], "best"]}, base=tmp_path)
+    summary = run(recipe, store=tmp_path / "store", folder=tmp_path / "run").run_summary
+    assert "KL divergence (nats) 0." in errors_line(summary)
+    assert any(figure.label == "KL divergence (nats), test" for figure in figures(summary, rows(summary)[0], None))
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from limbeck.core.finite import load_json
 from limbeck.core.kinds import Kind, find
 from limbeck.core.metrics import check_metric
+from limbeck.core.soft_label import from_plain, to_plain
 from limbeck.errors import InputError, nearest, shown
 
 if TYPE_CHECKING:
@@ -63,9 +64,10 @@ class Split:
 
     def to_rows(self) -> list[dict[str, Any]]:
         """Return a dictionary per row: text, pair if there is one, label."""
+        labels = map(to_plain, self.labels)
         if self.pairs is None:
-            return [{"text": text, "label": label} for text, label in zip(self.texts, self.labels, strict=True)]
-        columns = zip(self.texts, self.pairs, self.labels, strict=True)
+            return [{"text": text, "label": label} for text, label in zip(self.texts, labels, strict=True)]
+        columns = zip(self.texts, self.pairs, labels, strict=True)
         return [{"text": text, "pair": pair, "label": label} for text, pair, label in columns]
 
 
@@ -116,7 +118,7 @@ class Task:
         digest.update(json.dumps(head).encode())
         for name in sorted(self.splits):
             rows = self.splits[name]
-            digest.update(json.dumps([name, rows.texts, rows.pairs, rows.labels]).encode())
+            digest.update(json.dumps([name, rows.texts, rows.pairs, list(map(to_plain, rows.labels))]).encode())
         return digest.hexdigest()[:16]
 
     @property
@@ -270,7 +272,7 @@ def _read_split(path: Path) -> Split:
 
 
 def _frozen(value: Any) -> Any:  # a JSON value
-    return tuple(value) if isinstance(value, list) else value
+    return tuple(value) if isinstance(value, list) else from_plain(value)
 
 
 def texts_of(split: Split) -> Iterator[str]:

@@ -194,6 +194,10 @@ class TaskKind(Output):
 
     # ---- answers ----
 
+    def answered_label(self, logits: npt.ArrayLike, label: Label) -> Label:
+        """Return the label that a model's logits give in place of ``label``, with all that fidelity is measured by."""
+        return self.review(logits, label, 1.0)[0]
+
     @abstractmethod
     def label_of(self, answer: Mapping[str, Any], names: Sequence[str]) -> Label:
         """Return the label that an answer gives, as :meth:`Output.answer` formats it.

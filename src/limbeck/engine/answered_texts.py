@@ -18,13 +18,15 @@ from limbeck.data.config import Options
 from limbeck.data.loading import load_task
 from limbeck.data.texts_task import check_options, has_no_labels, texts_task
 from limbeck.engine.fingerprint import fingerprint
+from limbeck.engine.store import Store
 from limbeck.errors import InputError
 from limbeck.model.location import model_folder
 
 if TYPE_CHECKING:
     from limbeck.core.outputs import OutputSpec
-    from limbeck.engine.store import Store
 
+VERSION = 2
+"""Of stored answers; 2 has the probabilities of classes."""
 DECIMALS = 5
 """Digits of stored numbers and vectors; the order of sums moves later ones."""
 
@@ -60,7 +62,7 @@ def load_run_task(
     task = replace(texts_task(options, outputs.kind, names), answered_by=source)
     check(task)
     content = fingerprint(model_folder(source) or source)
-    name = hashlib.sha256(f"{content}-{task.fingerprint}".encode()).hexdigest()[:16]
+    name = hashlib.sha256(f"{content}-{task.fingerprint}-{VERSION}".encode()).hexdigest()[:16]
 
     def build(draft: Path) -> None:
         _answered(task, source).to_folder(draft)
@@ -69,6 +71,26 @@ def load_run_task(
     stored = Task.from_folder(folder)
     note = f"the labels are the answers of '{source}'; {stored.metric} says how far others answer alike"
     return replace(stored, notes=(*task.notes, note), answered_by=source)
+
+
+def load_judged_texts(
+    spec: str | Path | Mapping[str, Any], reference: str, split: str | None = None
+) -> tuple[Task, str]:
+    """Load texts without labels to evaluate a model on, with the answers of another as labels.
+
+    Args:
+        spec: As for :func:`load_run_task`.
+        reference: The model that answers the texts.
+        split: The split; 'test' unless given.
+
+    Raises:
+        InputError: The texts cannot be read, the reference does not answer them, or there is no such split.
+    """
+    store = Store.of(None)
+    store.prepare()
+    task, split = load_run_task(spec, reference, None, store), split or "test"
+    task.split(split)
+    return task, split
 
 
 def _outputs(source: str) -> OutputSpec:
@@ -107,7 +129,10 @@ def _answered(task: Task, source: str) -> Task:
             continue
         logits = answers(model, tokenizer, task, name)
         pairs = zip(logits, split.labels, strict=True)
-        labels = tuple(_rounded(task.task_kind.review(row, label, 1.0)[0]) for row, label in pairs)
+        if name == "train":  # read by its answers alone
+            labels = tuple(_rounded(task.task_kind.review(row, label, 1.0)[0]) for row, label in pairs)
+        else:
+            labels = tuple(_rounded(task.task_kind.answered_label(row, label)) for row, label in pairs)
         splits[name] = replace(split, labels=labels)
     return replace(task, splits=splits)
 

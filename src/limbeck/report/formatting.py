@@ -48,7 +48,7 @@ def quality(value: float, metric: str) -> str:
     >>> quality(0.8731, "accuracy"), quality(0.8731, "spearman")
     ('87.3 %', '0.873')
     """
-    return f"{value * 100:.1f} %" if METRICS[metric].share else f"{value:.3f}"
+    return f"{value * 100:.1f} %" if METRICS[metric].share else f"{round(value, 3) + 0.0:.3f}"
 
 
 def quality_interval(fact: Measurement, metric: str) -> str:

@@ -27,7 +27,17 @@ BULKY = frozenset({"rounds", "correct", "resampled", "samples", "shapes", "most_
 """Parts of a measurement's detail that serve later computations, not readers."""
 
 
-BESIDE = {"rmse": "RMSE", "r2": "R²", "entity_f1": "F1", "entity_precision": "precision", "entity_recall": "recall"}
+BESIDE = {
+    "rmse": "RMSE",
+    "r2": "R²",
+    "entity_f1": "F1",
+    "entity_precision": "precision",
+    "entity_recall": "recall",
+    "agreement": "agreement",
+    "kl_divergence": "KL divergence (nats)",
+    "mean_cosine": "mean cosine",
+    "neighbor_overlap": "neighbor overlap",
+}
 """Measurements that a kind of task gives beside its metric, and what they are called."""
 
 
@@ -207,7 +217,7 @@ def _baseline_cell(summary: RunSummary, split: str) -> str:
 def errors_line(summary: RunSummary) -> str:
     """Describe what stands beside the metric of the chosen model, teacher and reference; empty where nothing does.
 
-    That is RMSE and R² of a regression, precision and recall of entities.
+    That is RMSE and R² of a regression, precision and recall of entities, and other measures of fidelity.
     """
     keys = {"teacher": summary.teacher, "chosen": summary.chosen[0] if summary.chosen else None}
     if summary.reference is not None and summary.reference not in keys.values():

@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from limbeck.core.logits import Activation
 from limbeck.core.metrics import METRICS, metric
-from limbeck.core.statistics import pack_numbers, resampled_score
+from limbeck.core.statistics import pack_numbers, resampled_mean, resampled_score
 from limbeck.core.task_kind import Assessment, Label, Logits, TaskKind, UnseenWord
 
 NEIGHBORS = 10
@@ -188,7 +188,7 @@ class Embedding(TaskKind):
             quality, values = resampled_score(METRICS[metric], self.decode(stacked), truth)
             return Assessment(quality, {"resampled": pack_numbers(values)})
         rows = {name: by_row(stacked, truth) for name, by_row in OF_VECTORS.items()}
-        results = {name: resampled_score(_mean, values, values) for name, values in rows.items()}
+        results = {name: resampled_mean(values) for name, values in rows.items()}
         chosen = results.pop(metric)
         beside = {name: result.interval for name, result in results.items()}
         return Assessment(chosen.interval, {"resampled": pack_numbers(chosen.values)}, beside)
@@ -213,10 +213,6 @@ class Embedding(TaskKind):
             width: Ignored.
         """
         yield truth.mean(axis=0) if truth.ndim > 1 else float(truth.mean()), ()
-
-
-def _mean(values: npt.ArrayLike, same: npt.ArrayLike) -> float:
-    return float(np.mean(np.asarray(values)))
 
 
 KIND = Embedding()
