@@ -57,7 +57,8 @@ class Options:
     on_empty: Literal["error", "drop", "keep"] = "error"
     #: rows without a label (empty, 'nan', -1 in a test split). error: refuse them; drop: leave them out and count them
     on_unlabelled: Literal["error", "drop"] = "error"
-    max_length: int = 128
+    #: tokens after which texts are cut; 128 unless given, or as many as the model reads where answers are vectors
+    max_length: int | None = None
     limit: Mapping[str, int] = field(default_factory=dict)
     #: chooses the rows for ``limit`` and for a validation split carved out of train
     seed: int = 0
@@ -102,6 +103,6 @@ class Options:
         if isinstance(options.label, tuple) and len(options.label) == 1:
             options = replace(options, label=options.label[0])
         for name, low, high in (("max_length", 2, 100_000), ("seed", 0, 2**32 - 1)):
-            if not low <= (value := getattr(options, name)) <= high:
+            if (value := getattr(options, name)) is not None and not low <= value <= high:
                 raise InputError(f"data option '{name}': should be at least {low} and at most {high:,}, got {value}")
         return options

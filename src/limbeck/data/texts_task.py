@@ -76,7 +76,8 @@ def texts_task(options: Options, kind: str, label_names: Sequence[str], base: Pa
     splits = {name: placeholders(find(kind), part, len(label_names)) for name, part in parts.items()}
     metric = options.metric or find(kind).fidelity_metric(label_names)
     name = options.name or (Path(options.texts).stem if isinstance(options.texts, str) else "texts")
-    task = Task(name, kind, splits, tuple(label_names), metric, options.max_length, tuple(notes))
+    length = find(kind).usual_length if options.max_length is None else options.max_length
+    task = Task(name, kind, splits, tuple(label_names), metric, length, tuple(notes))
     return task.limit(options.seed, **options.limit) if options.limit else task
 
 

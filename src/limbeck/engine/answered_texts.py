@@ -57,8 +57,8 @@ def load_run_task(
     check_options(options, tuple(spec))
     outputs = _outputs(source)
     names = () if find(outputs.kind).numeric else outputs.labels
-    if "max_length" not in spec:
-        options = replace(options, max_length=min(options.max_length, _positions(source)))
+    if options.max_length is None:
+        options = replace(options, max_length=min(find(outputs.kind).usual_length, _positions(source)))
     task = replace(texts_task(options, outputs.kind, names), answered_by=source)
     check(task)
     content = fingerprint(model_folder(source) or source)

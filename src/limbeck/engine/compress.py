@@ -24,7 +24,7 @@ from limbeck.engine.run_log import OnEvent
 from limbeck.engine.runtime_selection import Case, faster_core, faster_runtime
 from limbeck.engine.store import Store
 from limbeck.engine.stored_task import FOLDER, keep_task
-from limbeck.engine.task_adaptation import adapt_task
+from limbeck.engine.task_adaptation import adapt_task, fit_length
 from limbeck.engine.training_options import Training
 from limbeck.errors import InputError, RenamedWarning, nearest
 from limbeck.measure.backends import check_runtime
@@ -212,7 +212,7 @@ class _Compression:
         store.prepare()
         if has_no_labels(task):
             task = load_run_task(task, self.model, self.request.teacher, store)
-        loaded, by_name = as_task(task), names_task(task)
+        loaded, by_name = fit_length(as_task(task), self.model), names_task(task)
         spec = str(folder / FOLDER) if not by_name else task if isinstance(task, Mapping) else str(task)
         request = replace(self.request, name=name)
         if self.function is not None:

@@ -34,7 +34,7 @@ from limbeck.engine.root_record import untrained
 from limbeck.engine.run_log import OnEvent, RunLog
 from limbeck.engine.store import Store
 from limbeck.engine.stored_task import FOLDER, keep_task
-from limbeck.engine.task_adaptation import adapt_task
+from limbeck.engine.task_adaptation import adapt_task, fit_length
 from limbeck.engine.weak_teacher import TeacherCheck
 from limbeck.errors import InputError, ProcessLost, RecipeError, StoreError
 from limbeck.recipe.checks import (
@@ -157,6 +157,7 @@ def checked_task(
     if task is None:
         task = load_run_task(recipe.task, recipe.model, recipe.teacher, store, check_steps)
     check_steps(task)
+    task = fit_length(task, recipe.model)
     check_lengths(recipe.model, recipe.teacher, task, steps, recipe.target.seq_len)
     return task
 

@@ -23,6 +23,13 @@ from limbeck.report.summary import RunSummary
 from limbeck.report.table import Row, rows
 from limbeck.storage import yaml_text
 
+TRANSFORMERS = "transformers"
+OPENERS = {
+    TRANSFORMERS: "transformers.{}.from_pretrained(folder, trust_remote_code=True)",
+    "sentence-transformers": "sentence_transformers.SentenceTransformer(folder, trust_remote_code=True)",
+}
+"""Code that opens an artefact in torch, by the library that the hub shows it under."""
+
 
 def card(summary: RunSummary, key: str, model_folder: Path) -> str:
     """Render the model card.
@@ -53,6 +60,8 @@ def card(summary: RunSummary, key: str, model_folder: Path) -> str:
         changed_parameters=changed_parameters,
         example=artefact_example(summary, exported=exported, key=key).rstrip(),
         runtime=runtime_of(summary, exported=exported),
+        library=_library(summary),
+        opener=OPENERS[_library(summary)].format(summary.known_task.task_kind.auto_class),
         files=sorted(path.as_posix() for path in model_files(model_folder)),
     )
 
@@ -188,6 +197,10 @@ def cell(value: object) -> str:
     return text.replace("|", "\\|").replace("`", "'")
 
 
+def _library(summary: RunSummary) -> str:
+    return "sentence-transformers" if summary.known_task.task_kind.vectors else TRANSFORMERS
+
+
 def front_matter(summary: RunSummary, key: str, model_folder: Path) -> str:
     """Return the card's YAML front matter, as the hub reads it.
 
@@ -199,9 +212,11 @@ def front_matter(summary: RunSummary, key: str, model_folder: Path) -> str:
     record = summary.records[key]
     pipeline = summary.known_task.task_kind.pipeline
     file = onnx_file(model_folder)
-    tags = ["limbeck", pipeline, *(["onnx"] if file else []), *(["int8"] if "int8" in record.traits else [])]
+    library = _library(summary)
+    tags = ["limbeck", pipeline, *([library] if library != TRANSFORMERS else [])]
+    tags += [*(["onnx"] if file else []), *(["int8"] if "int8" in record.traits else [])]
     fields: dict[str, object] = {
-        "library_name": "transformers",
+        "library_name": library,
         "tags": tags,
         "pipeline_tag": pipeline,
         "metrics": [summary.metric],

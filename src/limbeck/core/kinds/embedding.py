@@ -15,7 +15,7 @@ import numpy.typing as npt
 from limbeck.core.logits import Activation
 from limbeck.core.metrics import METRICS, metric
 from limbeck.core.statistics import pack_numbers, resampled_mean, resampled_score
-from limbeck.core.task_kind import Assessment, Label, Logits, TaskKind, UnseenWord
+from limbeck.core.task_kind import OWN_LENGTH, Assessment, Label, Logits, TaskKind, UnseenWord
 
 NEIGHBORS = 10
 """Nearest texts that are compared."""
@@ -79,6 +79,7 @@ class Embedding(TaskKind):
     label_dtype = "float32"
     label_noun = None
     pipeline = "sentence-similarity"
+    usual_length = OWN_LENGTH
 
     def answer(self, logits: np.ndarray, labels: Sequence[str], activation: Activation) -> dict[str, Any]:
         """Return the vector.
