@@ -108,12 +108,12 @@ class MetaPseudoLabels(Technique):
         return problems
 
     def kind_problems(self, kind: TaskKind) -> dict[str, str]:
-        """Return the field that asks for hard labels where answers are numbers."""
-        hard = self.feedback == "reinforce" or self.pseudo_labels != "soft"
-        if not (kind.numeric and hard):
-            return {}
+        """Return that vectors are no labels, or the field that asks for hard labels where answers are numbers."""
+        if kind.vectors:
+            return {"": "its teacher gives labels or numbers, and answers are vectors here; use 'distill'"}
         name = "feedback" if self.feedback == "reinforce" else "pseudo_labels"
-        return {name: "a number has no hard labels; use pseudo_labels: soft, feedback: exact"}
+        hard = kind.numeric and (name == "feedback" or self.pseudo_labels != "soft")
+        return {name: "a number has no hard labels; use pseudo_labels: soft, feedback: exact"} if hard else {}
 
     def label_problems(self, kind: TaskKind) -> dict[str, str]:
         """Return that the teacher gets no feedback without labels."""

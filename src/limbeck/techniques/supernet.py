@@ -138,6 +138,7 @@ class Supernet(Technique):
         from limbeck.train.finetuning import train_on_task
         from limbeck.train.objectives import LiveTeacher
         from limbeck.train.supernet_loss import SandwichLoss
+        from limbeck.train.vector_width import match_width
 
         if problems := problems_of(self):
             raise InputError(f"supernet: {problems[0]}")
@@ -146,6 +147,9 @@ class Supernet(Technique):
         teacher = adapt_vocabulary(candidate, context.teacher.open())
         if teacher is None:
             raise InputError("supernet: the teacher lacks tokens of the candidate's vocabulary")
+        if candidate.task.task_kind.vectors and "logits" in self.match:
+            set_seed(context.seed)
+            match_width(candidate.model, teacher.model, context.log)
         trained_order = ChannelOrder.of(candidate.model)
         slices, shape = self.slices, candidate.model.shape
         space = trained_order.space if trained_order is not None and slices.free else slices.space(shape, "supernet")
@@ -170,15 +174,10 @@ class Supernet(Technique):
             seed: Decides everything random.
             model: The model to score.
         """
-        from limbeck.core.task import choose
-        from limbeck.data.batching import collate, encode, length_batches
-        from limbeck.model.pruning.importance import CRITERIA
+        from limbeck.data.calibration import chosen_batches
+        from limbeck.model.pruning.importance import fisher
 
-        encoded = encode(candidate.task, "train", candidate.tokenizer)
-        rows = choose(encoded.labels, min(self.sort_samples, len(encoded)), seed, stratified=False)
-        lengths = encoded.lengths[rows]
-        batches = [collate(encoded, [rows[i] for i in part]) for part in length_batches(lengths, 32)]
-        return CRITERIA["fisher"](model, batches)
+        return fisher(model, chosen_batches(candidate.task, candidate.tokenizer, self.sort_samples, seed))
 
     def terms(self, candidate: Candidate, teacher: Candidate, order: ChannelOrder) -> dict[str, tuple[float, Any]]:
         """Return the weighted terms of the loss of a slice.
