@@ -82,6 +82,9 @@ def evaluate(
     for name, row in result.per_type.items():
         scores = ", ".join(f"{score} {row[score]:.4f}" for score in ("precision", "recall", "f1"))
         print(f"{name}: {scores}, n {row['examples']}")
+    for name, row in result.stored.items():
+        lost = f"loss {row['loss']:.4f} [{row['loss_low']:.4f}, {row['loss_high']:.4f}]"
+        print(f"vectors as {name}, {row['bytes']} bytes: {row['metric']} {row['value']:.4f}, {lost}")
     setting = f"{result.runtime}, {threads} thread{'s' * (threads != 1)}, batch {batch}"
     if result.unseen_words:
         print(f"unseen_words: {result.unseen_words} (cut off, or without a token; they count as the default label)")

@@ -19,6 +19,7 @@ from limbeck.report.prediction_flips import drift_words, percent
 from limbeck.report.report import BESIDE, headline
 from limbeck.report.serving_example import artefact_example, runtime_of
 from limbeck.report.speed_up import Ratio
+from limbeck.report.stored_vectors import stored_rows
 from limbeck.report.summary import RunSummary
 from limbeck.report.table import Row, rows
 from limbeck.storage import yaml_text
@@ -56,6 +57,7 @@ def card(summary: RunSummary, key: str, model_folder: Path) -> str:
         headline=headline(summary) if key in summary.chosen[:1] else row.name,
         figures=figures(summary, row, reference),
         types={split: type_rows(row, reference, split) for split in row.quality},
+        stored={split: stored_rows(row, split) for split in row.quality},
         lineage=summary.lineage(key),
         changed_parameters=changed_parameters,
         example=artefact_example(summary, exported=exported, key=key).rstrip(),

@@ -17,6 +17,7 @@ from limbeck.report.entity_types import types_json
 from limbeck.report.formatting import csv_text, megabytes, milliseconds, quality, quality_interval, time_interval
 from limbeck.report.prediction_flips import changed_column, changed_values, changes_json
 from limbeck.report.speed_up import is_faster
+from limbeck.report.stored_vectors import stored_json
 from limbeck.report.summary import RunSummary, once
 from limbeck.report.table import Row, baseline_problems, better_than_baseline, rows, volume
 
@@ -297,6 +298,7 @@ def to_json(summary: RunSummary) -> dict[str, Any]:
         "changes": {row.key: changes for row in rows(summary) if (changes := changes_json(row))},
         **({"decisions": decisions} if (decisions := decisions_json(summary)) else {}),
         **({"entities": types} if (types := types_json(summary)) else {}),
+        **({"stored_vectors": stored} if (stored := stored_json(summary)) else {}),
         "gains": [
             {
                 "key": gain.key,
