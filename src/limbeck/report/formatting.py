@@ -65,6 +65,15 @@ def time_interval(fact: Measurement) -> str:
     return "" if fact.low is None or fact.high is None else f"[{milliseconds(fact.low)}, {milliseconds(fact.high)}]"
 
 
+def rate(value: float) -> str:
+    """Format texts per second.
+
+    >>> rate(12.34), rate(1234.5)
+    ('12.3', '1,234')
+    """
+    return f"{value:.1f}" if value < 100 else f"{value:,.0f}"
+
+
 def signed(value: float) -> str:
     """Format with a sign and one decimal, using a real minus.
 

@@ -147,6 +147,7 @@ def page_environment() -> Environment:
     environment.filters |= {
         "ms": formatting.milliseconds,
         "mb": formatting.megabytes,
+        "rate": formatting.rate,
         "duration": formatting.duration,
         "quality": formatting.quality,
         "quality_interval": formatting.quality_interval,

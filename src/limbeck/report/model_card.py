@@ -12,7 +12,7 @@ from limbeck.model.layout import model_files
 from limbeck.report.decisions import decision_figures
 from limbeck.report.display_names import changed_parameters, reference_line, reference_words
 from limbeck.report.entity_types import type_rows
-from limbeck.report.formatting import milliseconds, quality, quality_interval
+from limbeck.report.formatting import milliseconds, quality, quality_interval, rate
 from limbeck.report.html import page_environment
 from limbeck.report.model_folder import onnx_file
 from limbeck.report.prediction_flips import drift_words, percent
@@ -119,6 +119,11 @@ def figures(summary: RunSummary, row: Row, reference: Row | None) -> list[Figure
             interval = f"[{milliseconds(fact.low)}, {milliseconds(fact.high)}]" if fact.low and fact.high else "–"
             original = f"{milliseconds(other.value)} ms" if other is not None else "–"
             lines.append(Figure(f"latency {name}", f"{milliseconds(fact.value)} ms", interval, _count(fact), original))
+    if (texts := row.throughput) is not None:
+        interval = f"[{rate(texts.low)}, {rate(texts.high)}]" if texts.low and texts.high else "–"
+        original = f"{rate(before.throughput.value)}/s" if reference is not None and before.throughput else "–"
+        label = f"texts per second, sorted by length ({texts.target})"
+        lines.append(Figure(label, f"{rate(texts.value)}/s", interval, _count(texts), original))
     for label, ratio in (
         (f"speed-up over {reference_words(summary)}", row.speedup),
         ("speed-up over its INT8", row.speedup_int8),

@@ -14,7 +14,7 @@ from limbeck.report.ablation import gains, quality_change
 from limbeck.report.decisions import decision_lines, decision_values, decisions_json
 from limbeck.report.display_names import names, reference_line, reference_words
 from limbeck.report.entity_types import types_json
-from limbeck.report.formatting import csv_text, megabytes, milliseconds, quality, quality_interval, time_interval
+from limbeck.report.formatting import csv_text, megabytes, milliseconds, quality, quality_interval, rate, time_interval
 from limbeck.report.prediction_flips import changed_column, changed_values, changes_json
 from limbeck.report.speed_up import is_faster
 from limbeck.report.stored_vectors import stored_json
@@ -155,7 +155,9 @@ def front_table(summary: RunSummary) -> Table:
         table.add_column(heading)
     changed = changed_column(candidates, summary.split)
     figures = [*splits, *([changed[0]] if changed is not None else []), "p50 ms"]
-    figures += [*(["predicted"] if predicted else []), "p99 ms", "MB", "vs PyTorch", "vs INT8"]
+    counted = any(row.throughput is not None for row in candidates)
+    figures += [*(["predicted"] if predicted else []), "p99 ms", *(["texts/s"] if counted else [])]
+    figures += ["MB", "vs PyTorch", "vs INT8"]
     for heading in figures:
         table.add_column(heading, justify="right")
     tested = any(row.within_max_drop is not None for row in candidates)
@@ -170,6 +172,7 @@ def front_table(summary: RunSummary) -> Table:
         cells += [milliseconds(row.p50.value) if row.p50 is not None else "–"]
         cells += [_predicted_cell(row)] if predicted else []
         cells += [milliseconds(row.p99.value) if row.p99 is not None else "–"]
+        cells += [rate(row.throughput.value) if row.throughput is not None else "–"] if counted else []
         cells += [megabytes(row.size.value) if row.size is not None else "–"]
         cells += [f"{ratio.value:.2f}x" if ratio is not None else "–" for ratio in (row.speedup, row.speedup_int8)]
         cells += [f"{row.within_max_drop:.2f}" if row.within_max_drop is not None else "–"] if tested else []
@@ -269,6 +272,9 @@ def _flat(summary: RunSummary, row: Row) -> dict[str, Any]:
         line["latency_as_predicted"] = row.as_predicted
     line["size_mb"] = row.size.value / 1e6 if row.size is not None else None
     line["parameters"] = int(row.parameters.value) if row.parameters is not None else None
+    if row.throughput is not None:
+        for part, value in _interval_parts(row.throughput).items():
+            line["throughput_texts_per_s" + ("" if part == "value" else f"_{part}")] = value
     line |= {} if row.portability is None else {"portability": row.portability.value}
     for name, ratio in (("speedup", row.speedup), ("speedup_over_int8", row.speedup_int8)):
         line |= {name: None, f"{name}_low": None, f"{name}_high": None}
