@@ -34,8 +34,9 @@ FORMAT = 1  #: version of the folders that ``to_folder`` writes
 class Split:
     """Rows of one split, by column.
 
-    The label of a row is an index into the label names (classification; a ``SoftLabel`` where a model answered it), 0 or 1 for every label name (multilabel), a
-    number (regression), or an index for every word (tokens; a text is then a tuple of words).
+    The label of a row is an index into the label names (classification; a ``SoftLabel`` where a model answered it), 0
+    or 1 for every label name (multilabel), a number (regression), or an index for every word (tokens; a text is then a
+    tuple of words).
 
     >>> rows = Split(texts=("good", "bad"), labels=(1, 0))
     >>> len(rows), rows.take([1]).texts
