@@ -125,3 +125,14 @@ def test_a_slice_makes_the_vector_that_the_super_network_makes_of_it(parents, ta
     assert small.hidden < FULL.hidden
     assert sliced.shape == (8, FULL.hidden)
     np.testing.assert_allclose(extract(made.model, small).run(batch)[0].detach(), sliced, atol=1e-5)
+
+
+def test_a_super_network_takes_the_width_of_a_wider_teacher(parents, tasks, tmp_path, make_model):
+    task = tasks["pairs"]
+    wide = make_model(Shape.uniform(2, 48, 4, 64), kind="embedding", vocab_size=len(TOKENIZER))
+    save_model(wide, TOKENIZER, tmp_path / "wide")
+    context = RunContext(teacher=Teacher("wide", lambda: opened(tmp_path / "wide", task)), scratch=tmp_path / "scratch")
+    (made,) = step_of("supernet", task).apply(opened(parents / "torch", task), context)
+    batch = collate(encode(task, "test", TOKENIZER), range(4))
+    for shape in (None, Space.from_json(made.model.space).smallest):
+        assert made.model.run(batch, shape=shape)[0].shape == (4, 2 * 48)
