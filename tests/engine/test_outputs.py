@@ -66,7 +66,7 @@ def test_vectors_are_delivered_at_the_models_own_length_for_sentence_transformer
         "`sentence_transformers.SentenceTransformer(folder, trust_remote_code=True)` opens",
     ):
         assert words in text
-    with pytest.raises(LimbeckError, match=r"max_length: is 25, but '.*' takes at most 24 tokens"):
+    with pytest.raises(LimbeckError, match=r"max_length 25, but '.*' takes at most 24 tokens"):
         run(parse({**recipe, "task": {**spec, "max_length": 25}}), tmp_path / "store", tmp_path / "run")
 
 

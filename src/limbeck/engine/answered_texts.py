@@ -58,7 +58,7 @@ def load_run_task(
     outputs = _outputs(source)
     names = () if find(outputs.kind).numeric else outputs.labels
     if options.max_length is None:
-        options = replace(options, max_length=min(find(outputs.kind).usual_length, _positions(source)))
+        options = replace(options, max_length=min(find(outputs.kind).usual_length, _length(source, outputs.kind)))
     task = replace(texts_task(options, outputs.kind, names), answered_by=source)
     check(task)
     content = fingerprint(model_folder(source) or source)
@@ -111,10 +111,10 @@ def _outputs(source: str) -> OutputSpec:
     return outputs
 
 
-def _positions(source: str) -> int:
+def _length(source: str, kind: str) -> int:
     from limbeck.model.checkpoints import peek
 
-    return int(peek(source)["max_length"])
+    return int(peek(source)["vector_length" if find(kind).vectors else "max_length"])
 
 
 def _answered(task: Task, source: str) -> Task:

@@ -60,7 +60,7 @@ def fit_length(task: Task, source: str | Path) -> Task:
     if task.max_length != OWN_LENGTH:
         return task
     try:
-        return replace(task, max_length=int(peek(source)["max_length"]))
+        return replace(task, max_length=int(peek(source)["vector_length" if task.task_kind.vectors else "max_length"]))
     except InputError:
         return task  # it cannot be read; opening it says why
 

@@ -114,8 +114,8 @@ def open_model(
 
 
 def peek(source: str | Path) -> dict[str, Any]:
-    """Read from config.json: family, shape, labels, runtime, max_length (tokens), whether it is a super-network, and
-    whether it makes vectors.
+    """Read from config.json: family, shape, labels, runtime, max_length (tokens; vector_length where it makes vectors),
+    whether it is a super-network, and whether it makes vectors.
 
     Opens no weights and does not import torch. ``labels`` is empty when the model has no head yet.
     """
@@ -131,7 +131,8 @@ def peek(source: str | Path) -> dict[str, Any]:
         "labels": read_labels(config, source),
         "runtime": config.get("limbeck_runtime", "torch"),
         "elastic": bool(config.get("space")),
-        "max_length": most if embedding is None else min(most, embedding.max_length or most),
+        "max_length": most,
+        "vector_length": most if embedding is None else min(most, embedding.max_length or most),
         "vectors": embedding is not None,
     }
 
