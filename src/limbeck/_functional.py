@@ -113,6 +113,7 @@ def open_candidate(
     Yields:
         The candidate; its folder is removed afterwards.
     """
+    from limbeck.engine.task_adaptation import fit_length
     from limbeck.measure.label_order import fit_task
     from limbeck.model.checkpoints import open_model
 
@@ -125,7 +126,7 @@ def open_candidate(
             source = str(saved)
         rows = read_data(data)
         task = rows if isinstance(rows, Task) else _answered(source, rows)
-        fitted = fit_task(source, task)
+        fitted = fit_task(source, fit_length(task, source))
         if not fitted.answers:
             raise InputError(f"the model does not answer this task: {fitted.refusal}")
         opened, own = open_model(source, task=fitted.task)

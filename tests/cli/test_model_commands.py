@@ -13,6 +13,8 @@ from unittest import mock
 import pytest
 from commands import answer, call
 
+from limbeck.data.synthetic import toy_task
+
 
 @pytest.mark.parametrize("runtime", ["torch", "onnxruntime", "openvino"])
 def test_evaluate_in_every_runtime(compressed, runtime):
@@ -36,6 +38,23 @@ def test_evaluate_in_words_and_not_without_a_head():
     assert re.search(r"accuracy: \d\.\d{4} \[.*\], n 48\nelapsed: .* ms on average \(torch eager, .*batch 8\)", out)
     status, _, err = call("evaluate", "bert-moods", "--task", "moods")
     assert (status, "no trained head" in err) == (2, True)
+
+
+def test_evaluate_on_texts_without_labels():
+    rows = list(dict.fromkeys(toy_task(train=300).split("train").texts))
+    Path("calls.txt").write_text("\n".join(rows) + "\n")
+    alone = answer("evaluate", "tuned", "--texts", "calls.txt", "--reference", "tuned")
+    assert (alone["metric"], alone["quality"], alone["examples"]) == ("agreement", 1.0, round(len(rows) / 10))
+    assert alone["beside"]["kl_divergence"][0] == pytest.approx(0, abs=1e-6)
+    given = ("--texts", "calls.txt", "--metric", "neg_kl_divergence")
+    assert answer("evaluate", "tuned", *given, "--reference", "tuned")["quality"] == pytest.approx(0, abs=1e-6)
+    for options, message in (
+        (given, "--texts and --reference belong together"),
+        (("--task", "moods", "--reference", "tuned"), "--texts and --reference belong together"),
+        ((*given, "--task", "moods"), "evaluate needs --task or --texts, got both"),
+    ):
+        status, _, err = call("evaluate", "tuned", *options)
+        assert (status, message in err) == (2, True)
 
 
 def test_options_that_cannot_be_are_told_before_any_work():

@@ -67,9 +67,21 @@ def test_undefined_is_zero_and_never_a_warning(name):
     assert value == (1.0 if name in ALWAYS_RIGHT else 0.0)
 
 
-@pytest.mark.parametrize("name", sorted(name for name in METRICS if METRICS[name].reads_scores))
+RANKING = sorted(name for name in METRICS if METRICS[name].reads_scores and not METRICS[name].reads_distributions)
+
+
+@pytest.mark.parametrize("name", RANKING)
 def test_ranking_without_positives_is_chance_and_never_a_warning(name):
     assert METRICS[name](np.zeros((5, 2)), np.zeros(5, dtype=int)) == (0.5 if name == "roc_auc" else 0.0)
+
+
+def test_kl_divergence_equals_scipy_and_bears_zeros():
+    p, q = np.random.default_rng(0).dirichlet(np.ones(4), size=(2, 50))
+    assert METRICS["neg_kl_divergence"](q, p) == pytest.approx(-stats.entropy(p, q, axis=1).mean())
+    assert METRICS["neg_kl_divergence"](p, p) == 0
+    certain = np.eye(4)[[0, 1]]
+    assert METRICS["neg_kl_divergence"](certain, certain) == 0
+    assert np.isfinite(METRICS["neg_kl_divergence"](certain, certain[::-1]))
 
 
 def test_balanced_accuracy_is_the_mean_of_recalls():

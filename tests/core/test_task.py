@@ -49,6 +49,14 @@ def test_history_survives_and_is_no_part_of_the_value(task, tmp_path):
     assert Task.from_folder(folder).history == ()
 
 
+def test_whose_answers_the_labels_are_survives_and_is_no_part_of_the_value(task, tmp_path):
+    answered = replace(task, answered_by="my-model")
+    assert answered == task
+    assert answered.fingerprint == task.fingerprint
+    assert Task.from_folder(answered.to_folder(tmp_path / "task")).answered_by == "my-model"
+    assert answered.limit(train=5).answered_by == "my-model"
+
+
 def test_folder_is_plain_and_deterministic(task, tmp_path):
     first, second = task.to_folder(tmp_path / "a"), task.to_folder(tmp_path / "b")
     names = sorted(each.name for each in first.iterdir())

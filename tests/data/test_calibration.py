@@ -3,7 +3,7 @@ import random
 import numpy as np
 
 from limbeck.data.batching import encode
-from limbeck.data.calibration import first_batches, random_batches, spaced_texts
+from limbeck.data.calibration import chosen_batches, first_batches, random_batches, spaced_texts
 from limbeck.data.synthetic import toy_task, toy_tokenizer
 
 TASK = toy_task("classification", train=40, validation=20, test=16)
@@ -38,3 +38,15 @@ def test_first_batches_keep_the_order_of_the_split():
         for row, index in enumerate(batch["index"].tolist()):
             real = np.asarray(batch["attention_mask"][row], dtype=bool)
             assert batch["input_ids"][row][real].tolist() == list(ids[index])
+
+
+def test_chosen_batches_are_the_same_for_the_seed_the_longest_first():
+    task = toy_task(train=60)
+    tokenizer = toy_tokenizer(task)
+    batches, again = (chosen_batches(task, tokenizer, 20, seed=3, batch_size=8) for _ in range(2))
+    assert [len(batch["index"]) for batch in batches] == [8, 8, 4]
+    assert [batch["index"].tolist() for batch in batches] == [batch["index"].tolist() for batch in again]
+    lengths = [int(batch["attention_mask"].sum(1).max()) for batch in batches]
+    assert lengths == sorted(lengths, reverse=True)
+    other = chosen_batches(task, tokenizer, 20, seed=4, batch_size=8)
+    assert {i for batch in batches for i in batch["index"].tolist()} != {i for b in other for i in b["index"].tolist()}

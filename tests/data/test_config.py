@@ -27,3 +27,11 @@ def test_plain_yaml_values_are_understood():
 def test_mistakes(given, message):
     with pytest.raises(InputError, match=message):
         Options.parse(given)
+
+
+def test_a_text_may_be_long_but_not_a_path():
+    long = "word " * 1000
+    assert Options.parse({"texts": [long, "short"]}).texts == (long, "short")
+    for given in ({"texts": "x" * 1001}, {"path": "x" * 1001}, {"label_names": ["no", "x" * 1001]}):
+        with pytest.raises(InputError, match="has more than 1,000 characters"):
+            Options.parse(given)

@@ -91,3 +91,12 @@ def test_free_comments_between_sentences_where_spaces_separate_fields():
 def test_the_tag_is_the_last_of_several_columns_after_docstart():
     sentences = read_sentences("-DOCSTART- -X- -X- O\n\nEU NNP B-NP B-ORG\nrejects VBZ B-VP O\n")
     assert sentences.rows == [[("EU", "rejects"), ("NNP", "VBZ"), ("B-NP", "B-VP"), ("B-ORG", "O")]]
+
+
+def test_a_word_between_tabs_may_hold_a_space():
+    text = "Anna\tB-PER\nlives in\tO\nNew York\tB-LOC\n"
+    first, second = read_sentences(text + "\n10\u00a0000\tO\n. .\tO\n").rows
+    assert first == [("Anna", "lives in", "New York"), ("B-PER", "O", "B-LOC")]
+    assert second == [("10\u00a0000", ". ."), ("O", "O")]
+    assert is_conll(text + "\n" + text)
+    assert not is_conll(text)  # it may be a table of texts and labels

@@ -7,6 +7,7 @@ import pytest
 
 from limbeck.core.kinds import KINDS
 from limbeck.data.config import Options
+from limbeck.data.corpus.documents import normal
 from limbeck.data.loading import check_task, load_task
 from limbeck.data.texts_task import LEAST, MOST_HELD_OUT, check_options, texts_task
 from limbeck.errors import InputError
@@ -31,6 +32,16 @@ def test_repeated_and_empty_texts_are_left_out():
     task = texts_task(options(texts=(*TEXTS, "", " ", *TEXTS[:7])), "classification", ("no", "yes"))
     assert sum(map(len, task.splits.values())) == len(TEXTS)
     assert any("9 repeated or empty texts left out" in note for note in task.notes)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_near_duplicates_are_never_in_two_splits(seed):
+    near = tuple(variant for text in TEXTS for variant in (text, text.upper(), f" {text}!", text.replace(" ", "  ")))
+    task = texts_task(options(texts=near, seed=seed), "classification", ("no", "yes"))
+    keys = {name: [normal(text) for text in rows.texts] for name, rows in task.splits.items()}
+    assert {name: len(rows) for name, rows in keys.items()} == {"train": 4 * 160, "validation": 20, "test": 20}
+    assert sum(len(set(rows)) for rows in keys.values()) == len(set().union(*keys.values())) == len(TEXTS)
+    assert any("120 repeated or empty texts left out" in note for note in task.notes)
 
 
 def test_not_more_is_held_out_than_needed():

@@ -51,6 +51,18 @@ def test_every_kind_of_task_gets_rows_of_its_form(tmp_path, kind):
         assert (unlabeled.texts, unlabeled.pairs) == (("so sunny",), ("quite gray",))
 
 
+def test_a_word_may_hold_a_space(tmp_path):
+    rows = [["Anna", "lives in", "New York"], ["Anna", "lives", "in", "", "Oslo"]]
+    path = write(tmp_path, "more.jsonl", "".join(json.dumps({"words": row}) + "\n" for row in rows))
+    words = with_texts_of(toy_task("tokens", train=8), path).split("train")
+    assert words.texts == (("Anna", "lives in", "New York"), ("Anna", "lives", "in", "Oslo"))
+    assert words.labels == ((0, 0, 0), (0, 0, 0, 0))
+    assert with_texts_of(toy_task(train=8), path).split("train").texts == (
+        "Anna lives in New York",
+        "Anna lives in Oslo",
+    )
+
+
 @pytest.mark.parametrize(
     ("kind", "name", "text", "columns", "message"),
     [

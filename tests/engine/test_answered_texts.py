@@ -3,18 +3,27 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from limbeck.core.logits import activate
 from limbeck.core.shape import Shape
+from limbeck.core.soft_label import has_probabilities
 from limbeck.data.answers import answers
+from limbeck.data.baseline import baseline
 from limbeck.data.synthetic import toy_task, toy_tokenizer
+from limbeck.engine import answered_texts
 from limbeck.engine.answered_texts import load_run_task
 from limbeck.engine.compress import compress
+from limbeck.engine.planner import Planner, Request
 from limbeck.engine.run import run
 from limbeck.engine.store import Store
-from limbeck.errors import InputError
+from limbeck.errors import InputError, RecipeError
 from limbeck.model.checkpoints import open_model, save_model
 from limbeck.recipe.recipe import parse
+from limbeck.report.model_card import figures
+from limbeck.report.report import errors_line
+from limbeck.report.table import rows
+from limbeck.techniques.linearize import Linearize
 
-KINDS = ("classification", "multilabel", "regression", "tokens")
+KINDS = ("classification", "multilabel", "regression", "tokens", "embedding")
 
 
 @pytest.fixture(scope="module")
@@ -56,6 +65,19 @@ def test_labels_are_the_answers_of_the_model(folders, texts, kind, tmp_path):
     assert again.fingerprint == task.fingerprint
 
 
+def test_the_probabilities_of_classes_are_kept_for_held_out_texts(folders, texts, tmp_path):
+    spec = {"texts": tuple(texts), "metric": "neg_kl_divergence"}
+    task = load_run_task(spec, str(folders / "classification"), None, Store(tmp_path))
+    model, tokenizer = open_model(folders / "classification", task=task)
+    logits = answers(model, tokenizer, task, "test")
+    probabilities = [label.probabilities for label in task.split("test").labels]
+    np.testing.assert_allclose(probabilities, activate(logits, "softmax"), atol=1e-5)
+    assert not has_probabilities(task.split("train").labels)
+    assert task.score(logits, task.split("test").labels) == pytest.approx(0, abs=1e-6)
+    constant = baseline(task).quality["test"]
+    assert constant.low <= constant.value <= constant.high < 0
+
+
 def test_a_teacher_answers_before_the_model(folders, texts, tmp_path):
     spec, model = {"texts": tuple(texts)}, str(folders / "classification")
     task = load_run_task(spec, model, str(folders / "multilabel"), Store(tmp_path))
@@ -84,6 +106,41 @@ def test_a_recipe_takes_texts(folders, texts, tmp_path):
     (record,) = (result.records[key] for key in result.front)
     assert record.fact("quality", "test").detail["metric"] == "agreement"
     assert record.fact("quality", "test").value > 0.8
+    assert 0 <= record.fact("kl_divergence", "test").value < 0.1
+    recipe = parse({**data, "steps": [*data["steps"], "best"]}, base=tmp_path)
+    summary = run(recipe, store=tmp_path / "store", folder=tmp_path / "run").run_summary
+    assert "KL divergence (nats) 0." in errors_line(summary)
+    assert any(figure.label == "KL divergence (nats), test" for figure in figures(summary, rows(summary)[0], None))
+
+
+@pytest.mark.parametrize(
+    ("step", "message"),
+    [
+        ("finetune", r"steps\[0\].finetune: needs labels, .*; use 'distill'"),
+        ("meta_pseudo_labels", r"steps\[0\].meta_pseudo_labels: needs labels, .*; use 'distill'"),
+        ({"weight_sharing": {"layers": [1, 2]}}, r"steps\[0\].weight_sharing: needs labels, .*; use 'supernet'"),
+        ({"distill": {"task_weight": 0.5}}, r"distill.task_weight: needs labels, .* with task_weight: 0"),
+        ({"distill": {"preset": "patient"}}, r"distill.task_weight: needs labels"),
+        ({"supernet": {"task_weight": 0.5}}, r"supernet.task_weight: needs labels"),
+    ],
+)
+@pytest.mark.parametrize("kind", ["classification", "embedding"])
+def test_steps_that_need_labels_are_refused_before_a_text_is_answered(
+    folders, texts, kind, step, message, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(answered_texts, "_answered", lambda *_: pytest.fail("a text was answered"))
+    model = str(folders / kind)
+    data = {"model": model, "teacher": model, "task": {"texts": texts}, "steps": [step]}
+    with pytest.raises(RecipeError, match=message):
+        run(parse(data), store=tmp_path / "store", folder=tmp_path / "run")
+
+
+def test_vectors_have_no_loss_of_their_own_to_train_other_attention_with(folders, texts, tmp_path):
+    for kind in KINDS:
+        task = load_run_task({"texts": tuple(texts)}, str(folders / kind), None, Store(tmp_path))
+        assert bool(Linearize().task_problems(task)) == (kind == "embedding")
+        planner = Planner(str(folders / kind), task, Request())
+        assert planner.may_linearize == (kind != "embedding")
 
 
 @pytest.mark.slow

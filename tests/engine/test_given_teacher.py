@@ -116,7 +116,7 @@ def test_what_needs_the_inside_of_a_teacher_is_refused_before_any_work(
     steps = (
         Distill(match=("logits", "hidden")),
         Supernet(),
-        Distill(logits_loss="mse"),
+        Distill.of(logits_loss="mse"),
         Augment(labels="teacher", guard="off"),
     )
     for source, count in ((file, 4), (str(tmp_path / "foreign"), 2)):

@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import yaml
 
 from limbeck.core.target import Budget
 from limbeck.data.synthetic import toy_task, toy_tokenizer
@@ -36,6 +37,37 @@ def result(tmp_path_factory, make_model):
     recipe = {"model": model, "teacher": model, "task": "movie-reviews", "name": "toy", "steps": STEPS}
     recipe = parse({**recipe, "allow_weak_teacher": True})  # the model is random
     return run(recipe, place / "store", place / "run", task=TASK)
+
+
+def test_vectors_are_delivered_at_the_models_own_length_for_sentence_transformers(tmp_path, make_model):
+    task = toy_task("embedding", train=24, validation=16, test=16)
+    for name, part in task.splits.items():
+        lines = (
+            json.dumps({"a": a, "b": b, "score": c})
+            for a, b, c in zip(part.texts, part.pairs, part.labels, strict=True)
+        )
+        (tmp_path / f"{name}.jsonl").write_text("\n".join(lines) + "\n")
+    tokenizer = toy_tokenizer(task)
+    model = make_model(kind="embedding", vocab_size=len(tokenizer), max_positions=64)
+    model.embedding = replace(model.embedding, max_length=24)
+    save_model(model, tokenizer, tmp_path / "model")
+    model = str(tmp_path / "model")
+    recipe = {"model": model, "teacher": model, "steps": STEPS, "allow_weak_teacher": True}
+    spec = {"path": str(tmp_path), "kind": "embedding", "text": "a", "pair": "b", "label": "score"}
+    result = run(parse({**recipe, "task": spec}), tmp_path / "store", tmp_path / "run")
+    artefact = deliver(result, tmp_path / "art")["artefact"]
+    metadata = json.loads((artefact / "limbeck.json").read_text())
+    assert (result.task.max_length, metadata["encoding"]["max_length"], metadata["max_length"]) == (24, 24, 24)
+    assert json.loads((artefact / "sentence_bert_config.json").read_text())["max_seq_length"] == 24
+    text = (artefact / "README.md").read_text()
+    assert yaml.safe_load(text.split("---\n")[1])["library_name"] == "sentence-transformers"
+    for words in (
+        "texts of up to 24 tokens",
+        "`sentence_transformers.SentenceTransformer(folder, trust_remote_code=True)` opens",
+    ):
+        assert words in text
+    with pytest.raises(LimbeckError, match=r"max_length 25, but '.*' takes at most 24 tokens"):
+        run(parse({**recipe, "task": {**spec, "max_length": 25}}), tmp_path / "store", tmp_path / "run")
 
 
 def test_the_summary_of_a_run_is_computed_once(result):

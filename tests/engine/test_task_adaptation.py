@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
+from limbeck.core.task_kind import OWN_LENGTH
 from limbeck.data.synthetic import toy_task, toy_tokenizer
 from limbeck.engine.store import Store
-from limbeck.engine.task_adaptation import adapt_task
+from limbeck.engine.task_adaptation import adapt_task, fit_length
+from limbeck.errors import InputError
 from limbeck.model.checkpoints import save_model
 from limbeck.model.classification_head import set_labels
+from limbeck.recipe.checks import check_length
 from limbeck.recipe.recipe import parse
 
 TASK = toy_task(train=24, validation=8, test=8)
@@ -24,6 +29,23 @@ def models(tmp_path_factory, make_model):
         set_labels(model, labels, "classification")
         save_model(model, toy_tokenizer(TASK), root / name)
     return root
+
+
+def test_open_lengths_are_those_of_the_model(models, make_model, tmp_path):
+    task = toy_task("embedding", train=24, validation=8, test=8)
+    assert fit_length(replace(task, max_length=OWN_LENGTH), models / "upper").max_length == 128
+    assert fit_length(task, models / "upper") is task
+    open_task = replace(task, max_length=OWN_LENGTH)
+    assert fit_length(open_task, tmp_path / "nowhere") is open_task
+
+
+def test_the_length_of_vectors_is_not_that_of_other_answers():
+    task = toy_task("embedding", train=24, validation=8, test=8)
+    assert fit_length(replace(task, max_length=OWN_LENGTH), "minilm-l6").max_length == 256
+    check_length("minilm-l6", replace(TASK, max_length=512))
+    check_length("minilm-l6", replace(task, max_length=256))
+    with pytest.raises(InputError, match="takes at most 256 tokens"):
+        check_length("minilm-l6", replace(task, max_length=257))
 
 
 def adapted(models, model, steps, store, teacher=None):

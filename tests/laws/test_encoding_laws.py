@@ -143,6 +143,20 @@ def test_served_ids_are_measured_ids(family, kind, setting, tmp_path, monkeypatc
 
 
 @pytest.mark.parametrize("family", small.FAMILIES)
+def test_a_word_that_holds_a_space_is_one_word(family, tmp_path):
+    rows = (("Anna", "lives in", "New York", "."), ("10\u00a0000", "people"))
+    split = Split(rows, tuple((0,) * len(row) for row in rows), None)
+    task = Task("spaces", "tokens", {"train": split, "test": split}, ("O", "PER", "LOC"), "token_f1", LONGEST)
+    hub = small.write_model(tmp_path / "hub", family, task.label_names, per_token=True, model_max_length=LONGEST)
+    out, measured = artefact(hub, task, tmp_path)
+    assert [len(positions) for positions in measured.first_pieces] == [len(row) for row in rows]
+    assert [sum(label >= 0 for label in labels) for labels in measured.labels] == [len(row) for row in rows]
+    served = followed(out, [list(row) for row in rows], tmp_path)
+    assert [ids for ids, _, _ in served] == [list(ids) for ids in measured.input_ids]
+    assert [len(labels) for _, _, labels in served] == [len(row) for row in rows]
+
+
+@pytest.mark.parametrize("family", small.FAMILIES)
 def test_a_label_for_every_word(family, tmp_path, monkeypatch):
     task = odd_task("words", LONGEST)
     hub = small.write_model(tmp_path / "hub", family, task.label_names, per_token=True, model_max_length=LONGEST)

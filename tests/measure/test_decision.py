@@ -224,7 +224,7 @@ def test_a_class_that_does_not_exist_is_named_before_any_work(tmp_path):
 
 
 def test_a_temperature_needs_true_labels():
-    task = replace(toy_task(train=8, validation=8, test=8), metric="agreement")
+    task = replace(toy_task(train=8, validation=8, test=8), answered_by="my-model")
     problems = DecisionProbe(goal=DecisionGoal(temperature=True)).task_problems(task)
     assert "a model's own answers" in problems["temperature"]
     assert DecisionProbe(goal=DecisionGoal("best-f1", task.label_names[0])).task_problems(task) == {}

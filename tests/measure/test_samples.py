@@ -5,7 +5,7 @@ import pytest
 
 from limbeck.core.target import Target
 from limbeck.errors import InputError
-from limbeck.measure.samples import sample_rows, token_batches, token_lists
+from limbeck.measure.samples import sample_rows, sorted_batches, token_batches, token_lists
 
 
 def test_the_sample_has_the_lengths_of_the_split(task):
@@ -32,3 +32,14 @@ def test_batches_are_padded_to_their_longest(candidate, tokenizer):
     (batch,) = token_batches(candidate, "test", [0, 3], Target(batch=2))
     assert np.sum(batch["attention_mask"], axis=1).tolist() == [3, 24]
     assert batch["input_ids"][0][3:] == [tokenizer.pad_token_id] * 21
+
+
+def test_sorted_batches_hold_the_same_texts_with_less_padding(candidate):
+    rows, target = range(40), Target(batch=8)
+    ordered, plain = (make(candidate, "test", rows, target) for make in (sorted_batches, token_batches))
+    widths = [np.shape(batch["input_ids"])[1] for batch in ordered]
+    assert widths == sorted(widths, reverse=True)
+    assert sum(np.sum(batch["attention_mask"]) for batch in ordered) == sum(
+        np.sum(batch["attention_mask"]) for batch in plain
+    )
+    assert sum(np.size(batch["input_ids"]) for batch in ordered) < sum(np.size(batch["input_ids"]) for batch in plain)

@@ -6,6 +6,7 @@ from transformers import BertConfig, BertForSequenceClassification, BertForToken
 
 from limbeck.core.kinds import KINDS
 from limbeck.model.output_losses import OUTPUT_LOSSES, losses_of
+from limbeck.model.vector_losses import cosent
 
 GENERATOR = torch.Generator().manual_seed(0)
 LABELS = {
@@ -20,12 +21,12 @@ def outputs(problem):
 
 
 def test_every_kind_of_task_has_losses():
-    assert {kind.problem_type for kind in KINDS.values() if not kind.vectors} <= set(OUTPUT_LOSSES)
+    assert {kind.problem_type for kind in KINDS.values()} <= set(OUTPUT_LOSSES)
     assert losses_of(None, 1) is OUTPUT_LOSSES["regression"]
     assert losses_of(None, 2) is OUTPUT_LOSSES["single_label_classification"]
 
 
-@pytest.mark.parametrize("problem", OUTPUT_LOSSES)
+@pytest.mark.parametrize("problem", LABELS)
 def test_the_loss_on_labels_is_that_of_transformers(problem):
     sizes = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 8}
     config = BertConfig(vocab_size=20, num_labels=1 if problem == "regression" else 3, problem_type=problem, **sizes)
@@ -66,3 +67,13 @@ def test_numbers_are_compared_by_squared_error():
     wanted = losses.on_labels(logits, teacher[:, 0])
     torch.testing.assert_close(losses.imitation(logits, teacher, lambda a, b: a - b).mean(), wanted)
     torch.testing.assert_close(losses.on_pseudo_labels(logits, losses.pseudo_labels(teacher, "soft")).mean(), wanted)
+
+
+def test_vectors_learn_from_scores_of_pairs_or_from_vectors():
+    losses, (rows, teacher) = OUTPUT_LOSSES["embedding"], torch.randn(2, 4, 6, generator=GENERATOR)
+    scores = torch.tensor([0.5, -1.0, 2.0, 0.0])
+    assert losses.on_labels(rows, scores) == cosent(rows, scores)
+    torch.testing.assert_close(losses.on_labels(rows, teacher), ((rows - teacher) ** 2).mean())
+    torch.testing.assert_close(losses.imitation(rows, teacher, lambda a, b: a - b), ((rows - teacher) ** 2).sum(1))
+    sampled = torch.stack([losses.sampled(rows, GENERATOR) for _ in range(400)])
+    torch.testing.assert_close(sampled.mean(0), rows, rtol=0, atol=0.3)

@@ -6,7 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from limbeck.model.vector_losses import cosent, cosine_error, cosines, in_batch_negatives, squared_distance
+from limbeck.model.vector_losses import cosent, cosine_error, cosines, in_batch_negatives
 
 
 @pytest.fixture
@@ -43,7 +43,3 @@ def test_in_batch_negatives_are_the_other_second_and_first_texts(rows):
         total += math.log(sum(map(math.exp, scores[i]))) - scores[i][i]
         total += math.log(sum(math.exp(row[i]) for row in scores)) - scores[i][i]
     assert float(in_batch_negatives(rows)) == pytest.approx(total / 10)
-
-
-def test_squared_distance_is_averaged_over_texts():
-    assert float(squared_distance(torch.zeros(2, 3), torch.tensor([[1.0, 1, 1], [0, 0, 2]]))) == 3.5

@@ -258,6 +258,7 @@ SENSELESS = {
         "regression",
         {"meta_pseudo_labels": {"preset": "paper", "feedback": "off"}},
     ),
+    "steps[0].meta_pseudo_labels": ("embedding", "meta_pseudo_labels"),
 }
 
 

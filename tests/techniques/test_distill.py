@@ -6,7 +6,7 @@ from transformers import BertConfig, BertModel
 
 from limbeck.core.candidate import Candidate
 from limbeck.core.shape import Shape
-from limbeck.core.step import RunContext, Teacher
+from limbeck.core.step import RunContext, Teacher, problems_of
 from limbeck.data.batching import encode, predict
 from limbeck.data.synthetic import toy_task, toy_tokenizer
 from limbeck.errors import InputError
@@ -242,7 +242,7 @@ def test_bad_input_is_told_before_any_training(make_model, name):
     ],
 )
 def test_weights_of_what_is_not_imitated_are_refused(fields, problem):
-    (found,) = Distill.of(**fields).problems()
+    (found,) = problems_of(Distill.of(**fields))
     assert problem in found
 
 
@@ -251,3 +251,19 @@ def test_every_preset_has_an_effect():
         assert not Distill.of(**fields).problems()
     states = Distill.info.presets["fastformers-states"]
     assert states["hidden_weight"] == 2 / states["per_device_train_batch_size"]
+
+
+def test_leading_components_come_nearer_to_the_teachers(make_model):
+    teacher, student = (toy_candidate(make_model, "embedding", seed=seed) for seed in (1, 2))
+    encoded = encode(teacher.task, "train", teacher.tokenizer)
+    goal = predict(teacher.model, encoded)
+
+    def cosine():
+        parts = (torch.tensor(rows).reshape(-1, 32)[:, :8] for rows in (predict(student.model, encoded), goal))
+        return float(torch.nn.functional.cosine_similarity(*parts).mean())
+
+    before = cosine()
+    step = Distill.of(num_train_epochs=4, learning_rate=3e-3, evaluations_per_epoch=0, matryoshka=[8])
+    (made,) = step.apply(student, lab_with(teacher))
+    assert made.model is student.model
+    assert cosine() > before + 0.2

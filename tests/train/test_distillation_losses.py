@@ -130,6 +130,14 @@ def test_temperature_scales_as_hinton_says():
     torch.testing.assert_close(gradients[1], centred.detach() / 3, rtol=0.05, atol=1e-2)
 
 
+@pytest.mark.parametrize("texts", [3, 6])
+def test_vectors_are_compared_text_by_text(texts):
+    """Rows of pairs hold two vectors, so of 3 rows there are 6 texts."""
+    student, teacher = torch.randn(2, 3, 8, generator=torch.Generator().manual_seed(0))
+    loss = LogitLoss(problem_type="embedding")(Outputs(student, {}), Outputs(teacher, {}), {"input_ids": [[1]] * texts})
+    assert float(loss) == pytest.approx(float((student - teacher).square().sum()) / texts)
+
+
 def test_regression_and_several_labels_compare_values(make_model):
     student, teacher = torch.tensor([[0.5], [1.0]]), torch.tensor([[0.0], [3.0]])
     outputs = Outputs(student, {}), Outputs(teacher, {})

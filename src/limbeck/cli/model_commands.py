@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import sys
 from dataclasses import asdict
+from pathlib import Path
 from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
 from limbeck.cli._app import Json, Runtime, print_json, refuse_fresh_head
-from limbeck.cli.task_options import TaskOptions, report_data
+from limbeck.cli.task_options import TaskOptions, report_data, task_or_texts
 from limbeck.errors import InputError, shown
 
 MAX_INPUT = 2**26
@@ -19,7 +20,9 @@ MAX_INPUT = 2**26
 def evaluate(
     model: str,
     *,
-    task: str,
+    task: str | None = None,
+    texts: Path | None = None,
+    reference: str | None = None,
     split: str | None = None,
     runtime: Runtime = "onnxruntime",
     threads: int = 1,
@@ -33,6 +36,9 @@ def evaluate(
         model: Folder of a model or an artefact.
         task: A named task, a file or folder with texts and labels, or a task file (YAML). A single file is
             used whole.
+        texts: A file of texts without labels, in place of a task: how far the model answers as the reference does, on
+            the texts that a run on this file holds out.
+        reference: The model whose answers to the texts count.
         split: Split to evaluate on [default: all rows of a single file, else test].
         runtime: Runtime of exported models; with torch, the float weights beside an exported model are run. A model
             that was not exported runs in torch.
@@ -42,6 +48,8 @@ def evaluate(
         json: Print JSON.
     """
     from limbeck.data.loading import load_judged
+    from limbeck.engine.answered_texts import load_judged_texts
+    from limbeck.engine.task_adaptation import fit_length
     from limbeck.measure.evaluation import check_calls
     from limbeck.measure.evaluation import evaluate as work
     from limbeck.measure.label_order import fit_task
@@ -49,7 +57,11 @@ def evaluate(
     from limbeck.recipe.checks import check_length
 
     check_calls(threads, batch)
-    loaded, split = load_judged(data.of(task), split)
+    given = data.of(task_or_texts("evaluate", task, texts))
+    if (texts is None) != (reference is None):
+        raise InputError("evaluate: --texts and --reference belong together; give the model whose answers count")
+    loaded, split = load_judged(given, split) if reference is None else load_judged_texts(given, reference, split)
+    loaded = fit_length(loaded, model)
     check_length(model, loaded)
     report_data(loaded, model, (split,))
     fitted = fit_task(model, loaded)
@@ -70,6 +82,9 @@ def evaluate(
     for name, row in result.per_type.items():
         scores = ", ".join(f"{score} {row[score]:.4f}" for score in ("precision", "recall", "f1"))
         print(f"{name}: {scores}, n {row['examples']}")
+    for name, row in result.stored.items():
+        lost = f"loss {row['loss']:.4f} [{row['loss_low']:.4f}, {row['loss_high']:.4f}]"
+        print(f"vectors as {name}, {row['bytes']} bytes: {row['metric']} {row['value']:.4f}, {lost}")
     setting = f"{result.runtime}, {threads} thread{'s' * (threads != 1)}, batch {batch}"
     if result.unseen_words:
         print(f"unseen_words: {result.unseen_words} (cut off, or without a token; they count as the default label)")

@@ -22,7 +22,7 @@ from limbeck.cli._app import (
     watching,
 )
 from limbeck.cli.machines import Machines
-from limbeck.cli.task_options import TaskOptions
+from limbeck.cli.task_options import TaskOptions, task_or_texts
 from limbeck.core.decision import DecisionGoal
 from limbeck.core.target import Budget
 from limbeck.engine.training_options import Training
@@ -125,7 +125,7 @@ def compress(
     with watching(json, track) as show:
         compressed = work(
             model,
-            data.of(_task_or_texts(task, texts)),
+            data.of(task_or_texts("compress", task, texts)),
             **options,
             training=training,
             teacher=teacher,
@@ -135,13 +135,6 @@ def compress(
             executor=executor,
         )
     return finish(compressed.result, compressed.written, json)
-
-
-def _task_or_texts(task: str | None, texts: Path | None) -> str | dict[str, str]:
-    """Return what to learn from, of which exactly one is given."""
-    if (task is None) == (texts is None):
-        raise InputError(f"compress needs --task or --texts, got {'neither' if task is None else 'both'}")
-    return task if task is not None else {"texts": str(texts)}
 
 
 def run(

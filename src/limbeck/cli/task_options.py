@@ -5,11 +5,13 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
 from limbeck.core.kinds import Kind
+from limbeck.errors import InputError
 
 if TYPE_CHECKING:
     from limbeck.core.task import Task
@@ -66,6 +68,22 @@ class TaskOptions(TaskSettings):
 
     def _shortcuts(self) -> list[tuple[str, Any]]:
         return [("max_length", self.max_length), *super()._shortcuts()]
+
+
+def task_or_texts(command: str, task: str | None, texts: Path | None) -> str | dict[str, str]:
+    """Return which data a command reads, of which exactly one is given.
+
+    Args:
+        command: Name of the command in the error.
+        task: What ``--task`` names.
+        texts: A file of texts without labels.
+
+    Raises:
+        InputError: Both are given, or neither is.
+    """
+    if (task is None) == (texts is None):
+        raise InputError(f"{command} needs --task or --texts, got {'neither' if task is None else 'both'}")
+    return task if task is not None else {"texts": str(texts)}
 
 
 def report_data(task: Task, model: str | None = None, splits: Sequence[str] | None = None) -> None:

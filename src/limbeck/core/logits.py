@@ -60,6 +60,20 @@ def joined_rows(vectors: Any, batch: Mapping[str, Any]) -> Any:  # arrays and te
     return vectors if rows is None or len(rows) == len(vectors) else vectors.reshape(len(rows), -1)
 
 
+def separate_texts(rows: Any, batch: Mapping[str, Any]) -> Any:  # arrays and tensors alike
+    """Invert :func:`joined_rows`: return a vector for each text [texts, width]; other outputs as they are.
+
+    Args:
+        rows: Outputs of each row [rows, ...].
+        batch: Its ``input_ids`` have one entry for each text.
+
+    >>> separate_texts(np.arange(8).reshape(2, 4), {"input_ids": [[1]] * 4}).tolist()
+    [[0, 1], [2, 3], [4, 5], [6, 7]]
+    """
+    texts = batch.get("input_ids")
+    return rows if texts is None or len(texts) == len(rows) else rows.reshape(len(texts), -1)
+
+
 def require_finite_logits(
     logits: Iterable[npt.ArrayLike], texts: Sequence[object], source: object = "the model"
 ) -> None:

@@ -14,9 +14,9 @@ from typing import Any
 
 from limbeck.core.shape import canonical_json
 
-UNITS = frozenset({"s", "B", "1", "MAC", "FLOP"})
-"""Seconds, bytes, dimensionless (rates, ratios, counts), multiply-accumulates; FLOP is what older versions stored for
-MAC."""
+UNITS = frozenset({"s", "1/s", "B", "1", "MAC", "FLOP"})
+"""Seconds, texts per second, bytes, dimensionless (rates, ratios, counts), multiply-accumulates; FLOP is what older
+versions stored for MAC."""
 
 EVALUATED_SHAPES = "evaluated_shapes"
 """Name of the fact that lists what a search evaluated; it says nothing of the candidate that has it."""

@@ -30,6 +30,7 @@ class Metric:
         share: Whether it is a share, shown in per cent; otherwise it is shown as it is, such as a correlation.
         reads_entities: Whether it takes tags as :func:`limbeck.core.entities.join_rows` codes them, for whole entities.
         counts: Whether it is the share of right rows, so that two models can be compared row by row.
+        reads_distributions: Whether it takes distributions over classes [rows, classes] as labels too.
     """
 
     function: MetricFunction
@@ -38,6 +39,7 @@ class Metric:
     share: bool = True
     reads_entities: bool = False
     counts: bool = False
+    reads_distributions: bool = False
 
     def __call__(self, predictions: npt.ArrayLike, labels: npt.ArrayLike) -> float:
         """Score predictions (scores, for a ranking metric) against labels."""
@@ -49,7 +51,12 @@ METRICS: dict[str, Metric] = {}
 
 
 def metric(
-    *kinds: Kind, reads_scores: bool = False, share: bool = True, reads_entities: bool = False, counts: bool = False
+    *kinds: Kind,
+    reads_scores: bool = False,
+    share: bool = True,
+    reads_entities: bool = False,
+    counts: bool = False,
+    reads_distributions: bool = False,
 ) -> Callable[[MetricFunction], MetricFunction]:
     """Register a function as a metric, under its own name.
 
@@ -59,13 +66,16 @@ def metric(
         share: Whether it is shown in per cent.
         reads_entities: Whether it takes coded tags, for whole entities.
         counts: Whether it is the share of right rows.
+        reads_distributions: Whether labels are distributions over classes.
 
     Returns:
         The decorator, which leaves the function as it is.
     """
 
     def register(function: MetricFunction) -> MetricFunction:
-        METRICS[function.__name__] = Metric(function, kinds, reads_scores, share, reads_entities, counts)
+        METRICS[function.__name__] = Metric(
+            function, kinds, reads_scores, share, reads_entities, counts, reads_distributions
+        )
         return function
 
     return register
@@ -269,6 +279,29 @@ def roc_auc(scores: npt.ArrayLike, labels: npt.ArrayLike) -> float:
     values, truth = class_columns(scores, labels)
     both = np.flatnonzero(truth.any(axis=0) & ~truth.all(axis=0))
     return float(np.mean([roc_auc_score(truth[:, i], values[:, i]) for i in both])) if both.size else 0.5
+
+
+def kl_divergences(probabilities: npt.ArrayLike, reference: npt.ArrayLike) -> np.ndarray:
+    """Compute the Kullback-Leibler divergence of probabilities from those of a reference, in nats.
+
+    Args:
+        probabilities: Of the model [rows, classes].
+        reference: Of the reference [rows, classes].
+
+    Returns:
+        ``sum(reference * log(reference / probabilities))`` over classes [rows]; at least 0.
+    """
+    ours, wanted = (np.maximum(np.asarray(part, dtype=float), 1e-12) for part in (probabilities, reference))
+    return np.asarray(np.maximum((wanted * np.log(wanted / ours)).sum(axis=-1), 0.0))
+
+
+@metric("classification", reads_scores=True, share=False, reads_distributions=True)
+def neg_kl_divergence(probabilities: npt.ArrayLike, reference: npt.ArrayLike) -> float:
+    """Compute minus the mean KL divergence from a model's probabilities, in nats; 0 is the best.
+
+    Where labels are those of the data, each is certain, and this is minus the mean log loss.
+    """
+    return -float(kl_divergences(probabilities, reference).mean())
 
 
 def metrics_of(kind: str) -> tuple[str, ...]:

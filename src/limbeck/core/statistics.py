@@ -157,6 +157,11 @@ def resampled_score(
     )
 
 
+def resampled_mean(values: np.ndarray) -> Resampled:
+    """Compute the mean of one value per example [examples] as :func:`resampled_score` does a metric."""
+    return resample(lambda indices: float(values[indices].mean()), len(values))
+
+
 def paired_ratio(
     above: ArrayLike, below: ArrayLike, *, level: float = LEVEL, resamples: int = RESAMPLES, seed: int = 0
 ) -> Interval:

@@ -219,9 +219,14 @@ class Step(ABC):
         """Return the fields that make no sense for a kind of task, with the reason; '' stands for the step itself."""
         return {}
 
+    def label_problems(self, kind: TaskKind) -> dict[str, str]:
+        """Return the fields that need labels, with what to use for texts without; '' stands for the step itself."""
+        return {}
+
     def task_problems(self, task: Task) -> dict[str, str]:
         """Return the fields that make no sense for a task, with the reason; '' stands for the step itself."""
-        return self.kind_problems(task.task_kind)
+        unlabeled = self.label_problems(task.task_kind) if task.answered_by is not None else {}
+        return unlabeled or self.kind_problems(task.task_kind)
 
     def budget_problems(self, budget: Budget) -> list[str]:
         """Return what the step needs of a recipe's budget and does not find there."""

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from limbeck.core.finite import load_json
 from limbeck.core.kinds import Kind, find
 from limbeck.core.metrics import check_metric
+from limbeck.core.soft_label import from_plain, to_plain
 from limbeck.errors import InputError, nearest, shown
 
 if TYPE_CHECKING:
@@ -33,8 +34,9 @@ FORMAT = 1  #: version of the folders that ``to_folder`` writes
 class Split:
     """Rows of one split, by column.
 
-    The label of a row is an index into the label names (classification), 0 or 1 for every label name (multilabel), a
-    number (regression), or an index for every word (tokens; a text is then a tuple of words).
+    The label of a row is an index into the label names (classification; a ``SoftLabel`` where a model answered it), 0
+    or 1 for every label name (multilabel), a number (regression), or an index for every word (tokens; a text is then a
+    tuple of words).
 
     >>> rows = Split(texts=("good", "bad"), labels=(1, 0))
     >>> len(rows), rows.take([1]).texts
@@ -63,9 +65,10 @@ class Split:
 
     def to_rows(self) -> list[dict[str, Any]]:
         """Return a dictionary per row: text, pair if there is one, label."""
+        labels = map(to_plain, self.labels)
         if self.pairs is None:
-            return [{"text": text, "label": label} for text, label in zip(self.texts, self.labels, strict=True)]
-        columns = zip(self.texts, self.pairs, self.labels, strict=True)
+            return [{"text": text, "label": label} for text, label in zip(self.texts, labels, strict=True)]
+        columns = zip(self.texts, self.pairs, labels, strict=True)
         return [{"text": text, "pair": pair, "label": label} for text, pair, label in columns]
 
 
@@ -92,6 +95,8 @@ class Task:
     """Changes to the rows, oldest first, as plain JSON values: ``title`` and ``summary``, ``counts`` by name,
     ``samples`` as rows of a table; where rows were added, their number ``before`` and ``after`` and the ``mask_token``
     in them."""
+    answered_by: str | None = field(default=None, compare=False)
+    """The model whose answers are the labels, where the texts had none of their own; None for labels of the data."""
     columns: Columns | None = field(default=None, compare=False, repr=False)
     """How the files were read; None where the task does not come from columns."""
 
@@ -114,7 +119,7 @@ class Task:
         digest.update(json.dumps(head).encode())
         for name in sorted(self.splits):
             rows = self.splits[name]
-            digest.update(json.dumps([name, rows.texts, rows.pairs, rows.labels]).encode())
+            digest.update(json.dumps([name, rows.texts, rows.pairs, list(map(to_plain, rows.labels))]).encode())
         return digest.hexdigest()[:16]
 
     @property
@@ -215,6 +220,7 @@ class Task:
             "fingerprint": self.fingerprint,
             "notes": list(self.notes),
             "history": [dict(entry) for entry in self.history],
+            "answered_by": self.answered_by,
         }
         # written last: a folder with task.json is complete
         text = json.dumps(head, ensure_ascii=False, indent=2) + "\n"
@@ -245,6 +251,7 @@ class Task:
                 max_length=head["max_length"],
                 notes=tuple(head["notes"]),
                 history=tuple(head.get("history", ())),
+                answered_by=head.get("answered_by"),
             )
         except FileNotFoundError as error:
             raise InputError(f"{folder} is no complete task folder: {error.filename} is missing") from error
@@ -266,7 +273,7 @@ def _read_split(path: Path) -> Split:
 
 
 def _frozen(value: Any) -> Any:  # a JSON value
-    return tuple(value) if isinstance(value, list) else value
+    return tuple(value) if isinstance(value, list) else from_plain(value)
 
 
 def texts_of(split: Split) -> Iterator[str]:

@@ -27,6 +27,7 @@ Logits: TypeAlias = Sequence[np.ndarray] | np.ndarray
 
 
 CONSTANTS = 200  #: the most frequent labels tried as constant answers
+OWN_LENGTH = 100_000  #: ``max_length`` of a task whose texts are as long as its model reads
 
 
 class UnseenWord(NamedTuple):
@@ -121,6 +122,7 @@ class TaskKind(Output):
         label_dtype: Type of the labels in a batch.
         label_noun: What a label is called, singular and plural; None where there are no labels to count.
         pipeline: The pipeline of transformers, by which the hub sorts models.
+        usual_length: Tokens after which texts are cut, unless the task says so.
     """
 
     problem_type: ClassVar[str]
@@ -131,6 +133,7 @@ class TaskKind(Output):
     label_dtype: ClassVar[Literal["int64", "float32"]] = "int64"
     label_noun: ClassVar[tuple[str, str] | None] = ("label", "labels")
     pipeline: ClassVar[str] = "text-classification"
+    usual_length: ClassVar[int] = 128
 
     # ---- labels ----
 
@@ -193,6 +196,10 @@ class TaskKind(Output):
         return "agreement"
 
     # ---- answers ----
+
+    def answered_label(self, logits: npt.ArrayLike, label: Label) -> Label:
+        """Return the label that a model's logits give in place of ``label``, with all that fidelity is measured by."""
+        return self.review(logits, label, 1.0)[0]
 
     @abstractmethod
     def label_of(self, answer: Mapping[str, Any], names: Sequence[str]) -> Label:

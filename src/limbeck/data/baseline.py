@@ -17,14 +17,15 @@ import numpy as np
 from limbeck.core.measurement import Measurement
 from limbeck.core.metrics import METRICS, counts_rows
 from limbeck.core.ranking import metric_interval
-from limbeck.core.statistics import Interval, pack, unpack, wilson
+from limbeck.core.soft_label import distributions
+from limbeck.core.statistics import Interval, pack, resampled_score, unpack, wilson
 from limbeck.core.task import Task
 
 SIGNIFICANCE = 0.05  #: one-sided; a model with a larger p value was not shown to beat the baseline
 
 
 Value = float | np.ndarray
-"""A class or a tag (by index), a number, or 0/1 for every label [labels]."""
+"""A class or a tag (by index), a number, 0/1 for every label, or the probability of every class [labels]."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,8 @@ def baseline(task: Task) -> Baseline:
     Args:
         task: A task with a training split.
     """
+    if METRICS[task.metric].reads_distributions:
+        return _mean_distribution(task)
     train = task.task_kind.truth(_known_labels(task))
     ranking = METRICS[task.metric].reads_scores  # scores all constants alike
     constants = list(islice(task.task_kind.constants(train, task.num_labels), 1 if ranking else None))
@@ -64,6 +67,19 @@ def baseline(task: Task) -> Baseline:
             truth = task.task_kind.truth(task.split(split).labels)
             quality[split] = _measure(task, split, _constant(task, value, truth), truth)
     return Baseline(answer, value, quality)
+
+
+def _mean_distribution(task: Task) -> Baseline:
+    """Return the mean of the training labels' distributions, as the answer to every text."""
+    mean = distributions(task.split("train").labels, task.num_labels).mean(axis=0)
+    quality = {}
+    for split, rows in task.splits.items():
+        if split != "train":
+            wanted = distributions(rows.labels, task.num_labels)
+            interval = resampled_score(METRICS[task.metric], np.broadcast_to(mean, wanted.shape), wanted).interval
+            detail = {"metric": task.metric}
+            quality[split] = Measurement("quality", *_fields(interval), n=len(rows), split=split, detail=detail)
+    return Baseline("always the mean probabilities", mean, quality)
 
 
 def score_constant(task: Task, value: Value) -> float:

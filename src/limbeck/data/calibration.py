@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from limbeck.data.batching import collate, encode
+from limbeck.core.task import choose
+from limbeck.data.batching import collate, encode, length_batches
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -34,6 +35,24 @@ def random_batches(
     count = min(count, len(encoded))
     rows = sorted(random.Random(seed).sample(range(len(encoded)), count), key=lambda row: encoded.lengths[row])
     return [collate(encoded, rows[start : start + batch_size]) for start in range(0, count, batch_size)]
+
+
+def chosen_batches(
+    task: Task, tokenizer: PreTrainedTokenizerBase, count: int, seed: int, batch_size: int = 32
+) -> list[dict[str, Tensor]]:
+    """Return batches of training texts that are the same with every version of every library, the longest first.
+
+    Args:
+        task: The task that gives texts and labels.
+        tokenizer: A fast tokenizer.
+        count: Texts to take; all if there are fewer.
+        seed: Decides which texts are taken.
+        batch_size: Texts in a batch.
+    """
+    encoded = encode(task, "train", tokenizer)
+    rows = choose(encoded.labels, min(count, len(encoded)), seed, stratified=False)
+    parts = length_batches(encoded.lengths[rows], batch_size)
+    return [collate(encoded, [rows[index] for index in part]) for part in parts]
 
 
 def spaced_texts(

@@ -14,13 +14,13 @@ Columns = str | int | tuple[str | int, ...] | None
 
 
 LONGEST = 1000
-"""Most characters of a path, a name or a label in the options."""
+"""Most characters of a path, a name or a label in the options; texts given in place of a file have no limit."""
 
 
-def _flat(value: object) -> Iterator[object]:
-    """Yield a value, and what is in it if it is a list or a mapping."""
+def _names_in(option: str, value: object) -> Iterator[object]:
+    """Yield the value of an option, and what is in it if it is a list or a mapping; texts themselves are left out."""
     yield value
-    if isinstance(value, (list, tuple, Mapping)):
+    if isinstance(value, (list, tuple, Mapping)) and option != "texts":
         yield from value
 
 
@@ -57,7 +57,8 @@ class Options:
     on_empty: Literal["error", "drop", "keep"] = "error"
     #: rows without a label (empty, 'nan', -1 in a test split). error: refuse them; drop: leave them out and count them
     on_unlabelled: Literal["error", "drop"] = "error"
-    max_length: int = 128
+    #: tokens after which texts are cut; 128 unless given, or as many as the model reads where answers are vectors
+    max_length: int | None = None
     limit: Mapping[str, int] = field(default_factory=dict)
     #: chooses the rows for ``limit`` and for a validation split carved out of train
     seed: int = 0
@@ -85,7 +86,7 @@ class Options:
                 raise InputError(f"data: there is no option {shown(name)}; {nearest(name, names)}")
         plain = {name: str(value) if hasattr(value, "__fspath__") else value for name, value in given.items()}
         for name, value in plain.items():
-            if any(isinstance(text, str) and len(text) > LONGEST for text in _flat(value)):
+            if any(isinstance(text, str) and len(text) > LONGEST for text in _names_in(name, value)):
                 raise InputError(f"data option '{name}': has more than {LONGEST:,} characters: {shown(value)}")
         try:
             options = TypeAdapter(cls).validate_python(plain)
@@ -102,6 +103,6 @@ class Options:
         if isinstance(options.label, tuple) and len(options.label) == 1:
             options = replace(options, label=options.label[0])
         for name, low, high in (("max_length", 2, 100_000), ("seed", 0, 2**32 - 1)):
-            if not low <= (value := getattr(options, name)) <= high:
+            if (value := getattr(options, name)) is not None and not low <= value <= high:
                 raise InputError(f"data option '{name}': should be at least {low} and at most {high:,}, got {value}")
         return options

@@ -49,16 +49,16 @@ class MalformedLine(ValueError):
 def is_conll(text: str) -> bool:
     r"""Return whether a text looks like CoNLL.
 
-    Every line must have the same number of fields and begin with a single word. In addition, either blank lines
-    separate groups of lines whose cells are all single words, or the last field of every line is a tag such as O or
-    B-PER.
+    Every line must have the same number of fields. In addition, either the cells are all single words, and blank lines
+    separate groups of lines or the last field of every line is a tag such as O or B-PER; or both are so, and a word
+    between tabs may hold spaces.
 
     >>> is_conll("EU\tB-ORG\nrejects\tO\n"), is_conll("a film\tgood\n\nmore\tbad\n")
     (True, False)
     """
     lines = text.split("\n")
     tabs = _tabbed(lines[:100])
-    groups, inside, tags = 0, 0, True
+    groups, inside, tags, single = 0, 0, True, True
     width, longest = 0, 0
     expected = _width(lines, tabs)
     for line in lines:
@@ -69,8 +69,9 @@ def is_conll(text: str) -> bool:
             continue
         fields = line.split("\t") if tabs else _CELL.findall(line)
         width = width or len(fields)
-        if len(fields) != width or width < 2 or any(len(_CELL.findall(cell)) > 1 for cell in fields[:-1]):
+        if len(fields) != width or width < 2:
             return False
+        single = single and all(len(_CELL.findall(cell)) <= 1 for cell in fields[:-1])
         if groups or inside:  # the first line may name the columns
             tags = tags and _TAG.fullmatch(fields[-1].strip()) is not None
         groups += inside == 0
@@ -78,9 +79,10 @@ def is_conll(text: str) -> bool:
         longest = max(longest, inside)
         if groups == 1 and inside > 1000:
             return False
-        if not tags and len(_CELL.findall(fields[-1])) != 1:
+        if not tags and (not single or len(_CELL.findall(fields[-1])) != 1):
             return False
-    return longest > 1 and (tags or groups > 1)
+    evidence = [tags, groups > 1]
+    return longest > 1 and (any(evidence) if single else all(evidence))
 
 
 def has_header(text: str) -> bool:

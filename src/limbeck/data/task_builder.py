@@ -61,7 +61,8 @@ def build_task(
     collected.extend(_unused_labels(kind, label_names, main, splits[main]))
     collected.extend(find_oddities(splits))
     metric = options.metric or find(kind).usual_metric(label_names)
-    task = Task(name, kind, splits, label_names, metric, options.max_length, tuple(collected), columns=columns)
+    length = find(kind).usual_length if options.max_length is None else options.max_length
+    task = Task(name, kind, splits, label_names, metric, length, tuple(collected), columns=columns)
     return task.limit(options.seed, **options.limit) if options.limit else task
 
 

@@ -11,7 +11,7 @@ from limbeck.core.paths import user_path
 from limbeck.core.task import Task, choose
 from limbeck.data.config import Options
 from limbeck.data.readers import plural
-from limbeck.data.unlabeled import check_texts, placeholders, read_texts
+from limbeck.data.unlabeled import Row, check_texts, normalized, placeholders, read_texts
 from limbeck.errors import InputError
 
 HELD_OUT = 0.1
@@ -49,7 +49,8 @@ def check_options(options: Options, given: Sequence[str], base: Path = Path()) -
 def texts_task(options: Options, kind: str, label_names: Sequence[str], base: Path = Path()) -> Task:
     """Read texts and divide them into train, validation and test by the seed; the labels are placeholders.
 
-    Repeated texts are left out: a text that was trained on says nothing about others.
+    Repeated texts are left out: a text that was trained on says nothing about others. Texts that differ in case,
+    punctuation and white space alone are never in two splits; of those held out, the first is kept.
 
     Args:
         options: Has ``texts``: a file, or the texts.
@@ -61,27 +62,39 @@ def texts_task(options: Options, kind: str, label_names: Sequence[str], base: Pa
         InputError: The file cannot be read, or has too few texts.
     """
     where, rows = _rows(options, base)
-    unique = [row for row in dict.fromkeys(rows) if all(row)]
-    if len(unique) < LEAST:
-        raise InputError(f"{where}: has {plural(len(unique), 'different text')}; at least {LEAST} are needed")
-    notes = [f"{where}: {plural(len(unique), 'text')} without labels"]
-    if len(unique) < len(rows):
-        notes.append(f"{where}: {plural(len(rows) - len(unique), 'repeated or empty text')} left out")
-    count = min(MOST_HELD_OUT, round(HELD_OUT * len(unique)))
-    order = choose([0] * len(unique), 2 * count, options.seed, stratified=False)
-    validation = set(choose([0] * len(order), count, options.seed, stratified=False))
-    parts: dict[str, list[tuple[str, ...]]] = {"train": [], "validation": [], "test": []}
-    held_out = {row: "validation" if index in validation else "test" for index, row in enumerate(order)}
-    for index, row in enumerate(unique):
-        parts[held_out.get(index, "train")].append(row)
+    groups: dict[tuple[str, ...], list[Row]] = {}
+    for row in dict.fromkeys(rows):
+        if all(row):
+            groups.setdefault(normalized(row), []).append(row)
+    if len(groups) < LEAST:
+        raise InputError(f"{where}: has {plural(len(groups), 'different text')}; at least {LEAST} are needed")
+    parts = _divided(list(groups.values()), options.seed)
+    kept = sum(map(len, parts.values()))
+    notes = [f"{where}: {plural(kept, 'text')} without labels"]
+    if kept < len(rows):
+        notes.append(f"{where}: {plural(len(rows) - kept, 'repeated or empty text')} left out")
     splits = {name: placeholders(find(kind), part, len(label_names)) for name, part in parts.items()}
     metric = options.metric or find(kind).fidelity_metric(label_names)
     name = options.name or (Path(options.texts).stem if isinstance(options.texts, str) else "texts")
-    task = Task(name, kind, splits, tuple(label_names), metric, options.max_length, tuple(notes))
+    length = find(kind).usual_length if options.max_length is None else options.max_length
+    task = Task(name, kind, splits, tuple(label_names), metric, length, tuple(notes))
     return task.limit(options.seed, **options.limit) if options.limit else task
 
 
-def _rows(options: Options, base: Path) -> tuple[str, list[tuple[str, ...]]]:
+def _divided(groups: Sequence[list[Row]], seed: int) -> dict[str, list[Row]]:
+    """Divide groups of near-duplicates; the first of each that is held out stands for all of them."""
+    count = min(MOST_HELD_OUT, round(HELD_OUT * len(groups)))
+    order = choose([0] * len(groups), 2 * count, seed, stratified=False)
+    validation = set(choose([0] * len(order), count, seed, stratified=False))
+    held_out = {row: "validation" if index in validation else "test" for index, row in enumerate(order)}
+    parts: dict[str, list[Row]] = {"train": [], "validation": [], "test": []}
+    for index, group in enumerate(groups):
+        name = held_out.get(index, "train")
+        parts[name] += group if name == "train" else group[:1]
+    return parts
+
+
+def _rows(options: Options, base: Path) -> tuple[str, list[Row]]:
     """Return what the texts are called in messages, and the texts or pairs of texts."""
     if not isinstance(options.texts, str):
         return "texts", [(text.strip(),) for text in options.texts or ()]

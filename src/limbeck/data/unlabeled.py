@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from limbeck.core.paths import exists
 from limbeck.core.task import Split, Task
@@ -16,6 +16,9 @@ from limbeck.storage.text_file import regular_file
 
 if TYPE_CHECKING:
     from limbeck.core.task_kind import TaskKind
+
+Row: TypeAlias = tuple[str | tuple[str, ...], ...]
+"""One text, or two; a text is a string, or the words that its cell lists."""
 
 LINES = ".txt"  #: one text per line; of pairs two, separated by a tab
 
@@ -55,11 +58,11 @@ def with_texts_of(task: Task, path: Path, columns: Sequence[str] = ()) -> Task:
     check_texts(path)
     width = 1 if task.split("train").pairs is None else 2
     rows = read_texts(path, width, columns)
-    held_out = {_normalized(row) for name in ("validation", "test") if name in task.splits for row in _rows(task, name)}
-    unique: dict[tuple[str, ...], tuple[str, ...]] = {}
+    held_out = {normalized(row) for name in ("validation", "test") if name in task.splits for row in _rows(task, name)}
+    unique: dict[tuple[str, ...], Row] = {}
     overlap = 0
     for row in rows:
-        overlap += (key := _normalized(row)) in held_out
+        overlap += (key := normalized(row)) in held_out
         if all(row) and key not in held_out:
             unique.setdefault(key, row)
     if not unique:
@@ -71,7 +74,7 @@ def with_texts_of(task: Task, path: Path, columns: Sequence[str] = ()) -> Task:
     return replace(task, splits=splits, notes=(*task.notes, note))
 
 
-def read_texts(path: Path, width: int = 1, columns: Sequence[str] = ()) -> list[tuple[str, ...]]:
+def read_texts(path: Path, width: int = 1, columns: Sequence[str] = ()) -> list[Row]:
     """Read texts without labels, or pairs of texts, from a file.
 
     Args:
@@ -80,6 +83,11 @@ def read_texts(path: Path, width: int = 1, columns: Sequence[str] = ()) -> list[
         columns: The text columns, by name or number from 0; found by their customary names unless given.
     """
     return _lines(path, width) if path.suffix.lower() == LINES else _cells(path, width, columns)
+
+
+def normalized(row: Row) -> tuple[str, ...]:
+    """Return what near-duplicates have in common: letters and digits, without regard to case."""
+    return tuple(normal(_joined(text)) for text in row)
 
 
 def divided(task: Task, file: Path | None, columns: Sequence[str] = ()) -> tuple[Task, Task]:
@@ -95,35 +103,35 @@ def divided(task: Task, file: Path | None, columns: Sequence[str] = ()) -> tuple
     return labeled, task if file is None else with_texts_of(task, file, columns)
 
 
-def placeholders(kind: TaskKind, rows: Sequence[tuple[str, ...]], width: int) -> Split:
+def placeholders(kind: TaskKind, rows: Sequence[Row], width: int) -> Split:
     """Build a split of texts, or of pairs of texts, whose labels are placeholders, not to be learned from.
 
     Args:
         kind: Kind of the task.
-        rows: One text in each row, or two; of words, separated by spaces.
+        rows: One text in each row, or two; where words have answers, a string is divided at white space.
         width: Number of label names.
     """
-    texts: tuple[Any, ...] = tuple(row[0] for row in rows)
     if kind.per_token:
-        texts = tuple(tuple(text.split()) for text in texts)
+        texts = tuple(tuple(row[0].split()) if isinstance(row[0], str) else row[0] for row in rows)
         return Split(texts, tuple(kind.encode([0] * len(words), width, len(words)) for words in texts))
     label: Any = () if kind.vectors else 0.0 if kind.numeric else kind.encode([] if kind.several else [0], width, 1)
-    pairs = tuple(row[1] for row in rows) if len(rows[0]) == 2 else None
-    return Split(texts, (label,) * len(rows), pairs)
+    pairs = tuple(_joined(row[1]) for row in rows) if len(rows[0]) == 2 else None
+    return Split(tuple(_joined(row[0]) for row in rows), (label,) * len(rows), pairs)
 
 
-def _rows(task: Task, name: str) -> list[tuple[str, ...]]:
+def _rows(task: Task, name: str) -> list[Row]:
     split = task.split(name)
-    texts = [text if isinstance(text, str) else " ".join(text) for text in split.texts]
-    return [(text,) for text in texts] if split.pairs is None else list(zip(texts, split.pairs, strict=True))
+    return (
+        [(text,) for text in split.texts] if split.pairs is None else list(zip(split.texts, split.pairs, strict=True))
+    )
 
 
-def _normalized(row: tuple[str, ...]) -> tuple[str, ...]:
-    return tuple(normal(text) for text in row)
+def _joined(text: str | tuple[str, ...]) -> str:
+    return text if isinstance(text, str) else " ".join(text)
 
 
-def _lines(path: Path, width: int) -> list[tuple[str, ...]]:
-    rows = []
+def _lines(path: Path, width: int) -> list[Row]:
+    rows: list[Row] = []
     for number, line in numbered_lines(path):
         if line.strip():
             rows.append(tuple(part.strip() for part in line.split("\t", width - 1)))
@@ -135,14 +143,14 @@ def _lines(path: Path, width: int) -> list[tuple[str, ...]]:
     return rows
 
 
-def _cells(path: Path, width: int, columns: Sequence[str]) -> list[tuple[str, ...]]:
+def _cells(path: Path, width: int, columns: Sequence[str]) -> list[Row]:
     table = read_table(path, reading_for(columns))
     names = text_columns(table.where, table.columns, "unlabelled_columns", columns, width)
     indices = [table.columns.index(name) for name in names]
     return [tuple(_text(row[index]) for index in indices) for row in table.rows]
 
 
-def _text(cell: object) -> str:
-    if cell is None:
-        return ""
-    return " ".join(map(str, cell)) if isinstance(cell, (list, tuple)) else str(cell).strip()
+def _text(cell: object) -> str | tuple[str, ...]:
+    if isinstance(cell, (list, tuple)):
+        return tuple(word for part in cell if (word := str(part).strip()))  # a word may hold spaces
+    return "" if cell is None else str(cell).strip()

@@ -7,7 +7,7 @@ the same whenever the run is resumed.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,18 +18,26 @@ from limbeck.data.config import Options
 from limbeck.data.loading import load_task
 from limbeck.data.texts_task import check_options, has_no_labels, texts_task
 from limbeck.engine.fingerprint import fingerprint
+from limbeck.engine.store import Store
 from limbeck.errors import InputError
 from limbeck.model.location import model_folder
 
 if TYPE_CHECKING:
     from limbeck.core.outputs import OutputSpec
-    from limbeck.engine.store import Store
 
+VERSION = 2
+"""Of stored answers; 2 has the probabilities of classes."""
 DECIMALS = 5
 """Digits of stored numbers and vectors; the order of sums moves later ones."""
 
 
-def load_run_task(spec: str | Path | Mapping[str, Any], model: str, teacher: str | None, store: Store) -> Task:
+def load_run_task(
+    spec: str | Path | Mapping[str, Any],
+    model: str,
+    teacher: str | None,
+    store: Store,
+    check: Callable[[Task], None] = lambda task: None,
+) -> Task:
     """Load what a recipe names as its task.
 
     Args:
@@ -37,6 +45,7 @@ def load_run_task(spec: str | Path | Mapping[str, Any], model: str, teacher: str
         model: The recipe's model, which answers such texts.
         teacher: The recipe's teacher, which answers them if there is one.
         store: Where answers are kept.
+        check: Refuses a task of texts that does not suit the recipe; called before any text is answered.
 
     Raises:
         InputError: The task cannot be loaded, or no model of the recipe answers texts.
@@ -48,11 +57,12 @@ def load_run_task(spec: str | Path | Mapping[str, Any], model: str, teacher: str
     check_options(options, tuple(spec))
     outputs = _outputs(source)
     names = () if find(outputs.kind).numeric else outputs.labels
-    if "max_length" not in spec:
-        options = replace(options, max_length=min(options.max_length, _positions(source)))
-    task = texts_task(options, outputs.kind, names)
+    if options.max_length is None:
+        options = replace(options, max_length=min(find(outputs.kind).usual_length, _length(source, outputs.kind)))
+    task = replace(texts_task(options, outputs.kind, names), answered_by=source)
+    check(task)
     content = fingerprint(model_folder(source) or source)
-    name = hashlib.sha256(f"{content}-{task.fingerprint}".encode()).hexdigest()[:16]
+    name = hashlib.sha256(f"{content}-{task.fingerprint}-{VERSION}".encode()).hexdigest()[:16]
 
     def build(draft: Path) -> None:
         _answered(task, source).to_folder(draft)
@@ -60,7 +70,27 @@ def load_run_task(spec: str | Path | Mapping[str, Any], model: str, teacher: str
     folder = store.facts.keep(f"answered-{name}", build)
     stored = Task.from_folder(folder)
     note = f"the labels are the answers of '{source}'; {stored.metric} says how far others answer alike"
-    return replace(stored, notes=(*task.notes, note))
+    return replace(stored, notes=(*task.notes, note), answered_by=source)
+
+
+def load_judged_texts(
+    spec: str | Path | Mapping[str, Any], reference: str, split: str | None = None
+) -> tuple[Task, str]:
+    """Load texts without labels to evaluate a model on, with the answers of another as labels.
+
+    Args:
+        spec: As for :func:`load_run_task`.
+        reference: The model that answers the texts.
+        split: The split; 'test' unless given.
+
+    Raises:
+        InputError: The texts cannot be read, the reference does not answer them, or there is no such split.
+    """
+    store = Store.of(None)
+    store.prepare()
+    task, split = load_run_task(spec, reference, None, store), split or "test"
+    task.split(split)
+    return task, split
 
 
 def _outputs(source: str) -> OutputSpec:
@@ -81,10 +111,10 @@ def _outputs(source: str) -> OutputSpec:
     return outputs
 
 
-def _positions(source: str) -> int:
+def _length(source: str, kind: str) -> int:
     from limbeck.model.checkpoints import peek
 
-    return int(peek(source)["max_length"])
+    return int(peek(source)["vector_length" if find(kind).vectors else "max_length"])
 
 
 def _answered(task: Task, source: str) -> Task:
@@ -99,7 +129,10 @@ def _answered(task: Task, source: str) -> Task:
             continue
         logits = answers(model, tokenizer, task, name)
         pairs = zip(logits, split.labels, strict=True)
-        labels = tuple(_rounded(task.task_kind.review(row, label, 1.0)[0]) for row, label in pairs)
+        if name == "train":  # read by its answers alone
+            labels = tuple(_rounded(task.task_kind.review(row, label, 1.0)[0]) for row, label in pairs)
+        else:
+            labels = tuple(_rounded(task.task_kind.answered_label(row, label)) for row, label in pairs)
         splits[name] = replace(split, labels=labels)
     return replace(task, splits=splits)
 

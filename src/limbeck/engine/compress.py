@@ -25,7 +25,7 @@ from limbeck.engine.run_log import OnEvent
 from limbeck.engine.runtime_selection import Case, faster_core, faster_runtime
 from limbeck.engine.store import Store
 from limbeck.engine.stored_task import FOLDER, keep_task
-from limbeck.engine.task_adaptation import adapt_task
+from limbeck.engine.task_adaptation import adapt_task, fit_length
 from limbeck.engine.training_options import Training
 from limbeck.errors import InputError, RenamedWarning, nearest
 from limbeck.measure.backends import check_runtime
@@ -217,7 +217,7 @@ class _Compression:
         store.prepare()
         if has_no_labels(task):
             task = load_run_task(task, self.model, self.request.teacher, store)
-        loaded, by_name = as_task(task), names_task(task)
+        loaded, by_name = fit_length(as_task(task), self.model), names_task(task)
         spec = str(folder / FOLDER) if not by_name else task if isinstance(task, Mapping) else str(task)
         request = replace(self.request, name=name)
         if self.function is not None:
@@ -232,7 +232,7 @@ class _Compression:
         if not by_name:
             keep_task(loaded, folder)
         announce(listener, loaded, self.model)
-        target, linear = self._measured(loaded, store)
+        target, linear = self._measured(loaded, store, linear=planner.may_linearize)
         recipe = planner.recipe(spec, target, linear)
         if recipe != draft:
             checked_task(recipe, store, loaded, self.function)
@@ -240,12 +240,17 @@ class _Compression:
             result = carry_out(recipe, loaded, store, folder, listener, teacher=teacher, workers=workers)
         return Compressed(result, deliver(result, out), budget_violations(result))
 
-    def _measured(self, task: Task, store: Store) -> tuple[Target, str | None]:
+    def _measured(self, task: Task, store: Store, *, linear: bool) -> tuple[Target, str | None]:
         """Return the target with its runtime, and the attention core that is faster than softmax, if any.
 
         Choices that the user leaves open are timed on this machine.
+
+        Args:
+            task: The task.
+            store: Where finished work is kept.
+            linear: Whether the recipe may replace the attention.
         """
         case = Case.of(self.model, task, self.target)
         runtime = faster_runtime(case, self.target, store) if self.runtime == "auto" else self.runtime
         target = replace(self.target, runtime=runtime)
-        return target, faster_core(case, target, store) if self.request.effort != "one-shot" else None
+        return target, faster_core(case, target, store) if linear else None

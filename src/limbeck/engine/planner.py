@@ -183,6 +183,7 @@ class Planner:
         self.model, self.task, self.request = model, task, request
         self.shape: Shape = description["shape"]
         self.ready = fitted is not None and fitted.answers
+        self.may_linearize = request.effort != "one-shot" and not Linearize().task_problems(task)
 
     def recipe(self, spec: str | Mapping[str, Any], target: Target, linear: str | None = None) -> Recipe:
         """Return the recipe for a target.

@@ -18,7 +18,7 @@ from limbeck.engine.answered_texts import load_run_task
 from limbeck.engine.builder import CandidateBuilder
 from limbeck.engine.ledger import Ledger, lineage
 from limbeck.engine.store import Store
-from limbeck.engine.task_adaptation import adapt_task
+from limbeck.engine.task_adaptation import adapt_task, fit_length
 from limbeck.errors import InputError, StoreError
 from limbeck.recipe.parsing import leaves
 from limbeck.recipe.recipe import Recipe, parse, placed_steps, to_data
@@ -130,7 +130,7 @@ class RunResult:
     def reloaded_task(self) -> Task:
         """Load the task of the recipe again, as its model answers it."""
         task = load_run_task(self.recipe.task, self.recipe.model, self.recipe.teacher, self.store)
-        return adapt_task(self.recipe, task, self.store, dry=True)[0]
+        return adapt_task(self.recipe, fit_length(task, self.recipe.model), self.store, dry=True)[0]
 
     @cached_property
     def _maker(self) -> CandidateBuilder:

@@ -37,7 +37,7 @@ from limbeck.engine.root_record import untrained
 from limbeck.engine.run_log import OnEvent, RunLog
 from limbeck.engine.store import Store
 from limbeck.engine.stored_task import FOLDER, keep_task
-from limbeck.engine.task_adaptation import adapt_task
+from limbeck.engine.task_adaptation import adapt_task, fit_length
 from limbeck.engine.weak_teacher import TeacherCheck
 from limbeck.errors import InputError, ProcessLost, RecipeError, StoreError
 from limbeck.recipe.checks import (
@@ -159,10 +159,17 @@ def checked_task(
     title = f"recipe {recipe.name}".strip()
     if problems := check(recipe, has_task=task is not None, function=None if teacher is None else ASKED):
         raise RecipeError(listing(title, problems))
-    task = load_run_task(recipe.task, recipe.model, recipe.teacher, store) if task is None else task
-    steps, limits = placed_steps(recipe), unsuited_limits(recipe.budget, task.task_kind)
-    if problems := absent_splits(steps, task) + unsuited_fields(steps, task) + limits:
-        raise RecipeError(listing(title, problems))
+    steps = placed_steps(recipe)
+
+    def check_steps(task: Task) -> None:
+        limits = unsuited_limits(recipe.budget, task.task_kind)
+        if problems := absent_splits(steps, task) + unsuited_fields(steps, task) + limits:
+            raise RecipeError(listing(title, problems))
+
+    if task is None:
+        task = load_run_task(recipe.task, recipe.model, recipe.teacher, store, check_steps)
+    check_steps(task)
+    task = fit_length(task, recipe.model)
     check_lengths(recipe.model, recipe.teacher, task, steps, recipe.target.seq_len)
     return task
 

@@ -1,11 +1,13 @@
-"""The task of a run as its model answers it: label names and their order, checked where they had to be assumed."""
+"""The task of a run as its model answers it: its length, label names and their order, checked where assumed."""
 
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from limbeck.core.task import Task
+from limbeck.core.task_kind import OWN_LENGTH
 from limbeck.engine.fingerprint import fingerprint
 from limbeck.engine.store import Store
 from limbeck.errors import InputError
@@ -44,6 +46,23 @@ def adapt_task(recipe: Recipe, task: Task, store: Store, *, dry: bool = False) -
         answered |= fitted.answers
     notes = list(dict.fromkeys(notes))
     return (replace(adapted, notes=(*adapted.notes, *notes)) if notes else adapted), tuple(notes)
+
+
+def fit_length(task: Task, source: str | Path) -> Task:
+    """Cut texts whose length the task leaves open where the model does.
+
+    Args:
+        task: The task.
+        source: Folder or hub name of the model.
+    """
+    from limbeck.model.checkpoints import peek
+
+    if task.max_length != OWN_LENGTH:
+        return task
+    try:
+        return replace(task, max_length=int(peek(source)["vector_length" if task.task_kind.vectors else "max_length"]))
+    except InputError:
+        return task  # it cannot be read; opening it says why
 
 
 def fit(

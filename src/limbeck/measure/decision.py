@@ -81,7 +81,7 @@ class DecisionProbe(Probe):
     def task_problems(self, task: Task) -> dict[str, str]:
         """Return the fields that do not fit the task and its labels."""
         problems = task.task_kind.goal_problems(self.goal, task.label_names)
-        if self.goal.temperature and task.metric == task.task_kind.fidelity_metric(task.label_names):
+        if self.goal.temperature and task.answered_by is not None:
             reason = "the labels are a model's own answers, which do not say how often it is right; leave it out"
             problems = {"temperature": reason} | problems
         return problems
@@ -114,14 +114,11 @@ class DecisionProbe(Probe):
     def _answers(self, candidate: Candidate, context: RunContext) -> _Answers:
         import numpy as np
 
-        from limbeck.core.logits import require_finite_logits
-        from limbeck.data.batching import encode, predict
+        from limbeck.measure.split_answers import split_answers
 
         splits = {}
         for split in self.required_splits():
-            encoded = encode(candidate.task, split, candidate.tokenizer)
-            logits = predict(candidate.model, encoded, context.target.batch if candidate.model.int8 else self.batch)
-            require_finite_logits(logits, candidate.task.split(split).texts)
+            encoded, logits, _ = split_answers(candidate, split, self.batch, context)
             splits[split] = (np.stack(list(logits)).astype(float), candidate.task.task_kind.truth(encoded.labels))
         return _Answers(splits)
 

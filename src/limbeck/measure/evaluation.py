@@ -41,6 +41,8 @@ class Evaluation:
     beside: dict[str, tuple[float, float, float]] = field(default_factory=dict)
     """``rmse`` (in the unit of the labels) and ``r2`` of a regression, precision and recall of entities."""
     per_type: dict[str, dict[str, float]] = field(default_factory=dict)  #: counts and scores of entities by type
+    stored: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """Of vectors, by the way to store them in fewer bytes: metric, ``loss`` and their intervals, and ``bytes``."""
 
 
 def check_calls(threads: int, batch: int) -> None:
@@ -106,6 +108,7 @@ def evaluate(
         depends_on_batch=batch > 1 and runtime != "torch" and model.int8,
         beside={name: (bounds.value, bounds.low, bounds.high) for name, bounds in assessment.beside.items()},
         per_type=assessment.detail.get("per_type", {}),
+        stored=assessment.detail.get("stored", {}),
     )
 
 

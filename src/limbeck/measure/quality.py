@@ -67,9 +67,8 @@ class Quality(Probe):
     def measure(self, candidates: Sequence[Candidate], context: RunContext) -> Iterable[tuple[int, Measurement]]:
         """Yield the quality of each candidate, and how its answers differ from the reference's."""
         from limbeck.core.answer_changes import Answers
-        from limbeck.core.logits import require_finite_logits
         from limbeck.core.model import AnswerSource
-        from limbeck.data.batching import encode, predict
+        from limbeck.measure.split_answers import split_answers
 
         compared, reference = context.reference, None
         for index, candidate in enumerate(candidates):
@@ -79,10 +78,7 @@ class Quality(Probe):
                 else:
                     yield from self._source(index, candidate, context)
                 continue
-            encoded = encode(candidate.task, self.split, candidate.tokenizer)
-            size = context.target.batch if candidate.model.int8 else self.batch
-            logits = predict(candidate.model, encoded, size)
-            require_finite_logits(logits, candidate.task.split(self.split).texts)
+            encoded, logits, size = split_answers(candidate, self.split, self.batch, context)
             assessment = assess(candidate.task, logits, encoded.labels, encoded.unseen)
             if size > 1 and candidate.model.int8:
                 assessment.detail["batch"] = size

@@ -77,9 +77,29 @@ def token_batches(
         Batches as nested lists [batch, seq].
     """
     lists = token_lists(candidate.task, split, rows, candidate.tokenizer, target.seq_len)
+    return _padded(candidate, lists, target.batch)
+
+
+def sorted_batches(
+    candidate: Candidate, split: str, rows: Sequence[int], target: Target
+) -> list[dict[str, list[list[int]]]]:
+    """Encode rows as :func:`token_batches` does, in batches of similar length, the longest first.
+
+    Args:
+        candidate: Gives the task and the tokenizer.
+        split: Name of the split.
+        rows: Rows of the split.
+        target: Gives the batch size and, if fixed, the sequence length.
+    """
+    lists = token_lists(candidate.task, split, rows, candidate.tokenizer, target.seq_len)
+    return _padded(candidate, sorted(lists, key=len, reverse=True), target.batch)
+
+
+def _padded(candidate: Candidate, lists: Sequence[list[int]], batch: int) -> list[dict[str, list[list[int]]]]:
+    """Divide token ids into batches, each padded to its longest text."""
     types = "token_type_ids" in candidate.tokenizer.model_input_names
     pad = candidate.tokenizer.pad_token_id or 0
-    return [pad_batch(lists[start : start + target.batch], pad, types) for start in range(0, len(lists), target.batch)]
+    return [pad_batch(lists[start : start + batch], pad, types) for start in range(0, len(lists), batch)]
 
 
 def token_lists(

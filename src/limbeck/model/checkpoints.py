@@ -114,8 +114,8 @@ def open_model(
 
 
 def peek(source: str | Path) -> dict[str, Any]:
-    """Read from config.json: family, shape, labels, runtime, max_length (tokens), whether it is a super-network, and
-    whether it makes vectors.
+    """Read from config.json: family, shape, labels, runtime, max_length (tokens; vector_length where it makes vectors),
+    whether it is a super-network, and whether it makes vectors.
 
     Opens no weights and does not import torch. ``labels`` is empty when the model has no head yet.
     """
@@ -124,14 +124,16 @@ def peek(source: str | Path) -> dict[str, Any]:
         family, shape = config.get("family", "bert"), _limbeck_shape(config, source)
     else:
         family, shape = families.read_family(config, source), families.read_shape(config, source)
+    embedding, (most, _) = embedding_of(source, config), token_limits(config, source)
     return {
         "family": family,
         "shape": shape,
         "labels": read_labels(config, source),
         "runtime": config.get("limbeck_runtime", "torch"),
         "elastic": bool(config.get("space")),
-        "max_length": token_limits(config, source)[0],
-        "vectors": embedding_of(source, config) is not None,
+        "max_length": most,
+        "vector_length": most if embedding is None else min(most, embedding.max_length or most),
+        "vectors": embedding is not None,
     }
 
 

@@ -37,7 +37,7 @@ from .layers import (
     slice_linear,
     slice_norm,
 )
-from .output_losses import losses_of
+from .output_losses import OutputLosses, losses_of
 from .style import Style
 
 if TYPE_CHECKING:
@@ -349,8 +349,12 @@ class LimbeckForSequenceClassification(LimbeckModel):
         return self.logits(hidden, batch.get("attention_mask")), tapped
 
     def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """Return the loss of ``config.problem_type``, a scalar; tokens labeled -100 do not count."""
-        return losses_of(self.config.problem_type, logits.shape[-1]).on_labels(logits, labels)
+        """Return the loss of the outputs on labels, a scalar; tokens labeled -100 do not count."""
+        return self.losses(logits.shape[-1]).on_labels(logits, labels)
+
+    def losses(self, outputs: int) -> OutputLosses:
+        """Return the losses that suit so many outputs."""
+        return losses_of(self.config.problem_type, outputs)
 
     def forward(
         self,

@@ -3,7 +3,7 @@
 The losses on labels, against a teacher's logits and against pseudo labels, and how labels are sampled. Code that trains
 looks the type up here and asks no further; ``core`` decides which kind of task has which type.
 
-A saved model folder carries this file beside ``encoder.py``; it may import torch alone.
+A saved model folder carries this file beside ``encoder.py``; it may import torch and the files beside it.
 """
 
 from __future__ import annotations
@@ -14,6 +14,8 @@ from collections.abc import Callable, Mapping
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from .vector_losses import cosent
 
 LEAST_WRONG = 1e-6
 """Lower bound of 1 - p in the focal factor, whose gradient is infinite at 0 for gamma below 1."""
@@ -163,12 +165,32 @@ class _Number(OutputLosses):
         return logits.squeeze(-1) + torch.randn(logits.shape[:-1], generator=rng)
 
 
+class _Vector(_Number):
+    """A vector of each text [rows, width]; both of a pair joined [rows, 2 * width]. A label is a score, or a vector."""
+
+    def on_labels(self, logits: Tensor, labels: Tensor) -> Tensor:
+        if labels.dim() == 1:
+            return cosent(logits, labels)
+        return F.mse_loss(logits, labels.to(logits.dtype))
+
+    def imitation(
+        self, logits: Tensor, teacher: Tensor, compare: Callable[[Tensor, Tensor], Tensor], *, as_numbers: bool = False
+    ) -> Tensor:
+        return (logits - teacher).square().sum(-1)
+
+    def sampled(self, logits: Tensor, rng: torch.Generator) -> Tensor:
+        return logits + torch.randn(logits.shape, generator=rng)
+
+
+VECTORS = "embedding"
+"""Type of outputs that are vectors, for which transformers has no name."""
 OUTPUT_LOSSES: Mapping[str, OutputLosses] = {
     "single_label_classification": _OneClass(),
     "multi_label_classification": _SeveralLabels(),
     "regression": _Number(),
+    VECTORS: _Vector(),
 }
-"""By ``problem_type`` of transformers."""
+"""By ``problem_type``."""
 
 
 def losses_of(problem_type: str | None, outputs: int) -> OutputLosses:

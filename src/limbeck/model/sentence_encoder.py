@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from limbeck.core.logits import joined_rows
 from limbeck.core.sentence_embedding import Dense, SentenceEmbedding, embedding_in
 from limbeck.model.encoder import LimbeckForSequenceClassification
+from limbeck.model.output_losses import OUTPUT_LOSSES, VECTORS, OutputLosses
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -123,16 +124,9 @@ class LimbeckForSentenceEmbedding(LimbeckForSequenceClassification):
         joined: Tensor = joined_rows(vectors, batch)
         return joined, tapped
 
-    def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """Return the CoSENT loss of pairs and their scores, a scalar.
-
-        Args:
-            logits: Both vectors of each pair, joined [rows, 2 * width].
-            labels: Scores [rows].
-        """
-        from limbeck.model.vector_losses import cosent
-
-        return cosent(logits, labels)
+    def losses(self, outputs: int) -> OutputLosses:
+        """Return the losses of vectors."""
+        return OUTPUT_LOSSES[VECTORS]
 
     def widen(self, layer: Dense, weight: Tensor, bias: Tensor | None) -> None:
         """Append a dense layer before the normalization.

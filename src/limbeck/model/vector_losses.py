@@ -1,7 +1,9 @@
-"""Losses on vectors of texts: pairs with scores, pairs that belong together, and a teacher's vectors.
+"""Losses on vectors of texts: pairs with scores, and pairs that belong together.
 
 References: CoSENT (Su, 2022, https://kexue.fm/archives/8847); InfoNCE with in-batch negatives (van den Oord et al.,
 2018, arXiv:1807.03748; Henderson et al., 2017, arXiv:1705.00652).
+
+A saved model folder carries this file beside ``encoder.py``; it may import torch alone.
 """
 
 from __future__ import annotations
@@ -63,13 +65,3 @@ def in_batch_negatives(rows: Tensor) -> Tensor:
     scores = SCALE * first @ second.T
     right = torch.arange(len(scores), device=scores.device)
     return (F.cross_entropy(scores, right) + F.cross_entropy(scores.T, right)) / 2
-
-
-def squared_distance(student: Tensor, teacher: Tensor) -> Tensor:
-    """Compute the squared distance of each vector to the teacher's, averaged over texts.
-
-    Args:
-        student: [texts, width].
-        teacher: [texts, width].
-    """
-    return (student - teacher).square().sum(-1).mean()

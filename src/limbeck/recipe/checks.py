@@ -191,7 +191,8 @@ def check_length(source: str, task: Task, seq_len: int | None = None) -> None:
     """
     wanted = task.max_length
     try:
-        most = import_module("limbeck.model.checkpoints").peek(source)["max_length"]
+        length = "vector_length" if task.task_kind.vectors else "max_length"
+        most = import_module("limbeck.model.checkpoints").peek(source)[length]
     except InputError:
         return  # a hub name that cannot be looked up now: opening it reports why
     if wanted > most:

@@ -48,7 +48,7 @@ def quality(value: float, metric: str) -> str:
     >>> quality(0.8731, "accuracy"), quality(0.8731, "spearman")
     ('87.3 %', '0.873')
     """
-    return f"{value * 100:.1f} %" if METRICS[metric].share else f"{value:.3f}"
+    return f"{value * 100:.1f} %" if METRICS[metric].share else f"{round(value, 3) + 0.0:.3f}"
 
 
 def quality_interval(fact: Measurement, metric: str) -> str:
@@ -63,6 +63,15 @@ def quality_interval(fact: Measurement, metric: str) -> str:
 def time_interval(fact: Measurement) -> str:
     """Format the interval of a time in milliseconds; empty if it has none."""
     return "" if fact.low is None or fact.high is None else f"[{milliseconds(fact.low)}, {milliseconds(fact.high)}]"
+
+
+def rate(value: float) -> str:
+    """Format texts per second.
+
+    >>> rate(12.34), rate(1234.5)
+    ('12.3', '1,234')
+    """
+    return f"{value:.1f}" if value < 100 else f"{value:,.0f}"
 
 
 def signed(value: float) -> str:

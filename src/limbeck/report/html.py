@@ -23,6 +23,7 @@ from limbeck.report.report import (
     volume_line,
 )
 from limbeck.report.shareable import without_paths
+from limbeck.report.stored_vectors import stored_rows
 from limbeck.report.summary import RunSummary
 from limbeck.report.table import Row, rows
 
@@ -61,6 +62,7 @@ def report_html(
             volume=volume_line(summary),
             errors=errors_line(summary),
             entity_types=type_rows(row, reference, split),
+            stored_vectors=stored_rows(row, split),
             baseline=summary.baseline,
             change=headline_change(row, reference, split),
             decisions=decision_rows(summary),
@@ -145,6 +147,7 @@ def page_environment() -> Environment:
     environment.filters |= {
         "ms": formatting.milliseconds,
         "mb": formatting.megabytes,
+        "rate": formatting.rate,
         "duration": formatting.duration,
         "quality": formatting.quality,
         "quality_interval": formatting.quality_interval,

@@ -12,16 +12,24 @@ from limbeck.model.layout import model_files
 from limbeck.report.decisions import decision_figures
 from limbeck.report.display_names import changed_parameters, reference_line, reference_words
 from limbeck.report.entity_types import type_rows
-from limbeck.report.formatting import milliseconds, quality, quality_interval
+from limbeck.report.formatting import milliseconds, quality, quality_interval, rate
 from limbeck.report.html import page_environment
 from limbeck.report.model_folder import onnx_file
 from limbeck.report.prediction_flips import drift_words, percent
 from limbeck.report.report import BESIDE, headline
 from limbeck.report.serving_example import artefact_example, runtime_of
 from limbeck.report.speed_up import Ratio
+from limbeck.report.stored_vectors import stored_rows
 from limbeck.report.summary import RunSummary
 from limbeck.report.table import Row, rows
 from limbeck.storage import yaml_text
+
+TRANSFORMERS = "transformers"
+OPENERS = {
+    TRANSFORMERS: "transformers.{}.from_pretrained(folder, trust_remote_code=True)",
+    "sentence-transformers": "sentence_transformers.SentenceTransformer(folder, trust_remote_code=True)",
+}
+"""Code that opens an artefact in torch, by the library that the hub shows it under."""
 
 
 def card(summary: RunSummary, key: str, model_folder: Path) -> str:
@@ -49,10 +57,13 @@ def card(summary: RunSummary, key: str, model_folder: Path) -> str:
         headline=headline(summary) if key in summary.chosen[:1] else row.name,
         figures=figures(summary, row, reference),
         types={split: type_rows(row, reference, split) for split in row.quality},
+        stored={split: stored_rows(row, split) for split in row.quality},
         lineage=summary.lineage(key),
         changed_parameters=changed_parameters,
         example=artefact_example(summary, exported=exported, key=key).rstrip(),
         runtime=runtime_of(summary, exported=exported),
+        library=_library(summary),
+        opener=OPENERS[_library(summary)].format(summary.known_task.task_kind.auto_class),
         files=sorted(path.as_posix() for path in model_files(model_folder)),
     )
 
@@ -108,6 +119,11 @@ def figures(summary: RunSummary, row: Row, reference: Row | None) -> list[Figure
             interval = f"[{milliseconds(fact.low)}, {milliseconds(fact.high)}]" if fact.low and fact.high else "–"
             original = f"{milliseconds(other.value)} ms" if other is not None else "–"
             lines.append(Figure(f"latency {name}", f"{milliseconds(fact.value)} ms", interval, _count(fact), original))
+    if (texts := row.throughput) is not None:
+        interval = f"[{rate(texts.low)}, {rate(texts.high)}]" if texts.low and texts.high else "–"
+        original = f"{rate(before.throughput.value)}/s" if reference is not None and before.throughput else "–"
+        label = f"texts per second, sorted by length ({texts.target})"
+        lines.append(Figure(label, f"{rate(texts.value)}/s", interval, _count(texts), original))
     for label, ratio in (
         (f"speed-up over {reference_words(summary)}", row.speedup),
         ("speed-up over its INT8", row.speedup_int8),
@@ -188,6 +204,10 @@ def cell(value: object) -> str:
     return text.replace("|", "\\|").replace("`", "'")
 
 
+def _library(summary: RunSummary) -> str:
+    return "sentence-transformers" if summary.known_task.task_kind.vectors else TRANSFORMERS
+
+
 def front_matter(summary: RunSummary, key: str, model_folder: Path) -> str:
     """Return the card's YAML front matter, as the hub reads it.
 
@@ -199,9 +219,11 @@ def front_matter(summary: RunSummary, key: str, model_folder: Path) -> str:
     record = summary.records[key]
     pipeline = summary.known_task.task_kind.pipeline
     file = onnx_file(model_folder)
-    tags = ["limbeck", pipeline, *(["onnx"] if file else []), *(["int8"] if "int8" in record.traits else [])]
+    library = _library(summary)
+    tags = ["limbeck", pipeline, *([library] if library != TRANSFORMERS else [])]
+    tags += [*(["onnx"] if file else []), *(["int8"] if "int8" in record.traits else [])]
     fields: dict[str, object] = {
-        "library_name": "transformers",
+        "library_name": library,
         "tags": tags,
         "pipeline_tag": pipeline,
         "metrics": [summary.metric],

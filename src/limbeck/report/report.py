@@ -14,9 +14,10 @@ from limbeck.report.ablation import gains, quality_change
 from limbeck.report.decisions import decision_lines, decision_values, decisions_json
 from limbeck.report.display_names import names, reference_line, reference_words
 from limbeck.report.entity_types import types_json
-from limbeck.report.formatting import csv_text, megabytes, milliseconds, quality, quality_interval, time_interval
+from limbeck.report.formatting import csv_text, megabytes, milliseconds, quality, quality_interval, rate, time_interval
 from limbeck.report.prediction_flips import changed_column, changed_values, changes_json
 from limbeck.report.speed_up import is_faster
+from limbeck.report.stored_vectors import stored_json
 from limbeck.report.summary import RunSummary, once
 from limbeck.report.table import Row, baseline_problems, better_than_baseline, rows, volume
 
@@ -27,7 +28,17 @@ BULKY = frozenset({"rounds", "correct", "resampled", "samples", "shapes", "most_
 """Parts of a measurement's detail that serve later computations, not readers."""
 
 
-BESIDE = {"rmse": "RMSE", "r2": "R²", "entity_f1": "F1", "entity_precision": "precision", "entity_recall": "recall"}
+BESIDE = {
+    "rmse": "RMSE",
+    "r2": "R²",
+    "entity_f1": "F1",
+    "entity_precision": "precision",
+    "entity_recall": "recall",
+    "agreement": "agreement",
+    "kl_divergence": "KL divergence (nats)",
+    "mean_cosine": "mean cosine",
+    "neighbor_overlap": "neighbor overlap",
+}
 """Measurements that a kind of task gives beside its metric, and what they are called."""
 
 
@@ -144,7 +155,9 @@ def front_table(summary: RunSummary) -> Table:
         table.add_column(heading)
     changed = changed_column(candidates, summary.split)
     figures = [*splits, *([changed[0]] if changed is not None else []), "p50 ms"]
-    figures += [*(["predicted"] if predicted else []), "p99 ms", "MB", "vs PyTorch", "vs INT8"]
+    counted = any(row.throughput is not None for row in candidates)
+    figures += [*(["predicted"] if predicted else []), "p99 ms", *(["texts/s"] if counted else [])]
+    figures += ["MB", "vs PyTorch", "vs INT8"]
     for heading in figures:
         table.add_column(heading, justify="right")
     tested = any(row.within_max_drop is not None for row in candidates)
@@ -159,6 +172,7 @@ def front_table(summary: RunSummary) -> Table:
         cells += [milliseconds(row.p50.value) if row.p50 is not None else "–"]
         cells += [_predicted_cell(row)] if predicted else []
         cells += [milliseconds(row.p99.value) if row.p99 is not None else "–"]
+        cells += [rate(row.throughput.value) if row.throughput is not None else "–"] if counted else []
         cells += [megabytes(row.size.value) if row.size is not None else "–"]
         cells += [f"{ratio.value:.2f}x" if ratio is not None else "–" for ratio in (row.speedup, row.speedup_int8)]
         cells += [f"{row.within_max_drop:.2f}" if row.within_max_drop is not None else "–"] if tested else []
@@ -207,7 +221,7 @@ def _baseline_cell(summary: RunSummary, split: str) -> str:
 def errors_line(summary: RunSummary) -> str:
     """Describe what stands beside the metric of the chosen model, teacher and reference; empty where nothing does.
 
-    That is RMSE and R² of a regression, precision and recall of entities.
+    That is RMSE and R² of a regression, precision and recall of entities, and other measures of fidelity.
     """
     keys = {"teacher": summary.teacher, "chosen": summary.chosen[0] if summary.chosen else None}
     if summary.reference is not None and summary.reference not in keys.values():
@@ -258,6 +272,9 @@ def _flat(summary: RunSummary, row: Row) -> dict[str, Any]:
         line["latency_as_predicted"] = row.as_predicted
     line["size_mb"] = row.size.value / 1e6 if row.size is not None else None
     line["parameters"] = int(row.parameters.value) if row.parameters is not None else None
+    if row.throughput is not None:
+        for part, value in _interval_parts(row.throughput).items():
+            line["throughput_texts_per_s" + ("" if part == "value" else f"_{part}")] = value
     line |= {} if row.portability is None else {"portability": row.portability.value}
     for name, ratio in (("speedup", row.speedup), ("speedup_over_int8", row.speedup_int8)):
         line |= {name: None, f"{name}_low": None, f"{name}_high": None}
@@ -287,6 +304,7 @@ def to_json(summary: RunSummary) -> dict[str, Any]:
         "changes": {row.key: changes for row in rows(summary) if (changes := changes_json(row))},
         **({"decisions": decisions} if (decisions := decisions_json(summary)) else {}),
         **({"entities": types} if (types := types_json(summary)) else {}),
+        **({"stored_vectors": stored} if (stored := stored_json(summary)) else {}),
         "gains": [
             {
                 "key": gain.key,

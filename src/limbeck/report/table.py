@@ -40,6 +40,7 @@ class Row:
     predicted: Measurement | None = None  # the latency that a search predicted
     within_max_drop: float | None = None  # probability, by a paired test on the headline split
     portability: Measurement | None = None  # fraction of answers unchanged on processors without VNNI
+    throughput: Measurement | None = None  # texts per second in batches sorted by length
     changes: Mapping[tuple[str, str], Measurement] = field(default_factory=dict)
     """Flips and drift against the reference, by name and split."""
 
@@ -115,6 +116,7 @@ def rows(summary: RunSummary) -> tuple[Row, ...]:
                 predicted=predicted(summary, key),
                 within_max_drop=test.probability if test is not None else None,
                 portability=record.fact("portability"),
+                throughput=record.fact("throughput"),
                 changes=changes,
             )
         )

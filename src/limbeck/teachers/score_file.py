@@ -192,17 +192,19 @@ def keys(task: Task, split: str) -> list[Key]:
 
 
 def input_key(given: Any, *, words: bool) -> Key:  # Any: see below
-    """Return the key that a text has in a file of scores.
+    r"""Return the key that a text has in a file of scores; one word that holds a space differs from two words.
 
     Args:
         given: A text, a pair of texts, or a list of words.
         words: Whether it is a list of words.
 
     >>> input_key(("two", "words"), words=True), input_key(("a", "pair"), words=False)
-    (('two words', ''), ('a', 'pair'))
+    (('two\nwords', ''), ('a', 'pair'))
     """
-    text, pair = given if isinstance(given, tuple) and not words else (given, None)
-    return " ".join((" ".join(text) if words else text).split()), " ".join((pair or "").split())
+    if words:
+        return "\n".join(" ".join(word.split()) for word in given), ""
+    text, pair = given if isinstance(given, tuple) else (given, None)
+    return " ".join(text.split()), " ".join((pair or "").split())
 
 
 def _texts_of(table: Table, *, words: bool) -> list[Any]:

@@ -22,7 +22,8 @@ from limbeck.core.field_groups import group, without_effect
 from limbeck.core.model import AnswersOnly, AnswerSource
 from limbeck.core.step import NO_TEACHER, RunContext, Technique, step
 from limbeck.errors import InputError
-from limbeck.train.config import TRAINING, TrainingConfig, weight_problems
+from limbeck.train.answer_distillation import AnswerDistillationConfig
+from limbeck.train.config import TRAINING, TrainingConfig
 from limbeck.train.distillation_presets import PRESETS
 from limbeck.train.layer_distillation import (
     DISTILLATION_PASSES,
@@ -36,7 +37,6 @@ if TYPE_CHECKING:
     from limbeck.core.shape import Shape
     from limbeck.core.task_kind import TaskKind
     from limbeck.train.distillation import Terms
-    from limbeck.train.objectives import Term
 
 Match = Literal["logits", "hidden", "attention", "relations"]
 LAYERS = get_args(Layers)
@@ -52,7 +52,7 @@ LAYERS = get_args(Layers)
         reads={"seed", "teacher"},
         standardizes=True,
         files=frozenset({"teachers"}),
-        added=TRAINING.added | {"class_weights", "focal_gamma"},
+        added=TRAINING.added | {"class_weights", "focal_gamma", "matryoshka"},
         presets=PRESETS,
         example={"num_train_epochs": 1, "match": ["logits", "hidden"], "task_weight": 0.5},
     )
@@ -63,12 +63,9 @@ class Distill(Technique):
     Attributes:
         training: How the student is trained.
         layerwise: How the inside of the teacher is imitated.
+        answers: How its answers are imitated.
         match: What to imitate; each has a weight of its own. Attention of sides with other numbers of heads is compared
             as relations.
-        temperature: Softens both distributions of the logits.
-        logits_weight: Weight of the logits.
-        task_weight: Weight of the task's own loss on the labels.
-        logits_loss: How logits are compared.
         intermediate_epochs: Passes of a first phase that learns the inside of the teacher alone; the second then learns
             answers alone. 0 learns all together.
         intermediate_learning_rate: The highest learning rate of the first phase.
@@ -76,23 +73,16 @@ class Distill(Technique):
             averaged; hidden states, attention and relations remain those of the recipe's teacher.
         cache_teacher: Keep on disk, as float16, what is imitated inside the teacher: no epoch after the first and no
             second student then costs a pass of the teacher. A layer takes 2 bytes per number; logits are always kept.
-        class_weights: Weight of every label in the task's own loss: 'none', 'balanced', or numbers in their order.
-        focal_gamma: Focus of the task's own loss on texts that are still wrong; 0 for plain cross-entropy.
     """
 
     training: TrainingConfig = group(default=TrainingConfig())
     layerwise: LayerDistillationConfig = group(default=LayerDistillationConfig())
+    answers: AnswerDistillationConfig = group(default=AnswerDistillationConfig())
     match: Annotated[tuple[Match, ...], MinLen(1)] = ("logits",)
-    temperature: Annotated[float, Gt(0), Le(1_000)] = 2.0
-    logits_weight: Annotated[float, Ge(0), Le(1_000_000)] = 1.0
-    task_weight: Annotated[float, Ge(0), Le(1_000_000)] = 0.0
-    logits_loss: Literal["kl", "soft_cross_entropy", "mse"] = "kl"
     intermediate_epochs: Annotated[float, Ge(0), Le(100_000)] = 0.0
     intermediate_learning_rate: Annotated[float, Gt(0), Le(100)] = 5e-5
     teachers: tuple[str, ...] = ()
     cache_teacher: bool = False
-    class_weights: Literal["none", "balanced"] | tuple[Annotated[float, Ge(0), Le(1_000_000)], ...] = "none"
-    focal_gamma: Annotated[float, Ge(0), Le(100)] = 0.0
 
     def apply(self, candidate: Candidate, context: RunContext) -> Iterator[Candidate]:
         """Yield the candidate with trained weights."""
@@ -110,7 +100,7 @@ class Distill(Technique):
         set_seed(context.seed)  # projections are drawn here, before the loop seeds itself
         if candidate.task.task_kind.vectors and not isinstance(teacher.model, AnswerSource):
             match_width(candidate.model, teacher.model, context.log)
-        terms = self.answer_terms(candidate)
+        terms = self.answers.terms(candidate, self.match)
         if isinstance(teacher.model, AnswerSource):
             limits = AnswersOnly(context.teacher.key, "of its kind", probabilities=teacher.model.probabilities)
             if problems := self.teacher_problems(limits):
@@ -130,52 +120,34 @@ class Distill(Technique):
             train_on_task(candidate, objective, plan, context, phase, scale=target_scale(candidate.task))
         yield replace(candidate, folder=None)
 
-    def answer_terms(self, candidate: Candidate) -> dict[str, tuple[float, Term]]:
-        """Return the terms of the loss that compare answers: with the labels, and with the teacher's logits."""
-        from limbeck.train.distillation_losses import LogitLoss
-        from limbeck.train.finetuning import target_scale
-        from limbeck.train.task_loss import task_loss
-
-        terms: dict[str, tuple[float, Term]] = {}
-        if self.task_weight:
-            loss = task_loss(candidate.model, candidate.task, self.class_weights, self.focal_gamma)
-            terms["task"] = (self.task_weight, loss)
-        if "logits" in self.match:
-            scale = target_scale(candidate.task)
-            kind = LogitLoss(self.logits_loss, self.temperature, candidate.task.problem_type, scale)
-            terms["logits"] = (self.logits_weight, kind)
-        return terms
-
     def teacher_problems(self, teacher: AnswersOnly) -> list[str]:
         """Return why the step cannot learn from a teacher that only gives answers."""
-        return answers_only_problems(teacher, self.match, self.logits_loss)
+        return answers_only_problems(teacher, self.match, self.answers.logits_loss)
 
     def kind_problems(self, kind: TaskKind) -> dict[str, str]:
         """Return why the labels of a kind of task cannot be weighted, or what cannot be kept of its rows."""
-        problems = weight_problems(kind, self.class_weights, self.focal_gamma)
+        problems = self.answers.kind_problems(kind)
         if kind.vectors and self.cache_teacher:
             problems["cache_teacher"] = "keeps what a teacher has inside for single texts, and rows may be pairs here"
         return problems
 
+    def label_problems(self, kind: TaskKind) -> dict[str, str]:
+        """Return that the labels cannot have a weight where there are none."""
+        return self.answers.label_problems()
+
     def problems(self) -> list[str]:
         """Return the conflicts between fields."""
         problems, inside = [], set(self.match) & set(LAYERS)
-        if self.intermediate_epochs and not (inside and ("logits" in self.match or self.task_weight)):
+        if self.intermediate_epochs and not (inside and ("logits" in self.match or self.answers.task_weight)):
             problems.append(
                 "intermediate_epochs: has one phase for hidden, attention or relations and one for logits or labels, "
                 f"got match: [{', '.join(self.match)}]"
             )
         if self.cache_teacher and not inside:
             problems.append(f"cache_teacher: is for what is imitated inside the teacher, got match: {list(self.match)}")
-        if (self.class_weights != "none" or self.focal_gamma) and not self.task_weight:
-            problems.append(
-                "class_weights, focal_gamma: weigh the loss on labels, which has no weight here; set task_weight"
-            )
         if self.teachers and "logits" not in self.match:
             problems.append(f"teachers: their logits are averaged, so match needs logits, got {list(self.match)}")
         problems += unused_weights(self, self.match)
-        if self.logits_loss == "mse":
-            problems += without_effect(self, ("temperature",), "with logits_loss: mse")
         if not self.intermediate_epochs:
             problems += without_effect(self, ("intermediate_learning_rate",), "without intermediate_epochs")
         return problems

@@ -15,7 +15,7 @@ from annotated_types import Ge, Le
 from limbeck.core.candidate import Candidate
 from limbeck.core.field_groups import group
 from limbeck.core.step import RunContext, Technique, step
-from limbeck.train.config import TRAINING, TrainingConfig, weight_problems
+from limbeck.train.config import NO_LABELS, TRAINING, TrainingConfig, weight_problems
 
 if TYPE_CHECKING:
     from limbeck.core.shape import Shape
@@ -77,6 +77,10 @@ class Finetune(Technique):
         given = {"pair_loss": self.pair_loss != "cosent", "matryoshka": bool(self.matryoshka)}
         unused = {} if kind.vectors else {name: "is for vectors of pairs" for name, set_ in given.items() if set_}
         return unused | weight_problems(kind, self.class_weights, self.focal_gamma)
+
+    def label_problems(self, kind: TaskKind) -> dict[str, str]:
+        """Return that there is nothing to learn from without labels."""
+        return {"": f"{NO_LABELS}; use 'distill', which learns from the answers of 'teacher: MODEL'"}
 
     def apply(self, candidate: Candidate, context: RunContext) -> Iterator[Candidate]:
         """Yield the candidate with trained weights."""

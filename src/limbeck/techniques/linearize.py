@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from annotated_types import Ge, Le, MinLen
 
@@ -25,8 +25,11 @@ from limbeck.core.field_groups import group, without_effect
 from limbeck.core.shape import Shape, attention_core
 from limbeck.core.step import RunContext, Step, Technique, problems_of, step
 from limbeck.errors import InputError
-from limbeck.train.config import TRAINING, TrainingConfig
+from limbeck.train.config import NO_LABELS, TRAINING, TrainingConfig
 from limbeck.train.guide_config import GuideConfig
+
+if TYPE_CHECKING:
+    from limbeck.core.task_kind import TaskKind
 
 
 @step(
@@ -119,6 +122,11 @@ class Linearize(Technique):
         if self.guidance.freeze_steps and not self.linformer:
             problems.append("freeze_steps: only linformer has new weights to train meanwhile")
         return problems
+
+    def label_problems(self, kind: TaskKind) -> dict[str, str]:
+        """Return that vectors have no loss of their own without scores of pairs; other answers stand for labels."""
+        reason = f"{NO_LABELS}, and vectors have no loss of their own; give pairs of texts with scores"
+        return {"": reason} if kind.vectors else {}
 
     def file_problems(self) -> list[str]:
         """Report a folder without epochs, and that several processes cannot train a second model."""

@@ -20,7 +20,7 @@ from limbeck.core.candidate import Candidate
 from limbeck.core.field_groups import group, without_effect
 from limbeck.core.step import NO_TEACHER, RunContext, Technique, step
 from limbeck.errors import InputError
-from limbeck.train.config import META_PASSES, PASSES, TRAINING, TrainingConfig
+from limbeck.train.config import META_PASSES, NO_LABELS, PASSES, TRAINING, TrainingConfig
 from limbeck.train.layer_distillation import check_vocabulary
 
 if TYPE_CHECKING:
@@ -108,12 +108,16 @@ class MetaPseudoLabels(Technique):
         return problems
 
     def kind_problems(self, kind: TaskKind) -> dict[str, str]:
-        """Return the field that asks for hard labels where answers are numbers."""
-        hard = self.feedback == "reinforce" or self.pseudo_labels != "soft"
-        if not (kind.numeric and hard):
-            return {}
+        """Return that vectors are no labels, or the field that asks for hard labels where answers are numbers."""
+        if kind.vectors:
+            return {"": "its teacher gives labels or numbers, and answers are vectors here; use 'distill'"}
         name = "feedback" if self.feedback == "reinforce" else "pseudo_labels"
-        return {name: "a number has no hard labels; use pseudo_labels: soft, feedback: exact"}
+        hard = kind.numeric and (name == "feedback" or self.pseudo_labels != "soft")
+        return {name: "a number has no hard labels; use pseudo_labels: soft, feedback: exact"} if hard else {}
+
+    def label_problems(self, kind: TaskKind) -> dict[str, str]:
+        """Return that the teacher gets no feedback without labels."""
+        return {"": f"{NO_LABELS}, by which its teacher is judged; use 'distill'"}
 
     def file_problems(self) -> list[str]:
         """Return the problems of the text file and of the number of processes."""

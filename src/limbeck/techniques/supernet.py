@@ -24,13 +24,14 @@ from limbeck.core.candidate import Candidate
 from limbeck.core.field_groups import group
 from limbeck.core.step import NO_TEACHER, RunContext, Step, Technique, problems_of, step
 from limbeck.errors import InputError
-from limbeck.train.config import LAST_WEIGHTS, TRAINING, TrainingConfig
+from limbeck.train.config import LAST_WEIGHTS, TRAINING, TrainingConfig, label_weight_problems
 from limbeck.train.layer_distillation import adapt_vocabulary
 from limbeck.train.supernet_config import ChannelOrder, SupernetConfig
 
 if TYPE_CHECKING:
     from limbeck.core.search_space import Space
     from limbeck.core.shape import Shape
+    from limbeck.core.task_kind import TaskKind
     from limbeck.model.pruning.slicing import Scores
 
 
@@ -47,11 +48,8 @@ if TYPE_CHECKING:
             "autotinybert": {
                 "rule": "single",
                 "samples": 1,
-                "match": [
-                    "logits",
-                    "hidden",
-                    "relations",
-                ],  # the paper has no logits, and no task: see pretrain_supernet
+                # the paper has no logits, and no task: see pretrain_supernet
+                "match": ["logits", "hidden", "relations"],
                 "num_train_epochs": 5,
             },
             "dynabert": {"rule": "sandwich", "in_place": True, "match": ["logits", "hidden"]},
@@ -104,6 +102,10 @@ class Supernet(Technique):
             problems.append("in_place: the largest slice teaches by its logits; add logits to match")
         return problems
 
+    def label_problems(self, kind: TaskKind) -> dict[str, str]:
+        """Return that the labels cannot have a weight where there are none."""
+        return label_weight_problems(self.task_weight)
+
     def search_space(self, shape: Shape) -> Space:
         """Return the space of slices that a model of this shape is trained for."""
         return self.slices.space(shape, "supernet")
@@ -136,6 +138,7 @@ class Supernet(Technique):
         from limbeck.train.finetuning import train_on_task
         from limbeck.train.objectives import LiveTeacher
         from limbeck.train.supernet_loss import SandwichLoss
+        from limbeck.train.vector_width import match_width
 
         if problems := problems_of(self):
             raise InputError(f"supernet: {problems[0]}")
@@ -144,6 +147,9 @@ class Supernet(Technique):
         teacher = adapt_vocabulary(candidate, context.teacher.open())
         if teacher is None:
             raise InputError("supernet: the teacher lacks tokens of the candidate's vocabulary")
+        if candidate.task.task_kind.vectors and "logits" in self.match:
+            set_seed(context.seed)
+            match_width(candidate.model, teacher.model, context.log)
         trained_order = ChannelOrder.of(candidate.model)
         slices, shape = self.slices, candidate.model.shape
         space = trained_order.space if trained_order is not None and slices.free else slices.space(shape, "supernet")
@@ -168,15 +174,10 @@ class Supernet(Technique):
             seed: Decides everything random.
             model: The model to score.
         """
-        from limbeck.core.task import choose
-        from limbeck.data.batching import collate, encode, length_batches
-        from limbeck.model.pruning.importance import CRITERIA
+        from limbeck.data.calibration import chosen_batches
+        from limbeck.model.pruning.importance import fisher
 
-        encoded = encode(candidate.task, "train", candidate.tokenizer)
-        rows = choose(encoded.labels, min(self.sort_samples, len(encoded)), seed, stratified=False)
-        lengths = encoded.lengths[rows]
-        batches = [collate(encoded, [rows[i] for i in part]) for part in length_batches(lengths, 32)]
-        return CRITERIA["fisher"](model, batches)
+        return fisher(model, chosen_batches(candidate.task, candidate.tokenizer, self.sort_samples, seed))
 
     def terms(self, candidate: Candidate, teacher: Candidate, order: ChannelOrder) -> dict[str, tuple[float, Any]]:
         """Return the weighted terms of the loss of a slice.

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from annotated_types import Ge, Le
 
@@ -24,7 +24,10 @@ from limbeck.core.search_space import Listed
 from limbeck.core.shape import Shape, check_head_widths
 from limbeck.core.step import RunContext, Step, Technique, step
 from limbeck.errors import InputError
-from limbeck.train.config import LAST_WEIGHTS, TRAINING, TrainingConfig
+from limbeck.train.config import LAST_WEIGHTS, NO_LABELS, TRAINING, TrainingConfig
+
+if TYPE_CHECKING:
+    from limbeck.core.task_kind import TaskKind
 
 LISTS = ("layers", "hidden", "heads", "ffn", "head_dim")
 Numbers = tuple[Annotated[int, Ge(1), Le(1_000_000)], ...]
@@ -142,6 +145,10 @@ class WeightSharing(Technique):
         """
         slices = self.samples * 0.5 + (1.2 if self.rule == "sandwich" else 0.0)
         return slices * self.training.estimated_seconds(shape, rows, tokens)
+
+    def label_problems(self, kind: TaskKind) -> dict[str, str]:
+        """Return that there is nothing to learn from without labels."""
+        return {"": f"{NO_LABELS}; use 'supernet', whose slices learn from the teacher's answers"}
 
     def apply(self, candidate: Candidate, context: RunContext) -> Iterator[Candidate]:
         """Yield the model of which all are slices."""

@@ -26,6 +26,9 @@ PASSES = 3.0
 META_PASSES = 16.0
 """Likewise of Meta Pseudo Labels: both models learn from both batches, and a teacher is usually larger."""
 
+NO_LABELS = "needs labels, and the task is texts without labels"
+"""Why a step, or a field of it, is refused for texts that a model answers (``Task.answered_by``)."""
+
 KEPT_STEPS = "steps"
 """Where in a step's scratch folder the weights that ``save_steps`` keeps lie until the result is stored."""
 
@@ -42,6 +45,11 @@ def weight_problems(kind: TaskKind, class_weights: str | Sequence[float], gamma:
         return {}
     field = "focal_gamma" if class_weights == "none" else "class_weights"
     return {field: f"class_weights and focal_gamma are for classes; this task is a {kind.name}"}
+
+
+def label_weight_problems(task_weight: float) -> dict[str, str]:
+    """Return why the loss on labels can have no weight where texts have none, by field; see ``Step.label_problems``."""
+    return {"task_weight": f"{NO_LABELS}; use match: [logits] with task_weight: 0"} if task_weight else {}
 
 
 def forward_seconds(shape: Shape, texts: float, tokens: float) -> float:

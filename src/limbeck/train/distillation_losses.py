@@ -13,10 +13,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from limbeck.core.logits import separate_texts
 from limbeck.core.metrics import IGNORED
 from limbeck.core.student_shape import layer_map
 from limbeck.model.output_losses import OUTPUT_LOSSES
-from limbeck.model.vector_losses import squared_distance
 from limbeck.train.objectives import Batch, Outputs, Taps
 from limbeck.train.task_loss import TargetScale
 
@@ -114,8 +114,8 @@ def layer_pairs(kind: str, student: int, teacher: int) -> tuple[tuple[int, int],
 class LogitLoss:
     """Distance between student and teacher logits.
 
-    Outputs of regressions and multi-label tasks are not distributions over classes. They are compared by squared error
-    and by binary cross-entropy with the teacher's probabilities.
+    Outputs of regressions, vectors and multi-label tasks are not distributions over classes. They are compared by
+    squared error, vectors by its sum over components, and by binary cross-entropy with the teacher's probabilities.
 
     Attributes:
         kind: A key of ``LOGIT_LOSSES``.
@@ -138,17 +138,14 @@ class LogitLoss:
             teacher: Outputs of the teacher.
             batch: The inputs and labels.
         """
-        if self.problem_type == "embedding":
-            # rows of pairs hold two vectors; the distance is that of their texts
-            texts = len(batch["input_ids"])
-            return squared_distance(*(side.logits.reshape(texts, -1) for side in (student, teacher)))
-        targets = teacher.logits if self.scale is None else self.scale.standardize(teacher.logits)
+        ours, targets = (separate_texts(side.logits, batch) for side in (student, teacher))
+        targets = targets if self.scale is None else self.scale.standardize(targets)
         by_word = targets.dim() == 3
         unseen = targets.isnan().any(-1) & by_word  # words that the teacher cut off
         targets = targets.masked_fill(unseen[..., None], 0.0)
         compare = partial(LOGIT_LOSSES[self.kind], temperature=self.temperature)
         losses = OUTPUT_LOSSES[self.problem_type]
-        distances = losses.imitation(student.logits, targets, compare, as_numbers=self.kind == "mse")
+        distances = losses.imitation(ours, targets, compare, as_numbers=self.kind == "mse")
         return masked_mean(distances, (batch["labels"] != IGNORED) & ~unseen) if by_word else distances.mean()
 
 

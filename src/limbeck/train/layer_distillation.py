@@ -34,7 +34,7 @@ DISTILLATION_PASSES = PASSES + 1.0
 """Cost of a training step in forward passes: one more, for the teacher."""
 
 IMITATED: Mapping[tuple[str, ...], Set[str]] = {
-    ("logits_weight", "temperature"): {"logits"},
+    ("logits_weight", "temperature", "matryoshka"): {"logits"},
     ("hidden_weight",): {"hidden"},
     ("attention_weight",): {"attention"},
     ("relations_weight", "relation_heads"): {"relations", "attention"},  # of sides with other numbers of heads

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from limbeck.errors import InputError
 from limbeck.model.vector_losses import cosent, cosine_error, halves, in_batch_negatives
+from limbeck.train.matryoshka import check_sizes
 from limbeck.train.objectives import Batch, Outputs, Taps
 
 
@@ -48,8 +49,7 @@ class PairLoss:
         Raises:
             InputError: There are not so many components, or all scores are the same where they are compared.
         """
-        if any(size >= width for size in matryoshka):
-            raise InputError(f"matryoshka: vectors have {width} components, give fewer, got {max(matryoshka)}")
+        check_sizes(matryoshka, width)
         low, high = float(min(scores)), float(max(scores))
         if kind != "contrastive" and low == high:
             raise InputError(

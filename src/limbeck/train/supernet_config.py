@@ -154,7 +154,11 @@ class SupernetConfig(CheckedGroup):
             The space, and the order of the parts.
         """
         from limbeck.model.pruning.subnetwork import channel_scores, sort_channels, sort_parts
+        from limbeck.model.sentence_encoder import LimbeckForSentenceEmbedding
+        from limbeck.train.vector_width import keep_width
 
+        if isinstance(model, LimbeckForSentenceEmbedding) and space.hidden.low < space.hidden.high:
+            keep_width(model)
         heads, channels = (earlier.heads, earlier.channels) if earlier is not None else ((), ())
         if self.sort and earlier is None:
             heads = sort_parts(model, scores(model))

@@ -5,6 +5,7 @@ import pytest
 
 from limbeck.core.kinds import find
 from limbeck.core.kinds.embedding import mean_cosine, neighbor_overlap
+from limbeck.core.vector_storage import int8, signs
 
 KIND = find("embedding")
 
@@ -50,3 +51,25 @@ def test_a_single_text_has_no_neighbors_to_lose():
 def test_answers_are_alike_up_to_a_small_angle():
     same = KIND.same_answers([np.array([1.0, 0.0])] * 2, [np.array([1.0, 0.01]), np.array([0.0, 1.0])], [0, 0])
     assert same.tolist() == [True, False]
+
+
+def test_what_stored_vectors_lose_is_measured_on_the_same_rows():
+    rng = np.random.default_rng(2)
+    rows, scores = rng.normal(size=(60, 2 * 80)), rng.normal(size=60)
+    found = KIND.assess("spearman", (), rows, scores)
+    stored = found.detail["stored"]
+    assert [(name, row["bytes"]) for name, row in stored.items()] == [("int8", 80), ("binary", 10), ("first 64", 256)]
+    for name, read in (("int8", int8), ("binary", signs), ("first 64", lambda vectors: vectors[:, :64])):
+        value = KIND.score("spearman", (), read(rows.reshape(120, 80)).reshape(60, -1), scores)
+        assert stored[name]["value"] == pytest.approx(value)
+        assert stored[name]["loss"] == pytest.approx(found.quality.value - value)
+        assert stored[name]["loss_low"] <= stored[name]["loss"] <= stored[name]["loss_high"]
+    assert abs(stored["int8"]["loss"]) < 0.02 < stored["binary"]["loss_high"]
+
+
+def test_stored_vectors_are_compared_with_the_neighbors_of_whole_ones():
+    vectors = np.random.default_rng(3).normal(size=(60, 80))
+    stored = KIND.assess("mean_cosine", (), list(vectors), [tuple(row) for row in vectors]).detail["stored"]
+    assert {row["metric"] for row in stored.values()} == {"neighbor_overlap"}
+    assert stored["binary"]["value"] == pytest.approx(neighbor_overlap(signs(vectors), vectors))
+    assert stored["int8"]["loss"] < stored["binary"]["loss"]

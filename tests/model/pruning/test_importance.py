@@ -17,6 +17,15 @@ def test_one_score_for_every_part(name, make_model, make_batch):
     assert all(np.isfinite(row).all() and (row >= 0).all() for row in (*scores.heads, *scores.ffn))
 
 
+@pytest.mark.parametrize("name", ["fisher", "taylor"])
+def test_vectors_without_labels_have_scores(name, make_model, make_batch):
+    batches = [{**make_batch(seed=seed), "labels": torch.empty(3, 0)} for seed in range(2)]
+    model = make_model(SHAPE, kind="embedding")
+    scores, again = (CRITERIA[name](model, batches) for _ in range(2))
+    assert min(scores.heads[0]) > 0
+    assert np.array_equal(scores.ffn[1], again.ffn[1])
+
+
 def test_fisher_is_the_squared_slope_of_the_loss(make_model, make_batch):
     """Finite differences of the loss in a gate, squared and summed over batches."""
     model, batches = make_model(SHAPE).double(), [make_batch(seed=s) for s in range(2)]

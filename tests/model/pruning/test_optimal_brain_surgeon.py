@@ -1,16 +1,19 @@
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
+from limbeck.core.kinds import KINDS
 from limbeck.core.shape import Shape
+from limbeck.model.output_losses import OUTPUT_LOSSES
+from limbeck.model.pruning.importance import sample_labels
 from limbeck.model.pruning.optimal_brain_surgeon import (
     grouped,
     layer_wise,
     removal,
-    sample_labels,
     second_order,
     sensitivities,
     single,
@@ -140,12 +143,13 @@ def test_sensitivity_tells_how_far_answers_move(make_model):
         assert float(change @ sensitivity @ change) / 2 == pytest.approx(divergence, rel=0.15)
 
 
-@pytest.mark.parametrize("kind", ["classification", "multilabel", "regression", "tokens"])
+@pytest.mark.parametrize("kind", KINDS)
 def test_answers_are_drawn_for_every_kind_of_task(make_model, make_batch, kind):
     batch = make_batch(rows=6)
     model = make_model(
         Shape.uniform(layers=1, hidden=32, heads=4, ffn=12), kind=kind, labels=1 if kind == "regression" else 3
     )
+    assert (kind == "embedding") == (model.losses(3) is OUTPUT_LOSSES["embedding"])
     labels = sample_labels(
         model, model.run(batch)[0].detach(), batch["attention_mask"].bool(), torch.Generator().manual_seed(0)
     )
@@ -155,3 +159,17 @@ def test_answers_are_drawn_for_every_kind_of_task(make_model, make_batch, kind):
     for sensitivity in sensitivities(model, [batch])[0]:
         assert torch.isfinite(sensitivity).all()
         assert sensitivity.diagonal().sum() > 0
+
+
+def test_sensitivities_of_vectors_are_those_of_their_squared_error(make_model, make_batch):
+    """Errors of the last layer's output change vectors by J e; the mean of g g^T over samples is that of J^T J."""
+    batch = {name: rows[:1] for name, rows in make_batch(rows=1).items()}
+    model = make_model(Shape.uniform(layers=1, hidden=8, heads=2, ffn=4), kind="embedding")
+    model.embedding = replace(model.embedding, normalize=False)
+    (hidden,) = sensitivities(model, [batch] * 400)[1]
+    tokens = int(batch["attention_mask"].sum())
+    vectors, taps = model.run(batch, taps=("ffn_output",))
+    rows = torch.stack([torch.autograd.grad(v, taps["ffn_output"][0], retain_graph=True)[0][0] for v in vectors[0]])
+    jacobian = rows[:, batch["attention_mask"][0].bool()].double()  # [components, tokens, hidden]
+    expected = 4 * torch.einsum("cti,ctj->ij", jacobian, jacobian) / tokens
+    torch.testing.assert_close(hidden, expected, rtol=0.3, atol=0.1 * float(expected.abs().max()))

@@ -11,9 +11,10 @@ import numpy.typing as npt
 from limbeck.core.decision import Decision, DecisionGoal, Detection
 from limbeck.core.label_counts import per_class
 from limbeck.core.logits import Activation, activate
-from limbeck.core.metrics import counts_rows
+from limbeck.core.metrics import METRICS, counts_rows, kl_divergences
 from limbeck.core.ranking import resampled_quality
-from limbeck.core.statistics import pack, pack_numbers, wilson
+from limbeck.core.soft_label import SoftLabel, distributions, has_probabilities
+from limbeck.core.statistics import Resampled, pack, pack_numbers, resampled_mean, wilson
 from limbeck.core.task_kind import Assessment, Label, Logits, TaskKind, UnseenWord
 from limbeck.errors import nearest
 
@@ -23,6 +24,10 @@ scores = numpy.exp((logits - logits.max()) / decision["temperature"])
 scores = dict(zip(labels, scores / scores.sum()))
 """
 """Calibrated probabilities by label, for the artefact's example."""
+
+
+PROBABILITY_DECIMALS = 6
+"""Digits of stored probabilities; the order of sums moves later ones."""
 
 
 class Classification(TaskKind):
@@ -127,6 +132,40 @@ class Classification(TaskKind):
         """
         return _by_threshold(activate(logits / decision.temperature, self.activation), names, decision)
 
+    def renumber(self, label: Label, indices: Sequence[int], width: int) -> Label:
+        """Change a label to another list of label names.
+
+        Args:
+            label: The label.
+            indices: The new index of each old label.
+            width: Number of new label names.
+        """
+        index = super().renumber(int(label), indices, width)
+        if not isinstance(label, SoftLabel):
+            return index
+        probabilities = np.zeros(width)
+        probabilities[list(indices)] = label.probabilities
+        return SoftLabel(index, probabilities.tolist())
+
+    def answered_label(self, logits: npt.ArrayLike, label: Label) -> Label:
+        """Return the class with the probability of each."""
+        probabilities = activate(logits, self.activation)
+        return SoftLabel(int(probabilities.argmax()), probabilities.round(PROBABILITY_DECIMALS).tolist())
+
+    def score(self, metric: str, names: Sequence[str], logits: Logits, labels: Sequence[Label] | np.ndarray) -> float:
+        """Compute a metric of logits.
+
+        Args:
+            metric: Name of the metric.
+            names: The label names.
+            logits: [rows, labels].
+            labels: [rows].
+        """
+        if not METRICS[metric].reads_distributions:
+            return super().score(metric, names, logits, labels)
+        stacked = np.stack(list(logits))
+        return METRICS[metric](activate(stacked, self.activation), distributions(labels, stacked.shape[-1]))
+
     def label_of(self, answer: Mapping[str, Any], names: Sequence[str]) -> Label:
         """Return the index of the class."""
         return list(names).index(answer["answer"])
@@ -141,7 +180,8 @@ class Classification(TaskKind):
     ) -> Assessment:
         """Score with an interval: Wilson's for accuracy, else by bootstrap; keep which rows were right.
 
-        Values on resamples are kept beside a bootstrap interval.
+        Values on resamples are kept beside a bootstrap interval. Where labels are a model's answers, the KL divergence
+        from its probabilities stands beside the metric.
 
         Args:
             metric: Name of the metric.
@@ -154,10 +194,20 @@ class Classification(TaskKind):
         predicted = self.decode(stacked)
         correct = predicted == truth
         detail = {"per_label": per_class(names, predicted, truth), "correct": pack(correct)}
+        right = wilson(int(correct.sum()), len(correct))
+        if METRICS[metric].reads_distributions:
+            quality, values = self._divergence(stacked, labels, sign=-1)
+            return Assessment(quality, {**detail, "resampled": pack_numbers(values)}, {"agreement": right})
+        beside = {"kl_divergence": self._divergence(stacked, labels).interval} if has_probabilities(labels) else {}
         if counts_rows(metric):
-            return Assessment(wilson(int(correct.sum()), len(correct)), detail)
+            return Assessment(right, detail, beside)
         quality, values = resampled_quality(metric, self.readings(metric, stacked), truth)
-        return Assessment(quality, {**detail, "resampled": pack_numbers(values)})
+        return Assessment(quality, {**detail, "resampled": pack_numbers(values)}, beside)
+
+    def _divergence(self, logits: np.ndarray, labels: Sequence[Label], sign: int = 1) -> Resampled:
+        """Return the mean KL divergence, times a sign, from the probabilities of the labels."""
+        rows = kl_divergences(activate(logits, self.activation), distributions(labels, logits.shape[-1]))
+        return resampled_mean(sign * rows)
 
     def review(self, logits: npt.ArrayLike, label: Label, confidence: float) -> tuple[Label, Label]:
         """Compare the most probable class with the label.

@@ -7,15 +7,17 @@ a score of a pair (of any scale: metrics and the usual loss read its order), or 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from limbeck.core.logits import Activation
-from limbeck.core.metrics import METRICS, metric
-from limbeck.core.statistics import pack_numbers, resampled_score
-from limbeck.core.task_kind import Assessment, Label, Logits, TaskKind, UnseenWord
+from limbeck.core.metrics import METRICS, Metric, metric
+from limbeck.core.statistics import Resampled, pack_numbers, resampled_mean, resampled_score
+from limbeck.core.task_kind import OWN_LENGTH, Assessment, Label, Logits, TaskKind, UnseenWord
+from limbeck.core.vector_storage import stored_forms
 
 NEIGHBORS = 10
 """Nearest texts that are compared."""
@@ -79,6 +81,7 @@ class Embedding(TaskKind):
     label_dtype = "float32"
     label_noun = None
     pipeline = "sentence-similarity"
+    usual_length = OWN_LENGTH
 
     def answer(self, logits: np.ndarray, labels: Sequence[str], activation: Activation) -> dict[str, Any]:
         """Return the vector.
@@ -176,6 +179,8 @@ class Embedding(TaskKind):
     ) -> Assessment:
         """Score with a bootstrap interval over the rows; of vectors, the other fidelity stands beside it.
 
+        ``detail["stored"]`` says what is lost where vectors are stored in fewer bytes (``core/vector_storage.py``).
+
         Args:
             metric: Name of the metric.
             names: Empty.
@@ -186,12 +191,17 @@ class Embedding(TaskKind):
         stacked, truth = np.stack(list(logits)), self.truth(labels)
         if metric not in OF_VECTORS:
             quality, values = resampled_score(METRICS[metric], self.decode(stacked), truth)
-            return Assessment(quality, {"resampled": pack_numbers(values)})
+            compared = partial(_pair_metric, METRICS[metric], self, truth)
+            whole = Resampled(quality, values)
+            stored = _stored(metric, stacked.reshape(2 * len(truth), -1), whole, compared)
+            return Assessment(quality, {"resampled": pack_numbers(values), "stored": stored})
         rows = {name: by_row(stacked, truth) for name, by_row in OF_VECTORS.items()}
-        results = {name: resampled_score(_mean, values, values) for name, values in rows.items()}
-        chosen = results.pop(metric)
+        results = {name: resampled_mean(values) for name, values in rows.items()}
+        whole, chosen = results["neighbor_overlap"], results.pop(metric)
         beside = {name: result.interval for name, result in results.items()}
-        return Assessment(chosen.interval, {"resampled": pack_numbers(chosen.values)}, beside)
+        overlap = partial(_overlap, truth)
+        stored = _stored("neighbor_overlap", stacked, whole, overlap)
+        return Assessment(chosen.interval, {"resampled": pack_numbers(chosen.values), "stored": stored}, beside)
 
     def review(self, logits: npt.ArrayLike, label: Label, confidence: float) -> tuple[Label, Label]:
         """Return the prediction, and the label as it is.
@@ -215,8 +225,43 @@ class Embedding(TaskKind):
         yield truth.mean(axis=0) if truth.ndim > 1 else float(truth.mean()), ()
 
 
-def _mean(values: npt.ArrayLike, same: npt.ArrayLike) -> float:
-    return float(np.mean(np.asarray(values)))
+def _pair_metric(metric: Metric, kind: Embedding, truth: np.ndarray, vectors: np.ndarray) -> Resampled:
+    """Score the cosines of pairs, whose vectors follow each other [2 * rows, width]."""
+    return resampled_score(metric, kind.decode(vectors.reshape(len(truth), -1)), truth)
+
+
+def _overlap(truth: np.ndarray, vectors: np.ndarray) -> Resampled:
+    """Compare the nearest texts of vectors [rows, width] with those of the teacher's."""
+    return resampled_mean(_shared_neighbors(vectors, truth))
+
+
+def _stored(
+    metric: str, vectors: np.ndarray, whole: Resampled, score: Callable[[np.ndarray], Resampled]
+) -> dict[str, dict[str, Any]]:
+    """Measure a metric of vectors that are stored in fewer bytes, and what that loses, on the same resamples.
+
+    Args:
+        metric: Name of the metric.
+        vectors: The vectors [texts, width].
+        whole: The metric of these.
+        score: Computes the metric of vectors.
+    """
+    results = {}
+    for name, form in stored_forms(vectors.shape[1]).items():
+        (value, low, high), values = score(form.read(vectors))
+        lost = whole.values - values
+        least, most = np.quantile(lost[np.isfinite(lost)], [0.025, 0.975]).tolist()
+        results[name] = {
+            "metric": metric,
+            "bytes": form.bytes,
+            "value": value,
+            "low": low,
+            "high": high,
+            "loss": whole.interval.value - value,
+            "loss_low": least,
+            "loss_high": most,
+        }
+    return results
 
 
 KIND = Embedding()

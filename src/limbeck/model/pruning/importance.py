@@ -29,14 +29,40 @@ def open_gates(model: LimbeckForSequenceClassification) -> Gates:
     return Gates(heads, ffn, layers=ones)
 
 
+def sample_labels(
+    model: LimbeckForSequenceClassification, logits: Tensor, mask: Tensor, rng: torch.Generator
+) -> Tensor:
+    """Sample labels from the model's predictions.
+
+    Args:
+        model: The model, for its kind of task.
+        logits: Its logits [batch, classes] or [batch, seq, classes].
+        mask: True where a token is [batch, seq].
+        rng: Generator on the CPU.
+
+    Returns:
+        Labels as the model's loss takes them; padding has -100.
+    """
+    losses = model.losses(logits.shape[-1])
+    labels = losses.sampled(logits.float().cpu(), rng).to(logits.device)
+    return labels.masked_fill(~mask, -100) if labels.shape == mask.shape and labels.dtype == torch.long else labels
+
+
 def _gate_gradients(model: LimbeckForSequenceClassification, batches: Batches) -> Iterable[tuple[Tensor, ...]]:
-    """Yield the gradient of the task's loss with respect to all gates, batch by batch; weight gradients stay set."""
+    """Yield the gradient of the task's loss with respect to all gates, batch by batch; weight gradients stay set.
+
+    Labels that say nothing, as those of texts whose vectors are not kept, are sampled from the model's predictions.
+    """
     model.eval()
+    rng = torch.Generator().manual_seed(0)
     for batch in batches:
         model.zero_grad(set_to_none=True)
         gates = open_gates(model)
         batch = {name: value.to(model.device) for name, value in batch.items()}
-        loss = model.loss(model.run(batch, gates=gates)[0], batch["labels"])
+        logits, labels = model.run(batch, gates=gates)[0], batch["labels"]
+        if not labels.numel():
+            labels = sample_labels(model, logits.detach(), batch["attention_mask"].bool(), rng)
+        loss = model.loss(logits, labels)
         loss.backward()
         gradients = tuple(gate.grad for gate in gates if gate is not None)
         yield tuple(g if g is not None else torch.zeros(0) for g in gradients)

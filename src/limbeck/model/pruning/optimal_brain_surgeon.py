@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from limbeck.model.output_losses import losses_of
+from limbeck.model.pruning.importance import sample_labels
 from limbeck.model.pruning.reconstruction import Grams, affine, ridge
 from limbeck.model.pruning.slicing import RemovalOrder, RemovalOrders
 
@@ -104,25 +104,6 @@ def sensitivities(
             tokens += int(mask.sum())
     means = [total / max(tokens, 1) for total in totals]
     return means[: model.shape.depth], means[model.shape.depth :]
-
-
-def sample_labels(
-    model: LimbeckForSequenceClassification, logits: Tensor, mask: Tensor, rng: torch.Generator
-) -> Tensor:
-    """Sample labels from the model's predictions.
-
-    Args:
-        model: The model, for its kind of task.
-        logits: Its logits [batch, classes] or [batch, seq, classes].
-        mask: True where a token is [batch, seq].
-        rng: Generator on the CPU.
-
-    Returns:
-        Labels as the model's loss takes them; padding has -100.
-    """
-    losses = losses_of(model.config.problem_type, logits.shape[-1])
-    labels = losses.sampled(logits.float().cpu(), rng).to(logits.device)
-    return labels.masked_fill(~mask, -100) if labels.shape == mask.shape and labels.dtype == torch.long else labels
 
 
 @torch.no_grad()

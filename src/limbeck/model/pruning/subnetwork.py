@@ -181,9 +181,21 @@ def sort_channels(model: LimbeckForSequenceClassification, scores: np.ndarray) -
             _reorder(model.pooler, 1, order)
             _reorder(model.pooler, 0, order)  # slices take its leading outputs
             _reorder_norm(model.pooler_norm, order)
-        assert model.classifier.in_features == model.shape.hidden
-        _reorder(model.classifier, 1, order)
+        first = _reads_hidden(model)
+        assert first.in_features == model.shape.hidden
+        _reorder(first, 1, order)
     return order
+
+
+def _reads_hidden(model: LimbeckForSequenceClassification) -> nn.Linear:
+    """Return the layer of the head that reads the hidden states; ``keep_width`` gives one to a model of vectors."""
+    from limbeck.model.sentence_encoder import LimbeckForSentenceEmbedding
+
+    if not isinstance(model, LimbeckForSentenceEmbedding):
+        return model.classifier
+    first = model.dense[0]
+    assert isinstance(first, nn.Linear)
+    return first
 
 
 def _descending(scores: np.ndarray) -> list[int]:
