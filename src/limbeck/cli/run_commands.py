@@ -343,10 +343,10 @@ def gc(*runs: Path, all: bool = False, store: Store = None) -> None:  # noqa: DO
         all: Keep no model at all.
         store: Folder of finished work.
     """
+    from limbeck.core.paths import default_root
     from limbeck.engine.gc import collect
     from limbeck.engine.result import retained_keys
     from limbeck.engine.store import Store as OpenStore
-    from limbeck.engine.store import default_root
     from limbeck.report.formatting import megabytes
 
     if bool(runs) == all:

@@ -52,6 +52,8 @@ class Encoded:
 
     pairs: Sequence[Sequence[int]] = ()
     """Ids of second texts, where the texts of a pair are encoded apart."""
+    requests: Sequence[Sequence[int]] = ()
+    """Rows that training keeps in one batch, as far as it has room for them."""
 
     def __len__(self) -> int:
         return len(self.input_ids)
@@ -217,6 +219,43 @@ def length_batches(
     for start in range(0, count, batch_size * pool):
         block = sorted(order[start : start + batch_size * pool], key=lambda i: int(lengths[i]))
         batches += [block[at : at + batch_size] for at in range(0, len(block), batch_size)]
+    rng.shuffle(batches)
+    return batches
+
+
+def request_batches(
+    requests: Sequence[Sequence[int]], batch_size: int, seed: int | None = None, epoch: int = 0
+) -> list[list[int]]:
+    """Group whole requests into batches, in random order; every example appears exactly once.
+
+    A request larger than a batch is divided at random into parts of about equal size.
+
+    Args:
+        requests: The examples of each request.
+        batch_size: Examples per batch at most.
+        seed: Seed of the order, with the epoch.
+        epoch: Epoch number.
+
+    Returns:
+        The example indices of each batch.
+
+    >>> [len(batch) for batch in request_batches([range(3), range(3, 5), range(5, 12)], 5, seed=0)]
+    [5, 4, 3]
+    """
+    rng = random.Random(f"{seed}/{epoch}")
+    parts: list[list[int]] = []
+    for rows in requests:
+        shuffled = rng.sample(list(rows), len(rows))
+        count = -(-len(shuffled) // batch_size)
+        parts += [shuffled[start::count] for start in range(count)]
+    rng.shuffle(parts)
+    batches: list[list[int]] = []
+    for part in parts:
+        fitting = next((batch for batch in reversed(batches) if len(batch) + len(part) <= batch_size), None)
+        if fitting is None:
+            batches.append(part)
+        else:
+            fitting.extend(part)
     rng.shuffle(batches)
     return batches
 

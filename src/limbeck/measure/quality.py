@@ -105,7 +105,10 @@ class Quality(Probe):
         texts = [" ".join(text) if task.task_kind.per_token else text for text in rows.texts]
         if rows.pairs is not None:
             texts = [f"{text} | {pair}" for text, pair in zip(texts, rows.pairs, strict=True)]
-        return changes.facts(self.split, key, reference.lengths, texts)
+        yield from changes.facts(self.split, key, reference.lengths, texts)
+        likeness = task.task_kind.likeness(reference.logits, answers.logits, answers.labels)
+        for name, interval in likeness.items():
+            yield Measurement(name, *_flat(interval), n=len(texts), split=self.split, detail={"reference": key})
 
     def _source(self, index: int, candidate: Candidate, context: RunContext) -> Iterable[tuple[int, Measurement]]:
         """Yield the facts of a teacher that only gives answers."""
@@ -129,6 +132,7 @@ class Quality(Probe):
         """
         value, low, high = assessment.quality
         detail = {"metric": task.metric, **assessment.detail}
+        count = count if assessment.examples is None else assessment.examples
         return Measurement("quality", value, "1", low, high, n=count, split=self.split, detail=detail)
 
 

@@ -37,7 +37,7 @@ from .layers import (
     slice_linear,
     slice_norm,
 )
-from .output_losses import losses_of
+from .output_losses import OutputLosses, losses_of
 from .style import Style
 
 if TYPE_CHECKING:
@@ -350,7 +350,11 @@ class LimbeckForSequenceClassification(LimbeckModel):
 
     def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
         """Return the loss of ``config.problem_type``, a scalar; tokens labeled -100 do not count."""
-        return losses_of(self.config.problem_type, logits.shape[-1]).on_labels(logits, labels)
+        return self.output_losses(logits.shape[-1]).on_labels(logits, labels)
+
+    def output_losses(self, outputs: int) -> OutputLosses:
+        """Return the losses that the configuration implies, for a number of outputs."""
+        return losses_of(self.config.problem_type, outputs, reranker=bool(getattr(self.config, "reranker", False)))
 
     def forward(
         self,

@@ -17,6 +17,8 @@ from torch import Tensor
 
 LEAST_WRONG = 1e-6
 """Lower bound of 1 - p in the focal factor, whose gradient is infinite at 0 for gamma below 1."""
+GAIN = 1
+"""Column of the gain in the labels of documents."""
 IGNORE = -100
 """Label of tokens that do not count."""
 
@@ -163,19 +165,55 @@ class _Number(OutputLosses):
         return logits.squeeze(-1) + torch.randn(logits.shape[:-1], generator=rng)
 
 
+class _Ranked(OutputLosses):
+    """One score [batch, 1]. Labels are [batch, 3], with the gain of the document in the middle.
+
+    Against labels, a document is relevant or not (binary cross-entropy). A teacher's scores, and pseudo labels, are
+    numbers.
+    """
+
+    def on_labels(self, logits: Tensor, labels: Tensor) -> Tensor:
+        return F.binary_cross_entropy_with_logits(logits.squeeze(-1), (labels[:, GAIN] > 0).to(logits.dtype))
+
+    def weighted(self, logits: Tensor, labels: Tensor, weights: Tensor | None, gamma: float) -> Tensor:
+        raise AssertionError("weight_problems refuses weights of numbers")
+
+    def imitation(
+        self, logits: Tensor, teacher: Tensor, compare: Callable[[Tensor, Tensor], Tensor], *, as_numbers: bool = False
+    ) -> Tensor:
+        return F.mse_loss(logits, teacher, reduction="none")
+
+    def pseudo_labels(self, logits: Tensor, kind: str) -> Tensor:
+        return logits
+
+    def on_pseudo_labels(self, logits: Tensor, labels: Tensor) -> Tensor:
+        return F.mse_loss(logits, labels, reduction="none")
+
+    def sampled(self, logits: Tensor, rng: torch.Generator) -> Tensor:
+        relevant = torch.bernoulli(logits.sigmoid(), generator=rng)
+        return torch.cat([torch.zeros_like(relevant), relevant, torch.ones_like(relevant)], -1)
+
+
+RANKED = "rerank"
+"""Our name of the problem type of scores that documents are ranked by; transformers has none."""
+
 OUTPUT_LOSSES: Mapping[str, OutputLosses] = {
     "single_label_classification": _OneClass(),
     "multi_label_classification": _SeveralLabels(),
     "regression": _Number(),
+    RANKED: _Ranked(),
 }
-"""By ``problem_type`` of transformers."""
+"""By ``problem_type`` of transformers, or our name of it."""
 
 
-def losses_of(problem_type: str | None, outputs: int) -> OutputLosses:
+def losses_of(problem_type: str | None, outputs: int, *, reranker: bool = False) -> OutputLosses:
     """Return the losses of a model's outputs.
 
     Args:
         problem_type: Of its config.json; without one, one output is a number and several are classes.
         outputs: Number of outputs.
+        reranker: Whether config.json says that the output ranks documents.
     """
+    if reranker:
+        return OUTPUT_LOSSES[RANKED]
     return OUTPUT_LOSSES[problem_type or ("regression" if outputs == 1 else "single_label_classification")]

@@ -16,7 +16,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from limbeck.model.output_losses import losses_of
 from limbeck.model.pruning.reconstruction import Grams, affine, ridge
 from limbeck.model.pruning.slicing import RemovalOrder, RemovalOrders
 
@@ -120,8 +119,7 @@ def sample_labels(
     Returns:
         Labels as the model's loss takes them; padding has -100.
     """
-    losses = losses_of(model.config.problem_type, logits.shape[-1])
-    labels = losses.sampled(logits.float().cpu(), rng).to(logits.device)
+    labels = model.output_losses(logits.shape[-1]).sampled(logits.float().cpu(), rng).to(logits.device)
     return labels.masked_fill(~mask, -100) if labels.shape == mask.shape and labels.dtype == torch.long else labels
 
 
