@@ -41,6 +41,7 @@ class Serving:
         threads: Threads used for serving.
         batch: Texts in a call.
         seq_len: Tokens in a text; the lengths of the task's texts when not given.
+        candidates: Documents in a request of a reranker; a call is then a request, in sub-batches of the fastest size.
         runtime: Runtime used for serving; auto is OpenVINO where it is installed and faster in INT8 on this machine,
             else ONNX Runtime.
     """
@@ -48,6 +49,7 @@ class Serving:
     threads: Annotated[int, Ge(1), Le(1024)] = 1
     batch: Annotated[int, Ge(1), Le(100_000)] = 1
     seq_len: Annotated[int, Ge(1), Le(100_000)] | None = None
+    candidates: Annotated[int, Ge(2), Le(10_000)] | None = None
     runtime: Literal["auto", "onnxruntime", "openvino"] = "auto"
 
 

@@ -111,7 +111,7 @@ def _describe(task: Task, value: Value, classes: Sequence[int]) -> str:
     if METRICS[task.metric].reads_scores:
         return "equal scores for all"
     if task.task_kind.grouped:
-        return "always the order that the documents come in"
+        return "always the given order"
     if task.task_kind.vectors:
         return "always the mean"
     if task.task_kind.numeric:

@@ -260,7 +260,12 @@ def request_batches(
     return batches
 
 
-def predict(model: Predictor, encoded: Encoded, batch_size: int | None = None) -> np.ndarray | list[np.ndarray]:
+def predict(
+    model: Predictor,
+    encoded: Encoded,
+    batch_size: int | None = None,
+    batches: Iterable[Sequence[int]] | None = None,
+) -> np.ndarray | list[np.ndarray]:
     """Run a model on a split.
 
     Args:
@@ -268,13 +273,16 @@ def predict(model: Predictor, encoded: Encoded, batch_size: int | None = None) -
         encoded: The split.
         batch_size: Texts per batch; 32 by default, but 1 for INT8 models: dynamic quantization ranges span the whole
             batch with its padding, so a prediction would depend on its neighbors.
+        batches: The examples of each batch, instead of batches of that size by length.
 
     Returns:
         Logits in the order of the split: [examples, classes]; for tokens a list of [seq, classes].
     """
     batch_size = batch_size or (1 if model.int8 else 32)
     rows: list[np.ndarray] = [np.empty(0)] * len(encoded)
-    for index, row in predict_batches(model, encoded, length_batches(encoded.lengths, batch_size)):
+    if batches is None:
+        batches = length_batches(encoded.lengths, batch_size)
+    for index, row in predict_batches(model, encoded, batches):
         rows[index] = row
     return rows if encoded.per_token else np.stack(rows)
 

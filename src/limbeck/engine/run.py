@@ -148,7 +148,7 @@ def checked_task(
     if problems := check(recipe, has_task=task is not None, function=None if teacher is None else ASKED):
         raise RecipeError(listing(title, problems))
     task = load_run_task(recipe.task, recipe.model, recipe.teacher, store) if task is None else task
-    steps, limits = placed_steps(recipe), unsuited_limits(recipe.budget, task.task_kind)
+    steps, limits = placed_steps(recipe), unsuited_limits(recipe.budget, task.task_kind, recipe.target)
     if problems := absent_splits(steps, task) + unsuited_fields(steps, task) + limits:
         raise RecipeError(listing(title, problems))
     check_lengths(recipe.model, recipe.teacher, task, steps, recipe.target.seq_len)

@@ -41,8 +41,9 @@ class Quality(Probe):
     Answers are compared with those of the run's reference: the facts ``flips`` (share of answers that differ) and
     ``drift`` (mean change of the score that decides) say how, by answer and by length (``core/answer_changes.py``).
 
-    INT8 models answer in batches of the target's size, as they will be served: dynamic ranges span a batch with its
-    padding, so answers depend on the other texts of a batch. The fact then has ``detail["batch"]``.
+    INT8 models answer in batches of the target's size, or the sub-batches of requests, as they will be served: dynamic
+    ranges span a batch with its padding, so answers depend on the other texts of a batch. The fact then has
+    ``detail["batch"]``.
 
     Units: the metric's own, 0 to 1 (a correlation: -1 to 1).
     """
@@ -70,6 +71,7 @@ class Quality(Probe):
         from limbeck.core.logits import require_finite_logits
         from limbeck.core.model import AnswerSource
         from limbeck.data.batching import encode, predict
+        from limbeck.measure.requests import best_sub_batches, served_batches
 
         compared, reference = context.reference, None
         for index, candidate in enumerate(candidates):
@@ -81,7 +83,11 @@ class Quality(Probe):
                 continue
             encoded = encode(candidate.task, self.split, candidate.tokenizer)
             size = context.target.batch if candidate.model.int8 else self.batch
-            logits = predict(candidate.model, encoded, size)
+            batches = None
+            if candidate.model.int8 and context.target.candidates:
+                size = best_sub_batches(candidate, context.target, context.memo).size
+                batches = served_batches(encoded, size)
+            logits = predict(candidate.model, encoded, size, batches)
             require_finite_logits(logits, candidate.task.split(self.split).texts)
             assessment = assess(candidate.task, logits, encoded.labels, encoded.unseen)
             if size > 1 and candidate.model.int8:
