@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from limbeck.core.kinds import find
@@ -71,9 +71,9 @@ def rerank_task(name: str, folder: Path, options: Options, base: Path = Path()) 
     first_stage, count = options.first_stage or "bm25", options.candidates or CANDIDATES
     notes: list[str] = []
     parts = _parts(folder, options, notes)
+    ranked = candidates_of(_together(parts), first_stage, count, base)
     splits = {}
     for split, retrieval in parts.items():
-        ranked = candidates_of(retrieval, first_stage, count, base)
         splits[split], found = _rows(retrieval, ranked, complete=split == "train")
         requests = len(requests_of(splits[split].labels))
         notes.append(
@@ -118,6 +118,13 @@ def _parts(folder: Path, options: Options, notes: list[str]) -> dict[str, Retrie
     return {"train": _only(retrieval, retrieval.queries.keys() - set().union(*held_out.values())), **parts}
 
 
+def _together(parts: Mapping[str, Retrieval]) -> Retrieval:
+    """Return the queries of all splits, which the first stage searches for at once."""
+    queries = {query: text for part in parts.values() for query, text in part.queries.items()}
+    judgments = {query: scores for part in parts.values() for query, scores in part.judgments.items()}
+    return Retrieval(next(iter(parts.values())).documents, dict(sorted(queries.items())), judgments)
+
+
 def _only(retrieval: Retrieval, chosen: Collection[str]) -> Retrieval:
     queries = [query for query in retrieval.queries if query in chosen]
     return Retrieval(
@@ -136,8 +143,8 @@ def _rows(retrieval: Retrieval, ranked: dict[str, list[str]], *, complete: bool)
         complete: Whether relevant documents that are no candidates are added, after these.
     """
     candidates, found, relevant = {}, 0, 0
-    for query, documents in ranked.items():
-        wanted = retrieval.relevant(query)
+    for query in retrieval.queries:
+        documents, wanted = ranked[query], retrieval.relevant(query)
         missing = sorted(wanted - set(documents))
         found, relevant = found + len(wanted) - len(missing), relevant + len(wanted)
         added = [document for document in missing if complete and retrieval.documents[document]]

@@ -27,7 +27,16 @@ BULKY = frozenset({"rounds", "correct", "resampled", "samples", "shapes", "most_
 """Parts of a measurement's detail that serve later computations, not readers."""
 
 
-BESIDE = {"rmse": "RMSE", "r2": "R²", "entity_f1": "F1", "entity_precision": "precision", "entity_recall": "recall"}
+BESIDE = {
+    "rmse": "RMSE",
+    "r2": "R²",
+    "entity_f1": "F1",
+    "entity_precision": "precision",
+    "entity_recall": "recall",
+    "ndcg_at_10": "nDCG@10",
+    "mrr_at_10": "MRR@10",
+    "overlap_at_10": "top ten as the reference's",
+}
 """Measurements that a kind of task gives beside its metric, and what they are called."""
 
 
