@@ -15,6 +15,7 @@ from limbeck.core.candidate import Candidate
 from limbeck.core.kinds import KINDS
 from limbeck.core.metrics import IGNORED, METRICS, metrics_of
 from limbeck.core.outputs import OutputSpec
+from limbeck.core.requests import requests_of
 from limbeck.core.shape import Shape
 from limbeck.core.step import REGISTRY, RunContext
 from limbeck.core.task import Task
@@ -304,5 +305,6 @@ def test_law_15_a_timed_evaluation_scores_what_was_predicted(toy, batch, candida
     (exported,) = Export().apply(candidate, RunContext(scratch=tmp_path))
     for model in (candidate.model, exported.model):
         result = evaluate(model, candidate.tokenizer, candidate.task, batch=batch)
-        assert result.examples == len(encoded)
+        grouped = candidate.task.task_kind.grouped
+        assert result.examples == (len(requests_of(encoded.labels)) if grouped else len(encoded))
         assert (result.quality, result.low, result.high) == pytest.approx(tuple(expected), abs=1e-5)

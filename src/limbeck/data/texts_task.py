@@ -8,7 +8,7 @@ from typing import Any, TypeGuard
 
 from limbeck.core.kinds import find
 from limbeck.core.paths import user_path
-from limbeck.core.task import Task, choose
+from limbeck.core.task import Task, choose_rows
 from limbeck.data.config import Options
 from limbeck.data.readers import plural
 from limbeck.data.unlabeled import check_texts, placeholders, read_texts
@@ -68,12 +68,18 @@ def texts_task(options: Options, kind: str, label_names: Sequence[str], base: Pa
     if len(unique) < len(rows):
         notes.append(f"{where}: {plural(len(rows) - len(unique), 'repeated or empty text')} left out")
     count = min(MOST_HELD_OUT, round(HELD_OUT * len(unique)))
-    order = choose([0] * len(unique), 2 * count, options.seed, stratified=False)
-    validation = set(choose([0] * len(order), count, options.seed, stratified=False))
+    grouped = find(kind).grouped  # then requests are held out whole
+    labels = placeholders(find(kind), unique, len(label_names)).labels if grouped else (0,) * len(unique)
+    order = choose_rows(find(kind), labels, 2 * count, options.seed)
+    validation = set(choose_rows(find(kind), [labels[row] for row in order], count, options.seed))
     parts: dict[str, list[tuple[str, ...]]] = {"train": [], "validation": [], "test": []}
     held_out = {row: "validation" if index in validation else "test" for index, row in enumerate(order)}
     for index, row in enumerate(unique):
         parts[held_out.get(index, "train")].append(row)
+    if not all(parts.values()):
+        raise InputError(
+            f"{where}: too few queries to hold some out for validation and test; at least three are needed"
+        )
     splits = {name: placeholders(find(kind), part, len(label_names)) for name, part in parts.items()}
     metric = options.metric or find(kind).fidelity_metric(label_names)
     name = options.name or (Path(options.texts).stem if isinstance(options.texts, str) else "texts")

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from limbeck.core.paths import exists
+from limbeck.core.requests import Judged
 from limbeck.core.task import Split, Task
 from limbeck.data.corpus.documents import normal, numbered_lines, reading_for, text_columns
 from limbeck.data.readers import check_file, missing_file, plural, read_table
@@ -107,6 +108,14 @@ def placeholders(kind: TaskKind, rows: Sequence[tuple[str, ...]], width: int) ->
     if kind.per_token:
         texts = tuple(tuple(text.split()) for text in texts)
         return Split(texts, tuple(kind.encode([0] * len(words), width, len(words)) for words in texts))
+    if kind.grouped:
+        if len(rows[0]) != 2:
+            raise InputError(
+                "texts without labels: a reranker needs a query and a document in each row; name both columns"
+            )
+        queries = {query: index for index, query in enumerate(dict.fromkeys(texts))}
+        labels = tuple(tuple(Judged(queries[query], 0.0, 0.0)) for query in texts)
+        return Split(texts, labels, tuple(row[1] for row in rows))
     label: Any = () if kind.vectors else 0.0 if kind.numeric else kind.encode([] if kind.several else [0], width, 1)
     pairs = tuple(row[1] for row in rows) if len(rows[0]) == 2 else None
     return Split(texts, (label,) * len(rows), pairs)
