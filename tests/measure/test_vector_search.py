@@ -36,7 +36,7 @@ def test_the_nearest_documents_are_those_of_the_vectors_that_the_model_answers(m
 
 def test_it_is_a_first_stage(make_model, texts, tmp_path, monkeypatch):
     monkeypatch.setenv("LIMBECK_STORE", str(tmp_path / "store"))
-    model = saved(make_model, "embedding", tmp_path / "model")
+    saved(make_model, "embedding", tmp_path / "model")
     retrieval = Retrieval({str(i): text for i, text in enumerate(texts)}, {"q": texts[4]}, {"q": {"4": 1.0}})
     assert candidates_of(retrieval, "model", 3, tmp_path)["q"][0] == "4"
 

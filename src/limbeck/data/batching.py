@@ -240,7 +240,7 @@ def request_batches(
         The example indices of each batch.
 
     >>> [len(batch) for batch in request_batches([range(3), range(3, 5), range(5, 12)], 5, seed=0)]
-    [5, 4, 3]
+    [3, 4, 5]
     """
     rng = random.Random(f"{seed}/{epoch}")
     parts: list[list[int]] = []
