@@ -3,8 +3,8 @@
     python benchmarks/rerankers/titles.py benchmarks/data/cranfield benchmarks/rerankers/titles.jsonl
     limbeck run benchmarks/rerankers/titles.yaml --out benchmarks/rerankers/titles-model
 
-A title stands for a query. The abstract that it belongs to, without the title, is the relevant document; those that BM25
-ranks first beside it are the others. No query and no judgment of the retrieval task is read.
+A title stands for a query. The abstract that it belongs to, without the title, is the relevant document; those that
+BM25 ranks first beside it are the others. No query and no judgment of the retrieval task is read.
 """
 
 import argparse

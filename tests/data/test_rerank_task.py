@@ -112,3 +112,12 @@ def test_options_are_checked_before_anything_is_read(folder):
     (folder / "qrels.tsv").unlink()
     with pytest.raises(InputError, match="'pair' has no meaning"):
         check_task(spec(folder, pair="text"))
+
+
+def test_other_data_take_none_of_these_options(tmp_path):
+    lines = [json.dumps({"query": f"q{row // 2}", "document": f"d{row}", "score": row % 2}) for row in range(8)]
+    (tmp_path / "train.jsonl").write_text("\n".join(lines))
+    given = {"path": str(tmp_path), "kind": "rerank", "candidates": 5}
+    for load in (load_task, check_task):
+        with pytest.raises(InputError, match="'candidates': is for a folder in BEIR's form"):
+            load(given)

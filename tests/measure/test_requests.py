@@ -12,6 +12,7 @@ from limbeck.core.step import RunContext
 from limbeck.core.target import Target
 from limbeck.data.batching import encode, predict
 from limbeck.data.synthetic import toy_task, toy_tokenizer
+from limbeck.errors import InputError
 from limbeck.measure import requests
 from limbeck.measure.latency import Latency
 from limbeck.measure.quality import Quality
@@ -149,3 +150,9 @@ def test_int8_is_judged_in_the_sub_batches_it_is_served_in(reranker, monkeypatch
     assert facts[1, "overlap_at_10"].value == 1
     assert facts[1, "overlap_at_10"].detail["reference"] == "key"
     assert "flips" not in {name for _, name in facts}
+
+
+def test_requests_are_for_rerankers(candidate):
+    probe = Latency()
+    with pytest.raises(InputError, match="this task is a classification"):
+        list(probe.measure([candidate], context(probe, target=Target(candidates=6))))

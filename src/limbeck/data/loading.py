@@ -17,7 +17,7 @@ from limbeck.data.config import Options
 from limbeck.data.hub import PRESETS, SPLIT_NAMES, load_tables
 from limbeck.data.readers import READERS, Reading, Table, check_file, missing_file, read_table, table_of_columns
 from limbeck.data.rerank_task import check_options as check_retrieval
-from limbeck.data.rerank_task import rerank_task
+from limbeck.data.rerank_task import refuse_options, rerank_task
 from limbeck.data.task_builder import build_task
 from limbeck.data.task_file import SUFFIXES as TASK_FILES
 from limbeck.data.task_file import read_task_file
@@ -103,6 +103,7 @@ def _load(location: _Location, *, evaluation: bool = False) -> Task:
         return task.limit(options.seed, **options.limit)
     if location.retrieval is not None:
         return rerank_task(location.name, location.retrieval, options, location.base)
+    refuse_options(options)
     if options.dataset is None:
         return build_task(location.name, _read_files(location.files, options), options, evaluation=evaluation)
     tables, names, notes = load_tables(options)
@@ -117,7 +118,10 @@ def check_task(spec: str | Path | Mapping[str, Any], *, base: str | Path | None 
         options = Options.parse(spec)
         check_options(options, tuple(spec), Path(base) if base is not None else Path())
     else:
-        options = _find(spec, Path(base) if base is not None else Path()).options
+        location = _find(spec, Path(base) if base is not None else Path())
+        options = location.options
+        if location.retrieval is None:
+            refuse_options(options)
     for split in options.limit:
         if split not in SPLITS:
             raise InputError(f"data option 'limit': there is no split '{split}'; {nearest(split, SPLITS)}")

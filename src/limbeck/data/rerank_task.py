@@ -16,7 +16,7 @@ from limbeck.data.hub import SPLIT_NAMES
 from limbeck.data.readers import plural
 from limbeck.data.requests import check_contrast, request_rows
 from limbeck.data.task_builder import find_oddities, hold_out_validation
-from limbeck.errors import InputError, nearest
+from limbeck.errors import InputError, nearest, shown
 
 KIND = "rerank"
 CANDIDATES = 50
@@ -27,6 +27,16 @@ ALLOWED = frozenset(
     {"path", "name", "kind", "metric", "max_length", "limit", "seed", "candidates", "first_stage", "folds", "fold"}
 )
 """Options that have a meaning for such a folder."""
+
+
+def refuse_options(options: Options) -> None:
+    """Refuse options that have a meaning for a folder in BEIR's form alone, where the rows come from elsewhere."""
+    for name in ("candidates", "first_stage", "folds", "fold"):
+        if (value := getattr(options, name)) is not None:
+            raise InputError(
+                f"data option '{name}': is for a folder in BEIR's form (corpus.jsonl, queries.jsonl, qrels.tsv), got "
+                f"{shown(value)} for other data; leave it out"
+            )
 
 
 def check_options(folder: Path, options: Options, given: frozenset[str], base: Path = Path()) -> None:

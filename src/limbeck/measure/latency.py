@@ -16,6 +16,7 @@ from limbeck.core.candidate import Candidate
 from limbeck.core.measurement import Measurement, environment
 from limbeck.core.step import Probe, RunContext, StepInfo, step
 from limbeck.core.target import Target
+from limbeck.errors import InputError
 from limbeck.measure.requests import (
     LEAST_REQUESTS,
     Call,
@@ -87,6 +88,8 @@ class Latency(Probe):
         target = context.target
         check_runtime(target.runtime)
         check_device(target.device)
+        if target.candidates is not None and not (kind := candidates[0].task.task_kind).grouped:
+            raise InputError(f"candidates: is for documents that are ranked for a query; this task is a {kind.name}")
         parts = [best_sub_batches(each, target, context.memo) for each in candidates] if target.candidates else []
         with contextlib.ExitStack() as stack:
             payload = {
