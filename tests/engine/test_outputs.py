@@ -229,6 +229,10 @@ def test_a_reranker_is_served_in_the_sub_batches_it_was_judged_in(tmp_path, make
     record = result.records[result.chosen[0]]
     request = json.loads((written["artefact"] / "limbeck.json").read_text())["request"]
     assert request["candidates"] == 6
+    card = (written["artefact"] / "README.md").read_text()
+    assert "Latency is per request on: onnxruntime, 1 thread, requests of 6 documents" in card
+    assert "over one padded batch" in card
+    assert "| MRR@10, validation |" in card
     assert request["batch"] == record.fact("latency_p50").detail["sub_batch"]
     if (int8 := record.fact("quality", "validation").detail.get("batch")) is not None:
         assert int8 == request["batch"]

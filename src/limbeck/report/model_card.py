@@ -108,6 +108,9 @@ def figures(summary: RunSummary, row: Row, reference: Row | None) -> list[Figure
             interval = f"[{milliseconds(fact.low)}, {milliseconds(fact.high)}]" if fact.low and fact.high else "–"
             original = f"{milliseconds(other.value)} ms" if other is not None else "–"
             lines.append(Figure(f"latency {name}", f"{milliseconds(fact.value)} ms", interval, _count(fact), original))
+    if row.p50 is not None and (gain := row.p50.detail.get("over_one_batch")):
+        label = f"the same over one padded batch, by sorting and sub-batches of {row.p50.detail['sub_batch']}"
+        lines.append(Figure(label, f"{gain:.2f}x"))
     for label, ratio in (
         (f"speed-up over {reference_words(summary)}", row.speedup),
         ("speed-up over its INT8", row.speedup_int8),
