@@ -165,7 +165,7 @@ class _Number(OutputLosses):
         return logits.squeeze(-1) + torch.randn(logits.shape[:-1], generator=rng)
 
 
-class _Ranked(OutputLosses):
+class _Ranked(_Number):
     """One score [batch, 1]. Labels are [batch, 3], with the gain of the document in the middle.
 
     Against labels, a document is relevant or not (binary cross-entropy). A teacher's scores, and pseudo labels, are
@@ -174,20 +174,6 @@ class _Ranked(OutputLosses):
 
     def on_labels(self, logits: Tensor, labels: Tensor) -> Tensor:
         return F.binary_cross_entropy_with_logits(logits.squeeze(-1), (labels[:, GAIN] > 0).to(logits.dtype))
-
-    def weighted(self, logits: Tensor, labels: Tensor, weights: Tensor | None, gamma: float) -> Tensor:
-        raise AssertionError("weight_problems refuses weights of numbers")
-
-    def imitation(
-        self, logits: Tensor, teacher: Tensor, compare: Callable[[Tensor, Tensor], Tensor], *, as_numbers: bool = False
-    ) -> Tensor:
-        return F.mse_loss(logits, teacher, reduction="none")
-
-    def pseudo_labels(self, logits: Tensor, kind: str) -> Tensor:
-        return logits
-
-    def on_pseudo_labels(self, logits: Tensor, labels: Tensor) -> Tensor:
-        return F.mse_loss(logits, labels, reduction="none")
 
     def sampled(self, logits: Tensor, rng: torch.Generator) -> Tensor:
         relevant = torch.bernoulli(logits.sigmoid(), generator=rng)
