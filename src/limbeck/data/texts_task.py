@@ -8,7 +8,8 @@ from typing import Any, TypeGuard
 
 from limbeck.core.kinds import find
 from limbeck.core.paths import user_path
-from limbeck.core.task import Task, choose_rows
+from limbeck.core.requests import choose_requests
+from limbeck.core.task import Task, choose
 from limbeck.data.config import Options
 from limbeck.data.readers import plural
 from limbeck.data.unlabeled import check_texts, placeholders, read_texts
@@ -68,12 +69,9 @@ def texts_task(options: Options, kind: str, label_names: Sequence[str], base: Pa
     if len(unique) < len(rows):
         notes.append(f"{where}: {plural(len(rows) - len(unique), 'repeated or empty text')} left out")
     count = min(MOST_HELD_OUT, round(HELD_OUT * len(unique)))
-    grouped = find(kind).grouped  # then requests are held out whole
-    labels = placeholders(find(kind), unique, len(label_names)).labels if grouped else (0,) * len(unique)
-    order = choose_rows(find(kind), labels, 2 * count, options.seed)
-    validation = set(choose_rows(find(kind), [labels[row] for row in order], count, options.seed))
+    labels = placeholders(find(kind), unique, len(label_names)).labels if find(kind).grouped else ()
+    held_out = _held_out_requests(labels, count, options.seed) if labels else _held_out(unique, count, options.seed)
     parts: dict[str, list[tuple[str, ...]]] = {"train": [], "validation": [], "test": []}
-    held_out = {row: "validation" if index in validation else "test" for index, row in enumerate(order)}
     for index, row in enumerate(unique):
         parts[held_out.get(index, "train")].append(row)
     if not all(parts.values()):
@@ -85,6 +83,21 @@ def texts_task(options: Options, kind: str, label_names: Sequence[str], base: Pa
     name = options.name or (Path(options.texts).stem if isinstance(options.texts, str) else "texts")
     task = Task(name, kind, splits, tuple(label_names), metric, options.max_length, tuple(notes))
     return task.limit(options.seed, **options.limit) if options.limit else task
+
+
+def _held_out(rows: Sequence[object], count: int, seed: int) -> dict[int, str]:
+    """Return the split of each row that is held out, so many for each of validation and test."""
+    order = choose([0] * len(rows), 2 * count, seed, stratified=False)
+    validation = set(choose([0] * len(order), count, seed, stratified=False))
+    return {row: "validation" if index in validation else "test" for index, row in enumerate(order)}
+
+
+def _held_out_requests(labels: Sequence[Sequence[float]], count: int, seed: int) -> dict[int, str]:
+    """Return the split of each row of the requests that are held out, at least one for each of validation and test."""
+    validation = choose_requests(labels, count, seed)
+    rest = sorted({*range(len(labels))} - {*validation})
+    test = choose_requests([labels[row] for row in rest], count, seed)
+    return {**dict.fromkeys(validation, "validation"), **{rest[index]: "test" for index in test}}
 
 
 def _rows(options: Options, base: Path) -> tuple[str, list[tuple[str, ...]]]:
