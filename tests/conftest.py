@@ -14,6 +14,7 @@ import torch
 from limbeck.core.kinds import KINDS
 from limbeck.core.sentence_embedding import SentenceEmbedding
 from limbeck.core.shape import Shape
+from limbeck.core.task_kind import PROBLEM_TYPES
 from limbeck.model.classification_head import model_class
 from limbeck.model.encoder import LimbeckConfig, Style
 
@@ -41,7 +42,8 @@ def build_model(shape: Shape | None = None, *, labels: int = 2, kind: str = "cla
         layer_ffn=[layer.ffn for layer in shape.layers],
         num_labels=labels,
         **({"sentence_embedding": SentenceEmbedding().to_json()} if KINDS[kind].vectors else {}),
-        problem_type=None if KINDS[kind].vectors else KINDS[kind].problem_type,
+        **({str(KINDS[kind].config_mark): True} if KINDS[kind].config_mark else {}),
+        problem_type=KINDS[kind].problem_type if KINDS[kind].problem_type in PROBLEM_TYPES else None,
         **{"vocab_size": 60, "max_positions": 64, **style},
     )
     model = model_class(per_token=KINDS[kind].per_token, vectors=KINDS[kind].vectors)(config)

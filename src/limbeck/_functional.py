@@ -186,6 +186,9 @@ def _labeled(task: Task, source: AnswerSource) -> Task:
 
     def labels_of(split: str) -> tuple[Any, ...]:
         logits = source.answer(task, split)
+        if kind.grouped:
+            rows = zip(logits, task.split(split).labels, strict=True)
+            return tuple(kind.review(row, label, 1.0)[0] for row, label in rows)
         if not kind.per_token:
             return tuple(label.tolist() for label in kind.decode(logits))
         seen = [~np.isnan(row).any(axis=-1) for row in logits]
@@ -229,7 +232,7 @@ def _answered(source: str, texts: Sequence[str]) -> Task:
         raise InputError("data: there is no text")
     spec = peek_outputs(source)
     rows = answer(source, texts)
-    if spec.kind not in KINDS:
+    if spec.kind not in KINDS or KINDS[spec.kind].grouped:
         raise InputError("data: the model scores pairs; give (texts, pairs, labels)")
     kind = KINDS[spec.kind]
     inputs = tuple(tuple(text.split()) if kind.per_token else text for text in texts)

@@ -335,6 +335,7 @@ def latency(
     threads: int = ...,
     batch: int = ...,
     seq_len: int | None = ...,
+    candidates: int | None = ...,
     runtime: Runtime = ...,
     rounds: int = ...,
 ) -> dict[str, Measurement]: ...
@@ -347,6 +348,7 @@ def latency(
     threads: int = ...,
     batch: int = ...,
     seq_len: int | None = ...,
+    candidates: int | None = ...,
     runtime: Runtime = ...,
     rounds: int = ...,
 ) -> Measurement: ...
@@ -358,6 +360,7 @@ def latency(
     threads: int = 1,
     batch: int = 1,
     seq_len: int | None = None,
+    candidates: int | None = None,
     runtime: Runtime = "onnxruntime",
     rounds: int = 15,
 ) -> Measurement | dict[str, Measurement]:
@@ -372,6 +375,7 @@ def latency(
         threads: Threads that serve.
         batch: Texts in a call.
         seq_len: Tokens of every text; None for the real lengths.
+        candidates: Documents in a request of a reranker, which is then timed as a whole.
         runtime: Runtime of exported models; others run in eager PyTorch.
         rounds: Timed rounds over the texts.
 
@@ -381,14 +385,14 @@ def latency(
     from limbeck.measure.latency import Latency
 
     models = model if isinstance(model, Mapping) else {"": model}
-    target = Target(threads=threads, batch=batch, seq_len=seq_len, runtime=runtime)
+    target = Target(threads=threads, batch=batch, seq_len=seq_len, runtime=runtime, candidates=candidates)
     with contextlib.ExitStack() as stack:
-        candidates: list[Candidate] = []
+        opened: list[Candidate] = []
         for each in models.values():
-            task = candidates[0].task if candidates else data
-            candidates.append(stack.enter_context(open_candidate(each, tokenizer, task)))
-        split = "test" if "test" in candidates[0].task.splits else "train"
-        facts = list(Latency(split=split, rounds=rounds).measure(candidates, RunContext(target=target)))
+            task = opened[0].task if opened else data
+            opened.append(stack.enter_context(open_candidate(each, tokenizer, task)))
+        split = "test" if "test" in opened[0].task.splits else "train"
+        facts = list(Latency(split=split, rounds=rounds).measure(opened, RunContext(target=target)))
     medians = {index: fact for index, fact in facts if fact.name == "latency_p50"}
     named = {name: medians[index] for index, name in enumerate(models)}
     return named if isinstance(model, Mapping) else named[""]

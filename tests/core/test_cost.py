@@ -1,6 +1,6 @@
 import numpy as np
 
-from limbeck.core.cost import FunctionCost
+from limbeck.core.cost import FunctionCost, RepeatedCost
 from limbeck.core.measurement import Measurement
 from limbeck.core.shape import Shape
 
@@ -19,3 +19,11 @@ def test_many_gives_the_ends_of_an_interval():
 
 def test_no_shapes_cost_an_empty_array():
     assert FunctionCost(lambda shape: Measurement("latency", 2.0, "s")).many([]).shape == (0, 3)
+
+
+def test_a_request_costs_as_many_calls():
+    once = FunctionCost(lambda shape: Measurement("latency", float(len(shape.layers)), "s", low=0.5))
+    cost = RepeatedCost(once, 6.25, "requests")
+    np.testing.assert_allclose(cost.many(SHAPES), once.many(SHAPES) * 6.25)
+    fact = cost(SHAPES[1])
+    assert (fact.value, fact.low, fact.high, fact.target) == (12.5, 3.125, None, "requests")

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from limbeck.core.target import Budget, Evidence, Target
@@ -61,3 +63,17 @@ def test_a_doubtful_loss_breaks_the_limit_unless_two_numbers_are_compared():
     assert Budget(max_drop=1.0).excess(facts, 0.9, doubtful) == pytest.approx(0.1)
     assert Budget().given == {}
     assert Budget(max_drop=1.0).given == {"max_drop": 1.0, "confidence": 0.8}
+
+
+def test_a_request_is_named_and_divided_into_calls():
+    target = Target(candidates=50)
+    assert str(target) == "onnxruntime, 1 thread, requests of 50 documents, real lengths"
+    assert "requests of 50 documents in sub-batches of 4," in str(replace(target, batch=4))
+    assert target.of_sub_batch() == (Target(batch=8), 6.25)
+    assert replace(target, batch=100).of_sub_batch() == (Target(batch=50), 1.0)
+    assert Target(batch=4).of_sub_batch() == (Target(batch=4), 1.0)
+
+
+def test_keys_of_targets_without_requests_are_as_before_there_were_any():
+    assert "candidates" not in Target().to_json()
+    assert Target(candidates=5).to_json() == {**Target().to_json(), "candidates": 5}

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from limbeck.core.candidate import Candidate
+from limbeck.core.cost import FunctionCost, measure_now
 from limbeck.core.measurement import Measurement
 from limbeck.core.search_space import Range, Space
 from limbeck.core.shape import Shape
@@ -70,3 +71,22 @@ def test_for_a_fixed_width_there_is_one_table_a_format(make_model, supernet, mon
     assert cost.for_format("int8") is cost.for_format("int8")
     assert cost.for_format("float") is not cost.for_format("int8")
     assert asked == [("int8", FULL), ("float", FULL)]
+
+
+def test_a_request_costs_the_calls_of_its_sub_batches(make_model, monkeypatch):
+    """The table is of eight documents in a call; a request of fifty takes a little more than six such calls."""
+    task = toy_task("rerank", train=24)
+    tokenizer = toy_tokenizer(task)
+    candidate = Candidate(make_model(FULL, labels=1, kind="rerank", vocab_size=len(tokenizer)), tokenizer, task)
+    targets = []
+
+    def table(candidate, target, number_format, memo, whole):
+        targets.append(target)
+        return FunctionCost(lambda shape: latency(shape, number_format))
+
+    monkeypatch.setattr("limbeck.cost_models.latency_table.LatencyTable.memoized", table)
+    target = Target(candidates=50, threads=2)
+    fact = MeasuredCost(candidate, target, measure_now).for_format("int8")(FULL)
+    assert targets == [Target(threads=2, batch=8)]
+    assert fact.value == pytest.approx(6.25 * latency(FULL, "int8").value)
+    assert fact.target == str(target)

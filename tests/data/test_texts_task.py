@@ -50,13 +50,25 @@ def test_not_more_is_held_out_than_needed():
     assert len(task.split("test")) == len(task.split("validation")) == MOST_HELD_OUT
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if not KINDS[kind].grouped])
 def test_every_kind_takes_texts(kind):
     names = () if KINDS[kind].numeric else ("O", "B-PER", "I-PER")
     task = texts_task(options(), kind, names)
     assert task.metric == KINDS[kind].fidelity_metric(names)
     if KINDS[kind].per_token:
         assert task.split("train").texts[0][:2] == ("text", "number")
+
+
+def test_requests_are_held_out_whole(tmp_path):
+    rows = [f"query {row // 6}\tdocument {row}" for row in range(60)]
+    (tmp_path / "pairs.txt").write_text("\n".join(rows))
+    task = texts_task(options(texts=str(tmp_path / "pairs.txt"), text="0", pair="1"), "rerank", ())
+    assert task.metric == "overlap_at_10"
+    queries = [set(split.texts) for split in task.splits.values()]
+    assert sum(map(len, queries)) == len(set().union(*queries)) == 10
+    assert len(task.split("test")) == len(task.split("validation")) == 6
+    with pytest.raises(InputError, match="a query and a document in each row"):
+        texts_task(options(), "rerank", ())
 
 
 @pytest.mark.parametrize("suffix", [".txt", ".csv", ".jsonl"])

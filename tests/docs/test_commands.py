@@ -16,7 +16,7 @@ import pages
 import pandas
 import pytest
 import torch
-from commands import TRAIN, answer, call, recipe, write_task
+from commands import TRAIN, answer, call, recipe, write_retrieval, write_task
 from transformers import BertConfig, BertModel
 
 from limbeck.benchmark import grid
@@ -54,6 +54,7 @@ def folder(tmp_path_factory):
         BertModel(config).save_pretrained(folder / "encoder")
     tokenizer.save_pretrained(folder / "encoder")
     write_task(task, folder / "reviews")
+    write_retrieval(folder / "data" / "cranfield")
     shutil.copy(folder / "reviews" / "train.csv", folder / "reviews.csv")
     return folder
 
@@ -134,6 +135,20 @@ def test_commands_of_guides_run():
             Path("reviews.csv").write_text("\n".join(table), encoding="utf-8")
         for words in runnable(page):
             carry_out(["small" if word == "encoder" else word for word in words])
+
+
+@pytest.mark.slow
+def test_commands_of_rerankers_follow_each_other(small):
+    """They compress, predict and evaluate one model."""
+    pytest.importorskip("bm25s")
+    page = (pages.DOCS / "guides" / "rerankers.md").read_text(encoding="utf-8")
+    names = []
+    for words in pages.commands(page):
+        names.append(words[0])
+        more = (*BRIEFLY, "--effort", "one-shot") if words[0] == "compress" else ()
+        words = [{"50": "3", "candidates=50": "candidates=3"}.get(word, word) for word in as_here([*words, *more])]
+        carry_out([small if word == "encoder" else word for word in words], statuses=(0, 1, 3))
+    assert names == ["compress", "predict", "evaluate"]
 
 
 @pytest.mark.slow

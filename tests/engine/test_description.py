@@ -7,7 +7,7 @@ import json
 import pytest
 
 from limbeck.data.encoding import TextEncoding
-from limbeck.engine.description import Description, read_description
+from limbeck.engine.description import Description, Request, read_description
 from limbeck.errors import InputError
 
 ENCODING = {"max_length": 24, "truncation_side": "left", "token_type_ids": False, "words": False}
@@ -25,6 +25,8 @@ def test_entries_of_other_programs_are_left_alone(tmp_path):
     expected = TextEncoding(24, "left", token_type_ids=False)
     assert described(tmp_path, entries) == Description(32, pair=True, encoding=expected)
     assert described(tmp_path, {"max_length": 32}) == Description(32)
+    request = {"batch": 8, "pad_id": 0, "candidates": 50, "later": 1}
+    assert described(tmp_path, {"max_length": 32, "request": request}).request == Request(8, 0, 50)
 
 
 @pytest.mark.parametrize(
@@ -43,6 +45,8 @@ def test_entries_of_other_programs_are_left_alone(tmp_path):
             {"max_length": 64, "encoding": {"max_length": 9, "truncation_side": "up"}},
             "encoding.truncation_side' cannot",
         ),
+        ({"max_length": 64, "request": {"batch": 0, "pad_id": 0}}, "'request.batch' should be"),
+        ({"max_length": 64, "request": {"batch": 4}}, "'request.*pad_id' is required"),
         ([1], "should hold a JSON object, found list"),
         ("{", "is not JSON"),
         ("", "is not JSON"),

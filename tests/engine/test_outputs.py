@@ -8,18 +8,21 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
 
 from limbeck.core.target import Budget
+from limbeck.data.batching import encode, predict
 from limbeck.data.synthetic import toy_task, toy_tokenizer
 from limbeck.engine.compress import Compressed
 from limbeck.engine.outputs import budget_violations, check_destinations, deliver, write_report
+from limbeck.engine.predict import answer
 from limbeck.engine.result import read_result
 from limbeck.engine.run import run
 from limbeck.engine.store import Store
 from limbeck.errors import InputError, LimbeckError, RenamedWarning, StoreError
-from limbeck.model.checkpoints import save_model
+from limbeck.model.checkpoints import open_model, save_model
 from limbeck.recipe.recipe import parse
 from limbeck.report.table import rows
 from limbeck.storage.digests import folder_digests
@@ -233,3 +236,44 @@ def test_the_outcome_of_compress_is_shown_short_or_as_the_table(result, tmp_path
     assert "does not meet the budget: too slow" in repr(slow)
     with pytest.warns(RenamedWarning, match="budget_violations"):
         assert slow.unmet == ("too slow",)
+
+
+@pytest.mark.slow
+def test_a_reranker_is_served_in_the_sub_batches_it_was_judged_in(tmp_path, make_model):
+    """Its folder opens as a CrossEncoder, and predict, evaluation and that one give the same scores."""
+    task = toy_task("rerank", train=48, validation=24, test=24)
+    tokenizer = toy_tokenizer(task)
+    save_model(make_model(labels=1, kind="rerank", vocab_size=len(tokenizer)), tokenizer, tmp_path / "model")
+    steps = [
+        {"finetune": {"rank_loss": "listwise", "num_train_epochs": 2}},
+        {"prune": {"speedup": 1.5}},
+        {"export": {}},
+        {"fork": [[], [{"quantize": {}}]]},
+        {"size": {}},
+        {"quality": {}},
+        {"latency": {"rounds": 2}},
+        {"cheapest": {}},
+    ]
+    recipe = {"model": str(tmp_path / "model"), "task": "ranking", "steps": steps, "target": {"candidates": 6}}
+    result = run(parse({**recipe, "allow_weak_teacher": True}), tmp_path / "store", tmp_path / "run", task=task)
+    assert not result.failed
+    written = deliver(result, tmp_path / "art")
+    record = result.records[result.chosen[0]]
+    request = json.loads((written["artefact"] / "limbeck.json").read_text())["request"]
+    assert request["candidates"] == 6
+    card = (written["artefact"] / "README.md").read_text()
+    assert "Latency is per request on: onnxruntime, 1 thread, requests of 6 documents" in card
+    assert "over one padded batch" in card
+    assert "| MRR@10, validation |" in card
+    assert request["batch"] == record.fact("latency_p50").detail["sub_batch"]
+    if (int8 := record.fact("quality", "validation").detail.get("batch")) is not None:
+        assert int8 == request["batch"]
+    rows = task.split("test")
+    answers = [row["answer"] for row in answer(written["artefact"], rows.texts, rows.pairs)]
+    assert len(answers) == len(rows)
+    sentence_transformers = pytest.importorskip("sentence_transformers")
+    encoder = sentence_transformers.CrossEncoder(str(written["artefact"]), trust_remote_code=True, device="cpu")
+    float_scores = encoder.predict(list(zip(rows.texts, rows.pairs, strict=True)))
+    opened, opened_tokenizer = open_model(written["artefact"], task=task, runtime="torch")
+    expected = predict(opened, encode(task, "test", opened_tokenizer))[:, 0]
+    np.testing.assert_allclose(float_scores, expected, atol=1e-4)

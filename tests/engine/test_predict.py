@@ -9,6 +9,7 @@ import pytest
 import transformers
 from safetensors.torch import load_file, save_file
 
+from limbeck.core.requests import requests_of
 from limbeck.data.batching import encode, predict
 from limbeck.data.synthetic import toy_task, toy_tokenizer
 from limbeck.engine.predict import answer
@@ -194,3 +195,18 @@ def test_bands_of_an_artefact_begin_at_numbers(saved):
     with_decision(folder, thresholds={"four": 1.0})
     with pytest.raises(InputError, match="thresholds are of the numbers where bands begin"):
         answer(folder, texts)
+
+
+def test_documents_are_ranked_for_their_query(saved):
+    folder, task, logits = saved("rerank")
+    split = task.split("test")
+    found = answer(folder, split.texts, split.pairs)
+    np.testing.assert_allclose([row["answer"] for row in found], logits[:, 0], atol=1e-5)
+    for rows in requests_of(split.labels):
+        ranked = sorted(rows, key=lambda row: -found[row]["answer"])
+        assert [found[row]["rank"] for row in ranked] == list(range(1, len(rows) + 1))
+    first = requests_of(split.labels)[0]
+    documents = [split.pairs[row] for row in first]
+    assert answer(folder, [split.texts[first[0]]], documents) == answer(folder, split.texts[: len(first)], documents)
+    with pytest.raises(InputError, match="2 texts but 3 second texts"):
+        answer(folder, split.texts[:2], split.pairs[:3])

@@ -12,7 +12,7 @@ from dataclasses import replace
 import pytest
 
 from limbeck.core.candidate import Candidate
-from limbeck.engine.store import default_root
+from limbeck.core.paths import default_root
 from limbeck.errors import StoreError
 
 

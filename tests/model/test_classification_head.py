@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from limbeck.core.shape import Shape
+from limbeck.data.synthetic import toy_task, toy_tokenizer
 from limbeck.errors import InputError
 from limbeck.model.classification_head import build, check_finite, label_order, set_labels
 
@@ -121,3 +122,41 @@ def test_what_is_no_number_is_named(bad, word, dtype):
 
 def test_large_numbers_are_numbers():
     check_finite({"a": torch.full((4, 1000), 3e38), "b": torch.full((9,), 6e4, dtype=torch.float16)})
+
+
+def test_a_reranker_says_so_in_its_configuration_and_another_kind_takes_it_back(make_model, tmp_path):
+    from limbeck.model.checkpoints import open_model, peek_outputs, save_model
+
+    task = toy_task("rerank", train=12)
+    tokenizer, model = toy_tokenizer(task), make_model(labels=1, kind="regression")
+    set_labels(model, (), "rerank")
+    assert model.config.problem_type is None
+    assert model.config.sentence_transformers == {"activation_fn": "torch.nn.modules.linear.Identity"}
+    save_model(model, tokenizer, tmp_path / "model")
+    spec = peek_outputs(tmp_path / "model")
+    assert (spec.kind, spec.activation, spec.trained) == ("rerank", "identity", True)
+    again, _ = open_model(tmp_path / "model", task=task)
+    assert not again.fresh_head
+    labels = torch.tensor([[0.0, 2.0, 1.0], [0.0, 0.0, 1.0]])
+    logits = torch.tensor([[0.3], [-0.2]])
+    expected = torch.nn.functional.binary_cross_entropy_with_logits(logits[:, 0], torch.tensor([1.0, 0.0]))
+    assert float(again.loss(logits, labels)) == pytest.approx(float(expected))
+    set_labels(again, (), "regression")
+    assert again.config.problem_type == "regression"
+    assert not hasattr(again.config, "reranker")
+
+
+def test_any_single_output_ranks_documents(make_model):
+    for problem_type, declared in ((None, "Sigmoid"), (None, "Identity"), ("regression", None)):
+        model = make_model(labels=1, kind="regression")
+        model.config.problem_type = problem_type
+        if declared:
+            model.config.sentence_transformers = {"activation_fn": f"torch.nn.modules.linear.{declared}"}
+        before = model.classifier.weight.clone()
+        set_labels(model, (), "rerank")
+        assert not model.fresh_head
+        assert torch.equal(model.classifier.weight, before)
+    two = make_model(labels=2)
+    set_labels(two, (), "rerank")
+    assert two.fresh_head
+    assert len(two.classifier.weight) == 1

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import fields, replace
+from typing import get_args, get_type_hints
 
 import pytest
 import torch
+from transformers.utils.generic import ModelOutput
 
 from limbeck.core.shape import LayerShape, Shape
 from limbeck.model.encoder import (
@@ -14,6 +16,7 @@ from limbeck.model.encoder import (
     LimbeckConfig,
     LimbeckForSequenceClassification,
     LimbeckForTokenClassification,
+    LimbeckModel,
     Style,
 )
 
@@ -211,3 +214,11 @@ def test_predict_has_no_dropout_and_leaves_the_mode():
     assert (first == second).all()
     assert model.training
     assert not torch.equal(model(**inputs).logits, model(**inputs).logits)
+
+
+@pytest.mark.parametrize("kind", [LimbeckModel, LimbeckForSequenceClassification, LimbeckForTokenClassification])
+def test_other_programs_read_the_outputs_from_the_annotation(kind):
+    """sentence-transformers takes the first class of outputs that it names, and that class's fields."""
+    outputs = next(each for each in get_args(get_type_hints(kind.forward)["return"]) if issubclass(each, ModelOutput))
+    wanted = "last_hidden_state" if kind is LimbeckModel else "logits"
+    assert wanted in {field.name for field in fields(outputs)}

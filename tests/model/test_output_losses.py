@@ -5,6 +5,7 @@ import torch
 from transformers import BertConfig, BertForSequenceClassification, BertForTokenClassification
 
 from limbeck.core.kinds import KINDS
+from limbeck.core.task_kind import PROBLEM_TYPES
 from limbeck.model.output_losses import OUTPUT_LOSSES, losses_of
 from limbeck.model.vector_losses import cosent
 
@@ -24,9 +25,10 @@ def test_every_kind_of_task_has_losses():
     assert {kind.problem_type for kind in KINDS.values()} <= set(OUTPUT_LOSSES)
     assert losses_of(None, 1) is OUTPUT_LOSSES["regression"]
     assert losses_of(None, 2) is OUTPUT_LOSSES["single_label_classification"]
+    assert losses_of(None, 1, reranker=True) is OUTPUT_LOSSES["rerank"]
 
 
-@pytest.mark.parametrize("problem", LABELS)
+@pytest.mark.parametrize("problem", PROBLEM_TYPES)
 def test_the_loss_on_labels_is_that_of_transformers(problem):
     sizes = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 8}
     config = BertConfig(vocab_size=20, num_labels=1 if problem == "regression" else 3, problem_type=problem, **sizes)
@@ -77,3 +79,14 @@ def test_vectors_learn_from_scores_of_pairs_or_from_vectors():
     torch.testing.assert_close(losses.imitation(rows, teacher, lambda a, b: a - b), ((rows - teacher) ** 2).sum(1))
     sampled = torch.stack([losses.sampled(rows, GENERATOR) for _ in range(400)])
     torch.testing.assert_close(sampled.mean(0), rows, rtol=0, atol=0.3)
+
+
+def test_a_document_is_relevant_or_not_and_a_teachers_score_is_a_number():
+    losses, logits, teacher = OUTPUT_LOSSES["rerank"], outputs("regression"), outputs("regression")
+    labels = torch.tensor([[0.0, 2.0, 3.0], [0.0, 0.0, 3.0], [4.0, -1.0, 0.0], [4.0, 1.0, 1.0]])
+    relevant = torch.tensor([1.0, 0.0, 0.0, 1.0])
+    several = OUTPUT_LOSSES["multi_label_classification"]
+    torch.testing.assert_close(losses.on_labels(logits, labels), several.on_labels(logits[:, 0], relevant))
+    torch.testing.assert_close(losses.imitation(logits, teacher, lambda a, b: a - b), (logits - teacher) ** 2)
+    sure = 50.0 * (relevant[:, None] - 0.5)
+    assert losses.sampled(sure, GENERATOR)[:, 1].tolist() == relevant.tolist()

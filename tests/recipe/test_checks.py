@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from limbeck.core.kinds import KINDS
-from limbeck.core.target import Budget
+from limbeck.core.target import Budget, Target
 from limbeck.data.synthetic import toy_task, toy_tokenizer
 from limbeck.errors import InputError, RecipeError
 from limbeck.model.checkpoints import save_model
@@ -292,3 +292,11 @@ def test_a_limit_without_a_model_to_compare_with_is_refused(limit):
     assert problems("export", "quality", teacher="hub/large") == []
     assert problems({"fork": [["finetune"], []]}, "quality") == []
     assert problems("finetune", "quality") == []
+
+
+def test_requests_are_for_documents_that_are_ranked():
+    target = Target(candidates=50)
+    (problem,) = unsuited_limits(Budget(), KINDS["regression"], target)
+    assert problem.path == "target.candidates"
+    assert not unsuited_limits(Budget(), KINDS["rerank"], target)
+    assert not unsuited_limits(Budget(), KINDS["regression"], Target())

@@ -82,7 +82,7 @@ def test_examples_fit_the_card():
     for kind in (*KINDS, "score"):
         for runtime in ("onnxruntime", "openvino", "torch"):
             text = example(kind, runtime=runtime)
-            assert len(text.strip().splitlines()) <= 17
+            assert len(text.strip().splitlines()) <= (26 if kind == "rerank" else 17)
             compile(text, kind, "exec")
     for runtime in ("onnxruntime", "openvino", "torch"):
         text = example("tokens", runtime=runtime, labels=("O", "B-PER", "I-PER"))
@@ -119,3 +119,19 @@ def test_an_artefact_whose_weights_lie_beside_the_graph_runs(exported, tmp_path,
     assert graph_inputs(folder / "onnx" / "model.onnx") == description["inputs"]  # no weights are read
     write_artefact(stories.tell(), "qa", exported, out)  # a small model replaces it
     assert [path.name for path in (out / "onnx").iterdir()] == ["model.onnx"]
+
+
+def test_the_example_of_a_reranker_answers_as_one_by_one(exported, tmp_path):
+    splits = {"train": SimpleNamespace(pairs=("x",))}
+    summary = stories.tell(task=stories.task(kind="rerank", splits=splits, label_names=()))
+    out = write_artefact(summary, "qa", exported, tmp_path / "out")
+    assert json.loads((out / "limbeck.json").read_text())["request"] == {"batch": 1, "pad_id": 3, "candidates": None}
+    text = code((out / "README.md").read_text())
+    assert len(text.strip().splitlines()) <= 26
+    text = text.replace('"Heat transfer in a pipe."', '"a", "a long film " * 9, "the film of a film"')
+    printed = {size: execute(text.replace('metadata["request"]["batch"]', size), out) for size in ("1", "2", "9")}
+    scores = {size: [float(line.split()[0]) for line in lines.splitlines()] for size, lines in printed.items()}
+    assert len(scores["1"]) == 4
+    assert scores["1"] == sorted(scores["1"], reverse=True)
+    for other in ("2", "9"):
+        assert scores[other] == pytest.approx(scores["1"], abs=1e-5)

@@ -49,6 +49,17 @@ def write_task(task, folder):
             rows.writerows({**row, "label": task.label_names[row["label"]]} for row in split.to_rows())
 
 
+def write_retrieval(folder, topics=12, documents=4):
+    """A retrieval task in BEIR's form: queries about one word each, and documents with it, the first ones relevant."""
+    folder.mkdir(parents=True)
+    corpus = [{"_id": f"{t}-{d}", "text": f"w{t} and part {d} of it"} for t in range(topics) for d in range(documents)]
+    queries = [{"_id": str(topic), "text": f"about w{topic}"} for topic in range(topics)]
+    for name, rows in (("corpus", corpus), ("queries", queries)):
+        (folder / f"{name}.jsonl").write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+    lines = [f"{topic}\t{topic}-{document}\t{2 - document}" for topic in range(topics) for document in range(2)]
+    (folder / "qrels.tsv").write_text("\n".join(lines), encoding="utf-8")
+
+
 def keys_of(step):
     events = map(json.loads, Path("run/ledger.jsonl").read_text().splitlines())
     records = [event["record"] for event in events if event["event"] == "record"]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 import torch
 
 from limbeck.core.candidate import Candidate
@@ -12,6 +14,7 @@ from limbeck.data.synthetic import toy_task, toy_tokenizer
 from limbeck.train.config import TrainingConfig
 from limbeck.train.finetuning import _standardize_output, train_on_task
 from limbeck.train.objectives import Weighted
+from limbeck.train.rank_loss import RankLoss
 from limbeck.train.task_loss import TargetScale, TaskLoss
 
 TASK = toy_task(train=96, validation=48, test=8)
@@ -63,3 +66,22 @@ def test_texts_all_over_the_split_show_whether_a_regression_head_is_trained(make
     _standardize_output(scale, model, texts)
     assert (len(seen), seen[0], seen[-1]) == (64, texts.labels[0], texts.labels[-1])
     assert abs(model.classifier.bias.item()) < 1e-5  # rescaled to standard deviations from the mean
+
+
+def test_requests_are_kept_together_where_a_loss_compares_their_documents(make_model, monkeypatch):
+    task = toy_task("rerank", train=40, validation=12, test=12)
+    tokenizer = toy_tokenizer(task)
+    candidate = Candidate(make_model(labels=1, kind="rerank", vocab_size=len(tokenizer)), tokenizer, task)
+    seen = []
+
+    def loss(student, teacher, batch):
+        seen.append(batch["labels"][:, 0].tolist())
+        return RankLoss("listwise")(student, teacher, batch)
+
+    loss.taps = {}
+    config = TrainingConfig(num_train_epochs=1.0, per_device_train_batch_size=20, evaluations_per_epoch=0)
+    train_on_task(candidate, Weighted({"task": (1.0, loss)}), config, RunContext(), by_request=True)
+    assert sum(map(len, seen)) == 40
+    sizes = Counter(int(label[0]) for label in task.split("train").labels)
+    for query, size in sizes.items():
+        assert sum(query in queries for queries in seen) == -(-size // 20)

@@ -43,7 +43,7 @@ def evaluate(
         runtime: Runtime of exported models; with torch, the float weights beside an exported model are run. A model
             that was not exported runs in torch.
         threads: Threads of the runtime.
-        batch: Texts in a call.
+        batch: Texts in a call; documents in a sub-batch of a request.
         data: Settings of the task's data.
         json: Print JSON.
     """
@@ -96,7 +96,10 @@ def evaluate(
 def predict(  # noqa: DOC103 the command line's help needs the bare name
     model: str,
     *texts: str,
-    pair: Annotated[list[str] | None, Parameter(help="Second text of a pair, one for each text.")] = None,
+    pair: Annotated[
+        list[str] | None,
+        Parameter(help="Second text of a pair, for each text; a query's documents."),
+    ] = None,
     aggregation_strategy: Literal["first", "simple"] = "first",
     json: Json = False,
 ) -> None:
@@ -120,9 +123,10 @@ def predict(  # noqa: DOC103 the command line's help needs the bare name
     if json:
         print_json(answers)
         return
-    for row in answers:
+    for row in sorted(answers, key=lambda row: row.get("rank", 0)) if len(set(inputs)) == 1 else answers:
         band = [] if "band" not in row else ["-" if row["band"] is None else f"{row['band']:g}"]
-        print("\t".join([str(row["answer"]), *band, row["text"]]))
+        shown_text = row["pair"] if "rank" in row else row["text"]
+        print("\t".join([str(row["answer"]), *band, shown_text]))
     if unseen := sum(len(row.get("unseen", ())) for row in answers):
         total = sum(len(row["labels"]) for row in answers)
         print(

@@ -42,6 +42,7 @@ class Serving:
         threads: Threads used for serving.
         batch: Texts in a call.
         seq_len: Tokens in a text; the lengths of the task's texts when not given.
+        candidates: Documents in a request of a reranker; a call is then a request, in sub-batches of the fastest size.
         runtime: Runtime used for serving; auto is OpenVINO where it is installed and faster in INT8 on this machine,
             else ONNX Runtime.
     """
@@ -49,6 +50,7 @@ class Serving:
     threads: Annotated[int, Ge(1), Le(1024)] = 1
     batch: Annotated[int, Ge(1), Le(100_000)] = 1
     seq_len: Annotated[int, Ge(1), Le(100_000)] | None = None
+    candidates: Annotated[int, Ge(2), Le(10_000)] | None = None
     runtime: Literal["auto", "onnxruntime", "openvino"] = "auto"
 
 
@@ -353,10 +355,10 @@ def gc(*runs: Path, all: bool = False, store: Store = None) -> None:  # noqa: DO
         all: Keep no model at all.
         store: Folder of finished work.
     """
+    from limbeck.core.paths import default_root
     from limbeck.engine.gc import collect
     from limbeck.engine.result import retained_keys
     from limbeck.engine.store import Store as OpenStore
-    from limbeck.engine.store import default_root
     from limbeck.report.formatting import megabytes
 
     if bool(runs) == all:

@@ -7,6 +7,7 @@ numbers come from.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 from limbeck.core.measurement import Measurement
@@ -76,6 +77,35 @@ class FunctionCost(Cost):
     def __call__(self, shape: Shape) -> Measurement:
         """Return what the function says."""
         return self.function(shape)
+
+
+class RepeatedCost(Cost):
+    """The calls of a request, each of the same cost, as a Cost.
+
+    Args:
+        cost: Cost of one call.
+        calls: How many there are; may be a fraction.
+        target: Where requests are answered.
+
+    >>> from limbeck.core.shape import Shape
+    >>> once = FunctionCost(lambda shape: Measurement("latency_p50", 0.25, "s", low=0.0, high=0.5))
+    >>> RepeatedCost(once, 4.0, "requests")(Shape.uniform(layers=1, hidden=8, heads=1, ffn=8)).high
+    2.0
+    """
+
+    def __init__(self, cost: Cost, calls: float, target: str) -> None:
+        self.cost, self.calls, self.target = cost, calls, target
+        self.key = f"{cost.key} x {calls:g}" if cost.key else ""
+
+    def __call__(self, shape: Shape) -> Measurement:
+        """Return the cost of all calls."""
+        fact = self.cost(shape)
+        low, high = (None if bound is None else bound * self.calls for bound in (fact.low, fact.high))
+        return replace(fact, value=fact.value * self.calls, low=low, high=high, target=self.target)
+
+    def many(self, shapes: Sequence[Shape]) -> np.ndarray:
+        """Return value, low end and high end of many shapes [shapes, 3]."""
+        return self.cost.many(shapes) * self.calls
 
 
 class FormatCost(TargetCost):

@@ -18,7 +18,7 @@ from limbeck.core.decision import Decision
 from limbeck.core.kinds import KINDS, find
 from limbeck.core.logits import Activation, activate, describe_bad_numbers
 from limbeck.core.sentence_embedding import embedding_in
-from limbeck.core.task_kind import Output
+from limbeck.core.task_kind import PROBLEM_TYPES, Output
 from limbeck.errors import InputError, shown
 
 
@@ -89,11 +89,13 @@ class OutputSpec:
         if embedding_in(config, source) is not None:
             return cls("embedding", (), "identity")
         labels, problem = read_labels(config, source), config.get("problem_type")
-        # a list compares any value
-        problem_types = [kind.problem_type for kind in KINDS.values() if kind.problem_type and not kind.vectors]
-        if problem is not None and problem not in problem_types:
-            names = ", ".join(sorted(set(problem_types)))
+        # a tuple compares any value
+        if problem is not None and problem not in PROBLEM_TYPES:
+            names = ", ".join(sorted(PROBLEM_TYPES))
             raise InputError(f"{source}: config.json has problem_type {shown(problem)}; choose from {names}")
+        marked = [kind for kind in KINDS.values() if kind.config_mark is not None and config.get(kind.config_mark)]
+        if marked and len(labels) == 1:
+            return cls(marked[0].name, labels, marked[0].activation, tuple(missing))
         declared = _declared_activation(config, source)
         words, usual = is_token_classifier(config), KINDS["classification"].problem_type
         kind = next(  # of words there is one
@@ -172,6 +174,8 @@ class OutputSpec:
             return Match(refusal=self.untrained)
         if self.per_token != wanted.per_token:
             return Match(refusal=f"it answers {'words' if self.per_token else 'whole texts'}, the task is {kind}")
+        if wanted.grouped and output(self.kind).numeric:  # no activation changes the order
+            return Match(outputs=(0,), names=self.labels[:1])
         if wanted.numeric:
             return self._match_number()
         if output(self.kind).numeric:

@@ -25,6 +25,11 @@ def exists(path: Path) -> bool:
     return True
 
 
+def default_root() -> Path:
+    """Return where finished work is kept: ``LIMBECK_STORE``, else a folder in the user's cache."""
+    return Path(os.environ.get("LIMBECK_STORE") or cache_folder() / "limbeck")
+
+
 def cache_folder() -> Path:
     """Return the user's folder for caches; without a home directory, a folder of this user among temporary files."""
     try:

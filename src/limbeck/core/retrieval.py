@@ -36,8 +36,8 @@ def ndcg(ranked: Sequence[Document], gains: Mapping[Document, float], k: int = 1
     (0.9197207891481876, 0.631)
     """
     ideal = sorted((gain for gain in gains.values() if gain > 0), reverse=True)[:k]
-    best = _discounted(ideal)
-    return _discounted([max(0.0, gains.get(document, 0.0)) for document in ranked[:k]]) / best if best else 0.0
+    best = dcg(ideal)
+    return dcg([max(0.0, gains.get(document, 0.0)) for document in ranked[:k]]) / best if best else 0.0
 
 
 def reciprocal_rank(ranked: Sequence[Document], relevant: Collection[Document], k: int = 10) -> float:
@@ -77,5 +77,6 @@ def overlap(first: Sequence[Document], second: Sequence[Document], k: int = 10) 
     return len(set(first[:k]) & set(second[:k])) / count if count else 1.0
 
 
-def _discounted(gains: Sequence[float]) -> float:
+def dcg(gains: Sequence[float]) -> float:
+    """Compute the discounted cumulative gain of documents in their order."""
     return float(np.sum(np.asarray(gains, dtype=float) / np.log2(np.arange(2, len(gains) + 2))))

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Any, Literal, NamedTuple, TypeGuard
 
 from annotated_types import Ge, Gt, Le, Lt
 
 Runtime = Literal["torch", "onnxruntime", "openvino"]
+TYPICAL_SUB_BATCH = 8
+"""Documents in a call that costs of shapes are measured with, before the fastest size of a model is known."""
 
 
 @dataclass(frozen=True)
@@ -16,6 +18,8 @@ class Target:
     """Setting in which latency is measured.
 
     ``seq_len`` fixes the number of tokens; None uses the lengths of the task's texts, as a server would see them.
+    ``candidates`` makes a call a request of a reranker: that many documents of a query, sorted by length, in
+    sub-batches of ``batch``; with batch 1 the size that is fastest.
     ``runtime`` is the runtime of exported models; a torch model is always timed in torch.
 
     >>> str(Target())
@@ -27,12 +31,33 @@ class Target:
     threads: Annotated[int, Ge(1), Le(1024)] = 1
     batch: Annotated[int, Ge(1), Le(100_000)] = 1
     seq_len: Annotated[int, Ge(1), Le(100_000)] | None = None
+    candidates: Annotated[int, Ge(2), Le(10_000)] | None = None
 
     def __str__(self) -> str:
         lengths = f"{self.seq_len} tokens" if self.seq_len else "real lengths"
         plural = "" if self.threads == 1 else "s"
         device = "" if self.device == "cpu" else f"{self.device}, "
-        return f"{device}{self.runtime}, {self.threads} thread{plural}, batch {self.batch}, {lengths}"
+        call = f"batch {self.batch}"
+        if self.candidates is not None:
+            sizes = f" in sub-batches of {self.batch}" if self.batch > 1 else ""
+            call = f"requests of {self.candidates} documents{sizes}"
+        return f"{device}{self.runtime}, {self.threads} thread{plural}, {call}, {lengths}"
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain values, for keys; without ``candidates`` where a call is a batch, as before there were any."""
+        values = dict(vars(self))
+        return {name: value for name, value in values.items() if name != "candidates" or value is not None}
+
+    def of_sub_batch(self) -> tuple[Target, float]:
+        """Return the target of a single call, and how many such calls a request takes; 1 unless it has documents.
+
+        >>> Target(candidates=50).of_sub_batch()[1]
+        6.25
+        """
+        if self.candidates is None:
+            return self, 1.0
+        size = min(self.batch if self.batch > 1 else TYPICAL_SUB_BATCH, self.candidates)
+        return replace(self, batch=size, candidates=None), self.candidates / size
 
 
 class Evidence(NamedTuple):

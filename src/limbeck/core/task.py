@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from limbeck.core.finite import load_json
 from limbeck.core.kinds import Kind, find
 from limbeck.core.metrics import check_metric
+from limbeck.core.requests import choose_requests
 from limbeck.core.soft_label import from_plain, to_plain
 from limbeck.errors import InputError, nearest, shown
 
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from limbeck.core.task_kind import TaskKind
     from limbeck.data.columns import Columns
 
-__all__ = ["SPLITS", "Kind", "Split", "Task", "choose", "texts_of"]
+__all__ = ["SPLITS", "Kind", "Split", "Task", "choose", "choose_rows", "texts_of"]
 
 SPLITS = ("train", "validation", "test")
 FORMAT = 1  #: version of the folders that ``to_folder`` writes
@@ -35,8 +36,8 @@ class Split:
     """Rows of one split, by column.
 
     The label of a row is an index into the label names (classification; a ``SoftLabel`` where a model answered it), 0
-    or 1 for every label name (multilabel), a number (regression), or an index for every word (tokens; a text is then a
-    tuple of words).
+    or 1 for every label name (multilabel), a number (regression), an index for every word (tokens; a text is then a
+    tuple of words), or a query's index with a gain (rerank, see ``core.requests.Judged``).
 
     >>> rows = Split(texts=("good", "bad"), labels=(1, 0))
     >>> len(rows), rows.take([1]).texts
@@ -184,8 +185,9 @@ class Task:
     def limit(self, seed: int = 0, **rows: int) -> Task:
         """Keep at most a number of rows of the named splits: ``task.limit(train=2000)``.
 
-        The choice depends on the seed alone, never on the version of a random generator. Classes keep their
-        proportions, and a smaller limit keeps, in every class, a subset of what a larger one keeps.
+        Of documents of requests, whole requests are kept, at least one. The choice depends on the seed alone, never on
+        the version of a random generator. Classes keep their proportions, and a smaller limit keeps, in every class, a
+        subset of what a larger one keeps.
         """
         splits, notes = dict(self.splits), list(self.notes)
         for name, most in rows.items():
@@ -193,8 +195,8 @@ class Task:
             if isinstance(most, bool) or not isinstance(most, int) or most < 1:
                 raise InputError(f"limit of split '{name}': should be a whole number of at least 1, got {shown(most)}")
             if most < len(split):
-                splits[name] = split.take(choose(split.labels, most, seed, stratified=self.task_kind.single_class))
-                notes.append(f"{name}: limited to {most:,} of {len(split):,} rows (seed {seed})")
+                splits[name] = split.take(choose_rows(self.task_kind, split.labels, most, seed))
+                notes.append(f"{name}: limited to {len(splits[name]):,} of {len(split):,} rows (seed {seed})")
         return replace(self, splits=splits, notes=tuple(notes))
 
     def score(self, logits: np.ndarray | Sequence[np.ndarray], labels: np.ndarray | Sequence[Any]) -> float:
@@ -280,6 +282,23 @@ def texts_of(split: Split) -> Iterator[str]:
     """Yield every text of a split, second texts included; words are joined by spaces."""
     for text in (*split.texts, *(split.pairs or ())):
         yield text if isinstance(text, str) else " ".join(text)
+
+
+def choose_rows(kind: TaskKind, labels: Sequence[Any], count: int, seed: int) -> list[int]:
+    """Choose rows at random, as their kind needs it: classes keep their proportions, requests stay whole.
+
+    Args:
+        kind: Kind of the task.
+        labels: The label of each row.
+        count: Number of rows to choose.
+        seed: Seed of the choice.
+
+    Returns:
+        Indices of the rows, ascending.
+    """
+    if kind.grouped:
+        return choose_requests(labels, count, seed)
+    return choose(labels, count, seed, stratified=kind.single_class)
 
 
 def choose(labels: Sequence[Any], count: int, seed: int, *, stratified: bool) -> list[int]:

@@ -26,6 +26,9 @@ Logits: TypeAlias = Sequence[np.ndarray] | np.ndarray
 """Logits of several texts: [rows, labels]; for labels of words, rows of [positions, labels]."""
 
 
+PROBLEM_TYPES = ("regression", "single_label_classification", "multi_label_classification")
+"""What transformers may find as ``problem_type`` in a configuration; models of other kinds have none there."""
+
 CONSTANTS = 200  #: the most frequent labels tried as constant answers
 OWN_LENGTH = 100_000  #: ``max_length`` of a task whose texts are as long as its model reads
 
@@ -45,6 +48,8 @@ class Assessment(NamedTuple):
     beside: dict[str, Interval] = {}  # noqa: RUF012 never changed
     """Other metrics that belong to the kind: ``rmse`` (in the unit of the labels) and ``r2`` of a regression, precision
     and recall of entities."""
+    examples: int | None = None
+    """What was resampled, where that is not the rows: queries."""
 
 
 class Output(ABC):
@@ -58,6 +63,10 @@ class Output(ABC):
         numeric: Whether an answer is a number and has no label names.
         several: Whether an answer is any number of labels, also none.
         vectors: Whether an answer is a vector; the texts of a pair are then encoded apart, each with a vector.
+        grouped: Whether rows are documents of requests: those of one query are ranked, scored and timed together, and
+            labels are of the form of ``core.requests.Judged``.
+        config_mark: Entry of config.json that is true in models of this kind, where ``problem_type`` has no name for
+            it.
         auto_class: The class of transformers that opens such a model.
         answer_code: Python code that turns the ``logits`` of a text into its answer; ``{labels}`` stands for the label
             names, ``{default}`` for the index of the label of words that were cut off. Where words have answers there
@@ -72,6 +81,8 @@ class Output(ABC):
     numeric: ClassVar[bool] = False
     several: ClassVar[bool] = False
     vectors: ClassVar[bool] = False
+    grouped: ClassVar[bool] = False
+    config_mark: ClassVar[str | None] = None
     auto_class: ClassVar[str] = "AutoModelForSequenceClassification"
     answer_code: ClassVar[str]
 
@@ -119,6 +130,8 @@ class TaskKind(Output):
         first_label: Name of the label that comes first if there is one of this name: metrics leave it out.
         single_class: Whether the label of a row is one class: splits keep the proportions of classes, and right answers
             are recorded row by row for paired tests.
+        standardized: Whether labels are numbers with a unit, which training replaces by standard deviations from their
+            mean.
         label_dtype: Type of the labels in a batch.
         label_noun: What a label is called, singular and plural; None where there are no labels to count.
         pipeline: The pipeline of transformers, by which the hub sorts models.
@@ -130,6 +143,7 @@ class TaskKind(Output):
     metrics: ClassVar[tuple[str, ...]] = ()
     first_label: ClassVar[str | None] = None
     single_class: ClassVar[bool] = False
+    standardized: ClassVar[bool] = False
     label_dtype: ClassVar[Literal["int64", "float32"]] = "int64"
     label_noun: ClassVar[tuple[str, str] | None] = ("label", "labels")
     pipeline: ClassVar[str] = "text-classification"
@@ -278,6 +292,16 @@ class TaskKind(Output):
         answers = self.decode(before)[:, None]
         scores = (np.take_along_axis(activate(logits, self.activation), answers, axis=-1) for logits in (before, after))
         return np.asarray(np.abs(next(scores) - next(scores))[:, 0])
+
+    def likeness(self, before: Logits, after: Logits, labels: Sequence[Label]) -> dict[str, Interval]:
+        """Measure how far two models agree on all rows together, beyond flips and drift; by name of the fact.
+
+        Args:
+            before: Logits of the reference.
+            after: Logits of another model.
+            labels: The rows' labels.
+        """
+        return {}
 
     def answer_name(self, answer: Any, names: Sequence[str]) -> str:  # a row of what ``decode`` returns
         """Format one answer as :meth:`decode` gives it.

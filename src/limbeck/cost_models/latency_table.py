@@ -180,6 +180,8 @@ def typical_length(candidate: Candidate, batch: int = 1, samples: int = 200, per
 
     rows = sample_rows(candidate.task, "train", max(samples, 8 * batch))
     lengths = [len(ids) for ids in token_lists(candidate.task, "train", rows, candidate.tokenizer)]
+    if candidate.task.task_kind.grouped:  # documents of a request are sorted
+        lengths.sort()
     return int(np.percentile([max(lengths[start : start + batch]) for start in range(0, len(lengths), batch)], percent))
 
 

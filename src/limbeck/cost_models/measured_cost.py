@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from limbeck.core.cost import Cost, Memo, TargetCost
+from limbeck.core.cost import Cost, Memo, RepeatedCost, TargetCost
 
 if TYPE_CHECKING:
     from limbeck.core.candidate import Candidate
@@ -32,11 +32,12 @@ class MeasuredCost(TargetCost):
         memo: Memo,
         whole: Shape | None = None,
     ) -> None:
-        self._candidate, self._target, self._memo, self._whole = candidate, target, memo, whole
+        self._candidate, self._memo, self._whole = candidate, memo, whole
+        (self._target, self._calls), self._request = target.of_sub_batch(), str(target)
         self._costs: dict[str, Cost] = {}
 
     def for_format(self, number_format: str) -> Cost:
-        """Return the latencies in that number format: a ``LatencyTable`` or a ``Predictor``."""
+        """Return the latencies in that number format: a ``LatencyTable``, a ``Predictor``, or a multiple of one."""
         if number_format not in self._costs:
             self._costs[number_format] = self._measure(number_format)
         return self._costs[number_format]
@@ -49,5 +50,10 @@ class MeasuredCost(TargetCost):
         stored = self._candidate.model.space
         space = Space.from_json(stored) if stored else None
         if space is not None and len(space.hidden) * len(space.head_dim) > 1:
-            return Predictor.memoized(self._candidate, space, self._target, number_format, self._memo)
-        return LatencyTable.memoized(self._candidate, self._target, number_format, self._memo, self._whole)
+            return self._of_request(Predictor.memoized(self._candidate, space, self._target, number_format, self._memo))
+        table = LatencyTable.memoized(self._candidate, self._target, number_format, self._memo, self._whole)
+        return self._of_request(table)
+
+    def _of_request(self, cost: Cost) -> Cost:
+        """Return the cost of all calls of a request, given that of one."""
+        return cost if self._calls == 1 else RepeatedCost(cost, self._calls, self._request)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 
 from limbeck.core import analytic_cost
 from limbeck.core.analytic_cost import NumberFormat
-from limbeck.core.cost import Cost, FunctionCost, TargetCost
+from limbeck.core.cost import Cost, FunctionCost, RepeatedCost, TargetCost
 from limbeck.core.measurement import Measurement, machine
 from limbeck.cost_models import latency_table
 from limbeck.errors import InputError
@@ -99,7 +99,9 @@ def latency_cost(
     if profile is not None:
         from limbeck.cost_models.predictor_file import open_predictor
 
-        return open_predictor(profile, target, number_format, log)
+        call, calls = target.of_sub_batch()
+        predictor = open_predictor(profile, call, number_format, log)
+        return predictor if calls == 1 else RepeatedCost(predictor, calls, str(target))
     if measured is None:
         raise InputError("no model of latency for this target; use cost: macs")
     return measured.for_format(number_format)
@@ -127,6 +129,8 @@ def is_elsewhere(cost: Cost, candidate: Candidate, target: Target) -> bool:
     """
     from limbeck.cost_models.latency_predictor import Predictor
 
+    if isinstance(cost, RepeatedCost):
+        cost, target = cost.cost, target.of_sub_batch()[0]
     if not isinstance(cost, Predictor):
         return False
     here = (machine(), target.seq_len or latency_table.typical_length(candidate, target.batch))

@@ -1,7 +1,8 @@
 """The trivial baseline of a task: the best answer that ignores the text, learned from the training labels alone.
 
 It is the majority class, the mean of the targets, the most frequent labels, or one tag for every word; a ranking metric
-gets equal scores. A model that does not beat it has learned nothing, however fast it is.
+gets equal scores. Documents are left in the order that they come in, which is that of a first stage. A model that does
+not beat it has learned nothing, however fast it is.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from limbeck.core.measurement import Measurement
 from limbeck.core.metrics import METRICS, counts_rows
 from limbeck.core.ranking import metric_interval
 from limbeck.core.soft_label import distributions
-from limbeck.core.statistics import Interval, pack, resampled_score, unpack, wilson
+from limbeck.core.statistics import Interval, pack, resampled_score, unpack, unpack_numbers, wilson
 from limbeck.core.task import Task
 
 SIGNIFICANCE = 0.05  #: one-sided; a model with a larger p value was not shown to beat the baseline
@@ -61,8 +62,8 @@ def baseline(task: Task) -> Baseline:
     quality = {}
     for split in task.splits:
         if split != "train":
-            if METRICS[task.metric].reads_entities:
-                quality[split] = _measure_entities(task, split, value)
+            if METRICS[task.metric].reads_entities or task.task_kind.grouped:
+                quality[split] = _measure_together(task, split, value)
                 continue
             truth = task.task_kind.truth(task.split(split).labels)
             quality[split] = _measure(task, split, _constant(task, value, truth), truth)
@@ -85,7 +86,7 @@ def _mean_distribution(task: Task) -> Baseline:
 def score_constant(task: Task, value: Value) -> float:
     """Score a constant answer on the labels that it is chosen by."""
     kind, labels = task.task_kind, _known_labels(task)
-    if METRICS[task.metric].reads_entities:
+    if METRICS[task.metric].reads_entities or kind.grouped:
         return kind.score(task.metric, task.label_names, _constant_logits(task, value, labels), labels)
     train = kind.truth(labels)
     return METRICS[task.metric](_constant(task, value, train), train)
@@ -98,17 +99,21 @@ def _known_labels(task: Task) -> Sequence[Any]:
 
 
 def _constant_logits(task: Task, value: Value, labels: Sequence[Sequence[int]]) -> list[np.ndarray]:
-    """Return logits of one tag for every word, for each row [words, labels]."""
+    """Return logits of one tag for every word, for each row [words, labels]; or of equal scores [1]."""
+    if task.task_kind.grouped:
+        return [np.zeros(1)] * len(labels)
     scores = np.eye(task.num_labels)[int(np.asarray(value))]
     return [np.broadcast_to(scores, (len(row), task.num_labels)) for row in labels]
 
 
-def _measure_entities(task: Task, split: str, value: Value) -> Measurement:
-    """Score a constant tag by whole entities."""
+def _measure_together(task: Task, split: str, value: Value) -> Measurement:
+    """Score a constant tag by whole entities, or the order that documents come in by requests."""
     labels = task.split(split).labels
     logits = _constant_logits(task, value, labels)
-    interval = task.task_kind.assess(task.metric, task.label_names, logits, labels).quality
-    return Measurement("quality", *_fields(interval), n=len(labels), split=split, detail={"metric": task.metric})
+    assessment = task.task_kind.assess(task.metric, task.label_names, logits, labels)
+    detail = {"metric": task.metric, **(assessment.detail if task.task_kind.grouped else {})}
+    count = len(labels) if assessment.examples is None else assessment.examples
+    return Measurement("quality", *_fields(assessment.quality), n=count, split=split, detail=detail)
 
 
 def _constant(task: Task, value: Value, truth: np.ndarray) -> np.ndarray:
@@ -121,6 +126,8 @@ def _constant(task: Task, value: Value, truth: np.ndarray) -> np.ndarray:
 def _describe(task: Task, value: Value, classes: Sequence[int]) -> str:
     if METRICS[task.metric].reads_scores:
         return "equal scores for all"
+    if task.task_kind.grouped:
+        return "always the given order"
     if task.task_kind.vectors:
         return "always the mean"
     if task.task_kind.numeric:
@@ -161,7 +168,8 @@ class Comparison:
 def compare(model: Measurement, constant: Measurement) -> Comparison:
     """Compare a model with the baseline on the same rows.
 
-    The test is exact McNemar for accuracy where the answer to every row was recorded. Otherwise the interval of the
+    The test is exact McNemar for accuracy where the answer to every row was recorded, and a paired bootstrap over
+    queries where documents are ranked. Otherwise the interval of the
     model's metric is compared with the baseline's value, which does not depend on the texts.
 
     Args:
@@ -176,6 +184,10 @@ def compare(model: Measurement, constant: Measurement) -> Comparison:
         gained, lost = int((right & ~baseline_right).sum()), int((baseline_right & ~right).sum())
         p_value = float(binomtest(gained, gained + lost, alternative="greater").pvalue) if gained + lost else 1.0
         return Comparison(model, constant, p_value)
+    values, constants = model.detail.get("resampled"), constant.detail.get("resampled")
+    if values and constants and len(values) == len(constants):  # of the same queries
+        gains = unpack_numbers(values) - unpack_numbers(constants)
+        return Comparison(model, constant, float(np.mean(gains <= 0)))
     if model.low is None:
         return Comparison(model, constant, 0.0 if model.value > constant.value else 1.0)
     # low is the 2.5 % quantile of the bootstrap: if it exceeds the constant's value, at most 2.5 % of resamples do not

@@ -52,6 +52,8 @@ class Encoded:
 
     pairs: Sequence[Sequence[int]] = ()
     """Ids of second texts, where the texts of a pair are encoded apart."""
+    requests: Sequence[Sequence[int]] = ()
+    """Rows that training keeps in one batch, as far as it has room for them."""
 
     def __len__(self) -> int:
         return len(self.input_ids)
@@ -221,7 +223,49 @@ def length_batches(
     return batches
 
 
-def predict(model: Predictor, encoded: Encoded, batch_size: int | None = None) -> np.ndarray | list[np.ndarray]:
+def request_batches(
+    requests: Sequence[Sequence[int]], batch_size: int, seed: int | None = None, epoch: int = 0
+) -> list[list[int]]:
+    """Group whole requests into batches, in random order; every example appears exactly once.
+
+    A request larger than a batch is divided at random into parts of about equal size.
+
+    Args:
+        requests: The examples of each request.
+        batch_size: Examples per batch at most.
+        seed: Seed of the order, with the epoch.
+        epoch: Epoch number.
+
+    Returns:
+        The example indices of each batch.
+
+    >>> [len(batch) for batch in request_batches([range(3), range(3, 5), range(5, 12)], 5, seed=0)]
+    [3, 4, 5]
+    """
+    rng = random.Random(f"{seed}/{epoch}")
+    parts: list[list[int]] = []
+    for rows in requests:
+        shuffled = rng.sample(list(rows), len(rows))
+        count = -(-len(shuffled) // batch_size)
+        parts += [shuffled[start::count] for start in range(count)]
+    rng.shuffle(parts)
+    batches: list[list[int]] = []
+    for part in parts:
+        fitting = next((batch for batch in reversed(batches) if len(batch) + len(part) <= batch_size), None)
+        if fitting is None:
+            batches.append(part)
+        else:
+            fitting.extend(part)
+    rng.shuffle(batches)
+    return batches
+
+
+def predict(
+    model: Predictor,
+    encoded: Encoded,
+    batch_size: int | None = None,
+    batches: Iterable[Sequence[int]] | None = None,
+) -> np.ndarray | list[np.ndarray]:
     """Run a model on a split.
 
     Args:
@@ -229,13 +273,16 @@ def predict(model: Predictor, encoded: Encoded, batch_size: int | None = None) -
         encoded: The split.
         batch_size: Texts per batch; 32 by default, but 1 for INT8 models: dynamic quantization ranges span the whole
             batch with its padding, so a prediction would depend on its neighbors.
+        batches: The examples of each batch, instead of batches of that size by length.
 
     Returns:
         Logits in the order of the split: [examples, classes]; for tokens a list of [seq, classes].
     """
     batch_size = batch_size or (1 if model.int8 else 32)
     rows: list[np.ndarray] = [np.empty(0)] * len(encoded)
-    for index, row in predict_batches(model, encoded, length_batches(encoded.lengths, batch_size)):
+    if batches is None:
+        batches = length_batches(encoded.lengths, batch_size)
+    for index, row in predict_batches(model, encoded, batches):
         rows[index] = row
     return rows if encoded.per_token else np.stack(rows)
 

@@ -6,7 +6,7 @@ A folder has ``corpus.jsonl`` (``_id``, ``title``, ``text``), ``queries.jsonl`` 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -59,10 +59,34 @@ def read_beir(folder: Path, split: str = "test") -> Retrieval:
     Raises:
         InputError: A file is missing, or a line of it is unusable; the message names it.
     """
-    documents = {key: _text(record) for key, record in _records(folder / "corpus.jsonl").items()}
-    queries = {key: _text(record) for key, record in _records(folder / "queries.jsonl").items()}
+    return _judged(_judgments_file(folder, split), *_texts(folder))
+
+
+def read_splits(folder: Path) -> dict[str, Retrieval]:
+    """Read the judgments of all splits, by their names in ``qrels/``; those of ``qrels.tsv`` alone have the name ''.
+
+    Args:
+        folder: The folder.
+
+    Raises:
+        InputError: As for :func:`read_beir`.
+    """
+    texts = _texts(folder)
+    if names := _judgment_names(folder):
+        return {name: _judged(_judgments_file(folder, name), *texts) for name in names}
+    return {"": _judged(_judgments_file(folder, ""), *texts)}
+
+
+def _texts(folder: Path) -> tuple[dict[str, str], dict[str, str]]:
+    """Return documents and queries by their ids."""
+    return tuple(  # type: ignore[return-value]  # there are two
+        {key: _text(record) for key, record in _records(folder / name).items()}
+        for name in ("corpus.jsonl", "queries.jsonl")
+    )
+
+
+def _judged(path: Path, documents: dict[str, str], queries: dict[str, str]) -> Retrieval:
     judgments: dict[str, dict[str, float]] = {}
-    path = _judgments_file(folder, split)
     for number, line in numbered_lines(path):
         cells = line.rstrip("\r\n").split("\t")
         where = f"{path}, line {number}"
@@ -83,12 +107,16 @@ def read_beir(folder: Path, split: str = "test") -> Retrieval:
     return Retrieval(documents, judged, judgments)
 
 
+def _judgment_names(folder: Path) -> list[str]:
+    several = folder / "qrels"
+    return sorted(entry.stem for entry in several.glob("*.tsv")) if several.is_dir() else []
+
+
 def _judgments_file(folder: Path, split: str) -> Path:
-    single, several = folder / "qrels.tsv", folder / "qrels"
-    names: Sequence[str] = [entry.stem for entry in several.glob("*.tsv")] if several.is_dir() else []
+    single, several, names = folder / "qrels.tsv", folder / "qrels", _judgment_names(folder)
     if exists(single):
         if names:
-            raise InputError(f"{folder}: has qrels.tsv and judgments in qrels/ ({', '.join(sorted(names))}); keep one")
+            raise InputError(f"{folder}: has qrels.tsv and judgments in qrels/ ({', '.join(names)}); keep one")
         return single
     path = several / f"{split}.tsv"
     if not exists(path):

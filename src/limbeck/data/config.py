@@ -62,6 +62,13 @@ class Options:
     limit: Mapping[str, int] = field(default_factory=dict)
     #: chooses the rows for ``limit`` and for a validation split carved out of train
     seed: int = 0
+    #: of a folder in BEIR's form: documents that a request has, and what finds them: bm25, a file of results, or an
+    #: embedding model
+    candidates: int | None = None
+    first_stage: str | None = None
+    #: folds that its queries are divided into, where judgments are not divided, and which of them is the test split
+    folds: int | None = None
+    fold: int | None = None
 
     @property
     def splits(self) -> dict[str, str | None]:
@@ -102,7 +109,9 @@ class Options:
             raise InputError(f"data option 'label': should name each column once, got {list(options.label)}")
         if isinstance(options.label, tuple) and len(options.label) == 1:
             options = replace(options, label=options.label[0])
-        for name, low, high in (("max_length", 2, 100_000), ("seed", 0, 2**32 - 1)):
+        bounds = {"max_length": (2, 100_000), "seed": (0, 2**32 - 1), "candidates": (2, 10_000)}
+        bounds |= {"folds": (2, 1_000), "fold": (0, 999)}
+        for name, (low, high) in bounds.items():
             if (value := getattr(options, name)) is not None and not low <= value <= high:
                 raise InputError(f"data option '{name}': should be at least {low} and at most {high:,}, got {value}")
         return options

@@ -9,12 +9,15 @@ from types import MappingProxyType
 from typing import Any
 
 from limbeck.core.kinds import KINDS
-from limbeck.core.metrics import METRICS, metrics_of
+from limbeck.core.metrics import metrics_of
 from limbeck.core.paths import exists, user_path
 from limbeck.core.task import SPLITS, Task
+from limbeck.data.beir import is_beir
 from limbeck.data.config import Options
 from limbeck.data.hub import PRESETS, SPLIT_NAMES, load_tables
 from limbeck.data.readers import READERS, Reading, Table, check_file, missing_file, read_table, table_of_columns
+from limbeck.data.rerank_task import check_options as check_retrieval
+from limbeck.data.rerank_task import refuse_options, rerank_task
 from limbeck.data.task_builder import build_task
 from limbeck.data.task_file import SUFFIXES as TASK_FILES
 from limbeck.data.task_file import read_task_file
@@ -46,6 +49,8 @@ class _Location:
     name: str
     files: Mapping[str, Path] = field(default_factory=dict)
     folder: Path | None = None
+    retrieval: Path | None = None  #: a folder in BEIR's form
+    base: Path = Path()
     single: bool = False  #: whether the task is one file that was not named as a split
 
 
@@ -96,6 +101,9 @@ def _load(location: _Location, *, evaluation: bool = False) -> Task:
         task = Task.from_folder(location.folder)
         task = replace(task, name=location.name) if options.name else task
         return task.limit(options.seed, **options.limit)
+    if location.retrieval is not None:
+        return rerank_task(location.name, location.retrieval, options, location.base)
+    refuse_options(options)
     if options.dataset is None:
         return build_task(location.name, _read_files(location.files, options), options, evaluation=evaluation)
     tables, names, notes = load_tables(options)
@@ -110,12 +118,16 @@ def check_task(spec: str | Path | Mapping[str, Any], *, base: str | Path | None 
         options = Options.parse(spec)
         check_options(options, tuple(spec), Path(base) if base is not None else Path())
     else:
-        options = _find(spec, Path(base) if base is not None else Path()).options
+        location = _find(spec, Path(base) if base is not None else Path())
+        options = location.options
+        if location.retrieval is None:
+            refuse_options(options)
     for split in options.limit:
         if split not in SPLITS:
             raise InputError(f"data option 'limit': there is no split '{split}'; {nearest(split, SPLITS)}")
     if options.metric is not None:
-        allowed = METRICS if options.kind is None else metrics_of(options.kind)
+        kinds = KINDS if options.kind is None else (options.kind,)
+        allowed = dict.fromkeys(metric for kind in kinds for metric in metrics_of(kind))
         if options.metric not in allowed:
             raise InputError(f"data: there is no metric '{options.metric}'; {nearest(options.metric, allowed)}")
 
@@ -167,6 +179,9 @@ def _find_path(options: Options, base: Path, others: Set[str], evaluation: bool)
         return _Location(options, options.name or path.stem, {"train": path}, single=True)
     if not exists(path):
         raise InputError(_unknown(options.path, path))
+    if is_beir(path):
+        check_retrieval(path, options, frozenset(others | {"path"}), base)
+        return _Location(options, options.name or path.resolve().name, retrieval=path, base=base)
     if not (path / "task.json").is_file():
         return _Location(options, options.name or path.resolve().name, find_splits(path, evaluation=evaluation))
     if extra := others - {"limit", "seed", "name"}:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from limbeck.core.kinds import KINDS, Kind
 from limbeck.core.task import Split, Task, texts_of
+from limbeck.data.requests import gather
 from limbeck.data.tokenizer_training import SPECIAL_TOKENS, with_special_tokens
 from limbeck.errors import InputError, nearest
 
@@ -91,6 +92,15 @@ def _entities(rng: random.Random) -> tuple[tuple[str, ...], None, tuple[int, ...
     return words, None, tags
 
 
+def _relevance(rng: random.Random) -> tuple[str, str, float]:
+    """Generate a query for a mood and a text, which is as relevant as it has words of that mood."""
+    moods = list(MOODS)
+    wanted, other = rng.sample(moods, 2)
+    count = rng.randint(0, 2)
+    words = (*rng.sample(MOODS[wanted], count), *rng.sample(MOODS[other], 2 - count))
+    return f"a {wanted} film", " ".join(_filled(rng, words, 2, 8)), float(count)
+
+
 Row = Callable[[random.Random], tuple[Any, Any, Any]]
 #: the kind of the task, its label names, and the function that generates a row
 TOYS: Mapping[str, tuple[Kind, tuple[str, ...], Row]] = MappingProxyType(
@@ -100,6 +110,7 @@ TOYS: Mapping[str, tuple[Kind, tuple[str, ...], Row]] = MappingProxyType(
         "multilabel": ("multilabel", ("sad", "happy"), _several),
         "regression": ("regression", (), _balance),
         "embedding": ("embedding", (), _alike),
+        "rerank": ("rerank", (), _relevance),
         "tokens": ("tokens", ("O", "person", "place"), _tags),
         "entities": ("tokens", ("O", "B-person", "I-person", "B-place"), _entities),
     }
@@ -130,6 +141,8 @@ def toy_task(
         rng = random.Random(f"{kind}/{name}/{seed}")
         texts, pairs, labels = zip(*(make(rng) for _ in range(count)), strict=True)
         splits[name] = Split(texts, labels, pairs if pairs[0] is not None else None)
+        if KINDS[task_kind].grouped:
+            splits[name] = gather(splits[name], name, [])
     metric = KINDS[task_kind].usual_metric(label_names)
     return Task(f"toy-{kind}", task_kind, splits, label_names, metric, max_length=32)
 

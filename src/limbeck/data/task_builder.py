@@ -5,17 +5,21 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from limbeck.core.kinds import Kind, find
-from limbeck.core.task import SPLITS, Split, Task, choose
+from limbeck.core.task import SPLITS, Split, Task, choose_rows
 from limbeck.data.cells import is_missing
 from limbeck.data.columns import Columns, choose_columns, parse_lists, resolve_column
 from limbeck.data.config import Options
 from limbeck.data.conll import BLANK
 from limbeck.data.labels import Encode, Rows, check_labeled, number_labels, to_python, unify_spelling
 from limbeck.data.readers import Table, plural
+from limbeck.data.requests import check_contrast, expand_triples, gather
 from limbeck.errors import InputError, shown
+
+if TYPE_CHECKING:
+    from limbeck.core.task_kind import TaskKind
 
 _JOINED = "\0labels"  #: the column that replaces several label columns
 VALIDATION_SHARE = 0.1  #: fraction of train set aside for validation where there is none
@@ -41,6 +45,8 @@ def build_task(
     """
     if "train" not in tables and not evaluation:
         raise InputError(f"task '{name}' has no train split, only {', '.join(tables) or 'nothing'}")
+    if options.kind is not None and find(options.kind).grouped:
+        tables = {split: expand_triples(table) for split, table in tables.items()}
     collected = [*notes, *(f"{split}: {note}" for split, table in tables.items() for note in table.notes)]
     main = "train" if "train" in tables else next(iter(tables))
     columns = choose_columns(tables[main], options)
@@ -52,10 +58,12 @@ def build_task(
     spelling = unify_spelling(rows, main, columns, options, collected)
     label_names, encode = number_labels(columns, rows, main, options, spelling)
     splits = {split: _encode_split(part, encode) for split, part in rows.items()}
+    if find(kind).grouped:
+        splits = {split: gather(part, tables[split].where, collected) for split, part in splits.items()}
     if not evaluation:
         _check_variety(kind, rows["train"], splits["train"])
         if "validation" not in splits:
-            splits = _hold_out_validation(splits, options.seed, stratified=find(kind).single_class, notes=collected)
+            splits = hold_out_validation(find(kind), splits, options.seed, collected)
         if "test" not in splits:
             collected.append("there is no test split; results are measured on validation")
     collected.extend(_unused_labels(kind, label_names, main, splits[main]))
@@ -173,6 +181,9 @@ def _check_variety(kind: Kind, rows: Rows, split: Split) -> None:
     if len(split) < 2:
         raise InputError(f"{where}: a single row cannot be split into train and validation; give at least two")
     task_kind = find(kind)
+    if task_kind.grouped:
+        check_contrast(split, where)
+        return
     different = set(split.labels) if task_kind.numeric else task_kind.label_counts(split.labels).keys()
     if task_kind.several:
         if not different:
@@ -192,16 +203,26 @@ def _unused_labels(kind: Kind, label_names: Sequence[str], split: str, train: Sp
 # ---- splits ----
 
 
-def _hold_out_validation(
-    splits: Mapping[str, Split], seed: int, *, stratified: bool, notes: list[str]
-) -> dict[str, Split]:
-    """Set a part of train aside for validation; train keeps a row of every class."""
+def hold_out_validation(kind: TaskKind, splits: Mapping[str, Split], seed: int, notes: list[str]) -> dict[str, Split]:
+    """Set a part of train aside for validation; train keeps a row of every class, and requests stay whole.
+
+    Args:
+        kind: Kind of the task.
+        splits: The splits, with one for training.
+        seed: Seed of the choice.
+        notes: Receives a note about it.
+
+    Raises:
+        InputError: There is one request alone.
+    """
     train = splits["train"]
     most = max(1, round(len(train) * VALIDATION_SHARE))
-    remaining = choose(train.labels, len(train) - most, seed, stratified=stratified)
+    remaining = choose_rows(kind, train.labels, len(train) - most, seed)
     held_out = sorted(set(range(len(train))) - set(remaining))
+    if not held_out:
+        raise InputError("train: a single query cannot be divided into train and validation; give at least two")
     notes.append(
-        f"there is no validation split: {most:,} of the {len(train):,} rows of train were set aside for it "
+        f"there is no validation split: {len(held_out):,} of the {len(train):,} rows of train were set aside for it "
         f"(seed {seed})"
     )
     return {**splits, "train": train.take(remaining), "validation": train.take(held_out)}

@@ -20,6 +20,8 @@ MOST_HELD_OUT = 2000
 """Texts that are held out at most for each; they show an agreement of 97 % to within 0.8 points."""
 LEAST = 20
 """Texts without which nothing can be held out."""
+LEAST_QUERIES = 3
+"""Queries without which none can be held out for validation and for test."""
 ALLOWED = frozenset({"texts", "name", "text", "pair", "metric", "max_length", "limit", "seed"})
 """Options that have a meaning for texts without labels."""
 
@@ -62,13 +64,19 @@ def texts_task(options: Options, kind: str, label_names: Sequence[str], base: Pa
         InputError: The file cannot be read, or has too few texts.
     """
     where, rows = _rows(options, base)
+    grouped = find(kind).grouped
     groups: dict[tuple[str, ...], list[Row]] = {}
     for row in dict.fromkeys(rows):
         if all(row):
-            groups.setdefault(normalized(row), []).append(row)
-    if len(groups) < LEAST:
-        raise InputError(f"{where}: has {plural(len(groups), 'different text')}; at least {LEAST} are needed")
-    parts = _divided(list(groups.values()), options.seed)
+            groups.setdefault(normalized(row[:1] if grouped else row), []).append(row)
+    count = sum(map(len, groups.values())) if grouped else len(groups)
+    if count < LEAST:
+        raise InputError(f"{where}: has {plural(count, 'different text')}; at least {LEAST} are needed")
+    if grouped and len(groups) < LEAST_QUERIES:
+        raise InputError(
+            f"{where}: too few queries to hold some out for validation and test; at least three are needed"
+        )
+    parts = _divided(list(groups.values()), options.seed, whole=grouped)
     kept = sum(map(len, parts.values()))
     notes = [f"{where}: {plural(kept, 'text')} without labels"]
     if kept < len(rows):
@@ -81,16 +89,17 @@ def texts_task(options: Options, kind: str, label_names: Sequence[str], base: Pa
     return task.limit(options.seed, **options.limit) if options.limit else task
 
 
-def _divided(groups: Sequence[list[Row]], seed: int) -> dict[str, list[Row]]:
-    """Divide groups of near-duplicates; the first of each that is held out stands for all of them."""
-    count = min(MOST_HELD_OUT, round(HELD_OUT * len(groups)))
+def _divided(groups: Sequence[list[Row]], seed: int, *, whole: bool) -> dict[str, list[Row]]:
+    """Divide groups: near-duplicates, of which the first one that is held out stands for all, or whole requests."""
+    most = MOST_HELD_OUT * len(groups) // sum(map(len, groups)) if whole else MOST_HELD_OUT
+    count = max(1, min(most, round(HELD_OUT * len(groups))))
     order = choose([0] * len(groups), 2 * count, seed, stratified=False)
     validation = set(choose([0] * len(order), count, seed, stratified=False))
     held_out = {row: "validation" if index in validation else "test" for index, row in enumerate(order)}
     parts: dict[str, list[Row]] = {"train": [], "validation": [], "test": []}
     for index, group in enumerate(groups):
         name = held_out.get(index, "train")
-        parts[name] += group if name == "train" else group[:1]
+        parts[name] += group if whole or name == "train" else group[:1]
     return parts
 
 

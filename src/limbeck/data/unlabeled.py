@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from limbeck.core.paths import exists
+from limbeck.core.requests import Judged
 from limbeck.core.task import Split, Task
 from limbeck.data.corpus.documents import normal, numbered_lines, reading_for, text_columns
 from limbeck.data.readers import check_file, missing_file, plural, read_table
@@ -114,6 +115,15 @@ def placeholders(kind: TaskKind, rows: Sequence[Row], width: int) -> Split:
     if kind.per_token:
         texts = tuple(tuple(row[0].split()) if isinstance(row[0], str) else row[0] for row in rows)
         return Split(texts, tuple(kind.encode([0] * len(words), width, len(words)) for words in texts))
+    if kind.grouped:
+        if len(rows[0]) != 2:
+            raise InputError(
+                "texts without labels: a reranker needs a query and a document in each row; name both columns"
+            )
+        asked, documents = (tuple(_joined(row[column]) for row in rows) for column in (0, 1))
+        queries = {query: index for index, query in enumerate(dict.fromkeys(asked))}
+        labels = tuple(tuple(Judged(queries[query], 0.0, 0.0)) for query in asked)
+        return Split(asked, labels, documents)
     label: Any = () if kind.vectors else 0.0 if kind.numeric else kind.encode([] if kind.several else [0], width, 1)
     pairs = tuple(_joined(row[1]) for row in rows) if len(rows[0]) == 2 else None
     return Split(tuple(_joined(row[0]) for row in rows), (label,) * len(rows), pairs)

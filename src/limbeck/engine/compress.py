@@ -100,6 +100,7 @@ def compress(
     threads: int = 1,
     batch: int = 1,
     seq_len: int | None = None,
+    candidates: int | None = None,
     runtime: Runtime | Literal["auto"] = "auto",
     strategy: Strategy = "prune",
     effort: Effort = "standard",
@@ -129,6 +130,7 @@ def compress(
         threads: Threads used for serving.
         batch: Texts in a call.
         seq_len: Tokens in a text; None for the real lengths of the task.
+        candidates: Documents in a request of a reranker, whose latency is then that of a request.
         runtime: Runtime used for serving; 'auto' is OpenVINO if it is installed and faster in INT8 here.
         strategy: How smaller models are found: 'prune', 'search' (a super-network's best slices) or 'both'.
         effort: 'quick', 'standard' or 'thorough'; 'one-shot' trains nothing after the fine-tuning.
@@ -147,7 +149,7 @@ def compress(
     """
     budget, training = Budget(latency_ms, size_mb, max_drop, max_flips, confidence), training or Training()
     request = Request(budget, strategy, effort, seed, replicas, "", training, allow_weak_teacher, None, decision)
-    target = Target(threads=threads, batch=batch, seq_len=seq_len)
+    target = Target(threads=threads, batch=batch, seq_len=seq_len, candidates=candidates)
     places = (folder, out, executor or ExecutorConfig())
     work = _Compression(str(model), request, target, runtime, *places).taught_by(teacher)
     return work.listened(task, store, on_event, progress)
@@ -250,7 +252,7 @@ class _Compression:
             store: Where finished work is kept.
             linear: Whether the recipe may replace the attention.
         """
-        case = Case.of(self.model, task, self.target)
-        runtime = faster_runtime(case, self.target, store) if self.runtime == "auto" else self.runtime
-        target = replace(self.target, runtime=runtime)
-        return target, faster_core(case, target, store) if linear else None
+        case, (call, _) = Case.of(self.model, task, self.target), self.target.of_sub_batch()
+        runtime = faster_runtime(case, call, store) if self.runtime == "auto" else self.runtime
+        target, call = replace(self.target, runtime=runtime), replace(call, runtime=runtime)
+        return target, faster_core(case, call, store) if linear else None

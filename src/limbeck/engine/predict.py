@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,13 +11,17 @@ from limbeck.core.decision import Decision, is_number
 from limbeck.core.kinds import find
 from limbeck.core.logits import require_finite_logits
 from limbeck.core.outputs import OutputSpec, output
+from limbeck.core.requests import requests_of
+from limbeck.core.retrieval import order
 from limbeck.data.encoding import TaskTokenizer, TextEncoding
-from limbeck.engine.description import Description, read_description
+from limbeck.engine.description import Description, Request, read_description
 from limbeck.errors import InputError, shown
+from limbeck.measure.requests import served_batches
 
 if TYPE_CHECKING:
     import numpy as np
 
+    from limbeck.data.batching import Encoded, Predictor
     from limbeck.engine.word_answers import Aggregation
 
 
@@ -31,8 +36,9 @@ def answer(
 
     Args:
         model: Folder or name of the model.
-        texts: Texts to answer; for a model that labels words, white space separates words.
-        pairs: Second texts, for a model of pairs.
+        texts: Texts to answer; for a model that labels words, white space separates words. A reranker takes one query
+            for all documents, or one for each.
+        pairs: Second texts, for a model of pairs; the documents of a reranker.
         aggregation: How entities take their tags from tokens, as ``aggregation_strategy`` in transformers: 'first'
             gives all tokens of a word the tag of its first, 'simple' gives each token its own.
 
@@ -41,7 +47,8 @@ def answer(
         label's probability. Several labels: those with probability over one half. Regression: the number. Tokens:
         ``labels``, one for every word; words that the model did not see (cut off, or without a token) have the label
         'O', or the first one, and ``unseen`` has their positions, from 0. Where the labels mark entities (B-PER, I-PER,
-        O), nothing is cut off, and ``entities`` has ``type``, ``text``, ``start``, ``end`` and ``score`` of each.
+        O), nothing is cut off, and ``entities`` has ``type``, ``text``, ``start``, ``end`` and ``score`` of each. A
+        reranker: the score of each document, and its ``rank`` among those of the same query, from 1.
 
     Raises:
         InputError: The model has no trained head, or the number of second texts differs from that of texts.
@@ -52,6 +59,8 @@ def answer(
     described, spec = peek(model), peek_outputs(model)
     if not spec.trained:
         raise InputError(f"'{model}' has no trained head: {spec.untrained}; fine-tune it first")
+    if pairs is not None and len(texts) == 1 and output(spec.kind).grouped:
+        texts = [texts[0]] * len(pairs)
     if pairs is not None and len(pairs) != len(texts):
         raise InputError(f"{len(texts)} texts but {len(pairs)} second texts; give one --pair for each text")
     description = read_description(model)
@@ -79,9 +88,37 @@ def answer(
     encodings = encoding.encode(tokenizer, texts, pairs)
     ids = encodings["input_ids"]
     inputs = Encoded(ids, encodings.get("token_type_ids"), (), tokenizer.pad_token_id or 0, spec.kind)
+    if output(spec.kind).grouped and pairs is not None:
+        request = description.request if description is not None else None
+        return _ranked(opened, inputs, spec, texts, pairs, request)
     answers = predict(opened, inputs)
     require_finite_logits(answers, texts, f"'{model}'")
     return [{"text": text, **spec.decode(logits, decision)} for text, logits in zip(texts, answers, strict=True)]
+
+
+def _ranked(
+    model: Predictor,
+    inputs: Encoded,
+    spec: OutputSpec,
+    texts: Sequence[str],
+    pairs: Sequence[str],
+    request: Request | None,
+) -> list[dict[str, Any]]:
+    """Return the score of each document and its rank for its query, answered in sub-batches as they were measured."""
+    from limbeck.data.batching import predict
+
+    numbers = {query: index for index, query in enumerate(dict.fromkeys(texts))}
+    encoded = replace(inputs, labels=[(numbers[query], 0.0, 0.0) for query in texts])
+    batches = None if request is None else served_batches(encoded, request.batch)
+    logits = predict(model, encoded, None, batches)
+    require_finite_logits(logits, texts, "the model")
+    ranks = [0] * len(texts)
+    for rows in requests_of(encoded.labels):
+        best = order([float(logits[row][0]) for row in rows])
+        for rank, index in enumerate(best.tolist(), start=1):
+            ranks[rows[index]] = rank
+    answers = zip(texts, pairs, logits, ranks, strict=True)
+    return [{"text": text, "pair": pair, **spec.decode(row), "rank": rank} for text, pair, row, rank in answers]
 
 
 def _vectors(

@@ -162,7 +162,7 @@ def checked_task(
     steps = placed_steps(recipe)
 
     def check_steps(task: Task) -> None:
-        limits = unsuited_limits(recipe.budget, task.task_kind)
+        limits = unsuited_limits(recipe.budget, task.task_kind, recipe.target)
         if problems := absent_splits(steps, task) + unsuited_fields(steps, task) + limits:
             raise RecipeError(listing(title, problems))
 

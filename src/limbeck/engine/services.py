@@ -54,7 +54,7 @@ def services(
         budget=recipe.budget,
         teacher=teacher,
         reference=compared,
-        memo=measured_alone(store),
+        memo=store.facts.arrays if step.info.machine_bound else measured_alone(store),  # those run alone already
         keep=keep_once(store) if together(step) else store.facts.keep,
         log=log,
         scratch=scratch,
@@ -75,7 +75,7 @@ def services_in_keys(
         teacher: Returns the key of the model to imitate.
         kind: Kind of the task.
     """
-    target = asdict(recipe.target)
+    target = recipe.target.to_json()
     values: dict[str, Callable[[], Any]] = {
         "seed": lambda: seed,
         "target": lambda: target,

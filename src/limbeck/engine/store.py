@@ -16,7 +16,6 @@ unpickled.
 
 from __future__ import annotations
 
-import os
 import shutil
 import uuid
 from collections.abc import Callable, Iterator, Mapping
@@ -28,7 +27,7 @@ from typing import Any
 from limbeck.core.candidate import Candidate
 from limbeck.core.digests import files_of
 from limbeck.core.finite import json_text, load_json
-from limbeck.core.paths import cache_folder, user_path
+from limbeck.core.paths import default_root, user_path
 from limbeck.engine.card import CARD, Card, read_card, sealed
 from limbeck.engine.facts import Facts
 from limbeck.engine.machine_lock import MachineLock
@@ -38,14 +37,9 @@ from limbeck.storage.atomic import replacing, sync
 from limbeck.storage.digests import damage, folder_digests
 from limbeck.storage.drafts import draft_folder
 
-__all__ = ["WAYPOINTS", "Store", "default_root", "refusal"]
+__all__ = ["WAYPOINTS", "Store", "refusal"]
 
 WAYPOINTS = "waypoints"
-
-
-def default_root() -> Path:
-    """``LIMBECK_STORE``, else a folder in the user's cache."""
-    return Path(os.environ.get("LIMBECK_STORE") or cache_folder() / "limbeck")
 
 
 def _save_model(model: Any, tokenizer: Any, folder: Path) -> None:

@@ -7,7 +7,7 @@ import importlib
 import importlib.util
 import re
 import sys
-from collections.abc import Mapping, Set
+from collections.abc import Callable, Mapping, Sequence, Set
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, Protocol, cast
@@ -178,6 +178,19 @@ class OpenVinoRunner:
     def __call__(self, prepared: dict[str, np.ndarray]) -> np.ndarray:
         """Logits of a prepared batch."""
         return np.asarray(self.request.infer(prepared)[0])
+
+
+def prepared_calls(runner: Runner, calls: Sequence[Sequence[Mapping[str, Any]]]) -> Callable[[int], list[np.ndarray]]:
+    """Prepare calls once and return a function that makes one of them, given its index.
+
+    Args:
+        runner: The model.
+        calls: The batches of each call, as nested lists or arrays; most calls have one.
+    """
+    prepared = [
+        [runner.prepare({name: np.array(rows) for name, rows in batch.items()}) for batch in call] for call in calls
+    ]
+    return lambda index: [runner(inputs) for inputs in prepared[index]]
 
 
 def _feed(batch: Batch, names: Set[str]) -> dict[str, np.ndarray]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -22,7 +22,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """The result of ``limbeck evaluate``: the metric with its interval, and the time that answering took."""
+    """The result of ``limbeck evaluate``: the metric with its interval, and the time that answering took.
+
+    Examples are texts; of a reranker they are requests, each of which is answered in one call of several batches.
+    """
 
     metric: str
     quality: float
@@ -75,7 +78,7 @@ def evaluate(
         task: The task.
         split: Name of the split to answer.
         threads: Threads of the runtime.
-        batch: Texts in a call.
+        batch: Texts in a call; documents in a sub-batch of a request.
         runtime: Runtime of an ONNX model.
         now: Clock in seconds; the system's unless given.
     """
@@ -90,17 +93,19 @@ def evaluate(
     encoded = encode(task, split, tokenizer)
     with torch_threads(threads):
         runner = make_runner(model, threads=threads, runtime=runtime)
-        logits, total = _timed_answers(runner, encoded, batch, now or time.perf_counter)
+        calls = _calls(task, encoded, batch)
+        logits, total = _timed_answers(runner, encoded, calls, now or time.perf_counter)
     if encoded.per_token:
         logits = [row[: len(ids)] for row, ids in zip(logits, encoded.input_ids, strict=True)]
     require_finite_logits(logits, task.split(split).texts)
     assessment = assess(task, logits, encoded.labels, encoded.unseen)
+    examples = len(calls) if task.task_kind.grouped else len(encoded)
     return Evaluation(
         task.metric,
         *assessment.quality,
-        examples=len(encoded),
+        examples=examples,
         total_ms=total * 1e3,
-        mean_ms=total * 1e3 / len(encoded),
+        mean_ms=total * 1e3 / examples,
         runtime=runner.words,
         threads=threads,
         batch=batch,
@@ -112,27 +117,41 @@ def evaluate(
     )
 
 
+def _calls(task: Task, encoded: Encoded, batch: int) -> list[list[Sequence[int]]]:
+    """Return the rows of each batch of each call: the texts in their order, or requests in their sub-batches."""
+    if not task.task_kind.grouped:
+        starts = range(0, len(encoded), batch)
+        return [[range(start, min(start + batch, len(encoded)))] for start in starts]
+    from limbeck.core.requests import requests_of
+    from limbeck.measure.requests import sorted_parts
+
+    return [
+        [[rows[index] for index in part] for part in sorted_parts(encoded.lengths[rows], batch)]
+        for rows in requests_of(encoded.labels)
+    ]
+
+
 def _timed_answers(
-    runner: Runner, encoded: Encoded, batch: int, now: Callable[[], float]
+    runner: Runner, encoded: Encoded, calls: Sequence[Sequence[Sequence[int]]], now: Callable[[], float]
 ) -> tuple[list[np.ndarray], float]:
     """Return the logits of every text, and the seconds that all calls took."""
     from limbeck.core.logits import joined_rows
     from limbeck.data.batching import collate
     from limbeck.measure.timing import time_call
 
-    logits: list[np.ndarray] = []
+    logits: dict[int, np.ndarray] = {}
     total = 0.0
-    for start in range(0, len(encoded), batch):
-        indices = range(start, min(start + batch, len(encoded)))
-        rows = {name: tensor.numpy() for name, tensor in collate(encoded, indices).items()}
-        inputs = runner.prepare(rows)
-        if not start:
-            runner(inputs)
+    for number, call in enumerate(calls):
+        batches = [{name: tensor.numpy() for name, tensor in collate(encoded, rows).items()} for rows in call]
+        inputs = [runner.prepare(batch) for batch in batches]
+        if not number:
+            runner(inputs[0])
         answers: list[np.ndarray] = []
         total += time_call(partial(_answer, runner, inputs, answers), now)
-        logits.extend(joined_rows(answers[0], rows))
-    return logits, total
+        for rows, batch, answer in zip(call, batches, answers, strict=True):
+            logits |= zip(rows, joined_rows(answer, batch), strict=True)
+    return [logits[row] for row in range(len(encoded))], total
 
 
-def _answer(runner: Runner, inputs: Any, answers: list[np.ndarray]) -> None:  # each runner has inputs of its own type
-    answers.append(runner(inputs))
+def _answer(runner: Runner, inputs: Sequence[Any], answers: list[np.ndarray]) -> None:  # each runner has its own type
+    answers.extend(map(runner, inputs))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -16,15 +16,22 @@ from limbeck.core.candidate import Candidate
 from limbeck.core.measurement import Measurement, environment
 from limbeck.core.step import Probe, RunContext, StepInfo, step
 from limbeck.core.target import Target
+from limbeck.errors import InputError
+from limbeck.measure.requests import (
+    LEAST_REQUESTS,
+    Call,
+    SubBatches,
+    best_sub_batches,
+    calls_of,
+    request_tokens,
+    sample_requests,
+)
 from limbeck.measure.samples import sample_rows, token_batches
 from limbeck.storage.drafts import temporary_folder
 from limbeck.train.config import forward_seconds
 
 if TYPE_CHECKING:
-    import numpy as np
-
     from limbeck.core.shape import Shape
-    from limbeck.measure.backends import Runner
 
 
 @step(
@@ -42,15 +49,16 @@ class Latency(Probe):
 
     A call answers one batch, from token ids to logits; tokenization is not timed. The batches are those of real texts
     with their real lengths (a sample of the split, spread evenly over its lengths) unless the target fixes
-    ``seq_len``; a batch is padded to its longest text. All candidates are loaded in one fresh process and timed
-    alternately in rounds, each round over the same batches; ratios are taken within rounds, so that a disturbance of
-    the machine affects both sides. A torch candidate runs in eager PyTorch, in transformers' own implementation where
-    that can express the shape; an exported one in the target's runtime.
+    ``seq_len``; a batch is padded to its longest text. With ``target.candidates`` a call is a whole request: that many
+    documents of a query, sorted by length, in the sub-batches that are fastest for the candidate. All candidates are
+    loaded in one fresh process and timed alternately in rounds, each round over the same batches; ratios are taken
+    within rounds, so that a disturbance of the machine affects both sides. A torch candidate runs in eager PyTorch, in
+    transformers' own implementation where that can express the shape; an exported one in the target's runtime.
 
     Units: seconds per call.
     """
 
-    samples: Annotated[int, Ge(1), Le(100_000)] = 40  #: texts in the sample (at least 8 batches, however large)
+    samples: Annotated[int, Ge(1), Le(100_000)] = 40  #: texts in the sample (at least 8 batches, or 4 requests)
     rounds: Annotated[int, Ge(1), Le(10_000)] = 15  #: timed rounds
     warmup: Annotated[int, Ge(0), Le(10_000)] = 1  #: rounds that are not timed
     split: str = "test"  #: where the texts come from
@@ -80,18 +88,40 @@ class Latency(Probe):
         target = context.target
         check_runtime(target.runtime)
         check_device(target.device)
-        rows = sample_rows(candidates[0].task, self.split, max(self.samples, 8 * target.batch))
+        if target.candidates is not None and not (kind := candidates[0].task.task_kind).grouped:
+            raise InputError(f"candidates: is for documents that are ranked for a query; this task is a {kind.name}")
+        parts = [best_sub_batches(each, target, context.memo) for each in candidates] if target.candidates else []
         with contextlib.ExitStack() as stack:
             payload = {
                 "models": [str(stack.enter_context(stored(candidate))) for candidate in candidates],
-                "inputs": [token_batches(candidate, self.split, rows, target) for candidate in candidates],
+                "inputs": self._requests(candidates, parts, target) if parts else self._batches(candidates, target),
                 "runtime": target.runtime,
                 "device": target.device,
                 "rounds": self.rounds,
                 "warmup": self.warmup,
             }
             answer = run_isolated("limbeck.measure.latency:session", payload, target.threads)
-        yield from facts(answer, [candidate.model.runtime for candidate in candidates], target)
+        details = [{"sub_batch": part.size, "over_one_batch": part.gain} for part in parts]
+        yield from facts(answer, [candidate.model.runtime for candidate in candidates], target, details)
+
+    def _batches(self, candidates: Sequence[Candidate], target: Target) -> list[list[Call]]:
+        """Return the same calls for each candidate, of one batch each."""
+        rows = sample_rows(candidates[0].task, self.split, max(self.samples, 8 * target.batch))
+        return [[[batch] for batch in token_batches(candidate, self.split, rows, target)] for candidate in candidates]
+
+    def _requests(
+        self, candidates: Sequence[Candidate], parts: Sequence[SubBatches], target: Target
+    ) -> list[list[Call]]:
+        """Return the same requests for each candidate, in its own sub-batches."""
+        assert target.candidates is not None
+        count = max(LEAST_REQUESTS, self.samples // target.candidates)
+        requests = sample_requests(candidates[0].task, self.split, target.candidates, count)
+        inputs = []
+        for candidate, part in zip(candidates, parts, strict=True):
+            tokens = request_tokens(candidate.task, self.split, requests, candidate.tokenizer, target.seq_len)
+            types = "token_type_ids" in candidate.tokenizer.model_input_names
+            inputs.append(calls_of(tokens, part.size, candidate.tokenizer.pad_token_id or 0, types))
+        return inputs
 
 
 @contextlib.contextmanager
@@ -111,15 +141,17 @@ def session(payload: dict[str, Any]) -> dict[str, Any]:
     """Load every model once in the child process and time them alternately."""
     import numpy as np
 
-    from limbeck.measure.backends import make_runner
+    from limbeck.measure.backends import make_runner, prepared_calls
     from limbeck.measure.timing import alternate
     from limbeck.model.checkpoints import open_model
 
     options = {name: payload[name] for name in ("threads", "runtime", "device")}
     runners = [make_runner(open_model(folder)[0], **options) for folder in payload["models"]]
-    calls = [_calls(runner, batches) for runner, batches in zip(runners, payload["inputs"], strict=True)]
+    calls = [prepared_calls(runner, inputs) for runner, inputs in zip(runners, payload["inputs"], strict=True)]
     timings = alternate(calls, len(payload["inputs"][0]), payload["rounds"], warmup=payload["warmup"])
-    tokens = [[np.sum(batch["attention_mask"]) for batch in batches] for batches in payload["inputs"]]
+    tokens = [
+        [sum(np.sum(batch["attention_mask"]) for batch in call) for call in inputs] for inputs in payload["inputs"]
+    ]
     return {
         "seconds": np.stack([timing.seconds for timing in timings]),
         "words": [runner.words for runner in runners],
@@ -127,20 +159,16 @@ def session(payload: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _calls(runner: Runner, batches: Sequence[dict[str, list[list[int]]]]) -> Callable[[int], np.ndarray]:
-    import numpy as np
-
-    prepared = [runner.prepare({name: np.array(rows) for name, rows in batch.items()}) for batch in batches]
-    return lambda index: runner(prepared[index])
-
-
-def facts(answer: dict[str, Any], runtimes: Sequence[str], target: Target) -> Iterator[tuple[int, Measurement]]:
+def facts(
+    answer: dict[str, Any], runtimes: Sequence[str], target: Target, details: Sequence[Mapping[str, Any]] = ()
+) -> Iterator[tuple[int, Measurement]]:
     """Yield the measurements in the answer of a :func:`session`.
 
     Args:
         answer: What :func:`session` returned.
         runtimes: Runtime of each model; the first torch model is the reference of the speed-ups.
         target: Where the models were timed.
+        details: More to keep of each model.
     """
     from limbeck.core.statistics import paired_ratio
     from limbeck.measure.timing import Timing
@@ -156,6 +184,7 @@ def facts(answer: dict[str, Any], runtimes: Sequence[str], target: Target) -> It
             "mean_tokens": round(answer["mean_tokens"][index], 2),
             "noise": round(timing.spread, 4),
             "machine": machine,
+            **(details[index] if details else {}),
         }
         # an exported model runs on the processor, whatever the device of torch models
         setting = target if runtimes[index] == "torch" else replace(target, device="cpu")

@@ -49,6 +49,7 @@ class Memory(Probe):
         target = context.target
         check_runtime(target.runtime)
         for index, candidate in enumerate(candidates):
+            target, _ = context.target.of_sub_batch()
             rows = sample_rows(candidate.task, self.split, self.samples * target.batch)
             inputs = token_batches(candidate, self.split, rows, target)
             with stored(candidate) as folder:
@@ -56,7 +57,7 @@ class Memory(Probe):
                 answer = run_isolated("limbeck.measure.memory:serve", payload, target.threads)
             value = float(answer["peak"] - answer["baseline"])
             detail = {"baseline": answer["baseline"], "runtime": answer["words"]}
-            yield index, Measurement("memory_peak", value, "B", n=1, target=str(target), detail=detail)
+            yield index, Measurement("memory_peak", value, "B", n=1, target=str(context.target), detail=detail)
 
 
 def serve(payload: dict[str, Any]) -> dict[str, Any]:

@@ -41,8 +41,9 @@ class Quality(Probe):
     Answers are compared with those of the run's reference: the facts ``flips`` (share of answers that differ) and
     ``drift`` (mean change of the score that decides) say how, by answer and by length (``core/answer_changes.py``).
 
-    INT8 models answer in batches of the target's size, as they will be served: dynamic ranges span a batch with its
-    padding, so answers depend on the other texts of a batch. The fact then has ``detail["batch"]``.
+    INT8 models answer in batches of the target's size, or the sub-batches of requests, as they will be served: dynamic
+    ranges span a batch with its padding, so answers depend on the other texts of a batch. The fact then has
+    ``detail["batch"]``.
 
     Units: the metric's own, 0 to 1 (a correlation: -1 to 1).
     """
@@ -101,7 +102,10 @@ class Quality(Probe):
         texts = [" ".join(text) if task.task_kind.per_token else text for text in rows.texts]
         if rows.pairs is not None:
             texts = [f"{text} | {pair}" for text, pair in zip(texts, rows.pairs, strict=True)]
-        return changes.facts(self.split, key, reference.lengths, texts)
+        yield from changes.facts(self.split, key, reference.lengths, texts)
+        likeness = task.task_kind.likeness(reference.logits, answers.logits, answers.labels)
+        for name, interval in likeness.items():
+            yield Measurement(name, *_flat(interval), n=len(texts), split=self.split, detail={"reference": key})
 
     def _source(self, index: int, candidate: Candidate, context: RunContext) -> Iterable[tuple[int, Measurement]]:
         """Yield the facts of a teacher that only gives answers."""
@@ -125,6 +129,7 @@ class Quality(Probe):
         """
         value, low, high = assessment.quality
         detail = {"metric": task.metric, **assessment.detail}
+        count = count if assessment.examples is None else assessment.examples
         return Measurement("quality", value, "1", low, high, n=count, split=self.split, detail=detail)
 
 

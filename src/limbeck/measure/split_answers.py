@@ -29,8 +29,8 @@ class SplitAnswers(NamedTuple):
 def split_answers(candidate: Candidate, split: str, batch: int, context: RunContext) -> SplitAnswers:
     """Answer a split; answers of a stored candidate are kept, so that another probe or run reads them.
 
-    INT8 models answer in batches of the target's size, as they will be served. Logits of words and vectors are many
-    numbers that no second probe reads; they are computed anew.
+    INT8 models answer in batches of the target's size, and requests in sub-batches, as they will be served. Logits of
+    words and vectors are many numbers that no second probe reads; they are computed anew.
 
     Args:
         candidate: The model with its task.
@@ -43,18 +43,23 @@ def split_answers(candidate: Candidate, split: str, batch: int, context: RunCont
     """
     from limbeck.core.logits import require_finite_logits
     from limbeck.data.batching import encode, predict
+    from limbeck.measure.requests import best_sub_batches, served_batches
 
     task, kind = candidate.task, candidate.task.task_kind
     encoded = encode(task, split, candidate.tokenizer)
-    size = context.target.batch if candidate.model.int8 else batch
+    size, batches = context.target.batch if candidate.model.int8 else batch, None
+    if candidate.model.int8 and context.target.candidates:
+        size = best_sub_batches(candidate, context.target, context.memo).size
+        batches = served_batches(encoded, size)
 
     def answered() -> Sequence[np.ndarray] | np.ndarray:
-        logits = predict(candidate.model, encoded, size)
+        logits = predict(candidate.model, encoded, size, batches)
         require_finite_logits(logits, task.split(split).texts)
         return logits
 
     if candidate.folder is None or kind.per_token or kind.vectors:
         return SplitAnswers(encoded, answered(), size)
-    name = f"logits-{VERSION}-{candidate.folder.name}-{task.fingerprint}-{split}-{size}"
+    served = f"{size}" if batches is None else f"{size}-of-{context.target.candidates}"
+    name = f"logits-{VERSION}-{candidate.folder.name}-{task.fingerprint}-{split}-{served}"
     kept = cached_arrays(context.keep, name, lambda: {"logits": np.stack(list(answered()))})
     return SplitAnswers(encoded, kept["logits"], size)

@@ -5,20 +5,26 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from limbeck.core.kinds import find
+from limbeck.core.kinds import KINDS, find
 from limbeck.core.outputs import OutputSpec, match_labels, missing_tensors
 from limbeck.core.sentence_embedding import embedding_in
+from limbeck.core.task_kind import PROBLEM_TYPES
 from limbeck.errors import InputError
+from limbeck.model.sentence_transformers import TORCH_NAMES
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from limbeck.core.kinds import Kind
     from limbeck.core.shape import Shape
+    from limbeck.core.task_kind import TaskKind
+    from limbeck.model.configuration import LimbeckConfig
     from limbeck.model.encoder import LimbeckForSequenceClassification
     from limbeck.model.style import Style
 
 HEAD = ("pooler", "pooler_norm", "classifier")
+MARKS = tuple(kind.config_mark for kind in KINDS.values() if kind.config_mark is not None)
+"""Entries of a configuration that say what kind its outputs are of."""
 
 
 def model_class(*, per_token: bool, vectors: bool = False) -> type[LimbeckForSequenceClassification]:
@@ -141,6 +147,7 @@ def set_labels(
             "problem_type": config.problem_type,
             "architectures": ["ForTokenClassification"] if model.per_token else [],
             "sentence_transformers": getattr(config, "sentence_transformers", None),
+            **{mark: getattr(config, mark, None) for mark in MARKS},
         }
     )
     reason, order, new = _fit(own, label_names, kind)
@@ -158,7 +165,19 @@ def set_labels(
     config.id2label = dict(enumerate(new))
     config.label2id = {name: index for index, name in enumerate(new)}
     if kind is not None:
-        config.problem_type = find(kind).problem_type  # type: ignore[assignment]  # these are transformers' names
+        _declare(config, find(kind))
+
+
+def _declare(config: LimbeckConfig, kind: TaskKind) -> None:
+    """Note in a configuration what the outputs mean, so that limbeck and others read it back."""
+    known = kind.problem_type if kind.problem_type in PROBLEM_TYPES else None
+    config.problem_type = known  # type: ignore[assignment]  # these are transformers' names
+    for mark in MARKS:
+        if mark != kind.config_mark and hasattr(config, mark):
+            delattr(config, mark)
+    if kind.config_mark is not None:
+        setattr(config, kind.config_mark, True)
+        config.sentence_transformers = {"activation_fn": TORCH_NAMES[kind.activation]}  # as its CrossEncoder reads it
 
 
 def _fit(own: OutputSpec, label_names: Sequence[str] | None, kind: Kind | None) -> tuple[str, Any, list[str]]:

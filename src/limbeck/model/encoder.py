@@ -11,7 +11,7 @@ return named activations, so distillation needs no hooks.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -42,6 +42,8 @@ from .style import Style
 
 if TYPE_CHECKING:
     import numpy as np
+
+Packed = TypeVar("Packed", bound=ModelOutput)
 
 
 class Encoder(nn.Module):
@@ -208,7 +210,7 @@ class LimbeckModel(PreTrainedModel):
         output_hidden_states: bool | None = None,
         return_dict: bool | None = None,
         **options: Any,  # as transformers calls it
-    ) -> ModelOutput | tuple[Tensor, ...]:
+    ) -> BaseModelOutput | SequenceClassifierOutput | TokenClassifierOutput | tuple[Tensor, ...]:
         """Encode a batch by transformers' calling convention.
 
         Args:
@@ -252,10 +254,10 @@ class LimbeckModel(PreTrainedModel):
                     )
         return ("hidden",) * bool(states) + ("attention",) * bool(attentions)
 
-    def packed(self, output: ModelOutput, return_dict: bool | None) -> ModelOutput | tuple[Tensor, ...]:
+    def packed(self, output: Packed, return_dict: bool | None) -> Packed | tuple[Tensor, ...]:
         """Return the output as it is, or as a tuple."""
         wanted = self.config.return_dict if return_dict is None else return_dict
-        return output if wanted else output.to_tuple()
+        return output if wanted else tuple(output.to_tuple())
 
 
 class LimbeckForSequenceClassification(LimbeckModel):
@@ -349,12 +351,12 @@ class LimbeckForSequenceClassification(LimbeckModel):
         return self.logits(hidden, batch.get("attention_mask")), tapped
 
     def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """Return the loss of the outputs on labels, a scalar; tokens labeled -100 do not count."""
-        return self.losses(logits.shape[-1]).on_labels(logits, labels)
+        """Return the loss of ``config.problem_type``, a scalar; tokens labeled -100 do not count."""
+        return self.output_losses(logits.shape[-1]).on_labels(logits, labels)
 
-    def losses(self, outputs: int) -> OutputLosses:
-        """Return the losses that suit so many outputs."""
-        return losses_of(self.config.problem_type, outputs)
+    def output_losses(self, outputs: int) -> OutputLosses:
+        """Return the losses that the configuration implies, for a number of outputs."""
+        return losses_of(self.config.problem_type, outputs, reranker=bool(getattr(self.config, "reranker", False)))
 
     def forward(
         self,
@@ -367,7 +369,7 @@ class LimbeckForSequenceClassification(LimbeckModel):
         output_hidden_states: bool | None = None,
         return_dict: bool | None = None,
         **options: Any,  # as transformers calls it
-    ) -> ModelOutput | tuple[Tensor, ...]:
+    ) -> SequenceClassifierOutput | TokenClassifierOutput | tuple[Tensor, ...]:
         """Classify a batch by transformers' calling convention, so that ``transformers.Trainer`` can train the model.
 
         Args:

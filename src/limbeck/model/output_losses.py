@@ -19,6 +19,8 @@ from .vector_losses import cosent
 
 LEAST_WRONG = 1e-6
 """Lower bound of 1 - p in the focal factor, whose gradient is infinite at 0 for gamma below 1."""
+GAIN = 1
+"""Column of the gain in the labels of documents."""
 IGNORE = -100
 """Label of tokens that do not count."""
 
@@ -184,20 +186,44 @@ class _Vector(_Number):
 
 VECTORS = "embedding"
 """Type of outputs that are vectors, for which transformers has no name."""
+
+
+class _Ranked(_Number):
+    """One score [batch, 1]. Labels are [batch, 3], with the gain of the document in the middle.
+
+    Against labels, a document is relevant or not (binary cross-entropy). A teacher's scores, and pseudo labels, are
+    numbers.
+    """
+
+    def on_labels(self, logits: Tensor, labels: Tensor) -> Tensor:
+        return F.binary_cross_entropy_with_logits(logits.squeeze(-1), (labels[:, GAIN] > 0).to(logits.dtype))
+
+    def sampled(self, logits: Tensor, rng: torch.Generator) -> Tensor:
+        relevant = torch.bernoulli(logits.sigmoid(), generator=rng)
+        return torch.cat([torch.zeros_like(relevant), relevant, torch.ones_like(relevant)], -1)
+
+
+RANKED = "rerank"
+"""Our name of the problem type of scores that documents are ranked by; transformers has none."""
+
 OUTPUT_LOSSES: Mapping[str, OutputLosses] = {
     "single_label_classification": _OneClass(),
     "multi_label_classification": _SeveralLabels(),
     "regression": _Number(),
     VECTORS: _Vector(),
+    RANKED: _Ranked(),
 }
-"""By ``problem_type``."""
+"""By ``problem_type`` of transformers, or our name of it."""
 
 
-def losses_of(problem_type: str | None, outputs: int) -> OutputLosses:
+def losses_of(problem_type: str | None, outputs: int, *, reranker: bool = False) -> OutputLosses:
     """Return the losses of a model's outputs.
 
     Args:
         problem_type: Of its config.json; without one, one output is a number and several are classes.
         outputs: Number of outputs.
+        reranker: Whether config.json says that the output ranks documents.
     """
+    if reranker:
+        return OUTPUT_LOSSES[RANKED]
     return OUTPUT_LOSSES[problem_type or ("regression" if outputs == 1 else "single_label_classification")]

@@ -132,16 +132,24 @@ def unsuited_fields(placed: Sequence[LocatedStep], task: Task) -> list[Problem]:
     ]
 
 
-def unsuited_limits(budget: Budget, kind: TaskKind) -> list[Problem]:
-    """Return a problem for each limit that has no meaning for a kind of task.
+def unsuited_limits(budget: Budget, kind: TaskKind, target: Target | None = None) -> list[Problem]:
+    """Return a problem for each limit, or setting of the target, that has no meaning for a kind of task.
 
     Args:
         budget: The limits.
         kind: Kind of the task.
+        target: Where models are served.
     """
+    problems = []
+    if target is not None and target.candidates is not None and not kind.grouped:
+        reason = f"is for documents that are ranked for a query; this task is a {kind.name}; leave it out"
+        problems.append(Problem("target.candidates", reason))
     if budget.max_flips is None or not kind.numeric:
-        return []
-    return [Problem("budget.max_flips", "numbers always differ a little, so none can be flipped; give max_drop")]
+        return problems
+    return [
+        *problems,
+        Problem("budget.max_flips", "numbers always differ a little, so none can be flipped; give max_drop"),
+    ]
 
 
 def _uncompared_limits(budget: Budget, placed: Sequence[LocatedStep], teacher: str | None) -> list[Problem]:

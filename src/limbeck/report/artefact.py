@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from limbeck.core.candidate import Record
 from limbeck.core.decision import decision_of
 from limbeck.core.finite import json_text, load_json
 from limbeck.core.metrics import default_label
@@ -133,6 +134,7 @@ def describe(summary: RunSummary, key: str, model_folder: Path) -> dict[str, Any
         "default_label": default_label(outputs.labels),
         "encoding": encoding_of(summary, model_folder).to_json(),
         "decision": decision.to_json() if decision is not None else None,
+        "request": request_of(summary, record, open_tokenizer(model_folder)) if task.task_kind.grouped else None,
         "metrics": [slim(fact) for fact in record.facts],
         "teacher": _other(summary, summary.teacher),
         "reference": _other(summary, summary.reference),
@@ -144,6 +146,24 @@ def describe(summary: RunSummary, key: str, model_folder: Path) -> dict[str, Any
         "key": key,
         "lineage": [entry.key for entry in summary.lineage(key)],
         "steps": [{"step": entry.step, "parameters": dict(entry.parameters)} for entry in summary.lineage(key)],
+    }
+
+
+def request_of(summary: RunSummary, record: Record, tokenizer: TaskTokenizer) -> dict[str, Any]:
+    """Return how the documents of a request are answered: in the sub-batches that were timed and judged.
+
+    Args:
+        summary: The run.
+        record: The model.
+        tokenizer: Its tokenizer.
+    """
+    latency = record.fact("latency_p50")
+    batch = latency.detail.get("sub_batch") if latency is not None else None
+    target = summary.target
+    return {
+        "batch": int(batch or target.batch),
+        "pad_id": tokenizer.pad_token_id or 0,
+        "candidates": target.candidates,
     }
 
 

@@ -124,6 +124,9 @@ def figures(summary: RunSummary, row: Row, reference: Row | None) -> list[Figure
         original = f"{rate(before.throughput.value)}/s" if reference is not None and before.throughput else "–"
         label = f"texts per second, sorted by length ({texts.target})"
         lines.append(Figure(label, f"{rate(texts.value)}/s", interval, _count(texts), original))
+    if row.p50 is not None and (gain := row.p50.detail.get("over_one_batch")):
+        label = f"the same over one padded batch, by sorting and sub-batches of {row.p50.detail['sub_batch']}"
+        lines.append(Figure(label, f"{gain:.2f}x"))
     for label, ratio in (
         (f"speed-up over {reference_words(summary)}", row.speedup),
         ("speed-up over its INT8", row.speedup_int8),

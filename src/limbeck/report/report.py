@@ -38,6 +38,9 @@ BESIDE = {
     "kl_divergence": "KL divergence (nats)",
     "mean_cosine": "mean cosine",
     "neighbor_overlap": "neighbor overlap",
+    "ndcg_at_10": "nDCG@10",
+    "mrr_at_10": "MRR@10",
+    "overlap_at_10": "top ten as the reference's",
 }
 """Measurements that a kind of task gives beside its metric, and what they are called."""
 

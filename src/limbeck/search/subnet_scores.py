@@ -76,12 +76,12 @@ class SliceScores:
 
     def sampled(self, count: int | None, seed: int) -> SliceScores:
         """Return scores by a seeded sample of the split; of every text where it has no more than ``count``."""
-        from limbeck.core.task import choose
+        from limbeck.core.task import choose_rows
 
         task, labels = self.candidate.task, self.candidate.task.split(self.split).labels
         if count is None or count >= len(task.split(self.split)):
             return self
-        return replace(self, rows=choose(labels, count, seed, stratified=task.task_kind.single_class))
+        return replace(self, rows=choose_rows(task.task_kind, labels, count, seed))
 
     def reported(self, log: Callable[..., None], total: int) -> SliceScores:
         """Return scores that are logged as they come, with their number, that of all, and the best so far."""

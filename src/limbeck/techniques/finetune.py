@@ -32,7 +32,7 @@ if TYPE_CHECKING:
         gives={"teacher"},
         reads={"seed"},
         standardizes=True,
-        added=TRAINING.added | {"class_weights", "focal_gamma", "pair_loss", "matryoshka"},
+        added=TRAINING.added | {"class_weights", "focal_gamma", "pair_loss", "matryoshka", "rank_loss"},
         example={"num_train_epochs": 2, "learning_rate": 1e-3},
     )
 )
@@ -49,6 +49,9 @@ class Finetune(Technique):
         pair_loss: Of vectors, what pairs teach: the order of their scores (CoSENT), a cosine for each score, or that
             both texts belong together and other texts of the batch do not.
         matryoshka: Of vectors, numbers of leading components that are to be vectors of their own; none unless given.
+        rank_loss: Of documents for a query, what scores teach: whether a document is relevant (binary), which ones of
+            the request come first (listwise, whose batches are requests), or the score itself (pointwise, for scores
+            of a teacher).
     """
 
     training: TrainingConfig = group(default=TrainingConfig())
@@ -57,6 +60,7 @@ class Finetune(Technique):
     focal_gamma: Annotated[float, Ge(0), Le(100)] = 0.0
     pair_loss: Literal["cosent", "cosine", "contrastive"] = "cosent"
     matryoshka: tuple[Annotated[int, Ge(1), Le(100_000)], ...] = ()
+    rank_loss: Literal["binary", "listwise", "pointwise"] = "binary"
 
     def keeps_epochs(self) -> bool:
         """Return whether the result comes with the weights of every epoch."""
@@ -76,6 +80,8 @@ class Finetune(Technique):
         """Return why the labels of a kind of task cannot be weighted, or compared as vectors."""
         given = {"pair_loss": self.pair_loss != "cosent", "matryoshka": bool(self.matryoshka)}
         unused = {} if kind.vectors else {name: "is for vectors of pairs" for name, set_ in given.items() if set_}
+        if self.rank_loss != "binary" and not kind.grouped:
+            unused["rank_loss"] = "is for documents that are ranked for a query"
         return unused | weight_problems(kind, self.class_weights, self.focal_gamma)
 
     def label_problems(self, kind: TaskKind) -> dict[str, str]:
@@ -87,24 +93,30 @@ class Finetune(Technique):
         from limbeck.train.finetuning import save_epochs, target_scale, train_on_task
         from limbeck.train.objectives import Weighted
         from limbeck.train.pair_loss import PairLoss
+        from limbeck.train.rank_loss import RankLoss
         from limbeck.train.task_loss import task_loss
 
         loss: Term
         if candidate.task.task_kind.vectors:
             scores = candidate.task.split("train").labels
             loss = PairLoss.of(self.pair_loss, scores, self.matryoshka, candidate.model.width)
+        elif candidate.task.task_kind.grouped:
+            loss = RankLoss(self.rank_loss)
         else:
             loss = task_loss(candidate.model, candidate.task, self.class_weights, self.focal_gamma)
+        by_request = isinstance(loss, RankLoss) and loss.by_request
         objective, scale = Weighted({"task": (1.0, loss)}), target_scale(candidate.task)
         if self.keep == "best":
-            train_on_task(candidate, objective, self.training, context, scale=scale)
+            train_on_task(candidate, objective, self.training, context, scale=scale, by_request=by_request)
             yield replace(candidate, folder=None)
             return
         with save_epochs(candidate.model, self.training.num_train_epochs, context.scratch, scale) as (
             after_step,
             epoch_checkpoints,
         ):
-            train_on_task(candidate, objective, self.training, context, scale=scale, after_step=after_step)
+            train_on_task(
+                candidate, objective, self.training, context, scale=scale, after_step=after_step, by_request=by_request
+            )
             # a training that stopped early has no checkpoints of its last epochs
             yield replace(
                 candidate, folder=None, epoch_checkpoints=tuple(path for path in epoch_checkpoints if path.exists())

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from limbeck.core.candidate import Candidate
+from limbeck.core.requests import requests_of
 from limbeck.data.batching import Encoded, encode, predict
 from limbeck.storage.drafts import temporary_folder
 from limbeck.train.config import TrainingConfig
@@ -37,6 +38,8 @@ def train_on_task(
     phase: str = "",
     scale: TargetScale | None = None,
     after_step: Callable[[Progress], None] = lambda progress: None,
+    *,
+    by_request: bool = False,
 ) -> FitReport:
     """Train ``candidate.model`` in place on the training split; keep the best weights by the task's metric.
 
@@ -49,12 +52,15 @@ def train_on_task(
         scale: Scale of a regression's labels. Training uses standardized labels, and the output layer is rescaled
             before and after it, so that the model predicts in the task's unit again.
         after_step: Called after every optimizer step.
+        by_request: Whether a batch has whole requests, which the objective compares the documents of.
 
     Returns:
         A summary of the training.
     """
     task, model = candidate.task, candidate.model
     texts = _standardized(encode(task, "train", candidate.tokenizer), scale)
+    if by_request:
+        texts = replace(texts, requests=requests_of(texts.labels))
     if scale is not None:
         _standardize_output(scale, model, texts)
     evaluate = None
@@ -114,7 +120,7 @@ def finetune_if_better(
 def target_scale(task: Task) -> TargetScale | None:
     """Compute the scale of a regression's training labels; None for other tasks."""
     kind = task.task_kind
-    return TargetScale.of(task.split("train").labels) if kind.numeric and not kind.vectors else None
+    return TargetScale.of(task.split("train").labels) if kind.standardized else None
 
 
 def _standardized(encoded: Encoded, scale: TargetScale | None) -> Encoded:

@@ -21,7 +21,7 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from limbeck.core.cost import Memo, measure_now
-from limbeck.data.batching import Encoded, collate, length_batches
+from limbeck.data.batching import Encoded, collate, length_batches, request_batches
 from limbeck.distributed import context as processes
 from limbeck.distributed import gradients
 from limbeck.errors import InputError
@@ -74,10 +74,15 @@ class _LengthSampler:
         self.epoch = epoch
 
     def __iter__(self) -> Iterator[list[int]]:
-        return iter(length_batches(self.encoded.lengths, self.batch_size, self.seed, self.epoch))
+        return iter(self._batches())
 
     def __len__(self) -> int:
-        return math.ceil(len(self.encoded) / self.batch_size)
+        return len(self._batches()) if self.encoded.requests else math.ceil(len(self.encoded) / self.batch_size)
+
+    def _batches(self) -> list[list[int]]:
+        if self.encoded.requests:
+            return request_batches(self.encoded.requests, self.batch_size, self.seed, self.epoch)
+        return length_batches(self.encoded.lengths, self.batch_size, self.seed, self.epoch)
 
 
 class _CoTrainer(NamedTuple):

@@ -28,6 +28,7 @@ class Regression(TaskKind):
     problem_type = "regression"
     activation = "identity"
     numeric = True
+    standardized = True
     answer_code = "float(logits[0])"
     default_metric = "pearson_spearman"
     label_dtype = "float32"

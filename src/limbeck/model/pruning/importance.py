@@ -43,7 +43,7 @@ def sample_labels(
     Returns:
         Labels as the model's loss takes them; padding has -100.
     """
-    losses = model.losses(logits.shape[-1])
+    losses = model.output_losses(logits.shape[-1])
     labels = losses.sampled(logits.float().cpu(), rng).to(logits.device)
     return labels.masked_fill(~mask, -100) if labels.shape == mask.shape and labels.dtype == torch.long else labels
 

@@ -1,0 +1,169 @@
+"""A task for rerankers from a folder in BEIR's form: queries with the candidates of a first stage, and judgments."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Collection, Mapping
+from pathlib import Path
+
+from limbeck.core.kinds import find
+from limbeck.core.requests import requests_of
+from limbeck.core.task import Split, Task
+from limbeck.data.beir import Retrieval, read_splits
+from limbeck.data.config import Options
+from limbeck.data.first_stage import candidates_of, check_first_stage
+from limbeck.data.hub import SPLIT_NAMES
+from limbeck.data.readers import plural
+from limbeck.data.requests import check_contrast, request_rows
+from limbeck.data.task_builder import find_oddities, hold_out_validation
+from limbeck.errors import InputError, nearest, shown
+
+KIND = "rerank"
+CANDIDATES = 50
+"""Documents of each query unless the user says how many."""
+FOLDS = 5
+"""Parts that the queries are divided into where there is one list of judgments."""
+ALLOWED = frozenset(
+    {"path", "name", "kind", "metric", "max_length", "limit", "seed", "candidates", "first_stage", "folds", "fold"}
+)
+"""Options that have a meaning for such a folder."""
+
+
+def refuse_options(options: Options) -> None:
+    """Refuse options that have a meaning for a folder in BEIR's form alone, where the rows come from elsewhere."""
+    for name in ("candidates", "first_stage", "folds", "fold"):
+        if (value := getattr(options, name)) is not None:
+            raise InputError(
+                f"data option '{name}': is for a folder in BEIR's form (corpus.jsonl, queries.jsonl, qrels.tsv), got "
+                f"{shown(value)} for other data; leave it out"
+            )
+
+
+def check_options(folder: Path, options: Options, given: frozenset[str], base: Path = Path()) -> None:
+    """Refuse options without a meaning for a folder in BEIR's form, and a first stage that cannot be used.
+
+    Args:
+        folder: The folder.
+        options: The options.
+        given: Names of those that the user gave.
+        base: Folder that paths are relative to.
+    """
+    if unsuited := sorted(given - ALLOWED):
+        raise InputError(
+            f"{folder} is a retrieval task in BEIR's form; data option '{unsuited[0]}' has no meaning for it; "
+            f"{nearest(unsuited[0], ALLOWED)}"
+        )
+    if options.kind not in (None, KIND):
+        raise InputError(f"{folder} is a retrieval task in BEIR's form, which is of kind {KIND}, not {options.kind}")
+    folds = options.folds or FOLDS
+    if options.fold is not None and options.fold >= folds:
+        raise InputError(f"data option 'fold': should be at most {folds - 1}, of {folds} folds, got {options.fold}")
+    check_first_stage(options.first_stage or "bm25", base)
+
+
+def rerank_task(name: str, folder: Path, options: Options, base: Path = Path()) -> Task:
+    """Read a folder and let the first stage choose the documents of each query.
+
+    Judgments by split (``qrels/train.tsv``, ``dev.tsv``, ``test.tsv``) are used as they are. One list of judgments is
+    divided: the queries into folds by the seed, one of which is for testing and one for validation. Relevant documents
+    that the first stage does not find are added to the training split alone; in the others they count in the best
+    possible ranking.
+
+    Args:
+        name: Name of the task.
+        folder: The folder.
+        options: How to read it.
+        base: Folder that paths are relative to.
+
+    Raises:
+        InputError: A file is missing or unusable, or there is nothing to train on.
+    """
+    first_stage, count = options.first_stage or "bm25", options.candidates or CANDIDATES
+    notes: list[str] = []
+    parts = _parts(folder, options, notes)
+    ranked = candidates_of(_together(parts), first_stage, count, base)
+    splits = {}
+    for split, retrieval in parts.items():
+        splits[split], found = _rows(retrieval, ranked, complete=split == "train")
+        requests = len(requests_of(splits[split].labels))
+        notes.append(
+            f"{split}: {plural(requests, 'request')} of up to {count} documents; the first stage {first_stage} finds "
+            f"{found:.1%} of the relevant documents"
+        )
+    kind = find(KIND)
+    check_contrast(splits["train"], str(folder))
+    if "validation" not in splits:
+        splits = hold_out_validation(kind, splits, options.seed, notes)
+        splits["validation"] = _without_added(splits["validation"], count)
+    if "test" not in splits:
+        notes.append("there is no test split; results are measured on validation")
+    notes += find_oddities(splits)
+    metric = options.metric or kind.usual_metric(())
+    length = kind.usual_length if options.max_length is None else options.max_length
+    task = Task(name, KIND, splits, (), metric, length, tuple(notes))
+    return task.limit(options.seed, **options.limit) if options.limit else task
+
+
+def _parts(folder: Path, options: Options, notes: list[str]) -> dict[str, Retrieval]:
+    """Return the judged queries of each split."""
+    judged = read_splits(folder)
+    by_split = {split: judged[name] for split, names in SPLIT_NAMES.items() for name in names if judged.get(name)}
+    if len(judged) > 1:
+        if options.folds is not None or options.fold is not None:
+            names = ", ".join(judged)
+            raise InputError(f"data option 'folds': {folder} has judgments by split ({names}); leave it out")
+        if "train" not in by_split:
+            raise InputError(f"{folder}: there is no qrels/train.tsv; {nearest('train', judged)}")
+        return by_split
+    (retrieval,) = judged.values()
+    folds, fold = options.folds or FOLDS, options.fold or 0
+    if len(retrieval.queries) < max(folds, 3):
+        raise InputError(f"{folder}: {len(retrieval.queries)} judged queries cannot be divided into {folds} folds")
+    order = sorted(retrieval.queries, key=lambda query: hashlib.sha256(f"{options.seed}/{query}".encode()).digest())
+    held_out = {"validation": set(order[(fold + 1) % folds :: folds]), "test": set(order[fold::folds])}
+    notes.append(
+        f"the queries are divided into {folds} folds (seed {options.seed}): fold {fold} for testing, the next one for "
+        "validation"
+    )
+    parts = {split: _only(retrieval, queries) for split, queries in held_out.items()}
+    return {"train": _only(retrieval, retrieval.queries.keys() - set().union(*held_out.values())), **parts}
+
+
+def _together(parts: Mapping[str, Retrieval]) -> Retrieval:
+    """Return the queries of all splits, which the first stage searches for at once."""
+    queries = {query: text for part in parts.values() for query, text in part.queries.items()}
+    judgments = {query: scores for part in parts.values() for query, scores in part.judgments.items()}
+    return Retrieval(next(iter(parts.values())).documents, dict(sorted(queries.items())), judgments)
+
+
+def _only(retrieval: Retrieval, chosen: Collection[str]) -> Retrieval:
+    queries = [query for query in retrieval.queries if query in chosen]
+    return Retrieval(
+        retrieval.documents,
+        {query: retrieval.queries[query] for query in queries},
+        {query: retrieval.judgments[query] for query in queries},
+    )
+
+
+def _rows(retrieval: Retrieval, ranked: dict[str, list[str]], *, complete: bool) -> tuple[Split, float]:
+    """Return the rows of a split, and the share of the relevant documents that the first stage finds.
+
+    Args:
+        retrieval: Texts and judgments.
+        ranked: Candidates of each query.
+        complete: Whether relevant documents that are no candidates are added, after these.
+    """
+    candidates, found, relevant = {}, 0, 0
+    for query in retrieval.queries:
+        documents, wanted = ranked[query], retrieval.relevant(query)
+        missing = sorted(wanted - set(documents))
+        found, relevant = found + len(wanted) - len(missing), relevant + len(wanted)
+        added = [document for document in missing if complete and retrieval.documents[document]]
+        candidates[query] = [*documents, *added]
+    texts = retrieval.queries.__getitem__, retrieval.documents.__getitem__
+    return request_rows(candidates, retrieval.judgments, *texts), found / max(1, relevant)
+
+
+def _without_added(split: Split, count: int) -> Split:
+    """Return the rows without the documents that were added to training requests: those after the candidates."""
+    return split.take(sorted(row for rows in requests_of(split.labels) for row in rows[:count]))

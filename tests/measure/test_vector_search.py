@@ -1,0 +1,46 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from limbeck.data.beir import Retrieval
+from limbeck.data.first_stage import candidates_of
+from limbeck.data.synthetic import toy_task, toy_tokenizer
+from limbeck.engine.predict import answer
+from limbeck.errors import InputError
+from limbeck.measure.vector_search import by_vectors
+from limbeck.model.checkpoints import save_model
+
+
+@pytest.fixture
+def texts():
+    return list(dict.fromkeys(toy_task("classification", train=20).split("train").texts))
+
+
+def saved(make_model, kind, folder):
+    task = toy_task("classification", train=20)
+    tokenizer = toy_tokenizer(task)
+    save_model(make_model(kind=kind, vocab_size=len(tokenizer)), tokenizer, folder)
+    return str(folder)
+
+
+def test_the_nearest_documents_are_those_of_the_vectors_that_the_model_answers(make_model, texts, tmp_path):
+    model = saved(make_model, "embedding", tmp_path / "model")
+    vectors = np.array([row["answer"] for row in answer(model, texts)])
+    unit = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+    found = by_vectors(model, texts[3:], texts[:3], 5)
+    cosines = unit[:3] @ unit[3:].T
+    for row, best in zip(cosines, found, strict=True):
+        np.testing.assert_allclose(row[best], np.sort(row)[::-1][:5], atol=1e-5)
+
+
+def test_it_is_a_first_stage(make_model, texts, tmp_path, monkeypatch):
+    monkeypatch.setenv("LIMBECK_STORE", str(tmp_path / "store"))
+    saved(make_model, "embedding", tmp_path / "model")
+    retrieval = Retrieval({str(i): text for i, text in enumerate(texts)}, {"q": texts[4]}, {"q": {"4": 1.0}})
+    assert candidates_of(retrieval, "model", 3, tmp_path)["q"][0] == "4"
+
+
+def test_a_model_without_vectors_is_refused(make_model, texts, tmp_path):
+    with pytest.raises(InputError, match="gives no vectors"):
+        by_vectors(saved(make_model, "classification", tmp_path / "model"), texts, texts, 2)
