@@ -21,8 +21,9 @@ from limbeck.benchmark.run import Bench, Row
 from limbeck.core.search_space import Listed
 from limbeck.core.shape import Shape, canonical_json
 from limbeck.core.task import Task
+from limbeck.engine.checked_task import checked_task
 from limbeck.engine.result import Failure
-from limbeck.engine.run import OnEvent, checked_task, run
+from limbeck.engine.run import OnEvent, run
 from limbeck.engine.store import Store
 from limbeck.errors import InputError, LimbeckError
 from limbeck.recipe.recipe import Recipe, parse

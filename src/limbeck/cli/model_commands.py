@@ -5,13 +5,16 @@ from __future__ import annotations
 import sys
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
 from limbeck.cli._app import Json, Runtime, print_json, refuse_fresh_head
 from limbeck.cli.task_options import TaskOptions, report_data, task_or_texts
 from limbeck.errors import InputError, shown
+
+if TYPE_CHECKING:
+    from limbeck.measure.evaluation import Evaluation
 
 MAX_INPUT = 2**26
 """Bytes of standard input that are read."""
@@ -76,6 +79,11 @@ def evaluate(
         return
     for note in fitted.notes:
         print(f"note: {note}", file=sys.stderr)
+    _print_evaluation(result, threads, batch)
+
+
+def _print_evaluation(result: Evaluation, threads: int, batch: int) -> None:
+    """Print the quality, its parts, and the times."""
     print(f"{result.metric}: {result.quality:.4f} [{result.low:.4f}, {result.high:.4f}], n {result.examples}")
     for name, (value, low, high) in result.beside.items():
         print(f"{name}: {value:.4g} [{low:.4g}, {high:.4g}]")

@@ -55,6 +55,32 @@ class Serving:
 
 
 @dataclass(frozen=True)
+class Teaching:
+    """Who teaches the smaller models.
+
+    Attributes:
+        teacher: Teacher of all models: any model, or a file of scores [default: the fine-tuned model].
+        allow_weak_teacher: Continue with a fine-tuned model that was not shown to beat the best constant answer.
+    """
+
+    teacher: str | None = None
+    allow_weak_teacher: bool = False
+
+
+@dataclass(frozen=True)
+class Folders:
+    """Folders of what is written.
+
+    Attributes:
+        out: Folder of the artefact [default: RUN/artefact].
+        folder: Folder of the run: recipe, ledger, report [default: runs/NAME].
+    """
+
+    out: Path | None = None
+    folder: Path | None = None
+
+
+@dataclass(frozen=True)
 class Search:
     """How smaller models are found, and how thoroughly.
 
@@ -82,11 +108,9 @@ def compress(
     serving: Annotated[Serving, Parameter(name="*")] = Serving(),
     search: Annotated[Search, Parameter(name="*")] = Search(),
     training: Annotated[Training, Parameter(name="*")] = Training(),  # noqa: B008 frozen
-    teacher: str | None = None,
-    allow_weak_teacher: bool = False,
+    teaching: Annotated[Teaching, Parameter(name="*")] = Teaching(),
     decision: Annotated[DecisionGoal, Parameter(name="*")] = DecisionGoal(),  # noqa: B008 frozen
-    out: Path | None = None,
-    folder: Path | None = None,
+    folders: Annotated[Folders, Parameter(name="*")] = Folders(),
     data: Annotated[TaskOptions, Parameter(name="*")] = TaskOptions(),  # noqa: B008 frozen
     machines: Annotated[Machines, Parameter(name="*")] = Machines(),  # noqa: B008 frozen
     store: Store = None,
@@ -108,11 +132,9 @@ def compress(
         serving: Setting in which latency counts.
         search: How smaller models are found.
         training: Options of the trainings.
-        teacher: Teacher of all models: any model, or a file of scores [default: the fine-tuned model].
-        allow_weak_teacher: Continue with a fine-tuned model that was not shown to beat the best constant answer.
+        teaching: Who teaches the smaller models.
         decision: Thresholds and a temperature, fitted on validation and used by the artefact.
-        out: Folder of the artefact [default: RUN/artefact].
-        folder: Folder of the run: recipe, ledger, report [default: runs/compress-MODEL].
+        folders: Folders of what is written.
         data: Settings of the task's data.
         machines: Where candidates are made.
         store: Folder of finished work.
@@ -123,15 +145,14 @@ def compress(
 
     executor = machines.config()
     check_options(budget, serving, search, training, decision)
-    options = asdict(budget) | asdict(serving) | asdict(search) | {"out": out, "folder": folder, "store": store}
+    options = asdict(budget) | asdict(serving) | asdict(search) | asdict(teaching) | asdict(folders)
     with watching(json, track) as show:
         compressed = work(
             model,
             data.of(task_or_texts("compress", task, texts)),
             **options,
             training=training,
-            teacher=teacher,
-            allow_weak_teacher=allow_weak_teacher,
+            store=store,
             decision=decision if decision != DecisionGoal() else None,
             on_event=show,
             executor=executor,
@@ -144,8 +165,7 @@ def run(
     *,
     set: Changes = None,
     budget: Annotated[Budget, Parameter(name="*")] = Budget(),  # noqa: B008 frozen
-    folder: Path | None = None,
-    out: Path | None = None,
+    folders: Annotated[Folders, Parameter(name="*")] = Folders(),
     data: Annotated[TaskOptions, Parameter(name="*")] = TaskOptions(),  # noqa: B008 frozen
     machines: Annotated[Machines, Parameter(name="*")] = Machines(),  # noqa: B008 frozen
     store: Store = None,
@@ -160,8 +180,7 @@ def run(
         recipe: Path of a YAML file, or the name of a shipped recipe.
         set: Changes of single fields.
         budget: Limits that replace those of the recipe.
-        folder: Folder of the run [default: runs/NAME].
-        out: Folder of the artefact [default: RUN/artefact].
+        folders: Folders of what is written.
         data: Settings of the task's data.
         machines: Where candidates are made.
         store: Folder of finished work.
@@ -178,6 +197,7 @@ def run(
     loaded = _load_recipe(recipe, set, data)
     limits = {name: limit for name, limit in asdict(budget).items() if limit is not None}
     loaded = replace(loaded, budget=replace(loaded.budget, **limits))
+    out, folder = folders.out, folders.folder
     check_destinations(out, folder or default_folder(loaded.name), (loaded.model, loaded.teacher))
     if out is not None and not chooses(loaded):
         raise InputError(f"--out {out}: the recipe chooses no model to write there; end its steps with 'best: {{}}'")

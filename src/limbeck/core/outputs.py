@@ -6,7 +6,6 @@ trains, measures or describes a head asks an :class:`OutputSpec`.
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -16,9 +15,11 @@ import numpy.typing as npt
 
 from limbeck.core.decision import Decision
 from limbeck.core.kinds import KINDS, find
+from limbeck.core.label_names import digits, is_token_classifier, listed, read_labels, silent
 from limbeck.core.logits import Activation, activate, describe_bad_numbers
+from limbeck.core.output_kind import Output
 from limbeck.core.sentence_embedding import embedding_in
-from limbeck.core.task_kind import PROBLEM_TYPES, Output
+from limbeck.core.task_kind import PROBLEM_TYPES
 from limbeck.errors import InputError, shown
 
 
@@ -241,34 +242,15 @@ def match_labels(outputs: Sequence[str], labels: Sequence[str], *, subset: bool 
             continue
         if set(wanted) <= set(available) and (len(wanted) == len(available) or (subset and not silent(labels))):
             return Match(tuple(available.index(name) for name in wanted), outputs)
-    if subset and len(labels) == 1 < len(outputs) and (number := _digits(labels[0])) and int(number) < len(outputs):
+    if subset and len(labels) == 1 < len(outputs) and (number := digits(labels[0])) and int(number) < len(outputs):
         return Match((int(number),), outputs, assumed=True)  # a file of one class, for evaluation only
     if len(outputs) != len(labels) or not (silent(outputs) or silent(labels)):
-        return Match(refusal=f"its labels are {_listed(outputs)}, the task's are {_listed(labels)}")
+        return Match(refusal=f"its labels are {listed(outputs)}, the task's are {listed(labels)}")
     return Match(tuple(range(len(labels))), outputs if silent(labels) else labels, assumed=True)
-
-
-def silent(names: Sequence[str]) -> bool:
-    """Return whether all names are placeholders: ``LABEL_0`` or an integer.
-
-    >>> silent(["LABEL_0", "1"]), silent(["no", "yes"])
-    (True, False)
-    """
-    return all(_digits(name) for name in names)
-
-
-def _digits(name: str) -> str:
-    number = name.removeprefix("LABEL_")
-    return number if number.isascii() and number.isdigit() else ""
 
 
 def _folded(name: str) -> str:
     return " ".join(name.split()).casefold()
-
-
-def _listed(names: Sequence[str], limit: int = 6) -> str:
-    first = ", ".join(names[:limit])
-    return f"{first} and {len(names) - limit} more" if len(names) > limit else first
 
 
 def answer_code(kind: str, labels: str, default: str = "0") -> str:
@@ -283,99 +265,6 @@ def answer_code(kind: str, labels: str, default: str = "0") -> str:
     'names[logits.argmax()]'
     """
     return output(kind).answer_code.format(labels=labels, default=default)
-
-
-def is_token_classifier(config: Mapping[str, Any]) -> bool:
-    """Return whether config.json names an architecture for token classification."""
-    return any(name.endswith("ForTokenClassification") for name in _architectures(config))
-
-
-def _architectures(config: Mapping[str, Any]) -> list[str]:
-    names = config.get("architectures") or ()
-    return [str(name) for name in names] if isinstance(names, (list, tuple)) else []
-
-
-def read_labels(config: Mapping[str, Any], source: object = "model") -> tuple[str, ...]:
-    """Read the label names in the order of the outputs; empty for a model without a head.
-
-    Args:
-        config: Content of config.json.
-        source: What to call the model in errors.
-
-    Raises:
-        InputError: ``id2label`` does not give the outputs 0 to n-1 distinct names, or ``label2id`` contradicts it.
-    """
-    id2label = config.get("id2label")
-    if id2label is None or id2label == {}:
-        classifies = any(name.endswith("Classification") for name in _architectures(config))
-        number = config.get("num_labels")
-        if not classifies:
-            return ()
-        if number is None:
-            number = len(_label2id(config, source)) or 2
-        if isinstance(number, bool) or not isinstance(number, int) or number < 1:
-            raise InputError(
-                f"{source}: config.json has num_labels {shown(number)}; expected a whole number of at least 1"
-            )
-        names: tuple[str, ...] = tuple(f"LABEL_{index}" for index in range(number))
-    else:
-        names = _names_of_outputs(id2label, source)
-    return _reconcile(names, config, source)
-
-
-def _names_of_outputs(id2label: object, source: object) -> tuple[str, ...]:
-    field = f"{source}: id2label in config.json"
-    if not isinstance(id2label, Mapping):
-        raise InputError(
-            f'{field} should map output numbers to names, as {{"0": "no", "1": "yes"}}, got {shown(id2label)}'
-        )
-    names: dict[int, str] = {}
-    for key, name in id2label.items():
-        try:
-            index = int(key)
-        except (TypeError, ValueError):
-            raise InputError(
-                f"{field} has the key {shown(key)}; keys are the numbers 0 to {len(id2label) - 1}"
-            ) from None
-        if isinstance(name, bool) or not isinstance(name, (str, int, float)) or not str(name).strip():
-            raise InputError(f"{field} names output {index} {shown(name)}; give it a name")
-        names[index] = str(name)
-    if sorted(names) != list(range(len(id2label))):
-        raise InputError(
-            f"{field} has the numbers {_listed([str(index) for index in sorted(names)])}; the {len(id2label)} outputs "
-            f"are numbered 0 to {len(id2label) - 1}"
-        )
-    ordered = tuple(names[index] for index in range(len(names)))
-    if duplicates := sorted({name for name in ordered if ordered.count(name) > 1}):
-        raise InputError(f"{field} gives the name '{duplicates[0]}' to {ordered.count(duplicates[0])} outputs")
-    return ordered
-
-
-def _label2id(config: Mapping[str, Any], source: object) -> dict[str, int]:
-    label2id = config.get("label2id")
-    if label2id is None:
-        return {}
-    if isinstance(label2id, Mapping) and all(isinstance(index, (int, str)) for index in label2id.values()):
-        with contextlib.suppress(ValueError):
-            return {str(name): int(index) for name, index in label2id.items()}
-    raise InputError(f"{source}: label2id in config.json should map names to output numbers, got {shown(label2id)}")
-
-
-def _reconcile(names: tuple[str, ...], config: Mapping[str, Any], source: object) -> tuple[str, ...]:
-    """Check the names from id2label against label2id, whose names replace placeholders."""
-    label2id = _label2id(config, source)
-    if not label2id or (silent(tuple(label2id)) and not set(label2id) & set(names)):
-        return names  # label2id is transformers' default: the author set id2label alone
-    if silent(names) and not silent(tuple(label2id)) and sorted(label2id.values()) == list(range(len(names))):
-        return tuple(sorted(label2id, key=label2id.__getitem__))
-    for name, index in label2id.items():
-        if not 0 <= index < len(names) or names[index] != name:
-            other = shown(names[index]) if 0 <= index < len(names) else "no such output"
-            raise InputError(
-                f"{source}: config.json contradicts itself: label2id has {shown(name)} as output {index}, "
-                f"id2label has {other}; correct one of them"
-            )
-    return names
 
 
 def _declared_activation(config: Mapping[str, Any], source: object) -> Activation | None:
@@ -399,4 +288,4 @@ def missing_tensors(names: Iterable[str]) -> str:
     names = tuple(names)
     if len(names) == 1 and " " in names[0]:  # a sentence, as folders written by limbeck store it
         return names[0]
-    return f"its weights lack {len(names)} tensor{'s' * (len(names) != 1)} of the head: {_listed(names)}"
+    return f"its weights lack {len(names)} tensor{'s' * (len(names) != 1)} of the head: {listed(names)}"

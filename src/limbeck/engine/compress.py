@@ -14,13 +14,14 @@ from limbeck.core.task import Task
 from limbeck.data.texts_task import has_no_labels
 from limbeck.distributed.config import ExecutorConfig, open_workers
 from limbeck.engine.answered_texts import load_run_task
+from limbeck.engine.checked_task import checked_task
 from limbeck.engine.data_report import announce
 from limbeck.engine.given_teacher import SCORES, prepare_teacher
 from limbeck.engine.outputs import budget_violations, check_destinations, deliver
 from limbeck.engine.planner import Effort, Planner, Request, Strategy
 from limbeck.engine.progress import listening
 from limbeck.engine.result import RunResult
-from limbeck.engine.run import carry_out, checked_task, default_folder
+from limbeck.engine.run import carry_out, default_folder
 from limbeck.engine.run_log import OnEvent
 from limbeck.engine.runtime_selection import Case, faster_core, faster_runtime
 from limbeck.engine.store import Store
@@ -144,15 +145,14 @@ def compress(
         folder: Folder of the run (recipe, ledger, report); ``runs/compress-<model>`` unless given.
         store: Where finished work is kept.
         on_event: See ``run``.
-        progress: Whether to show progress; None for on a terminal and in a notebook, unless ``on_event`` is given.
-        executor: Where candidates are made; one after another in this process unless given.
+        progress: See ``run``.
+        executor: See ``run``.
     """
-    budget, training = Budget(latency_ms, size_mb, max_drop, max_flips, confidence), training or Training()
-    request = Request(budget, strategy, effort, seed, replicas, "", training, allow_weak_teacher, None, decision)
-    target = Target(threads=threads, batch=batch, seq_len=seq_len, candidates=candidates)
-    places = (folder, out, executor or ExecutorConfig())
-    work = _Compression(str(model), request, target, runtime, *places).taught_by(teacher)
-    return work.listened(task, store, on_event, progress)
+    budget, target = Budget(latency_ms, size_mb, max_drop, max_flips, confidence), Target(threads=threads, batch=batch)
+    target, options = replace(target, seq_len=seq_len, candidates=candidates), training or Training()
+    request = Request(budget, strategy, effort, seed, replicas, "", options, allow_weak_teacher, None, decision)
+    work = _Compression(str(model), request, target, runtime, folder, out, executor or ExecutorConfig())
+    return work.taught_by(teacher).listened(task, store, on_event, progress)
 
 
 def _named_or_function(teacher: str | Path | TeacherFunction | None) -> tuple[str | None, TeacherFunction | None]:

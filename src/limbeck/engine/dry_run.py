@@ -24,11 +24,11 @@ from limbeck.core.task import Task
 from limbeck.data.summary import Summary
 from limbeck.engine import makespan
 from limbeck.engine.builder import CandidateBuilder
+from limbeck.engine.checked_task import checked_task
 from limbeck.engine.data_report import data_report
 from limbeck.engine.past_times import PastTimes, Work
 from limbeck.engine.provenance import Provenance
 from limbeck.engine.reference import beside
-from limbeck.engine.run import checked_task
 from limbeck.engine.store import Store
 from limbeck.engine.stored_form import read_probed, read_record, read_records
 from limbeck.engine.task_adaptation import adapt_task

@@ -72,19 +72,13 @@ def answer(
     opened, tokenizer = open_model(model)
     if not texts:
         return []
+    source = f"'{model}'"
     encoding = _encoding_of(model, description, tokenizer, described["max_length"], words=spec.per_token)
     if spec.per_token:
-        from limbeck.engine.word_answers import answer_words
-
-        def checked(encoded: Encoded) -> Sequence[np.ndarray]:
-            logits = predict(opened, encoded)
-            require_finite_logits(logits, texts, f"'{model}'")
-            return list(logits)
-
-        return answer_words(checked, tokenizer, encoding, spec, texts, aggregation)
+        return _of_words(opened, tokenizer, encoding, spec, texts, aggregation, source)
     if output(spec.kind).vectors:
         inputs = encode_apart(encoding, tokenizer, list(texts), pairs, (), spec.kind)
-        return _vectors(spec, texts, pairs, list(predict(opened, inputs)), f"'{model}'")
+        return _vectors(spec, texts, pairs, list(predict(opened, inputs)), source)
     encodings = encoding.encode(tokenizer, texts, pairs)
     ids = encodings["input_ids"]
     inputs = Encoded(ids, encodings.get("token_type_ids"), (), tokenizer.pad_token_id or 0, spec.kind)
@@ -92,8 +86,29 @@ def answer(
         request = description.request if description is not None else None
         return _ranked(opened, inputs, spec, texts, pairs, request)
     answers = predict(opened, inputs)
-    require_finite_logits(answers, texts, f"'{model}'")
+    require_finite_logits(answers, texts, source)
     return [{"text": text, **spec.decode(logits, decision)} for text, logits in zip(texts, answers, strict=True)]
+
+
+def _of_words(
+    model: Predictor,
+    tokenizer: TaskTokenizer,
+    encoding: TextEncoding,
+    spec: OutputSpec,
+    texts: Sequence[str],
+    aggregation: Aggregation,
+    source: str,
+) -> list[dict[str, Any]]:
+    """Return the labels of the words of each text, and its entities."""
+    from limbeck.data.batching import predict
+    from limbeck.engine.word_answers import answer_words
+
+    def checked(encoded: Encoded) -> Sequence[np.ndarray]:
+        logits = predict(model, encoded)
+        require_finite_logits(logits, texts, source)
+        return list(logits)
+
+    return answer_words(checked, tokenizer, encoding, spec, texts, aggregation)
 
 
 def _ranked(

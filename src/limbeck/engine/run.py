@@ -23,10 +23,11 @@ from limbeck.distributed.executor import Executor, InProcess, Work, lane_of
 from limbeck.distributed.workers import Workers
 from limbeck.engine.ahead import Ahead, Steps
 from limbeck.engine.builder import CandidateBuilder
+from limbeck.engine.checked_task import checked_task
 from limbeck.engine.choosing import choose
 from limbeck.engine.costs import CostFactory
 from limbeck.engine.data_report import announce
-from limbeck.engine.given_teacher import ASKED, SCORES, prepare_teacher
+from limbeck.engine.given_teacher import SCORES, prepare_teacher
 from limbeck.engine.probing import Prober
 from limbeck.engine.progress import listening
 from limbeck.engine.reachability import Reach
@@ -37,19 +38,15 @@ from limbeck.engine.root_record import untrained
 from limbeck.engine.run_log import OnEvent, RunLog
 from limbeck.engine.store import Store
 from limbeck.engine.stored_task import FOLDER, keep_task
-from limbeck.engine.task_adaptation import adapt_task, fit_length
+from limbeck.engine.task_adaptation import adapt_task
 from limbeck.engine.weak_teacher import TeacherCheck
-from limbeck.errors import InputError, ProcessLost, RecipeError, StoreError
+from limbeck.errors import InputError, ProcessLost, StoreError
 from limbeck.recipe.checks import (
-    absent_splits,
     before_training,
-    check_lengths,
     trained_first,
-    unsuited_fields,
-    unsuited_limits,
 )
 from limbeck.recipe.parsing import LocatedStep, leaves
-from limbeck.recipe.recipe import Recipe, check, dump, listing, placed_steps, to_data
+from limbeck.recipe.recipe import Recipe, dump, placed_steps, to_data
 from limbeck.storage.destination import check_destination, check_outside
 
 if TYPE_CHECKING:
@@ -141,37 +138,6 @@ def carry_out(
 def default_folder(name: str) -> Path:
     """Return the default folder of a run."""
     return Path("runs") / (name or "run")
-
-
-def checked_task(
-    recipe: Recipe, store: Store, task: Task | None = None, teacher: TeacherFunction | None = None
-) -> Task:
-    """Load and check the task of a recipe; one error lists every problem of both.
-
-    Args:
-        recipe: The recipe.
-        store: Where the answers to texts without labels are kept.
-        task: The task, if it is in memory.
-        teacher: The teacher, if it is a function.
-    """
-    from limbeck.engine.answered_texts import load_run_task
-
-    title = f"recipe {recipe.name}".strip()
-    if problems := check(recipe, has_task=task is not None, function=None if teacher is None else ASKED):
-        raise RecipeError(listing(title, problems))
-    steps = placed_steps(recipe)
-
-    def check_steps(task: Task) -> None:
-        limits = unsuited_limits(recipe.budget, task.task_kind, recipe.target)
-        if problems := absent_splits(steps, task) + unsuited_fields(steps, task) + limits:
-            raise RecipeError(listing(title, problems))
-
-    if task is None:
-        task = load_run_task(recipe.task, recipe.model, recipe.teacher, store, check_steps)
-    check_steps(task)
-    task = fit_length(task, recipe.model)
-    check_lengths(recipe.model, recipe.teacher, task, steps, recipe.target.seq_len)
-    return task
 
 
 class _Run:

@@ -134,7 +134,7 @@ def _adapt(task: Task, match: Match) -> Task:
 
 def _changes(task: Task, adapted: Task, outputs: Sequence[str], source: str | Path) -> tuple[str, ...]:
     """Describe the changes of the task's label names and of the order of the outputs."""
-    from limbeck.core.outputs import silent
+    from limbeck.core.label_names import silent
 
     notes, turned = [], not silent(outputs) and tuple(outputs) != adapted.label_names
     if adapted.label_names != task.label_names:

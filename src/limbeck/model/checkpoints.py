@@ -15,7 +15,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from limbeck.core.outputs import OutputSpec, is_token_classifier, read_labels
+from limbeck.core.label_names import is_token_classifier, read_labels
+from limbeck.core.outputs import OutputSpec
 from limbeck.core.paths import user_path
 from limbeck.core.sentence_embedding import SECTION, embedding_in
 from limbeck.core.shape import Shape

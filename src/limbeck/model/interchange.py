@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from limbeck.core.finite import load_json
-from limbeck.core.outputs import is_token_classifier
+from limbeck.core.label_names import is_token_classifier
 from limbeck.core.sentence_embedding import SECTION as VECTORS
 from limbeck.core.sentence_embedding import embedding_in
 from limbeck.core.shape import skipped_positions

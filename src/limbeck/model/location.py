@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from limbeck.core.outputs import read_labels
+from limbeck.core.label_names import read_labels
 from limbeck.core.paths import exists, user_path
 from limbeck.core.sentence_embedding import SentenceEmbedding, embedding_in
 from limbeck.errors import InputError, UnsupportedModel, nearest

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from limbeck.core.kinds import find
-from limbeck.core.outputs import is_token_classifier
+from limbeck.core.label_names import is_token_classifier
 from limbeck.core.sentence_embedding import SECTION
 from limbeck.core.shape import LayerShape, Shape
 from limbeck.errors import InputError, UnsupportedModel, nearest

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from limbeck.core.outputs import is_token_classifier
+from limbeck.core.label_names import is_token_classifier
 from limbeck.core.shape import skipped_positions
 from limbeck.core.tokenizer import fit, fit_embedding
 from limbeck.errors import InputError, shown

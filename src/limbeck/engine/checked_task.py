@@ -1,0 +1,47 @@
+"""Load the task of a recipe and check both, before any work."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from limbeck.core.task import Task
+from limbeck.engine.given_teacher import ASKED
+from limbeck.engine.store import Store
+from limbeck.engine.task_adaptation import fit_length
+from limbeck.errors import RecipeError
+from limbeck.recipe.checks import absent_splits, check_lengths, unsuited_fields, unsuited_limits
+from limbeck.recipe.recipe import Recipe, check, listing, placed_steps
+
+if TYPE_CHECKING:
+    from limbeck.teachers.function import TeacherFunction
+
+
+def checked_task(
+    recipe: Recipe, store: Store, task: Task | None = None, teacher: TeacherFunction | None = None
+) -> Task:
+    """Load and check the task of a recipe; one error lists every problem of both.
+
+    Args:
+        recipe: The recipe.
+        store: Where the answers to texts without labels are kept.
+        task: The task, if it is in memory.
+        teacher: The teacher, if it is a function.
+    """
+    from limbeck.engine.answered_texts import load_run_task
+
+    title = f"recipe {recipe.name}".strip()
+    if problems := check(recipe, has_task=task is not None, function=None if teacher is None else ASKED):
+        raise RecipeError(listing(title, problems))
+    steps = placed_steps(recipe)
+
+    def check_steps(task: Task) -> None:
+        limits = unsuited_limits(recipe.budget, task.task_kind, recipe.target)
+        if problems := absent_splits(steps, task) + unsuited_fields(steps, task) + limits:
+            raise RecipeError(listing(title, problems))
+
+    if task is None:
+        task = load_run_task(recipe.task, recipe.model, recipe.teacher, store, check_steps)
+    check_steps(task)
+    task = fit_length(task, recipe.model)
+    check_lengths(recipe.model, recipe.teacher, task, steps, recipe.target.seq_len)
+    return task
