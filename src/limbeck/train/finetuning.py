@@ -17,7 +17,7 @@ from limbeck.data.batching import Encoded, encode, predict
 from limbeck.storage.drafts import temporary_folder
 from limbeck.train.config import TrainingConfig
 from limbeck.train.kept_steps import keep_steps, write_weights
-from limbeck.train.loop import FitReport, fit
+from limbeck.train.loop import Evaluate, FitReport, fit
 from limbeck.train.objectives import Objective, Progress, Weighted
 from limbeck.train.task_loss import TargetScale, TaskLoss
 
@@ -63,13 +63,6 @@ def train_on_task(
         texts = replace(texts, requests=requests_of(texts.labels))
     if scale is not None:
         _standardize_output(scale, model, texts)
-    evaluate = None
-    if config.evaluations_per_epoch and "validation" in task.splits:
-        validation = _standardized(encode(task, "validation", candidate.tokenizer), scale)
-
-        def evaluate(trained: LimbeckForSequenceClassification) -> float:
-            return task.score(predict(trained, validation, 2 * config.per_device_train_batch_size), validation.labels)
-
     keep = keep_steps(model, config.save_steps, context.scratch, phase, scale)
 
     def after(progress: Progress) -> None:
@@ -82,7 +75,7 @@ def train_on_task(
         texts,
         config,
         seed=context.seed,
-        evaluate=evaluate,
+        evaluate=_evaluation(candidate, config, scale),
         scratch=context.scratch / phase if context.scratch else None,
         log=context.log,
         after_step=after,
@@ -94,6 +87,19 @@ def train_on_task(
     best = "" if report.best_score is None else f", best {task.metric} {report.best_score:.4f} at {report.best_step}"
     context.log(f"{report.pace}, {report.examples_per_second:.1f} examples/s{best}")
     return report
+
+
+def _evaluation(candidate: Candidate, config: TrainingConfig, scale: TargetScale | None) -> Evaluate | None:
+    """Return what scores a model on the validation split; None where nothing is evaluated."""
+    task = candidate.task
+    if not config.evaluations_per_epoch or "validation" not in task.splits:
+        return None
+    validation = _standardized(encode(task, "validation", candidate.tokenizer), scale)
+
+    def evaluate(trained: LimbeckForSequenceClassification) -> float:
+        return task.score(predict(trained, validation, 2 * config.per_device_train_batch_size), validation.labels)
+
+    return evaluate
 
 
 def finetune_if_better(

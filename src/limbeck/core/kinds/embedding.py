@@ -12,10 +12,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from limbeck.core.assessment import Assessment, UnseenWord
 from limbeck.core.logits import Activation
 from limbeck.core.metrics import METRICS, metric
 from limbeck.core.statistics import pack_numbers, resampled_score
-from limbeck.core.task_kind import Assessment, Label, Logits, TaskKind, UnseenWord
+from limbeck.core.task_kind import Label, Logits, TaskKind
 
 NEIGHBORS = 10
 """Nearest texts that are compared."""
