@@ -3,6 +3,7 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 
@@ -65,6 +66,12 @@ def test_results_are_kept_and_damaged_ones_are_made_again(tmp_path, monkeypatch)
     monkeypatch.setenv("LIMBECK_STORE", str(tmp_path / "store"))
     path.write_text("{")
     assert candidates_of(RETRIEVAL, "bm25", 3) == first
+
+
+def test_documents_without_words_are_refused():
+    pytest.importorskip("bm25s")
+    with pytest.raises(InputError, match="no document has a word"):
+        candidates_of(replace(RETRIEVAL, documents={"a": "the of", "b": "?"}), "bm25", 2)
 
 
 @pytest.mark.parametrize("form", ["{q}\t{d}\t{s}", "{q} Q0 {d} 1 {s} mine"])

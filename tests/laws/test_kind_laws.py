@@ -308,3 +308,18 @@ def test_law_15_a_timed_evaluation_scores_what_was_predicted(toy, batch, candida
         grouped = candidate.task.task_kind.grouped
         assert result.examples == (len(requests_of(encoded.labels)) if grouped else len(encoded))
         assert (result.quality, result.low, result.high) == pytest.approx(tuple(expected), abs=1e-5)
+
+
+@pytest.mark.parametrize("toy", TOYS)
+def test_law_16_a_limit_keeps_rows_that_belong_together(toy):
+    task = task_of(toy)
+    whole, few, fewer = (part.split("train") for part in (task, task.limit(train=12), task.limit(train=9)))
+    kept = [set(zip(part.texts, part.pairs or part.texts, part.labels, strict=True)) for part in (whole, few, fewer)]
+    assert kept[2] <= kept[1] < kept[0]
+    if not task.task_kind.grouped:
+        assert (len(few), len(fewer)) == (12, 9)
+        return
+    assert few.labels
+    for part in (few, fewer):
+        queries = {label[0] for label in part.labels}
+        assert len(part) == sum(label[0] in queries for label in whole.labels)

@@ -175,18 +175,16 @@ class OutputSpec:
             return Match(refusal=self.untrained)
         if self.per_token != wanted.per_token:
             return Match(refusal=f"it answers {'words' if self.per_token else 'whole texts'}, the task is {kind}")
-        if wanted.grouped and output(self.kind).numeric:  # no activation changes the order
-            return Match(outputs=(0,), names=self.labels[:1])
         if wanted.numeric:
-            return self._match_number()
+            return self._match_number(ranks=wanted.grouped)
         if output(self.kind).numeric:
             return Match(refusal=f"it has one output, a number, and the task is {kind}; {AS_NUMBERS}")
         if self.kind != kind and not self.open_kind:
             return Match(refusal=f"its outputs are {self.kind}, the task is {kind}")
         return match_labels(self.labels, tuple(map(str, labels)), subset=not wanted.several)
 
-    def _match_number(self) -> Match:
-        if output(self.kind).numeric and self.activation == "identity":
+    def _match_number(self, *, ranks: bool) -> Match:
+        if output(self.kind).numeric and (ranks or self.activation == "identity"):  # none changes the order
             return Match(outputs=(0,), names=self.labels[:1])
         if output(self.kind).numeric:
             return Match(

@@ -9,11 +9,12 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, ClassVar, Literal, NamedTuple, TypeAlias
+from typing import Any, ClassVar, Literal, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
+from limbeck.core.assessment import Assessment, UnseenWord
 from limbeck.core.decision import Decision, DecisionGoal, Detection
 from limbeck.core.logits import activate
 from limbeck.core.metrics import METRICS
@@ -32,25 +33,6 @@ PROBLEM_TYPES = ("regression", "single_label_classification", "multi_label_class
 
 CONSTANTS = 200  #: the most frequent labels tried as constant answers
 OWN_LENGTH = 100_000  #: ``max_length`` of a task whose texts are as long as its model reads
-
-
-class UnseenWord(NamedTuple):
-    """A word that has no token, because it was cut off or the tokenizer drops its characters: index and label."""
-
-    word: int
-    label: int
-
-
-class Assessment(NamedTuple):
-    """The metric with its interval, and what a reader may ask next."""
-
-    quality: Interval
-    detail: dict[str, Any]
-    beside: dict[str, Interval] = {}  # noqa: RUF012 never changed
-    """Other metrics that belong to the kind: ``rmse`` (in the unit of the labels) and ``r2`` of a regression, precision
-    and recall of entities."""
-    examples: int | None = None
-    """What was resampled, where that is not the rows: queries."""
 
 
 class TaskKind(Output):

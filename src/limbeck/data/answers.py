@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from limbeck.core.assessment import UnseenWord
 from limbeck.core.model import AnswerSource
-from limbeck.core.task_kind import UnseenWord
 from limbeck.storage.memmap import Keep, cached_arrays
 
 if TYPE_CHECKING:

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
+from limbeck.core.assessment import UnseenWord
 from limbeck.core.kinds import KINDS
 from limbeck.core.metrics import IGNORED
-from limbeck.core.task_kind import UnseenWord
 from limbeck.data.encoding import TextEncoding, first_pieces
 
 if TYPE_CHECKING:

@@ -100,8 +100,10 @@ def _bm25(name: str, documents: Sequence[str], queries: Sequence[str], count: in
     _library()
     import bm25s
 
-    index = bm25s.BM25()
-    index.index(bm25s.tokenize(list(documents), stopwords="en", show_progress=False), show_progress=False)
+    index, texts = bm25s.BM25(), bm25s.tokenize(list(documents), stopwords="en", show_progress=False, return_ids=False)
+    if not any(texts):
+        raise InputError("first_stage: no document has a word that BM25 could find, of two letters or more")
+    index.index(texts, show_progress=False)
     words = bm25s.tokenize(list(queries), stopwords="en", show_progress=False, return_ids=False)
     rows, scores = index.retrieve(words, k=count, show_progress=False, n_threads=1)
     pairs = (sorted(zip(-row_scores, row, strict=True)) for row, row_scores in zip(rows, scores, strict=True))

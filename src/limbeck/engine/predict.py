@@ -59,8 +59,7 @@ def answer(
     described, spec = peek(model), peek_outputs(model)
     if not spec.trained:
         raise InputError(f"'{model}' has no trained head: {spec.untrained}; fine-tune it first")
-    if pairs is not None and len(texts) == 1 and output(spec.kind).grouped:
-        texts = [texts[0]] * len(pairs)
+    texts = list(texts) * len(pairs) if pairs and len(texts) == 1 and output(spec.kind).grouped else texts
     if pairs is not None and len(pairs) != len(texts):
         raise InputError(f"{len(texts)} texts but {len(pairs)} second texts; give one --pair for each text")
     description = read_description(model)

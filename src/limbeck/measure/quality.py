@@ -16,10 +16,10 @@ if TYPE_CHECKING:
     import numpy as np
 
     from limbeck.core.answer_changes import Answers
+    from limbeck.core.assessment import Assessment, UnseenWord
     from limbeck.core.shape import Shape
     from limbeck.core.statistics import Interval
     from limbeck.core.task import Task
-    from limbeck.core.task_kind import Assessment, UnseenWord
 
 
 @step(

@@ -17,7 +17,7 @@ from limbeck.data.batching import Encoded, encode, predict
 from limbeck.storage.drafts import temporary_folder
 from limbeck.train.config import TrainingConfig
 from limbeck.train.kept_steps import keep_steps, write_weights
-from limbeck.train.loop import FitReport, fit
+from limbeck.train.loop import Evaluate, FitReport, fit
 from limbeck.train.objectives import Objective, Progress, Weighted
 from limbeck.train.task_loss import TargetScale, TaskLoss
 
@@ -89,10 +89,8 @@ def train_on_task(
     return report
 
 
-def _evaluation(
-    candidate: Candidate, config: TrainingConfig, scale: TargetScale | None
-) -> Callable[[LimbeckForSequenceClassification], float] | None:
-    """Return what scores a model in training on validation; None if nothing does."""
+def _evaluation(candidate: Candidate, config: TrainingConfig, scale: TargetScale | None) -> Evaluate | None:
+    """Return what scores a model on the validation split; None where nothing is evaluated."""
     task = candidate.task
     if not config.evaluations_per_epoch or "validation" not in task.splits:
         return None

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from limbeck.core.assessment import UnseenWord
 from limbeck.core.kinds.tokens import KIND
 from limbeck.core.metrics import IGNORED
-from limbeck.core.task_kind import UnseenWord
 from limbeck.errors import InputError
 
 

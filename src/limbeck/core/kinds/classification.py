@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from limbeck.core.assessment import Assessment, UnseenWord
 from limbeck.core.decision import Decision, DecisionGoal, Detection
 from limbeck.core.label_counts import per_class
 from limbeck.core.logits import Activation, activate
@@ -15,7 +16,7 @@ from limbeck.core.metrics import METRICS, counts_rows, kl_divergences
 from limbeck.core.ranking import resampled_quality
 from limbeck.core.soft_label import SoftLabel, distributions, has_probabilities
 from limbeck.core.statistics import Resampled, pack, pack_numbers, resampled_mean, wilson
-from limbeck.core.task_kind import Assessment, Label, Logits, TaskKind, UnseenWord
+from limbeck.core.task_kind import Label, Logits, TaskKind
 from limbeck.errors import nearest
 
 SCALED = """\

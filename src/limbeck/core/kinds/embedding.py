@@ -13,10 +13,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from limbeck.core.assessment import Assessment, UnseenWord
 from limbeck.core.logits import Activation
 from limbeck.core.metrics import METRICS, Metric, metric
 from limbeck.core.statistics import Resampled, pack_numbers, resampled_mean, resampled_score
-from limbeck.core.task_kind import OWN_LENGTH, Assessment, Label, Logits, TaskKind, UnseenWord
+from limbeck.core.task_kind import OWN_LENGTH, Label, Logits, TaskKind
 from limbeck.core.vector_storage import stored_forms
 
 NEIGHBORS = 10

@@ -8,12 +8,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from limbeck.core.assessment import Assessment, UnseenWord
 from limbeck.core.decision import Decision, DecisionGoal, Detection
 from limbeck.core.label_counts import per_label
 from limbeck.core.logits import Activation, activate
 from limbeck.core.ranking import resampled_quality
 from limbeck.core.statistics import pack_numbers
-from limbeck.core.task_kind import Assessment, Label, Logits, TaskKind, UnseenWord
+from limbeck.core.task_kind import Label, Logits, TaskKind
 from limbeck.errors import nearest
 
 DECIDED = """\

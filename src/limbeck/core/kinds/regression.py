@@ -8,11 +8,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from limbeck.core.assessment import Assessment, UnseenWord
 from limbeck.core.decision import Decision, DecisionGoal, Detection
 from limbeck.core.logits import Activation, activate
 from limbeck.core.metrics import METRICS, r2, rmse
 from limbeck.core.statistics import pack_numbers, resampled_score, score
-from limbeck.core.task_kind import Assessment, Label, Logits, TaskKind, UnseenWord
+from limbeck.core.task_kind import Label, Logits, TaskKind
 
 BANDED = """\
 thresholds, value = metadata["decision"]["thresholds"], float(logits[0])

@@ -13,12 +13,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from limbeck.core.assessment import Assessment, UnseenWord
 from limbeck.core.logits import Activation
 from limbeck.core.metrics import metric
 from limbeck.core.requests import DEPTH, Judged, requests_of
 from limbeck.core.retrieval import dcg, order, overlap, reciprocal_rank
 from limbeck.core.statistics import Interval, Resampled, pack_numbers, resampled_score
-from limbeck.core.task_kind import Assessment, Label, Logits, TaskKind, UnseenWord
+from limbeck.core.task_kind import Label, Logits, TaskKind
 
 Request = Callable[[np.ndarray, np.ndarray, float], float | None]
 """Scores a request, given scores [documents], gains [documents] and the ideal gain; None where it says nothing."""

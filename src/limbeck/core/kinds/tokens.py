@@ -9,12 +9,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from limbeck.core.assessment import Assessment, UnseenWord
 from limbeck.core.entities import OUTSIDE, Scores, TagScheme, count_entities, join_rows, scheme_of, scores_of
 from limbeck.core.label_counts import per_class
 from limbeck.core.logits import Activation, activate
 from limbeck.core.metrics import IGNORED, METRICS, default_label
 from limbeck.core.statistics import Resampled, pack_numbers, resample, resampled_score
-from limbeck.core.task_kind import Assessment, Label, Logits, TaskKind, UnseenWord
+from limbeck.core.task_kind import Label, Logits, TaskKind
 from limbeck.errors import InputError
 
 
