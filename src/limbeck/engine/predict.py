@@ -63,11 +63,8 @@ def answer(
     if pairs is not None and len(pairs) != len(texts):
         raise InputError(f"{len(texts)} texts but {len(pairs)} second texts; give one --pair for each text")
     description = read_description(model)
-    takes_pairs = description.pair if description is not None else None
     decision = _decision_of(model, description, spec)
-    if spec.per_token or output(spec.kind).vectors:
-        takes_pairs = False if spec.per_token else None
-    _check_pairs(model, takes_pairs, given=pairs is not None)
+    _check_pairs(model, _takes_pairs(description, spec), given=pairs is not None)
     opened, tokenizer = open_model(model)
     if not texts:
         return []
@@ -145,6 +142,15 @@ def _vectors(
     cosines = find(spec.kind).decode(rows)
     answers = zip(texts, pairs, cosines, strict=True)
     return [{"text": text, "pair": pair, "answer": float(value), "scores": {}} for text, pair, value in answers]
+
+
+def _takes_pairs(description: Description | None, spec: OutputSpec) -> bool | None:
+    """Return whether a model takes pairs of texts; None where it takes both, or does not say."""
+    if spec.per_token:
+        return False
+    if output(spec.kind).vectors or description is None:
+        return None
+    return description.pair
 
 
 def _check_pairs(model: str | Path, takes_pairs: bool | None, *, given: bool) -> None:
