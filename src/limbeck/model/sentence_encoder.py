@@ -124,7 +124,7 @@ class LimbeckForSentenceEmbedding(LimbeckForSequenceClassification):
         joined: Tensor = joined_rows(vectors, batch)
         return joined, tapped
 
-    def losses(self, outputs: int) -> OutputLosses:
+    def output_losses(self, outputs: int) -> OutputLosses:
         """Return the losses of vectors."""
         return OUTPUT_LOSSES[VECTORS]
 

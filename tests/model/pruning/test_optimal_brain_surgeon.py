@@ -149,7 +149,7 @@ def test_answers_are_drawn_for_every_kind_of_task(make_model, make_batch, kind):
     model = make_model(
         Shape.uniform(layers=1, hidden=32, heads=4, ffn=12), kind=kind, labels=1 if kind == "regression" else 3
     )
-    assert (kind == "embedding") == (model.losses(3) is OUTPUT_LOSSES["embedding"])
+    assert (kind == "embedding") == (model.output_losses(3) is OUTPUT_LOSSES["embedding"])
     labels = sample_labels(
         model, model.run(batch)[0].detach(), batch["attention_mask"].bool(), torch.Generator().manual_seed(0)
     )
