@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Annotated, Any, Literal, NamedTuple, TypeGuard
 
 from annotated_types import Ge, Gt, Le, Lt
 
+from limbeck.errors import InputError, shown
+
 Runtime = Literal["torch", "onnxruntime", "openvino"]
+URL = re.compile(r"https?://([A-Za-z0-9._-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\])(:[0-9]{1,5})?(/[A-Za-z0-9._~/-]{0,200})?")
+"""Address of a measuring service: no user, no query."""
 
 
 @dataclass(frozen=True)
@@ -17,6 +22,8 @@ class Target:
 
     ``seq_len`` fixes the number of tokens; None uses the lengths of the task's texts, as a server would see them.
     ``runtime`` is the runtime of exported models; a torch model is always timed in torch.
+    ``url`` is the address of a measuring service (``limbeck measure serve``) on the machine that counts, such as
+    ``https://board:8765``; latency is then measured there, of a torch model on its export in floating point.
 
     >>> str(Target())
     'onnxruntime, 1 thread, batch 1, real lengths'
@@ -27,12 +34,30 @@ class Target:
     threads: Annotated[int, Ge(1), Le(1024)] = 1
     batch: Annotated[int, Ge(1), Le(100_000)] = 1
     seq_len: Annotated[int, Ge(1), Le(100_000)] | None = None
+    url: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.url is None:
+            return
+        if not URL.fullmatch(self.url):
+            raise InputError(f"url: should be http://HOST:PORT or https://HOST:PORT, got {shown(self.url)}")
+        if self.device != "cpu" or self.runtime == "torch":
+            setting = f"device {shown(self.device)} and runtime {shown(self.runtime)}"
+            raise InputError(
+                f"url: the measuring service times ONNX graphs on a processor, got {setting}; give device 'cpu' and "
+                "runtime 'onnxruntime' or 'openvino'"
+            )
+
+    def identity(self) -> dict[str, Any]:
+        """Return the fields that enter keys: all but the address, which says nothing about the machine there."""
+        return {name: value for name, value in asdict(self).items() if name != "url"}
 
     def __str__(self) -> str:
         lengths = f"{self.seq_len} tokens" if self.seq_len else "real lengths"
         plural = "" if self.threads == 1 else "s"
         device = "" if self.device == "cpu" else f"{self.device}, "
-        return f"{device}{self.runtime}, {self.threads} thread{plural}, batch {self.batch}, {lengths}"
+        where = "" if self.url is None else f", at {self.url.partition('//')[2].rstrip('/')}"
+        return f"{device}{self.runtime}, {self.threads} thread{plural}, batch {self.batch}, {lengths}{where}"
 
 
 class Evidence(NamedTuple):

@@ -8,7 +8,7 @@ import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 from annotated_types import Ge, Le
 
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
     from limbeck.core.shape import Shape
     from limbeck.measure.backends import Runner
+    from limbeck.model.encoder import LimbeckForSequenceClassification
+    from limbeck.model.onnx.onnx_model import OnnxModel
 
 
 @step(
@@ -45,7 +47,8 @@ class Latency(Probe):
     ``seq_len``; a batch is padded to its longest text. All candidates are loaded in one fresh process and timed
     alternately in rounds, each round over the same batches; ratios are taken within rounds, so that a disturbance of
     the machine affects both sides. A torch candidate runs in eager PyTorch, in transformers' own implementation where
-    that can express the shape; an exported one in the target's runtime.
+    that can express the shape; an exported one in the target's runtime. If the target has a ``url``, its measuring
+    service does the same on its machine with ONNX graphs alone: those of torch models are exported for that.
 
     Units: seconds per call.
     """
@@ -78,19 +81,22 @@ class Latency(Probe):
         if not candidates:
             return
         target = context.target
-        check_runtime(target.runtime)
-        check_device(target.device)
+        if target.url is None:
+            check_runtime(target.runtime)
+            check_device(target.device)
         rows = sample_rows(candidates[0].task, self.split, max(self.samples, 8 * target.batch))
+        inputs = [token_batches(candidate, self.split, rows, target) for candidate in candidates]
+        settings = {"runtime": target.runtime, "rounds": self.rounds, "warmup": self.warmup}
         with contextlib.ExitStack() as stack:
-            payload = {
-                "models": [str(stack.enter_context(stored(candidate))) for candidate in candidates],
-                "inputs": [token_batches(candidate, self.split, rows, target) for candidate in candidates],
-                "runtime": target.runtime,
-                "device": target.device,
-                "rounds": self.rounds,
-                "warmup": self.warmup,
-            }
-            answer = run_isolated("limbeck.measure.latency:session", payload, target.threads)
+            if target.url is not None:
+                from limbeck.measure.service.client import Service
+
+                paths = [stack.enter_context(exported(candidate, target)) for candidate in candidates]
+                answer = Service(target.url).time(paths, inputs, threads=target.threads, **settings)
+            else:
+                models = [str(stack.enter_context(stored(candidate))) for candidate in candidates]
+                payload = {"models": models, "inputs": inputs, "device": target.device, **settings}
+                answer = run_isolated("limbeck.measure.latency:session", payload, target.threads)
         yield from facts(answer, [candidate.model.runtime for candidate in candidates], target)
 
 
@@ -107,16 +113,48 @@ def stored(candidate: Candidate) -> Iterator[Path]:
         yield folder
 
 
+@contextlib.contextmanager
+def exported(candidate: Candidate, target: Target) -> Iterator[Path]:
+    """Yield the ONNX file of a candidate; of a torch model, one exported in floating point for this alone.
+
+    Args:
+        candidate: The candidate.
+        target: Gives the runtime, which decides the operators of an export.
+    """
+    if candidate.model.runtime != "torch":
+        yield cast("OnnxModel", candidate.model).path
+        return
+    from limbeck.model.onnx.onnx_model import to_onnx
+
+    model = cast("LimbeckForSequenceClassification", candidate.model)
+    with temporary_folder() as folder:
+        name = f"export of {type(model).__name__}.onnx"
+        yield to_onnx(model, folder / name, fused=target.runtime != "openvino")
+
+
 def session(payload: dict[str, Any]) -> dict[str, Any]:
     """Load every model once in the child process and time them alternately."""
-    import numpy as np
-
     from limbeck.measure.backends import make_runner
-    from limbeck.measure.timing import alternate
     from limbeck.model.checkpoints import open_model
 
     options = {name: payload[name] for name in ("threads", "runtime", "device")}
-    runners = [make_runner(open_model(folder)[0], **options) for folder in payload["models"]]
+    return time_runners([make_runner(open_model(folder)[0], **options) for folder in payload["models"]], payload)
+
+
+def time_runners(runners: Sequence[Runner], payload: Mapping[str, Any]) -> dict[str, Any]:
+    """Time loaded models alternately.
+
+    Args:
+        runners: The models.
+        payload: ``inputs`` of each model as batches of nested lists, ``rounds`` and ``warmup``.
+
+    Returns:
+        ``seconds`` [models, rounds, batches], and for each model its runtime in words and its mean number of tokens.
+    """
+    import numpy as np
+
+    from limbeck.measure.timing import alternate
+
     calls = [_calls(runner, batches) for runner, batches in zip(runners, payload["inputs"], strict=True)]
     timings = alternate(calls, len(payload["inputs"][0]), payload["rounds"], warmup=payload["warmup"])
     tokens = [[np.sum(batch["attention_mask"]) for batch in batches] for batches in payload["inputs"]]
@@ -124,6 +162,7 @@ def session(payload: dict[str, Any]) -> dict[str, Any]:
         "seconds": np.stack([timing.seconds for timing in timings]),
         "words": [runner.words for runner in runners],
         "mean_tokens": [float(np.mean(counts)) for counts in tokens],
+        "machine": environment()["processor"],
     }
 
 
@@ -138,7 +177,8 @@ def facts(answer: dict[str, Any], runtimes: Sequence[str], target: Target) -> It
     """Yield the measurements in the answer of a :func:`session`.
 
     Args:
-        answer: What :func:`session` returned.
+        answer: What :func:`session` returned, or a measuring service, which adds the ``load`` of its machine before and
+            after.
         runtimes: Runtime of each model; the first torch model is the reference of the speed-ups.
         target: Where the models were timed.
     """
@@ -146,7 +186,8 @@ def facts(answer: dict[str, Any], runtimes: Sequence[str], target: Target) -> It
     from limbeck.measure.timing import Timing
 
     timings = [Timing(seconds) for seconds in answer["seconds"]]
-    name, machine = uuid.uuid4().hex[:12], environment()["processor"]
+    name = uuid.uuid4().hex[:12]
+    load = {"load": answer["load"]} if "load" in answer else {}
     reference = runtimes.index("torch") if "torch" in runtimes else None
     for index, timing in enumerate(timings):
         detail = {
@@ -155,7 +196,8 @@ def facts(answer: dict[str, Any], runtimes: Sequence[str], target: Target) -> It
             "runtime": answer["words"][index],
             "mean_tokens": round(answer["mean_tokens"][index], 2),
             "noise": round(timing.spread, 4),
-            "machine": machine,
+            "machine": answer["machine"],
+            **load,
         }
         # an exported model runs on the processor, whatever the device of torch models
         setting = target if runtimes[index] == "torch" else replace(target, device="cpu")
