@@ -44,12 +44,17 @@ class Serving:
         seq_len: Tokens in a text; the lengths of the task's texts when not given.
         runtime: Runtime used for serving; auto is OpenVINO where it is installed and faster in INT8 on this machine,
             else ONNX Runtime.
+        target: Address of a measuring service on the machine that counts, such as https://board:8765, in place of this
+            one. The variable LIMBECK_TOKEN has its token.
+        profile: Latency data of that machine, made there by 'limbeck profile --full'.
     """
 
     threads: Annotated[int, Ge(1), Le(1024)] = 1
     batch: Annotated[int, Ge(1), Le(100_000)] = 1
     seq_len: Annotated[int, Ge(1), Le(100_000)] | None = None
     runtime: Literal["auto", "onnxruntime", "openvino"] = "auto"
+    target: str | None = None
+    profile: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -149,6 +154,7 @@ def run(
     *,
     set: Changes = None,
     budget: Annotated[Budget, Parameter(name="*")] = Budget(),  # noqa: B008 frozen
+    target: str | None = None,
     folder: Path | None = None,
     out: Path | None = None,
     data: Annotated[TaskOptions, Parameter(name="*")] = TaskOptions(),  # noqa: B008 frozen
@@ -165,6 +171,8 @@ def run(
         recipe: Path of a YAML file, or the name of a shipped recipe.
         set: Changes of single fields.
         budget: Limits that replace those of the recipe.
+        target: Address of a measuring service on the machine that counts, such as https://board:8765. The variable
+            LIMBECK_TOKEN has its token.
         folder: Folder of the run [default: runs/NAME].
         out: Folder of the artefact [default: RUN/artefact].
         data: Settings of the task's data.
@@ -183,6 +191,8 @@ def run(
     loaded = _load_recipe(recipe, set, data)
     limits = {name: limit for name, limit in asdict(budget).items() if limit is not None}
     loaded = replace(loaded, budget=replace(loaded.budget, **limits))
+    if target is not None:
+        loaded = replace(loaded, target=replace(loaded.target, url=target))
     check_destinations(out, folder or default_folder(loaded.name), (loaded.model, loaded.teacher))
     if out is not None and not chooses(loaded):
         raise InputError(f"--out {out}: the recipe chooses no model to write there; end its steps with 'best: {{}}'")

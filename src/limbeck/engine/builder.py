@@ -16,7 +16,7 @@ from typing import Any
 from limbeck.core.candidate import Candidate, Record, Reference, lineage_key
 from limbeck.core.cost import TargetCost
 from limbeck.core.field_groups import parameters
-from limbeck.core.measurement import environment, machine
+from limbeck.core.measurement import environment
 from limbeck.core.step import RunContext, Step, Teacher, Technique, identity, needs
 from limbeck.core.task import Task
 from limbeck.engine.costs import CostFactory, make_cost
@@ -30,6 +30,7 @@ from limbeck.engine.services import services, services_in_keys
 from limbeck.engine.store import Store
 from limbeck.engine.stored_form import read_record, read_records
 from limbeck.errors import InputError, MissingExtra, ProcessLost, StepFailed, StoreError
+from limbeck.measure.service.client import machine_at
 from limbeck.model.location import model_folder
 from limbeck.recipe.checks import next_traits
 from limbeck.recipe.recipe import Recipe
@@ -214,7 +215,7 @@ class CandidateBuilder:
         """
         reads = self.reads(key, step, seed) | dict(zip(("beside", "reference"), beside, strict=False))
         if step.info.machine_bound:
-            reads["machine"] = machine()
+            reads["machine"] = machine_at(self.recipe.target.url if step.info.at_target else None)
         return "facts-" + lineage_key(key, f"probe {step.info.name}", step.info.version, identity(step), reads)
 
     def context(

@@ -29,6 +29,7 @@ from limbeck.engine.task_adaptation import adapt_task
 from limbeck.engine.training_options import Training
 from limbeck.errors import InputError, RenamedWarning, nearest
 from limbeck.measure.backends import check_runtime
+from limbeck.measure.service.client import check_service
 from limbeck.recipe.validation import check_values
 from limbeck.report.text import front_frame, summary, summary_html
 
@@ -101,6 +102,8 @@ def compress(
     batch: int = 1,
     seq_len: int | None = None,
     runtime: Runtime | Literal["auto"] = "auto",
+    target: str | None = None,
+    profile: str | Path | None = None,
     strategy: Strategy = "prune",
     effort: Effort = "standard",
     seed: int = 0,
@@ -130,6 +133,8 @@ def compress(
         batch: Texts in a call.
         seq_len: Tokens in a text; None for the real lengths of the task.
         runtime: Runtime used for serving; 'auto' is OpenVINO if it is installed and faster in INT8 here.
+        target: Address of a measuring service on the machine that counts, in place of this one; needs ``profile``.
+        profile: Latency data of that machine, made there by 'limbeck profile --full', for pruning and search.
         strategy: How smaller models are found: 'prune', 'search' (a super-network's best slices) or 'both'.
         effort: 'quick', 'standard' or 'thorough'; 'one-shot' trains nothing after the fine-tuning.
         seed: Seed of everything random.
@@ -147,10 +152,23 @@ def compress(
     """
     budget, training = Budget(latency_ms, size_mb, max_drop, max_flips, confidence), training or Training()
     request = Request(budget, strategy, effort, seed, replicas, "", training, allow_weak_teacher, None, decision)
-    target = Target(threads=threads, batch=batch, seq_len=seq_len)
+    request = replace(request, profile=_profile_for(target, profile))
+    serving = Target(threads=threads, batch=batch, seq_len=seq_len, url=target)
     places = (folder, out, executor or ExecutorConfig())
-    work = _Compression(str(model), request, target, runtime, *places).taught_by(teacher)
+    work = _Compression(str(model), request, serving, runtime, *places).taught_by(teacher)
     return work.listened(task, store, on_event, progress)
+
+
+def _profile_for(url: str | None, profile: str | Path | None) -> str | None:
+    """Return the file of latency data for another machine, which needs one; this machine needs none."""
+    if (url is None) == (profile is None):
+        return None if profile is None else str(profile)
+    if profile is None:
+        raise InputError(
+            f"target: pruning needs the latencies of many shapes on the machine at {url}; run 'limbeck profile --full "
+            "--out machine.jsonl' there, copy the file, and give it as profile (--profile machine.jsonl)"
+        )
+    raise InputError(f"profile: latencies of another machine, {profile}, need target: its measuring service")
 
 
 def _named_or_function(teacher: str | Path | TeacherFunction | None) -> tuple[str | None, TeacherFunction | None]:
@@ -225,6 +243,7 @@ class _Compression:
         planner = Planner(self.model, loaded, request, store)
         draft = planner.recipe(spec, self.target)
         checked_task(draft, store, loaded, self.function)  # reports what is wrong before anything is timed
+        check_service(self.target)
         teacher: TeacherFunction | FunctionTeacher | None = self.function
         if request.teacher is not None:
             adapted, _ = adapt_task(draft, loaded, store)
@@ -243,8 +262,11 @@ class _Compression:
     def _measured(self, task: Task, store: Store) -> tuple[Target, str | None]:
         """Return the target with its runtime, and the attention core that is faster than softmax, if any.
 
-        Choices that the user leaves open are timed on this machine.
+        Choices that the user leaves open are timed on this machine. For another one they are the usual ones.
         """
+        if self.target.url is not None:
+            runtime = "onnxruntime" if self.runtime == "auto" else self.runtime
+            return replace(self.target, runtime=runtime), None
         case = Case.of(self.model, task, self.target)
         runtime = faster_runtime(case, self.target, store) if self.runtime == "auto" else self.runtime
         target = replace(self.target, runtime=runtime)

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
         with_teacher=True,
         group=True,
         machine_bound=True,
+        at_target=True,
         example={"samples": 4, "rounds": 2},
     )
 )
@@ -86,16 +87,17 @@ class Latency(Probe):
             check_device(target.device)
         rows = sample_rows(candidates[0].task, self.split, max(self.samples, 8 * target.batch))
         inputs = [token_batches(candidate, self.split, rows, target) for candidate in candidates]
-        settings = {"runtime": target.runtime, "rounds": self.rounds, "warmup": self.warmup}
+        repetitions = {"rounds": self.rounds, "warmup": self.warmup}
         with contextlib.ExitStack() as stack:
             if target.url is not None:
                 from limbeck.measure.service.client import Service
 
                 paths = [stack.enter_context(exported(candidate, target)) for candidate in candidates]
-                answer = Service(target.url).time(paths, inputs, threads=target.threads, **settings)
+                answer = Service(target.url).time(paths, inputs, target, **repetitions)
             else:
                 models = [str(stack.enter_context(stored(candidate))) for candidate in candidates]
-                payload = {"models": models, "inputs": inputs, "device": target.device, **settings}
+                payload = {"models": models, "inputs": inputs, "runtime": target.runtime, "device": target.device}
+                payload |= repetitions
                 answer = run_isolated("limbeck.measure.latency:session", payload, target.threads)
         yield from facts(answer, [candidate.model.runtime for candidate in candidates], target)
 

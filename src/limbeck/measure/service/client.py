@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
@@ -80,9 +79,8 @@ class Service:
         self,
         graphs: Sequence[Path],
         inputs: Sequence[Sequence[Mapping[str, Any]]],
+        target: Target,
         *,
-        runtime: str,
-        threads: int,
         rounds: int,
         warmup: int,
     ) -> dict[str, Any]:
@@ -91,8 +89,7 @@ class Service:
         Args:
             graphs: ONNX files without external data.
             inputs: Batches of each graph, as nested lists by name.
-            runtime: What runs them.
-            threads: Threads of the runtime.
+            target: Gives runtime and threads.
             rounds: Timed rounds.
             warmup: Rounds before those.
 
@@ -106,10 +103,10 @@ class Service:
         from limbeck.measure.service.request import TimingAnswer, parse
         from limbeck.model import external
 
-        settings = {"runtime": runtime, "threads": threads, "rounds": rounds, "warmup": warmup}
+        settings = {"runtime": target.runtime, "threads": target.threads, "rounds": rounds, "warmup": warmup}
         text = json.dumps({"inputs": inputs, **settings})
         request = parse(text)  # it says here what the service would refuse
-        facts = self.health()
+        facts = self.check(target)
         for path in graphs:
             if len(external.files(path)) > 1:
                 raise InputError(f"{path.name}: is above 2 GB, and the service at {self.url} takes single files")
@@ -129,7 +126,7 @@ class Service:
             raise ServiceError(f"{self.url} is another machine than before, or has other libraries; run again")
         return {
             "seconds": timed.seconds,
-            "words": [f"{runtime}, {path.name}" for path in graphs],
+            "words": [f"{target.runtime}, {path.name}" for path in graphs],
             "mean_tokens": timed.mean_tokens,
             "machine": timed.environment["processor"],
             "load": list(timed.load),
@@ -153,7 +150,10 @@ class Service:
         token = read_token()
         headers = {"Authorization": f"Bearer {token}"} if token else {}
         timeout = httpx.Timeout(seconds, connect=CONNECT_SECONDS)
-        return httpx.Client(base_url=self.url, headers=headers, timeout=timeout, transport=self._transport)
+        client: httpx2.Client = httpx.Client(
+            base_url=self.url, headers=headers, timeout=timeout, transport=self._transport
+        )
+        return client
 
     def _send(self, client: httpx2.Client, method: str, path: str, **body: Any) -> httpx2.Response:  # data and files
         """Send a request; whatever goes wrong on the way, or is refused, is one clear error."""
@@ -187,6 +187,16 @@ class Service:
         return plain
 
 
+def check_service(target: Target) -> None:
+    """Check the measuring service of a target before any work starts; of a target without one, nothing.
+
+    Raises:
+        ServiceError: It cannot be used.
+    """
+    if target.url is not None:
+        Service(target.url).check(target)
+
+
 @lru_cache
 def machine_at(url: str | None, transport: httpx2.BaseTransport | None = None) -> str:
     """Return the digest of the machine that a target means, for which alone its times hold.
@@ -200,6 +210,7 @@ def machine_at(url: str | None, transport: httpx2.BaseTransport | None = None) -
 
 def _httpx() -> ModuleType:
     try:
-        return importlib.import_module("httpx2")
+        import httpx2
     except ModuleNotFoundError as error:
         raise MissingExtra("httpx2", "serve") from error
+    return httpx2
