@@ -24,20 +24,11 @@ def free_port():
 def running_service(folder, *options, token=TOKEN, scheme="http", verify=True):
     """Start ``limbeck measure serve``, yield its address, and end it."""
     port = free_port()
-    command = [
-        sys.executable,
-        "-m",
-        "limbeck",
-        "measure",
-        "serve",
-        "--port",
-        str(port),
-        "--store",
-        str(folder / "store"),
-    ]
+    command = [sys.executable, "-m", "limbeck", "measure", "serve"]
+    places = ["--port", str(port), "--store", str(folder / "store")]
     variables = {**os.environ, "LIMBECK_TOKEN": token}
     with (folder / "service.log").open("wb") as log:
-        child = subprocess.Popen([*command, *options], env=variables, stdout=log, stderr=log)
+        child = subprocess.Popen([*command, *places, *options], env=variables, stdout=log, stderr=log)
     url = f"{scheme}://127.0.0.1:{port}"
     headers = {"Authorization": f"Bearer {token}"}
     try:

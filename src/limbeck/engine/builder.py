@@ -16,7 +16,7 @@ from typing import Any
 from limbeck.core.candidate import Candidate, Record, Reference, lineage_key
 from limbeck.core.cost import TargetCost
 from limbeck.core.field_groups import parameters
-from limbeck.core.measurement import environment
+from limbeck.core.measurement import environment, machine
 from limbeck.core.step import RunContext, Step, Teacher, Technique, identity, needs
 from limbeck.core.task import Task
 from limbeck.engine.costs import CostFactory, make_cost
@@ -215,7 +215,8 @@ class CandidateBuilder:
         """
         reads = self.reads(key, step, seed) | dict(zip(("beside", "reference"), beside, strict=False))
         if step.info.machine_bound:
-            reads["machine"] = machine_at(self.recipe.target.url if step.info.at_target else None)
+            url = self.recipe.target.url
+            reads["machine"] = machine_at(url) if url is not None and step.info.at_target else machine()
         return "facts-" + lineage_key(key, f"probe {step.info.name}", step.info.version, identity(step), reads)
 
     def context(

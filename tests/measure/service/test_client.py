@@ -73,7 +73,6 @@ def test_graphs_and_ids_are_sent_and_the_session_comes_back(tmp_path, monkeypatc
 
 def test_facts_hold_for_the_machine_of_the_service():
     service = answering()
-    assert machine_at(None) == machine()
     assert machine_at(URL, service._transport) != machine()
     assert machine_at(URL, service._transport) == machine_at(URL, service._transport)
     assert len(service.requests) == 1

@@ -10,7 +10,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from limbeck.core.measurement import machine, machine_of
+from limbeck.core.measurement import machine_of
 from limbeck.errors import InputError, MissingExtra, ServiceError, nearest, shown
 from limbeck.measure.service.options import TOKEN, read_token
 
@@ -198,14 +198,14 @@ def check_service(target: Target) -> None:
 
 
 @lru_cache
-def machine_at(url: str | None, transport: httpx2.BaseTransport | None = None) -> str:
-    """Return the digest of the machine that a target means, for which alone its times hold.
+def machine_at(url: str, transport: httpx2.BaseTransport | None = None) -> str:
+    """Return the digest of the machine of a measuring service, for which alone its times hold.
 
     Args:
-        url: Address of its measuring service, which is asked once; None for this machine.
+        url: Address of the service, which is asked once.
         transport: See :class:`Service`.
     """
-    return machine() if url is None else machine_of(Service(url, transport).health()["environment"])
+    return machine_of(Service(url, transport).health()["environment"])
 
 
 def _httpx() -> ModuleType:
