@@ -2,9 +2,9 @@
 
     python benchmarks/measuring_service.py --model minilm-l6 --task movie-reviews --repetitions 10
 
-Starts a service on localhost. Each repetition measures the model in INT8 once locally and once through the service, in a
-random order, each in a fresh process as in a run. Prints both medians with their intervals, and the ratio of service and
-local by repetition with its interval. Run it on an idle machine.
+Starts a service on localhost. Each repetition measures the model in INT8 once locally and once through the service, in
+a random order, each in a fresh process as in a run. Prints both medians with their intervals, and the ratio of service
+and local by repetition with its interval. Run it on an idle machine.
 """
 
 import argparse

@@ -98,3 +98,20 @@ def test_a_run_measures_at_its_target_and_again_only_what_is_new(tmp_path, monke
         assert [row["key"] for row in again["rows"]] == [row["key"] for row in result["rows"]]
     status, _, err = call("run", "there.yaml", "--target", url, *folder)
     assert (status, "cannot be reached" in err) == (2, True), err
+
+
+@pytest.mark.slow
+def test_compress_finds_a_model_for_another_machine(tmp_path, monkeypatch):
+    monkeypatch.setenv("LIMBECK_TOKEN", TOKEN)
+    shapes = ("--model", "tuned", "--samples", "20", "--seq-len", "8", "--number-format", "int8")
+    status, _, err = call("profile", "--full", *shapes, "--out", tmp_path / "machine.jsonl")
+    assert status == 0, err
+    options = ("--task", "moods", "--effort", "one-shot", "--latency-ms", "50", "--folder", tmp_path / "run")
+    with running_service(tmp_path) as url, mock.patch("limbeck.engine.compress.faster_runtime", side_effect=OSError):
+        there = ("--target", url, "--profile", tmp_path / "machine.jsonl")
+        result = answer("compress", "tuned", *options, *there, statuses=(0, 1))
+    assert result["chosen"]
+    assert result["target"].endswith(f", at {url.partition('//')[2]}")
+    steps = str(yaml.safe_load((tmp_path / "run" / "recipe.yaml").read_text())["steps"])
+    assert steps.count("machine.jsonl") == steps.count("'prune'") > 0
+    assert not list((tmp_path / "run").rglob("latency-table*"))

@@ -65,8 +65,8 @@ def make_app(arguments: Sequence[str] = ()) -> App:
         for name in functions:
             options = OPTIONS.get(name, {})
             _add(app, f"{module}:{name}", name, group=group, help=_summary(docstrings.get(name)), **options)
-    for name, (module, functions, summary) in FAMILIES.items():
-        family = App(name=name, help=summary, group=MODELS, help_format="markdown", error_formatter=_usage_error)
+    for name, (module, functions, description) in FAMILIES.items():
+        family = App(name=name, help=description, group=MODELS, help_format="markdown", error_formatter=_usage_error)
         docstrings = read_docstrings(module) if name in arguments else {}
         for function in functions:
             _add(family, f"{module}:{function}", function, help=_summary(docstrings.get(function)))

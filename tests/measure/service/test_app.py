@@ -12,6 +12,7 @@ from starlette.exceptions import HTTPException
 from starlette.testclient import TestClient
 
 from limbeck.core.measurement import environment, machine
+from limbeck.errors import LimbeckError
 from limbeck.measure.service import app as service
 from limbeck.measure.service.app import Line, MeasuringService
 from limbeck.measure.service.options import ServiceOptions
@@ -217,3 +218,13 @@ def test_a_cancelled_wait_leaves_the_line():
             pass
 
     asyncio.run(work())
+
+
+def test_what_kills_a_measurement_is_one_line_without_paths(monkeypatch, capsys):
+    def fail(*given):
+        raise LimbeckError("session failed in its own process (killed by signal 9):\nTraceback\n  /home/me/file.py")
+
+    monkeypatch.setattr(service, "measure", fail)
+    answered = refusal(client().post("/measure", **form()))
+    assert answered == (422, "the measurement failed: session failed in its own process (killed by signal 9)")
+    assert "/home/me/file.py" in capsys.readouterr().err

@@ -6,6 +6,7 @@ import asyncio
 import hmac
 import importlib.util
 import os
+import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractContextManager, asynccontextmanager
 from dataclasses import dataclass, field
@@ -121,7 +122,8 @@ class MeasuringService:
         except InputError as error:
             raise HTTPException(422, str(error)) from error
         except LimbeckError as error:  # the child process took too long or was killed
-            raise HTTPException(422, f"the measurement failed: {str(error)[:1000]}") from error
+            print(error, file=sys.stderr, flush=True)  # noqa: T201 for whoever runs the service; clients get a line
+            raise HTTPException(422, f"the measurement failed: {str(error).splitlines()[0].rstrip(':')}") from error
         return JSONResponse(answer.to_json())
 
     def _admit(self, request: Request) -> None:

@@ -30,6 +30,8 @@ def session(payload: dict[str, Any]) -> dict[str, Any]:
             check_graph(Path(file), payload["largest_ids"][index])
         except InputError as error:
             return {"problem": f"graph {index}: {error}"}
+        except Exception as error:  # whatever a parser raises over what is damaged
+            return {"problem": f"graph {index}: cannot be checked ({type(error).__name__})"}
     return {"problem": ""}
 
 
