@@ -103,7 +103,20 @@ def test_a_run_measures_at_its_target_and_again_only_what_is_new(tmp_path, monke
 @pytest.mark.slow
 def test_compress_finds_a_model_for_another_machine(tmp_path, monkeypatch):
     monkeypatch.setenv("LIMBECK_TOKEN", TOKEN)
-    shapes = ("--model", "tuned", "--samples", "20", "--seq-len", "8", "--number-format", "int8")
+    shapes = (
+        "--model",
+        "tuned",
+        "--samples",
+        "20",
+        "--seq-len",
+        "8",
+        "--number-format",
+        "int8",
+        "--ffn",
+        "1",
+        "32",
+        "1",
+    )
     status, _, err = call("profile", "--full", *shapes, "--out", tmp_path / "machine.jsonl")
     assert status == 0, err
     options = ("--task", "moods", "--effort", "one-shot", "--latency-ms", "50", "--folder", tmp_path / "run")
