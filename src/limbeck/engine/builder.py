@@ -7,7 +7,7 @@ it is rebuilt from its parent, however far back that goes. ``adopt`` loads the r
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -215,8 +215,8 @@ class CandidateBuilder:
         """
         reads = self.reads(key, step, seed) | dict(zip(("beside", "reference"), beside, strict=False))
         if step.info.machine_bound:
-            url = self.recipe.target.url
-            reads["machine"] = machine_at(url) if url is not None and step.info.at_target else machine()
+            url = self.recipe.target.url if step.info.at_target else None
+            reads["machine"] = machine() if url is None else machine_at(url)
         return "facts-" + lineage_key(key, f"probe {step.info.name}", step.info.version, identity(step), reads)
 
     def context(

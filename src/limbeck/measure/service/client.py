@@ -63,6 +63,9 @@ class Service:
     def check(self, target: Target) -> dict[str, Any]:
         """Return the :meth:`health` of a service that can measure for a target.
 
+        Args:
+            target: Gives runtime and threads.
+
         Raises:
             ServiceError: It cannot be used, or lacks the runtime or the cores.
         """
@@ -189,6 +192,9 @@ class Service:
 
 def check_service(target: Target) -> None:
     """Check the measuring service of a target before any work starts; of a target without one, nothing.
+
+    Args:
+        target: The target.
 
     Raises:
         ServiceError: It cannot be used.

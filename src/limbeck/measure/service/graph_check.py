@@ -20,7 +20,10 @@ READS_FILES = ("EPContext",)
 
 
 def session(payload: dict[str, Any]) -> dict[str, Any]:
-    """Check the graphs ``files`` in the child process; graph i reads ids up to ``largest_ids[i]``.
+    """Check graphs in the child process.
+
+    Args:
+        payload: ``files``, and ``largest_ids`` with the largest token id that each of them reads.
 
     Returns:
         The first ``problem``; '' if there is none.

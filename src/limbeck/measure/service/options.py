@@ -76,6 +76,9 @@ class ServiceOptions:
 def read_token(variables: Mapping[str, str] = os.environ) -> str:
     """Return the token of the environment, '' if there is none.
 
+    Args:
+        variables: The environment.
+
     Raises:
         InputError: It has characters that an HTTP header cannot hold.
     """

@@ -78,11 +78,6 @@ class TimingRequest:
         """The largest token id that each graph reads."""
         return [max(max(map(max, batch.input_ids)) for batch in batches) for batches in self.inputs]
 
-    @property
-    def largest_types(self) -> list[int]:
-        """The largest token type that each graph reads."""
-        return [max(max(map(max, batch.token_type_ids or [[0]])) for batch in batches) for batches in self.inputs]
-
     def problem(self) -> str | None:
         """Return what is wrong with the fields together."""
         counts = {len(batches) for batches in self.inputs}
@@ -114,6 +109,9 @@ def _adapter() -> TypeAdapter[TimingRequest]:
 
 def parse(text: str) -> TimingRequest:
     """Read a request.
+
+    Args:
+        text: Its JSON.
 
     Raises:
         InputError: It is no JSON, a field is missing, unknown or out of bounds, or fields contradict each other.

@@ -60,6 +60,9 @@ def _accepted(answer: dict[str, Any]) -> dict[str, Any]:
 def session(payload: dict[str, Any]) -> dict[str, Any]:
     """Open the graphs in the child process and time them alternately.
 
+    Args:
+        payload: A request as plain data, with the ``files`` of the graphs.
+
     Returns:
         What :func:`limbeck.measure.latency.time_runners` returns, or a ``problem``.
     """
