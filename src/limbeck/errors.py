@@ -2,7 +2,8 @@
 
     LimbeckError
     ├── InputError         data, model folder or option given by the user is unusable
-    │   └── UnsupportedModel   an architecture that no family describes
+    │   ├── UnsupportedModel   an architecture that no family describes
+    │   └── ServiceError       the measuring service cannot be reached, or refuses to work for us; the run ends
     ├── RecipeError        a recipe has problems (all of them listed at once)
     ├── StoreError         the store cannot be written, is full, or is held by another run
     ├── UndeclaredService  a step used a ``RunContext`` service that its ``reads`` does not name (a bug in the step)
@@ -31,6 +32,10 @@ class InputError(LimbeckError):
 
 class UnsupportedModel(InputError):
     """The architecture belongs to no supported family."""
+
+
+class ServiceError(InputError):
+    """The measuring service of a target cannot be used; a run ends, and the same command resumes."""
 
 
 class RecipeError(LimbeckError):

@@ -11,7 +11,7 @@ import pytest
 from commands import call, recipe
 
 import limbeck.techniques  # noqa: F401 registers them
-from limbeck.cli.commands import COMMANDS, make_app, read_docstrings, read_techniques
+from limbeck.cli.commands import COMMANDS, FAMILIES, make_app, read_docstrings, read_techniques
 from limbeck.core.step import REGISTRY, Technique
 
 SLOW = {"torch", "transformers", "onnxruntime", "scipy", "datasets", "accelerate", "huggingface_hub"}
@@ -65,14 +65,19 @@ def test_summaries_are_the_docstrings_of_the_commands():
     for module, (_, functions) in COMMANDS.items():
         docstrings = read_docstrings(module)
         assert all(docstrings[name] for name in functions)
+    for module, functions, _ in FAMILIES.values():
+        docstrings = read_docstrings(module)
+        assert all(docstrings[name] for name in functions)
 
 
 def test_every_command_is_the_function_of_its_name():
     app = make_app(["--help"])
     for names in app:
         for name in [names] if isinstance(names, str) else names:
-            if not name.startswith("-"):
+            if not name.startswith("-") and name not in FAMILIES:
                 assert callable(app[name].default_command)
+    for family, (_, functions, _) in FAMILIES.items():
+        assert all(callable(app[family][name].default_command) for name in functions)
     assert make_app(["student"])["student"].default_command is app["student_init"].default_command
 
 

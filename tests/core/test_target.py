@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 
 from limbeck.core.target import Budget, Evidence, Target
+from limbeck.errors import InputError
 
 
 def test_target_says_where_in_words():
@@ -75,5 +76,57 @@ def test_a_request_is_named_and_divided_into_calls():
 
 
 def test_keys_of_targets_without_requests_are_as_before_there_were_any():
-    assert "candidates" not in Target().to_json()
-    assert Target(candidates=5).to_json() == {**Target().to_json(), "candidates": 5}
+    assert "candidates" not in Target().identity()
+    assert Target(candidates=5).identity() == {**Target().identity(), "candidates": 5}
+
+
+def test_an_address_is_named_and_enters_no_key():
+    target = Target(threads=2, url="https://board:8765/")
+    assert str(target) == "onnxruntime, 2 threads, batch 1, real lengths, at board:8765"
+    assert target.identity() == Target(threads=2).identity()
+    assert "url" not in target.identity()
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://127.0.0.1:8765",
+        "https://board",
+        "http://[::1]:8765",
+        "https://measure.example.org/limbeck/",
+    ],
+)
+def test_addresses(url):
+    assert Target(url=url).url == url
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "",
+        "board:8765",
+        "ftp://board",
+        "file:///etc/passwd",
+        "http://user:secret@board",
+        "http://board:port",
+        "http://board?x=1",
+        "http://board#x",
+        "http://board/ x",
+        "http://board\n",
+        "http://" + "x" * 300,
+    ],
+)
+def test_other_addresses_are_refused(url):
+    with pytest.raises(InputError, match="url: should be http://HOST:PORT or https://HOST:PORT, got"):
+        Target(url=url)
+
+
+@pytest.mark.parametrize("setting", [{"device": "cuda"}, {"runtime": "torch"}])
+def test_a_service_times_graphs_on_a_processor(setting):
+    with pytest.raises(InputError, match="times ONNX graphs on a processor, got device"):
+        Target(url="http://board", **setting)
+
+
+def test_a_service_times_no_requests():
+    with pytest.raises(InputError, match="times batches"):
+        Target(url="http://board", candidates=5)

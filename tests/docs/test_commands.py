@@ -26,7 +26,7 @@ from limbeck.data.synthetic import toy_task, toy_tokenizer
 NAMES = {"minilm-l6": "encoder", "MODEL": "encoder", "movie-reviews": "reviews", "TASK": "reviews", "positive": "happy"}
 FASTER = {"--epochs": "1", "--intermediate-epochs": "1", "--threads": "1", "--population": "2", "--generations": "1"}
 OF_RUNS = {"run", "plan", "check", "recipes", "report", "lineage", "save"}
-ELSEWHERE = {*OF_RUNS, "bench", "profile", "predictor", "compress"}
+ELSEWHERE = {*OF_RUNS, "bench", "profile", "predictor", "compress", "measure"}
 """Commands of whole runs and of machines, which have tests below."""
 ALL_PAGES = [
     pages.ROOT / "README.md",
@@ -196,6 +196,7 @@ def test_commands_that_compress_a_model(small):
     commands = [words for path in ALL_PAGES for words in pages.commands(path.read_text(encoding="utf-8"))]
     names = NAMES | {"reviews.csv": "reviews"}  # of one task, so that they share their work in the store
     commands = [[names.get(word, word) for word in words] for words in commands if words[0] == "compress"]
+    commands = [words for words in commands if "--target" not in words]
     assert len(commands) >= 5
     for words in dict.fromkeys(tuple(words) for words in commands):
         effort = () if "--effort" in words else ("--effort", "one-shot")
@@ -273,3 +274,27 @@ def test_commands_that_profile_a_machine_and_fit_predictors(folder, tmp_path, mo
             words = with_values(words, tiny | own)
         carry_out(words)
     assert {"machine.jsonl", "predictor.json", "small.json"} <= {path.name for path in tmp_path.iterdir()}
+
+
+def test_commands_of_a_measuring_service(monkeypatch, tmp_path):
+    """The service would listen, and what asks for it is refused for the lack of its machine alone."""
+    monkeypatch.setenv("LIMBECK_TOKEN", "0123456789abcdef")
+    monkeypatch.chdir(tmp_path)
+    for name in ("cert.pem", "key.pem"):
+        Path(name).touch()
+    served = all_commands("measure")
+    assert served
+    for words in served:
+        with mock.patch("limbeck.measure.service.server.serve") as serve:
+            carry_out(words)
+        serve.assert_called_once()
+
+
+@pytest.mark.slow
+def test_commands_with_a_target_need_only_its_machine(small):
+    commands = [words for words in all_commands("compress", "run") if "--target" in words]
+    assert commands
+    for words in commands:
+        names = NAMES | {"reviews.csv": "reviews"}
+        status, _, err = call(*[names.get(word, word) for word in words])
+        assert (status, bool(OTHERS.search(err) or "cannot be reached" in err)) == (2, True), err

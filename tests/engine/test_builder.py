@@ -101,3 +101,37 @@ def test_what_a_step_must_not_do(builder, toys):
         shop.children(root, toys.ToyLevels(()), 0)
     with pytest.raises(InputError, match="needs a candidate with teacher"):
         shop.children(root, toys.ToyImitate(), 0)
+
+
+def test_facts_name_the_machine_of_the_target(builder, toys, monkeypatch):
+    """Times of a service's machine never count for another, wherever the same machine is reached."""
+    from limbeck.core.target import Target
+    from limbeck.engine import builder as module
+    from limbeck.measure.latency import Latency
+    from limbeck.measure.memory import Memory
+
+    monkeypatch.setattr(module, "machine", lambda: "here")
+    monkeypatch.setattr(module, "machine_at", lambda url: url.partition("//")[2].partition(":")[0])
+
+    def name(probe, url):
+        shop = builder(target=Target(url=url))
+        root = shop.root(shop.recipe.model, 0).key
+        return shop.fact_name(root, probe, 0, ())
+
+    here, there = name(Latency(), None), name(Latency(), "http://board:1")
+    assert here != there != name(Latency(), "http://other:1") != here
+    assert there == name(Latency(), "https://board:2")
+    assert here == name(Latency(), "http://here:1")
+    assert name(Memory(), None) == name(Memory(), "http://board:1")  # which is measured here, wherever times are
+
+
+def test_an_address_changes_no_key(builder, toys):
+    from limbeck.core.target import Target
+
+    step = toys.ToyTrain()
+    keys = set()
+    for url in (None, "http://board:1"):
+        shop = builder(target=Target(url=url))
+        root = shop.root(shop.recipe.model, 0).key
+        keys.add((root, shop.child_base(root, step, 0), str(shop.reads(root, toys.ToyCost(), 0))))
+    assert len(keys) == 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import shutil
 
 import pytest
@@ -262,3 +263,18 @@ def test_thresholds_are_fitted_for_the_chosen_model(place):
     for wrong, message in (({"bands": (1.0,)}, "give a goal"), ({"original_threshold": 2.0}, "should be in")):
         with pytest.raises(InputError, match=message):
             Request(decision=DecisionGoal(**wrong)).check()
+
+
+def test_another_machine_is_planned_for_by_its_latency_data(place, tmp_path):
+    """Every goal in latency has the file, whatever the strategy, and goals in size have none."""
+    target = Target(url="http://board:8765")
+    more = {"strategy": "both", "profile": "machine.jsonl"}
+    for budget in (Budget(latency_ms=2.0), Budget(size_mb=5.0), Budget()):
+        request = Request(budget, **more)
+        recipe = Planner(str(place / "other"), load_task(place / "task"), request).recipe(str(place / "task"), target)
+        missing = [problem for problem in check(recipe) if "is needed" in problem.message]
+        assert not missing
+        goals = re.findall(r"Prune\(.*?\)|Search\(.*?\)", str(to_data(recipe)))
+        assert not goals or all("machine.jsonl" in goal for goal in goals)
+    without = Planner(str(place / "other"), load_task(place / "task"), Request(Budget(latency_ms=2.0)))
+    assert [problem for problem in check(without.recipe(str(place / "task"), target)) if "is needed" in problem.message]

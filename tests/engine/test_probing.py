@@ -6,11 +6,13 @@ import threading
 from dataclasses import replace
 
 import numpy as np
+import pytest
 from toy_runs import values
 
 from limbeck.core.cost import FormatCost
 from limbeck.core.measurement import Measurement
 from limbeck.engine.run import run
+from limbeck.errors import ServiceError
 from limbeck.recipe.recipe import Fork, Recipe
 
 
@@ -98,3 +100,40 @@ def test_nothing_else_is_timed_while_something_is(go, toys, monkeypatch, tmp_pat
     recipe = Recipe(str(tmp_path / "model"), "movie-reviews", (toys.ToyCost(), toys.ToyClock()))
     run(recipe, replace(store, open_model=opened), tmp_path / "run", task=toys.ToyTask(), cost=cost)
     assert set(seen) == {("open", True), ("table", False), ("clock", False)}
+
+
+def test_a_service_that_cannot_be_used_ends_the_run_and_what_was_made_is_kept(go, toys, monkeypatch):
+    def refuse(*given):
+        raise ServiceError("the measuring service at http://board:1 cannot be reached")
+
+    steps = (toys.ToyTrain(), toys.ToyLevels((4, 2)), toys.ToyClock())
+    measure = toys.ToyClock.measure
+    monkeypatch.setattr(toys.ToyClock, "measure", refuse)
+    with pytest.raises(ServiceError, match="cannot be reached"):
+        go(*steps)
+    made = len([call for call in toys.calls() if call.startswith("epoch")])
+    monkeypatch.setattr(toys.ToyClock, "measure", measure)
+    result = go(*steps)
+    assert len(values(result, "latency_p50")) == 3
+    assert not result.failed
+    assert len([call for call in toys.calls() if call.startswith("epoch")]) == made
+
+
+def test_a_measurement_elsewhere_shares_this_machine(go, toys, monkeypatch, tmp_path):
+    from limbeck.core.target import Target
+    from limbeck.engine import builder, run
+
+    monkeypatch.setattr(builder, "machine_at", lambda url: "board")
+    monkeypatch.setattr(run, "check_service", lambda target: None)
+    monkeypatch.setattr(toys.ToyClock, "info", replace(toys.ToyClock.info, at_target=True))
+    store, shared = toys.store(tmp_path / "store"), []
+    measure = toys.ToyClock.measure
+
+    def timed(*given):
+        with store.machine.working():
+            shared.append(True)
+        return measure(*given)
+
+    monkeypatch.setattr(toys.ToyClock, "measure", timed)
+    go(toys.ToyClock(), target=Target(url="http://board:1"))
+    assert shared

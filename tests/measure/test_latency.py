@@ -40,7 +40,12 @@ def test_candidates_are_timed_in_one_session(candidate, exported, make_model):
 
 def test_facts_are_computed_from_the_rounds():
     noise = np.random.default_rng(0).uniform(1, 3, (9, 1)) * np.ones((9, 5))
-    answer = {"seconds": np.stack([noise, 4 * noise, 2 * noise]), "words": list("abc"), "mean_tokens": [5.0] * 3}
+    answer = {
+        "seconds": np.stack([noise, 4 * noise, 2 * noise]),
+        "words": list("abc"),
+        "mean_tokens": [5.0] * 3,
+        "machine": "x",
+    }
     found = {(index, fact.name): fact for index, fact in facts(answer, ["onnxruntime", "torch", "torch"], Target())}
     assert found[0, "speedup"].value == pytest.approx(4)
     assert found[0, "speedup"].low == pytest.approx(4)

@@ -300,3 +300,18 @@ def test_requests_are_for_documents_that_are_ranked():
     assert problem.path == "target.candidates"
     assert not unsuited_limits(Budget(), KINDS["rerank"], target)
     assert not unsuited_limits(Budget(), KINDS["regression"], Target())
+
+
+def test_a_goal_in_latency_elsewhere_needs_latencies_of_that_machine():
+    target = {"url": "http://board:8765"}
+    finetune, search = {"finetune": {"epochs": 1}}, {"search": {"latency_ms": 1.0}}
+    needed = "profile: is needed, since the target is at http://board:8765; run 'limbeck profile --full"
+    (found,) = problems(finetune, {"prune": {"speedup": 2}}, target=target)
+    assert found.startswith(f"steps[1].prune.{needed}")
+    (found,) = problems(finetune, {"supernet": {"epochs": 1}}, search, target=target)
+    assert found.startswith(f"steps[2].search.{needed}")
+    assert not problems(finetune, {"prune": {"keep": 0.5, "cost": "macs"}}, "latency", target=target)
+    assert not problems(finetune, {"prune": {"heads": 2}}, "latency", target=target)
+    assert not problems(finetune, {"prune": {"size_mb": 5}}, "latency", target=target)
+    (found,) = problems(finetune, target={"url": "board"})
+    assert found == "target: url: should be http://HOST:PORT or https://HOST:PORT, got 'board'"

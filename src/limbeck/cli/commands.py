@@ -25,6 +25,8 @@ COMMANDS: dict[str, tuple[Group, tuple[str, ...]]] = {
     "machine": (MODELS, ("profile", "predictor")),
 }
 """Group and functions of each module of commands."""
+FAMILIES = {"measure": ("measure_commands", ("serve",), "Measure for other machines, as a service.")}
+"""Commands that have commands of their own: the module, its functions, and the summary."""
 OPTIONS = {"bench": {"default_parameter": Parameter(consume_multiple=True, negative=())}}
 """Further options of single commands, as :class:`cyclopts.App` takes them."""
 
@@ -55,7 +57,7 @@ def make_app(arguments: Sequence[str] = ()) -> App:
         version=lambda: _version(),
         suppress_keyboard_interrupt=False,  # main says how to go on
     )
-    names = {name for _, functions in COMMANDS.values() for name in functions}
+    names = {name for _, functions in COMMANDS.values() for name in functions} | {*FAMILIES}
     techniques = () if names & {*arguments[:1]} else tuple(read_techniques())
     listed = not {*names, *(name for technique in techniques for name in technique[:2])} & {*arguments}
     for module, (group, functions) in COMMANDS.items():
@@ -63,6 +65,12 @@ def make_app(arguments: Sequence[str] = ()) -> App:
         for name in functions:
             options = OPTIONS.get(name, {})
             _add(app, f"{module}:{name}", name, group=group, help=_summary(docstrings.get(name)), **options)
+    for name, (module, functions, description) in FAMILIES.items():
+        family = App(name=name, help=description, group=MODELS, help_format="markdown", error_formatter=_usage_error)
+        docstrings = read_docstrings(module) if name in arguments else {}
+        for function in functions:
+            _add(family, f"{module}:{function}", function, help=_summary(docstrings.get(function)))
+        app.command(family)
     for technique in techniques:
         path = f"technique_commands:command_{technique.name}"
         summary = _summary(technique.docstring) if listed else None

@@ -45,6 +45,9 @@ class Serving:
         candidates: Documents in a request of a reranker; a call is then a request, in sub-batches of the fastest size.
         runtime: Runtime used for serving; auto is OpenVINO where it is installed and faster in INT8 on this machine,
             else ONNX Runtime.
+        target: Address of a measuring service on the machine that counts, such as https://board:8765, in place of this
+            one. The variable LIMBECK_TOKEN has its token.
+        profile: Latency data of that machine, made there by 'limbeck profile --full'.
     """
 
     threads: Annotated[int, Ge(1), Le(1024)] = 1
@@ -52,6 +55,8 @@ class Serving:
     seq_len: Annotated[int, Ge(1), Le(100_000)] | None = None
     candidates: Annotated[int, Ge(2), Le(10_000)] | None = None
     runtime: Literal["auto", "onnxruntime", "openvino"] = "auto"
+    target: str | None = None
+    profile: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -166,6 +171,7 @@ def run(
     set: Changes = None,
     budget: Annotated[Budget, Parameter(name="*")] = Budget(),  # noqa: B008 frozen
     folders: Annotated[Folders, Parameter(name="*")] = Folders(),
+    target: str | None = None,
     data: Annotated[TaskOptions, Parameter(name="*")] = TaskOptions(),  # noqa: B008 frozen
     machines: Annotated[Machines, Parameter(name="*")] = Machines(),  # noqa: B008 frozen
     store: Store = None,
@@ -181,6 +187,8 @@ def run(
         set: Changes of single fields.
         budget: Limits that replace those of the recipe.
         folders: Folders of what is written.
+        target: Address of a measuring service on the machine that counts, such as https://board:8765. The variable
+            LIMBECK_TOKEN has its token.
         data: Settings of the task's data.
         machines: Where candidates are made.
         store: Folder of finished work.
@@ -197,6 +205,8 @@ def run(
     loaded = _load_recipe(recipe, set, data)
     limits = {name: limit for name, limit in asdict(budget).items() if limit is not None}
     loaded = replace(loaded, budget=replace(loaded.budget, **limits))
+    if target is not None:
+        loaded = replace(loaded, target=replace(loaded.target, url=target))
     out, folder = folders.out, folders.folder
     check_destinations(out, folder or default_folder(loaded.name), (loaded.model, loaded.teacher))
     if out is not None and not chooses(loaded):

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from limbeck.core.measurement import Measurement
     from limbeck.core.shape import Shape
+    from limbeck.core.target import Target
 
 
 @dataclass(frozen=True)
@@ -52,3 +53,16 @@ class Bound:
 def time_problem(cost: str) -> str:
     """Say that goals of time are for latencies, where the cost is of another kind."""
     return f"speedup and latency_ms need cost: latency, got cost: {cost}; give keep, a share of it"
+
+
+def missing_profile(target: Target, *, measures: bool) -> dict[str, str]:
+    """Say by field that latencies of shapes are needed from a target on another machine, where none can be measured.
+
+    Args:
+        target: The target.
+        measures: Whether the step would measure latencies of shapes.
+    """
+    if target.url is None or not measures:
+        return {}
+    command = "'limbeck profile --full --out machine.jsonl'"
+    return {"profile": f"is needed, since the target is at {target.url}; run {command} there and name the file here"}

@@ -101,7 +101,12 @@ def environment() -> dict[str, Any]:
 
 def machine() -> str:
     """Return a digest of processor and libraries, for which alone measured times hold."""
-    decisive = {name: environment()[name] for name in ("processor", "instructions", "versions")}
+    return machine_of(environment())
+
+
+def machine_of(facts: Mapping[str, Any]) -> str:
+    """Return the same digest of the :func:`environment` of any machine."""
+    decisive = {name: facts[name] for name in ("processor", "instructions", "versions")}
     return hashlib.sha256(canonical_json(decisive).encode()).hexdigest()[:16]
 
 

@@ -83,7 +83,8 @@ class StepInfo:
         standardizes: A technique that trains on standardized labels of a regression.
         with_teacher: A probe that measures the teacher first, beside the candidates.
         group: A probe whose facts compare only within one call.
-        machine_bound: A probe whose facts hold on this machine alone; nothing else may run meanwhile.
+        machine_bound: A probe whose facts hold on one machine alone; nothing else may run there meanwhile.
+        at_target: A machine-bound probe that the measuring service of a target carries out, if it has one.
         judges: A probe of answers: refused before the head is trained.
         final: A choice whose result is what the user came for; other choices only narrow the front.
     """
@@ -113,6 +114,7 @@ class StepInfo:
     with_teacher: bool = False
     group: bool = False
     machine_bound: bool = False
+    at_target: bool = False
     judges: bool = False
     final: bool = False
 

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Annotated, Any, Literal, NamedTuple, TypeGuard
 
 from annotated_types import Ge, Gt, Le, Lt
 
+from limbeck.errors import InputError, shown
+
 Runtime = Literal["torch", "onnxruntime", "openvino"]
 TYPICAL_SUB_BATCH = 8
 """Documents in a call that costs of shapes are measured with, before the fastest size of a model is known."""
+URL = re.compile(r"https?://([A-Za-z0-9._-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\])(:[0-9]{1,5})?(/[A-Za-z0-9._~/-]{0,200})?")
+"""Address of a measuring service: no user, no query."""
 
 
 @dataclass(frozen=True)
@@ -21,6 +26,8 @@ class Target:
     ``candidates`` makes a call a request of a reranker: that many documents of a query, sorted by length, in
     sub-batches of ``batch``; with batch 1 the size that is fastest.
     ``runtime`` is the runtime of exported models; a torch model is always timed in torch.
+    ``url`` is the address of a measuring service (``limbeck measure serve``) on the machine that counts, such as
+    ``https://board:8765``; latency is then measured there, of a torch model on its export in floating point.
 
     >>> str(Target())
     'onnxruntime, 1 thread, batch 1, real lengths'
@@ -32,6 +39,32 @@ class Target:
     batch: Annotated[int, Ge(1), Le(100_000)] = 1
     seq_len: Annotated[int, Ge(1), Le(100_000)] | None = None
     candidates: Annotated[int, Ge(2), Le(10_000)] | None = None
+    url: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.url is None:
+            return
+        if not URL.fullmatch(self.url):
+            raise InputError(f"url: should be http://HOST:PORT or https://HOST:PORT, got {shown(self.url)}")
+        if self.candidates is not None:
+            raise InputError(
+                "url: the measuring service times batches; requests of 'candidates' are timed on this machine"
+            )
+        if self.device != "cpu" or self.runtime == "torch":
+            setting = f"device {shown(self.device)} and runtime {shown(self.runtime)}"
+            raise InputError(
+                f"url: the measuring service times ONNX graphs on a processor, got {setting}; give device 'cpu' and "
+                "runtime 'onnxruntime' or 'openvino'"
+            )
+
+    def identity(self) -> dict[str, Any]:
+        """Return the fields that enter keys.
+
+        The address says nothing about the machine there, and ``candidates`` stand there only where a call is a request, as
+        there was no such field before.
+        """
+        left_out = {"url", *(("candidates",) if self.candidates is None else ())}
+        return {name: value for name, value in asdict(self).items() if name not in left_out}
 
     def __str__(self) -> str:
         lengths = f"{self.seq_len} tokens" if self.seq_len else "real lengths"
@@ -41,12 +74,8 @@ class Target:
         if self.candidates is not None:
             sizes = f" in sub-batches of {self.batch}" if self.batch > 1 else ""
             call = f"requests of {self.candidates} documents{sizes}"
-        return f"{device}{self.runtime}, {self.threads} thread{plural}, {call}, {lengths}"
-
-    def to_json(self) -> dict[str, Any]:
-        """Return plain values, for keys; without ``candidates`` where a call is a batch, as before there were any."""
-        values = dict(vars(self))
-        return {name: value for name, value in values.items() if name != "candidates" or value is not None}
+        where = "" if self.url is None else f", at {self.url.partition('//')[2].rstrip('/')}"
+        return f"{device}{self.runtime}, {self.threads} thread{plural}, {call}, {lengths}{where}"
 
     def of_sub_batch(self) -> tuple[Target, float]:
         """Return the target of a single call, and how many such calls a request takes; 1 unless it has documents.

@@ -228,7 +228,7 @@ class Dataset:
 def _fields(series: Series) -> dict[str, object]:
     setting = series.setting
     own = {"number_format": setting.number_format, "seq_len": setting.seq_len, "per_token": setting.per_token}
-    return {"machine": series.machine, **setting.target.to_json(), **own}
+    return {"machine": series.machine, **setting.target.identity(), **own}
 
 
 def _describe(series: Series) -> str:

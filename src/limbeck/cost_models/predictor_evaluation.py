@@ -87,5 +87,5 @@ def evaluate(data: Path, criteria: Mapping[str, object], seed: int = 0, against:
 
 
 def _target(predictor: Predictor) -> dict[str, object]:
-    target = predictor.setting.target.to_json()
+    target = predictor.setting.target.identity()
     return {name: target[name] for name in ("device", "runtime", "threads", "batch")}

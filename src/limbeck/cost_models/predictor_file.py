@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import asdict
 from pathlib import Path
 
 from limbeck.core.finite import load_json
@@ -64,7 +63,7 @@ def read_predictor(path: str | Path, **criteria: object) -> Predictor:
         raise InputError(f"{path} has version {version} of the format, this limbeck reads {VERSION}; update limbeck")
     setting = predictor.setting
     own = {"number_format": setting.number_format, "seq_len": setting.seq_len, "machine": predictor.machine}
-    holds = asdict(setting.target) | own
+    holds = setting.target.identity() | own
     if other := [
         f"{name} {holds[name]} instead of {value}" for name, value in criteria.items() if holds[name] != value
     ]:

@@ -7,7 +7,7 @@ it is rebuilt from its parent, however far back that goes. ``adopt`` loads the r
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -30,6 +30,7 @@ from limbeck.engine.services import services, services_in_keys
 from limbeck.engine.store import Store
 from limbeck.engine.stored_form import read_record, read_records
 from limbeck.errors import InputError, MissingExtra, ProcessLost, StepFailed, StoreError
+from limbeck.measure.service.client import machine_at
 from limbeck.model.location import model_folder
 from limbeck.recipe.checks import next_traits
 from limbeck.recipe.recipe import Recipe
@@ -214,7 +215,8 @@ class CandidateBuilder:
         """
         reads = self.reads(key, step, seed) | dict(zip(("beside", "reference"), beside, strict=False))
         if step.info.machine_bound:
-            reads["machine"] = machine()
+            url = self.recipe.target.url if step.info.at_target else None
+            reads["machine"] = machine() if url is None else machine_at(url)
         return "facts-" + lineage_key(key, f"probe {step.info.name}", step.info.version, identity(step), reads)
 
     def context(

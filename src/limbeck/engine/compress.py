@@ -30,6 +30,7 @@ from limbeck.engine.task_adaptation import adapt_task, fit_length
 from limbeck.engine.training_options import Training
 from limbeck.errors import InputError, RenamedWarning, nearest
 from limbeck.measure.backends import check_runtime
+from limbeck.measure.service.client import check_service
 from limbeck.recipe.validation import check_values
 from limbeck.report.text import front_frame, summary, summary_html
 
@@ -103,6 +104,8 @@ def compress(
     seq_len: int | None = None,
     candidates: int | None = None,
     runtime: Runtime | Literal["auto"] = "auto",
+    target: str | None = None,
+    profile: str | Path | None = None,
     strategy: Strategy = "prune",
     effort: Effort = "standard",
     seed: int = 0,
@@ -133,6 +136,8 @@ def compress(
         seq_len: Tokens in a text; None for the real lengths of the task.
         candidates: Documents in a request of a reranker, whose latency is then that of a request.
         runtime: Runtime used for serving; 'auto' is OpenVINO if it is installed and faster in INT8 here.
+        target: Address of a measuring service on the machine that counts, in place of this one; needs ``profile``.
+        profile: Latency data of that machine, made there by 'limbeck profile --full', for pruning and search.
         strategy: How smaller models are found: 'prune', 'search' (a super-network's best slices) or 'both'.
         effort: 'quick', 'standard' or 'thorough'; 'one-shot' trains nothing after the fine-tuning.
         seed: Seed of everything random.
@@ -148,11 +153,24 @@ def compress(
         progress: See ``run``.
         executor: See ``run``.
     """
-    budget, target = Budget(latency_ms, size_mb, max_drop, max_flips, confidence), Target(threads=threads, batch=batch)
-    target, options = replace(target, seq_len=seq_len, candidates=candidates), training or Training()
+    budget, options = Budget(latency_ms, size_mb, max_drop, max_flips, confidence), training or Training()
     request = Request(budget, strategy, effort, seed, replicas, "", options, allow_weak_teacher, None, decision)
-    work = _Compression(str(model), request, target, runtime, folder, out, executor or ExecutorConfig())
+    request = replace(request, profile=_profile_for(target, profile))
+    serving = Target(threads=threads, batch=batch, seq_len=seq_len, candidates=candidates, url=target)
+    work = _Compression(str(model), request, serving, runtime, folder, out, executor or ExecutorConfig())
     return work.taught_by(teacher).listened(task, store, on_event, progress)
+
+
+def _profile_for(url: str | None, profile: str | Path | None) -> str | None:
+    """Return the file of latency data for another machine, which needs one; this machine needs none."""
+    if (url is None) == (profile is None):
+        return None if profile is None else str(profile)
+    if profile is None:
+        raise InputError(
+            f"target: pruning needs the latencies of many shapes on the machine at {url}; run 'limbeck profile --full "
+            "--out machine.jsonl' there, copy the file, and give it as profile (--profile machine.jsonl)"
+        )
+    raise InputError(f"profile: latencies of another machine, {profile}, need target: its measuring service")
 
 
 def _named_or_function(teacher: str | Path | TeacherFunction | None) -> tuple[str | None, TeacherFunction | None]:
@@ -227,6 +245,7 @@ class _Compression:
         planner = Planner(self.model, loaded, request, store)
         draft = planner.recipe(spec, self.target)
         checked_task(draft, store, loaded, self.function)  # reports what is wrong before anything is timed
+        check_service(self.target)
         teacher: TeacherFunction | FunctionTeacher | None = self.function
         if request.teacher is not None:
             adapted, _ = adapt_task(draft, loaded, store)
@@ -245,13 +264,16 @@ class _Compression:
     def _measured(self, task: Task, store: Store, *, linear: bool) -> tuple[Target, str | None]:
         """Return the target with its runtime, and the attention core that is faster than softmax, if any.
 
-        Choices that the user leaves open are timed on this machine.
+        Choices that the user leaves open are timed on this machine. For another one they are the usual ones.
 
         Args:
             task: The task.
             store: Where finished work is kept.
             linear: Whether the recipe may replace the attention.
         """
+        if self.target.url is not None:
+            runtime = "onnxruntime" if self.runtime == "auto" else self.runtime
+            return replace(self.target, runtime=runtime), None
         case, (call, _) = Case.of(self.model, task, self.target), self.target.of_sub_batch()
         runtime = faster_runtime(case, call, store) if self.runtime == "auto" else self.runtime
         target, call = replace(self.target, runtime=runtime), replace(call, runtime=runtime)

@@ -115,6 +115,7 @@ class Request:
         allow_weak_teacher: See :class:`Recipe`.
         teacher: Teacher of all models, if not the fine-tuned model itself; they imitate its answers.
         decision: What thresholds and a temperature are fitted for, on the chosen model; None fits none.
+        profile: Latency data of another machine, for goals in latency; None for a table measured here.
     """
 
     budget: Budget = field(default_factory=Budget)
@@ -127,6 +128,7 @@ class Request:
     allow_weak_teacher: bool = False
     teacher: str | None = None
     decision: DecisionGoal | None = None
+    profile: str | None = None
 
     def check(self) -> None:
         """Refuse values out of bounds, and unknown or incompatible strategies and efforts.
@@ -198,7 +200,8 @@ class Planner:
         effort, training = request.effort, request.training
         shared = training.shared(task, EPOCHS[effort][1])
         taught = request.teacher is not None
-        plan = _CandidatePlan(self.model, self.shape, request.budget, target, request.strategy, effort, shared, taught)
+        parts = (request.budget, target, request.strategy, effort, shared, taught, request.profile)
+        plan = _CandidatePlan(self.model, self.shape, *parts)
         first: Steps = () if self.ready else (self._finetune(),)
         if taught:
             first = (*first, plan.distill)
@@ -236,6 +239,7 @@ class _CandidatePlan:
     effort: Effort
     shared: TrainingConfig
     taught: bool = False
+    profile: str | None = None
 
     def candidates(self, linear: str | None) -> Fork:
         """Return the branches: the teacher as it is, exported, in INT8, and every smaller model in INT8."""
@@ -290,7 +294,7 @@ class _CandidatePlan:
         if not self.taught:
             return [replace(goal, pruning=replace(goal.pruning, relative_to="teacher")) for goal in goals]
         speedups = (1.0, *SPEEDUPS[self.effort])
-        return [Prune.of(speedup=round(after / before, 4)) for before, after in pairwise(speedups)]
+        return [self._faster(speedup=round(after / before, 4)) for before, after in pairwise(speedups)]
 
     def _goals(self) -> tuple[list[Prune], list[Steps]]:
         """Return the prunings of one family, the weakest first, and other ways to prune.
@@ -300,10 +304,14 @@ class _CandidatePlan:
         budget, depth = self.budget, self.shape.depth
         if budget.latency_ms:
             values = [round(fraction * budget.latency_ms, 4) for fraction in GOALS[self.effort]]
-            half: Steps = (Prune.of(latency_ms=values[0], layers=depth // 2),)
-            return [Prune.of(latency_ms=value) for value in values], [half] * (depth >= 4)
+            half: Steps = (self._faster(latency_ms=values[0], layers=depth // 2),)
+            return [self._faster(latency_ms=value) for value in values], [half] * (depth >= 4)
         small: list[Steps] = [(Prune.of(size_mb=round(0.98 * budget.size_mb, 4)),)] if budget.size_mb else []
-        return [Prune.of(speedup=speedup) for speedup in SPEEDUPS[self.effort]], small
+        return [self._faster(speedup=speedup) for speedup in SPEEDUPS[self.effort]], small
+
+    def _faster(self, **goal: float) -> Prune:
+        """Return a pruning to a goal in latency, on the machine that counts."""
+        return Prune.of(**goal, profile=self.profile)
 
     def _search(self) -> Steps:
         """Return the super-network of the fine-tuned model, and one search for each bound."""
@@ -323,7 +331,7 @@ class _CandidatePlan:
         )
         evaluations = Supernet.training.evaluations_per_epoch
         supernet = Supernet(training=replace(self._training, evaluations_per_epoch=evaluations), slices=slices)
-        search = changed(SEARCHES[self.effort], number_format="int8", at_least=0.7)
+        search = changed(SEARCHES[self.effort], number_format="int8", at_least=0.7, profile=self.profile)
         if budget.latency_ms:
             values = [round(fraction * budget.latency_ms, 4) for fraction in BOUNDS[self.effort]]
             searches = [changed(search, latency_ms=value) for value in values]

@@ -17,7 +17,7 @@ from limbeck.engine.builder import CandidateBuilder
 from limbeck.engine.reference import beside, reference
 from limbeck.engine.run_log import RunLog
 from limbeck.engine.stored_form import read_probed
-from limbeck.errors import ProcessLost, StoreError
+from limbeck.errors import ProcessLost, ServiceError, StoreError
 from limbeck.recipe.parsing import LocatedStep
 
 Facts = dict[str, list[Measurement]]
@@ -98,7 +98,7 @@ class Prober:
         if len(rest) > 1:
             try:
                 return run_alone(self.executor, Work(lane, partial(self._measure_once, todo, whole, placed, seed)))
-            except (StoreError, ProcessLost):
+            except (StoreError, ProcessLost, ServiceError):
                 raise
             except Exception as error:
                 self.log.note(f"{placed.name} failed on {len(todo)} candidates together ({error}); one by one now")
@@ -118,8 +118,8 @@ class Prober:
         context = self.builder.context(todo[-1], step, seed, self.log.of(step.info.name, todo[-1]), compared=compared)
         measured: Facts = {key: [] for key in todo}
         candidates = [self.builder.open(key) for key in todo]
-        machine = self.store.machine
-        with machine.alone() if step.info.machine_bound else machine.working():
+        machine, elsewhere = self.store.machine, step.info.at_target and self.builder.recipe.target.url is not None
+        with machine.alone() if step.info.machine_bound and not elsewhere else machine.working():
             for number, fact in step.measure(candidates, context):  # times must not share the cores
                 measured[todo[number]].append(fact)
         return measured

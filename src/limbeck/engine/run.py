@@ -41,6 +41,7 @@ from limbeck.engine.stored_task import FOLDER, keep_task
 from limbeck.engine.task_adaptation import adapt_task
 from limbeck.engine.weak_teacher import TeacherCheck
 from limbeck.errors import InputError, ProcessLost, StoreError
+from limbeck.measure.service.client import check_service
 from limbeck.recipe.checks import (
     before_training,
     trained_first,
@@ -87,6 +88,7 @@ def run(
         recipe = replace(recipe, teacher=str(run_folder / SCORES))
     store = Store.of(store)
     loaded = checked_task(recipe, store, task, teacher)
+    check_service(recipe.target)
     check_outside(run_folder, (recipe.model, recipe.teacher), "--folder")
     if task is not None:
         check_destination(run_folder, "--folder", within=True)

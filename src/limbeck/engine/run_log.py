@@ -15,7 +15,7 @@ from limbeck.engine.ledger import Ledger, record_to_json
 from limbeck.engine.machine_lock import Use
 from limbeck.engine.result import Failure
 from limbeck.engine.store import Store, refusal
-from limbeck.errors import LimbeckError, ProcessLost, StoreError, UndeclaredService
+from limbeck.errors import LimbeckError, ProcessLost, ServiceError, StoreError, UndeclaredService
 from limbeck.storage.disk import disk_full
 
 OnEvent = Callable[[dict[str, Any]], None]
@@ -89,7 +89,7 @@ class RunLog:
 
     @contextmanager
     def isolate_failure(self, path: str, step: str, key: str = "") -> Iterator[None]:
-        """Report a failure and continue; only an unusable store or a lost process ends the run.
+        """Report a failure and continue; only an unusable store or service, or a lost process, ends the run.
 
         Args:
             path: Location of the step in the recipe.
@@ -98,7 +98,7 @@ class RunLog:
         """
         try:
             yield
-        except (StoreError, ProcessLost):
+        except (StoreError, ProcessLost, ServiceError):
             raise
         except Exception as error:  # whatever a step raises concerns one candidate
             if disk_full(error):

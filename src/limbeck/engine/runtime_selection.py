@@ -94,7 +94,7 @@ def faster_core(case: Case, target: Target, store: Store | None = None) -> str |
             "pays": bool(comparison and comparison.pays),
         }
 
-    timing = case.memo("faster-core", {"core": LINEAR, "target": target.to_json(), "rounds": TRIALS}, store, measure)
+    timing = case.memo("faster-core", {"core": LINEAR, "target": target.identity(), "rounds": TRIALS}, store, measure)
     return LINEAR if bool(timing["pays"]) else None
 
 
@@ -125,7 +125,7 @@ def faster_runtime(case: Case, target: Target, store: Store | None = None) -> Ru
         return {"seconds": in_turns([(half, setting) for setting in settings])}
 
     try:
-        identity = {"target": replace(target, runtime=runtimes[0]).to_json(), "rounds": TRIALS}
+        identity = {"target": replace(target, runtime=runtimes[0]).identity(), "rounds": TRIALS}
         timing = case.memo("faster-runtime", identity, store, measure)
     except LimbeckError as error:
         warnings.warn(f"OpenVINO is installed but not tried: {error}", stacklevel=2)

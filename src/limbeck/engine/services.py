@@ -75,7 +75,7 @@ def services_in_keys(
         teacher: Returns the key of the model to imitate.
         kind: Kind of the task.
     """
-    target = recipe.target.to_json()
+    target = recipe.target.identity()
     values: dict[str, Callable[[], Any]] = {
         "seed": lambda: seed,
         "target": lambda: target,

@@ -75,7 +75,7 @@ class Setting:
 
     def to_json(self) -> dict[str, Any]:
         """Return a plain dictionary."""
-        return asdict(self)
+        return asdict(self) | {"target": self.target.identity()}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Setting:

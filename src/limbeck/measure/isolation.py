@@ -42,7 +42,9 @@ start(sys.argv[1])
 """Code of a child process. It imports from its parent's paths; otherwise it might run another limbeck."""
 
 
-def run_isolated(function: str, payload: Mapping[str, Any], threads: int = 1) -> dict[str, Any]:
+def run_isolated(
+    function: str, payload: Mapping[str, Any], threads: int = 1, timeout: float | None = None
+) -> dict[str, Any]:
     """Call a function in a new process and return the dictionary that it returns.
 
     Payload and result are JSON; values of the outermost level may also be numpy arrays.
@@ -51,9 +53,10 @@ def run_isolated(function: str, payload: Mapping[str, Any], threads: int = 1) ->
         function: The function, as ``package.module:name``.
         payload: Its only argument.
         threads: Threads of the process.
+        timeout: Seconds after which the process is killed; None for as long as it takes.
 
     Raises:
-        LimbeckError: The process failed; the message ends with what it wrote to its error stream.
+        LimbeckError: The process took too long, or failed; the message ends with what it wrote to its error stream.
         OSError: The disk of the temporary files is full.
     """
     with temporary_folder() as folder:
@@ -64,7 +67,9 @@ def run_isolated(function: str, payload: Mapping[str, Any], threads: int = 1) ->
                 command, stdin=subprocess.PIPE, stdout=errors, stderr=errors, env=_environment(threads)
             )
             try:
-                status = child.wait()
+                status = child.wait(timeout)
+            except subprocess.TimeoutExpired as error:
+                raise LimbeckError(f"{function} took longer than {timeout:g} seconds and was ended") from error
             finally:
                 child.kill()
                 child.communicate()

@@ -8,7 +8,7 @@ import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 from annotated_types import Ge, Le
 
@@ -32,6 +32,9 @@ from limbeck.train.config import forward_seconds
 
 if TYPE_CHECKING:
     from limbeck.core.shape import Shape
+    from limbeck.measure.backends import Runner
+    from limbeck.model.encoder import LimbeckForSequenceClassification
+    from limbeck.model.onnx.onnx_model import OnnxModel
 
 
 @step(
@@ -41,6 +44,7 @@ if TYPE_CHECKING:
         with_teacher=True,
         group=True,
         machine_bound=True,
+        at_target=True,
         example={"samples": 4, "rounds": 2},
     )
 )
@@ -53,7 +57,9 @@ class Latency(Probe):
     documents of a query, sorted by length, in the sub-batches that are fastest for the candidate. All candidates are
     loaded in one fresh process and timed alternately in rounds, each round over the same batches; ratios are taken
     within rounds, so that a disturbance of the machine affects both sides. A torch candidate runs in eager PyTorch, in
-    transformers' own implementation where that can express the shape; an exported one in the target's runtime.
+    transformers' own implementation where that can express the shape; an exported one in the target's runtime. If the
+    target has a ``url``, its measuring service does the same on its machine with ONNX graphs alone: those of torch
+    models are exported for that.
 
     Units: seconds per call.
     """
@@ -86,21 +92,26 @@ class Latency(Probe):
         if not candidates:
             return
         target = context.target
-        check_runtime(target.runtime)
-        check_device(target.device)
+        if target.url is None:
+            check_runtime(target.runtime)
+            check_device(target.device)
         if target.candidates is not None and not (kind := candidates[0].task.task_kind).grouped:
             raise InputError(f"candidates: is for documents that are ranked for a query; this task is a {kind.name}")
         parts = [best_sub_batches(each, target, context.memo) for each in candidates] if target.candidates else []
+        inputs = self._requests(candidates, parts, target) if parts else self._batches(candidates, target)
+        repetitions = {"rounds": self.rounds, "warmup": self.warmup}
         with contextlib.ExitStack() as stack:
-            payload = {
-                "models": [str(stack.enter_context(stored(candidate))) for candidate in candidates],
-                "inputs": self._requests(candidates, parts, target) if parts else self._batches(candidates, target),
-                "runtime": target.runtime,
-                "device": target.device,
-                "rounds": self.rounds,
-                "warmup": self.warmup,
-            }
-            answer = run_isolated("limbeck.measure.latency:session", payload, target.threads)
+            if target.url is not None:
+                from limbeck.measure.service.client import Service
+
+                paths = [stack.enter_context(exported(candidate, target)) for candidate in candidates]
+                batches = [[batch for call in calls for batch in call] for calls in inputs]  # a call is one batch
+                answer = Service(target.url).time(paths, batches, target, **repetitions)
+            else:
+                models = [str(stack.enter_context(stored(candidate))) for candidate in candidates]
+                payload = {"models": models, "inputs": inputs, "runtime": target.runtime, "device": target.device}
+                payload |= repetitions
+                answer = run_isolated("limbeck.measure.latency:session", payload, target.threads)
         details = [{"sub_batch": part.size, "over_one_batch": part.gain} for part in parts]
         yield from facts(answer, [candidate.model.runtime for candidate in candidates], target, details)
 
@@ -137,16 +148,49 @@ def stored(candidate: Candidate) -> Iterator[Path]:
         yield folder
 
 
+@contextlib.contextmanager
+def exported(candidate: Candidate, target: Target) -> Iterator[Path]:
+    """Yield the ONNX file of a candidate; of a torch model, one exported in floating point for this alone.
+
+    Args:
+        candidate: The candidate.
+        target: Gives the runtime, which decides the operators of an export.
+    """
+    if candidate.model.runtime != "torch":
+        yield cast("OnnxModel", candidate.model).path
+        return
+    from limbeck.model.onnx.onnx_model import to_onnx
+
+    model = cast("LimbeckForSequenceClassification", candidate.model)
+    with temporary_folder() as folder:
+        name = f"export of {type(model).__name__}.onnx"
+        yield to_onnx(model, folder / name, fused=target.runtime != "openvino")
+
+
 def session(payload: dict[str, Any]) -> dict[str, Any]:
     """Load every model once in the child process and time them alternately."""
-    import numpy as np
-
-    from limbeck.measure.backends import make_runner, prepared_calls
-    from limbeck.measure.timing import alternate
+    from limbeck.measure.backends import make_runner
     from limbeck.model.checkpoints import open_model
 
     options = {name: payload[name] for name in ("threads", "runtime", "device")}
-    runners = [make_runner(open_model(folder)[0], **options) for folder in payload["models"]]
+    return time_runners([make_runner(open_model(folder)[0], **options) for folder in payload["models"]], payload)
+
+
+def time_runners(runners: Sequence[Runner], payload: Mapping[str, Any]) -> dict[str, Any]:
+    """Time loaded models alternately.
+
+    Args:
+        runners: The models.
+        payload: ``inputs`` of each model: calls of batches of nested lists, ``rounds`` and ``warmup``.
+
+    Returns:
+        ``seconds`` [models, rounds, calls], and for each model its runtime in words and its mean number of tokens.
+    """
+    import numpy as np
+
+    from limbeck.measure.backends import prepared_calls
+    from limbeck.measure.timing import alternate
+
     calls = [prepared_calls(runner, inputs) for runner, inputs in zip(runners, payload["inputs"], strict=True)]
     timings = alternate(calls, len(payload["inputs"][0]), payload["rounds"], warmup=payload["warmup"])
     tokens = [
@@ -156,6 +200,7 @@ def session(payload: dict[str, Any]) -> dict[str, Any]:
         "seconds": np.stack([timing.seconds for timing in timings]),
         "words": [runner.words for runner in runners],
         "mean_tokens": [float(np.mean(counts)) for counts in tokens],
+        "machine": environment()["processor"],
     }
 
 
@@ -165,7 +210,8 @@ def facts(
     """Yield the measurements in the answer of a :func:`session`.
 
     Args:
-        answer: What :func:`session` returned.
+        answer: What :func:`session` returned, or a measuring service, which adds the ``load`` of its machine before and
+            after.
         runtimes: Runtime of each model; the first torch model is the reference of the speed-ups.
         target: Where the models were timed.
         details: More to keep of each model.
@@ -174,7 +220,8 @@ def facts(
     from limbeck.measure.timing import Timing
 
     timings = [Timing(seconds) for seconds in answer["seconds"]]
-    name, machine = uuid.uuid4().hex[:12], environment()["processor"]
+    name = uuid.uuid4().hex[:12]
+    load = {"load": answer["load"]} if "load" in answer else {}
     reference = runtimes.index("torch") if "torch" in runtimes else None
     for index, timing in enumerate(timings):
         detail = {
@@ -183,7 +230,8 @@ def facts(
             "runtime": answer["words"][index],
             "mean_tokens": round(answer["mean_tokens"][index], 2),
             "noise": round(timing.spread, 4),
-            "machine": machine,
+            "machine": answer["machine"],
+            **load,
             **(details[index] if details else {}),
         }
         # an exported model runs on the processor, whatever the device of torch models

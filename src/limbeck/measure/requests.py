@@ -164,7 +164,7 @@ def best_sub_batches(candidate: Candidate, target: Target, memo: Memo) -> SubBat
         "shape": shape.to_json(),
         "style": style_of(style),
         "form": [candidate.model.runtime, candidate.model.int8],
-        "target": target.to_json(),
+        "target": target.identity(),
         "machine": machine(),
         "lengths": [sorted(map(len, request)) for request in tokens],
         "sizes": SIZES,

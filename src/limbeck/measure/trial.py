@@ -52,7 +52,7 @@ class Trial:
     def to_json(self) -> dict[str, Any]:
         """Return a plain dictionary."""
         shapes = {"shape": self.shape.to_json(), "within": self.within and self.within.to_json()}
-        return asdict(self) | shapes | {"lengths": list(self.lengths)}
+        return asdict(self) | shapes | {"lengths": list(self.lengths), "setting": self.setting.to_json()}
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> Trial:

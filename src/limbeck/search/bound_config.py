@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from annotated_types import Ge, Gt, Le
 
-from limbeck.core.bound import Bound, time_problem
+from limbeck.core.bound import Bound, missing_profile, time_problem
 from limbeck.core.digests import content
 from limbeck.core.measurement import machine
 from limbeck.search.bounded_space import BoundedSpace
@@ -77,6 +77,10 @@ class BoundConfig:
             return []
         forms = "latency_ms, speedup or keep, or a budget with latency_ms" if by_latency else "keep"
         return [f"give a bound: {forms}"]
+
+    def target_problems(self, target: Target) -> dict[str, str]:
+        """Return that latencies cannot be measured for a search where the target is elsewhere."""
+        return missing_profile(target, measures=self.cost == "latency" and self.profile is None)
 
     def bounded(self, space: Space, candidate: Candidate, context: RunContext, *, front: bool) -> BoundedSpace:
         """Return a space with its costs and the limits that the fields set.

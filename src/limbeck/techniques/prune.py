@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from limbeck.core.cost import Cost
+    from limbeck.core.target import Target
     from limbeck.model.pruning.slicing import RemovalOrders
 
 TABLE_SECONDS = 30.0  # a typical latency table; kept, so later steps on the same model find it
@@ -98,6 +99,10 @@ class Prune(Technique):
         from limbeck.cost_models.predictor_file import file_problems
 
         return file_problems(self.pruning.profile, self.pruning.number_format)
+
+    def target_problems(self, target: Target, others: Sequence[Step]) -> dict[str, str]:
+        """Return what the goal needs where the target is elsewhere."""
+        return self.pruning.target_problems(target)
 
     def shape_after(self, shape: Shape) -> Shape | None:
         """Return the resulting shape where the goal alone decides it; None where scores and measured costs do."""

@@ -36,7 +36,7 @@ from limbeck.search.study_config import StudyConfig
 from limbeck.train.config import forward_seconds
 
 if TYPE_CHECKING:
-    from limbeck.core.target import Budget
+    from limbeck.core.target import Budget, Target
 
 
 @step(
@@ -128,6 +128,10 @@ class Search(Technique):
         """Return a problem if neither the fields nor the recipe's budget give a bound where one is needed."""
         return [] if self.searches_front else self.bound.budget_problems(budget)
 
+    def target_problems(self, target: Target, others: Sequence[Step]) -> dict[str, str]:
+        """Return what the bound needs where the target is elsewhere."""
+        return self.bound.target_problems(target)
+
     def estimated_seconds(self, shape: Shape, rows: Mapping[str, int], tokens: float) -> float:
         """Return rough seconds: slices of half the work, each judged on the split.
 
@@ -190,8 +194,6 @@ class Search(Technique):
         if len(makers) != 1 or candidate.model.space is not None:
             return None
         space = makers[0].search_space(shape)
-        if space is None:
-            return None
-        if self.bound.must_measure(space, shape):
+        if space is None or self.bound.must_measure(space, shape):
             return None
         return self.bound.bounded(space, candidate, context, front=self.searches_front).out_of_reach()

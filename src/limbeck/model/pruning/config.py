@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from annotated_types import Ge, Gt, Le
 
-from limbeck.core.bound import Bound, time_problem
+from limbeck.core.bound import Bound, missing_profile, time_problem
 from limbeck.core.student_shape import layer_map
 from limbeck.errors import InputError
 from limbeck.model.pruning.goals import CostGoal, Goal, UniformGoal
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from limbeck.core.cost import Cost
     from limbeck.core.shape import Shape
+    from limbeck.core.target import Target
 
 
 STAGES = "with relative_to: input each stage says how much smaller it is than the one before, as in speedup: [2, 1.5]"
@@ -89,6 +90,10 @@ class PruningConfig:
         if self.profile is not None and self.quantity != "latency":
             return ["profile: holds latencies, so the goal should be speedup, latency_ms, or keep with cost: latency"]
         return []
+
+    def target_problems(self, target: Target) -> dict[str, str]:
+        """Return that latencies cannot be measured for a goal where the target is elsewhere."""
+        return missing_profile(target, measures=self.quantity == "latency" and self.profile is None)
 
     def goal(self, cost: Cost, before: Shape, teacher: Shape | None = None) -> Goal:
         """Return the goal for the widths of layers.

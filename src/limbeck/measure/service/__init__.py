@@ -1,0 +1,1 @@
+"""The measuring service: times ONNX graphs for other machines, over HTTP."""
