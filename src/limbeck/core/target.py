@@ -60,8 +60,8 @@ class Target:
     def identity(self) -> dict[str, Any]:
         """Return the fields that enter keys.
 
-        The address says nothing about the machine there, and ``candidates`` stand there only where a call is a request, as
-        there was no such field before.
+        The address says nothing about the machine there, and ``candidates`` count only where a call is a request: once
+        there was no such field.
         """
         left_out = {"url", *(("candidates",) if self.candidates is None else ())}
         return {name: value for name, value in asdict(self).items() if name not in left_out}

@@ -68,7 +68,8 @@ def session(payload: dict[str, Any]) -> dict[str, Any]:
     """
     try:
         runners = [_opened(Path(file), payload["runtime"], payload["threads"]) for file in payload["files"]]
-        return time_runners(runners, payload)
+        calls = [[[batch] for batch in batches] for batches in payload["inputs"]]
+        return time_runners(runners, {**payload, "inputs": calls})
     except Exception as error:  # each runtime has errors of its own for what it cannot open or run
         text = str(error).strip().replace(str(Path(payload["files"][0]).parent), "")
         first = (text.splitlines() or [type(error).__name__])[0]
