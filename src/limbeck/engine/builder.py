@@ -216,7 +216,8 @@ class CandidateBuilder:
         reads = self.reads(key, step, seed) | dict(zip(("beside", "reference"), beside, strict=False))
         if step.info.machine_bound:
             url = self.recipe.target.url if step.info.at_target else None
-            reads["machine"] = machine() if url is None else machine_at(url)
+            # a service times the exports of torch models, so its facts differ from those measured here
+            reads |= {"machine": machine()} if url is None else {"machine": machine_at(url), "service": True}
         return "facts-" + lineage_key(key, f"probe {step.info.name}", step.info.version, identity(step), reads)
 
     def context(
