@@ -106,12 +106,12 @@ def test_what_a_step_must_not_do(builder, toys):
 def test_facts_name_the_machine_of_the_target(builder, toys, monkeypatch):
     """Times of a service's machine never count for another, wherever the same machine is reached."""
     from limbeck.core.target import Target
-    from limbeck.engine import builder as module
+    from limbeck.engine import services
     from limbeck.measure.latency import Latency
     from limbeck.measure.memory import Memory
 
-    monkeypatch.setattr(module, "machine", lambda: "here")
-    monkeypatch.setattr(module, "machine_at", lambda url: url.partition("//")[2].partition(":")[0])
+    monkeypatch.setattr(services, "machine", lambda: "here")
+    monkeypatch.setattr(services, "machine_at", lambda url: url.partition("//")[2].partition(":")[0])
 
     def name(probe, url):
         shop = builder(target=Target(url=url))
