@@ -37,15 +37,14 @@ def test_a_group_is_measured_whole_beside_the_teacher(go, toys):
 
 
 def test_times_of_another_machine_do_not_count(go, toys, monkeypatch):
-    from limbeck.engine import builder, services
+    from limbeck.engine import services
 
     def cost(candidate, target, memo, whole):
         return FormatCost(lambda shape, number_format: Measurement("latency", 1.0, "s"))
 
     steps = (toys.ToyCost(), toys.ToyClock(), toys.ToyQuality())
     here = go(*steps, cost=cost)
-    for module in (builder, services):
-        monkeypatch.setattr(module, "machine", lambda: "another")
+    monkeypatch.setattr(services, "machine", lambda: "another")
     before = len(toys.calls())
     assert go(toys.ToyClock(), toys.ToyQuality()).records.keys() < here.records.keys()
     assert [call for call in toys.calls()[before:] if not call.startswith("open")] == ["clock 1", "quality 8"]
@@ -121,9 +120,9 @@ def test_a_service_that_cannot_be_used_ends_the_run_and_what_was_made_is_kept(go
 
 def test_a_measurement_elsewhere_shares_this_machine(go, toys, monkeypatch, tmp_path):
     from limbeck.core.target import Target
-    from limbeck.engine import builder, run
+    from limbeck.engine import run, services
 
-    monkeypatch.setattr(builder, "machine_at", lambda url: "board")
+    monkeypatch.setattr(services, "machine_at", lambda url: "board")
     monkeypatch.setattr(run, "check_service", lambda target: None)
     monkeypatch.setattr(toys.ToyClock, "info", replace(toys.ToyClock.info, at_target=True))
     store, shared = toys.store(tmp_path / "store"), []

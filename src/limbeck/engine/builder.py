@@ -16,7 +16,7 @@ from typing import Any
 from limbeck.core.candidate import Candidate, Record, Reference, lineage_key
 from limbeck.core.cost import TargetCost
 from limbeck.core.field_groups import parameters
-from limbeck.core.measurement import environment, machine
+from limbeck.core.measurement import environment
 from limbeck.core.step import RunContext, Step, Teacher, Technique, identity, needs
 from limbeck.core.task import Task
 from limbeck.engine.costs import CostFactory, make_cost
@@ -26,11 +26,10 @@ from limbeck.engine.helping import helped, together
 from limbeck.engine.ledger import lineage, record_to_json
 from limbeck.engine.provenance import Provenance, provenance_of
 from limbeck.engine.root_record import check_trained, root_record
-from limbeck.engine.services import services, services_in_keys
+from limbeck.engine.services import machine_in_keys, services, services_in_keys
 from limbeck.engine.store import Store
 from limbeck.engine.stored_form import read_record, read_records
 from limbeck.errors import InputError, MissingExtra, ProcessLost, StepFailed, StoreError
-from limbeck.measure.service.client import machine_at
 from limbeck.model.location import model_folder
 from limbeck.recipe.checks import next_traits
 from limbeck.recipe.recipe import Recipe
@@ -214,9 +213,7 @@ class CandidateBuilder:
             beside: Keys of the models measured beside it.
         """
         reads = self.reads(key, step, seed) | dict(zip(("beside", "reference"), beside, strict=False))
-        if step.info.machine_bound:
-            url = self.recipe.target.url if step.info.at_target else None
-            reads["machine"] = machine() if url is None else machine_at(url)
+        reads |= machine_in_keys(self.recipe, step)
         return "facts-" + lineage_key(key, f"probe {step.info.name}", step.info.version, identity(step), reads)
 
     def context(

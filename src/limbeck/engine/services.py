@@ -17,6 +17,7 @@ from limbeck.distributed import context as processes
 from limbeck.engine.costs import measured_alone
 from limbeck.engine.helping import keep_once, together
 from limbeck.engine.store import Store
+from limbeck.measure.service.client import machine_at
 from limbeck.recipe.recipe import Recipe
 
 LIMITS_IN_KEYS = ("latency_ms", "size_mb", "max_drop")
@@ -89,3 +90,14 @@ def services_in_keys(
     if together(step):
         read["processes"] = processes.count()  # batches are as many times larger
     return read
+
+
+def machine_in_keys(recipe: Recipe, step: Step) -> dict[str, Any]:
+    """Return the machine for which alone the facts of a probe hold, as it enters keys; empty where they hold for any.
+
+    A measuring service times the exports of torch models, so its facts are kept apart from those measured here.
+    """
+    if not step.info.machine_bound:
+        return {}
+    url = recipe.target.url if step.info.at_target else None
+    return {"machine": machine()} if url is None else {"machine": machine_at(url), "service": True}

@@ -182,7 +182,8 @@ class TimingAnswer:
             whole = seconds.shape == shape and len(tokens) == shape[0] and bool(((seconds > 0) & (seconds < 1e6)).all())
             missing = {"processor", "instructions", "versions"} - facts.keys()
         except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
-            raise InputError(f"its answer is no measurement ({type(error).__name__}: {error})") from None
+            reason = without_middle(f"{type(error).__name__}: {error}", 300)
+            raise InputError(f"its answer is no measurement ({reason})") from None
         if not whole or missing:
             raise InputError(f"its answer is no measurement of {shape[0]} graphs in {shape[1]} rounds")
         return cls(seconds, tokens, facts, (before, after))
