@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 from annotated_types import Ge, Le
 from cyclopts import Parameter
@@ -22,6 +22,7 @@ from limbeck.cli._app import (
     watching,
 )
 from limbeck.cli.machines import Machines
+from limbeck.cli.run_options import Folders, Search, Serving, Teaching
 from limbeck.cli.task_options import TaskOptions, task_or_texts
 from limbeck.core.decision import DecisionGoal
 from limbeck.core.target import Budget
@@ -34,88 +35,18 @@ if TYPE_CHECKING:
 Changes = Annotated[list[str] | None, Parameter(name="--set", help="Change a field: --set steps.2.prune.keep=0.4")]
 
 
-@dataclass(frozen=True)
-class Serving:
-    """Setting in which the model will be served.
-
-    Attributes:
-        threads: Threads used for serving.
-        batch: Texts in a call.
-        seq_len: Tokens in a text; the lengths of the task's texts when not given.
-        candidates: Documents in a request of a reranker; a call is then a request, in sub-batches of the fastest size.
-        runtime: Runtime used for serving; auto is OpenVINO where it is installed and faster in INT8 on this machine,
-            else ONNX Runtime.
-        target: Address of a measuring service on the machine that counts, such as https://board:8765, in place of this
-            one. The variable LIMBECK_TOKEN has its token.
-        profile: Latency data of that machine, made there by 'limbeck profile --full'.
-    """
-
-    threads: Annotated[int, Ge(1), Le(1024)] = 1
-    batch: Annotated[int, Ge(1), Le(100_000)] = 1
-    seq_len: Annotated[int, Ge(1), Le(100_000)] | None = None
-    candidates: Annotated[int, Ge(2), Le(10_000)] | None = None
-    runtime: Literal["auto", "onnxruntime", "openvino"] = "auto"
-    target: str | None = None
-    profile: Path | None = None
-
-
-@dataclass(frozen=True)
-class Teaching:
-    """Who teaches the smaller models.
-
-    Attributes:
-        teacher: Teacher of all models: any model, or a file of scores [default: the fine-tuned model].
-        allow_weak_teacher: Continue with a fine-tuned model that was not shown to beat the best constant answer.
-    """
-
-    teacher: str | None = None
-    allow_weak_teacher: bool = False
-
-
-@dataclass(frozen=True)
-class Folders:
-    """Folders of what is written.
-
-    Attributes:
-        out: Folder of the artefact [default: RUN/artefact].
-        folder: Folder of the run: recipe, ledger, report [default: runs/NAME].
-    """
-
-    out: Path | None = None
-    folder: Path | None = None
-
-
-@dataclass(frozen=True)
-class Search:
-    """How smaller models are found, and how thoroughly.
-
-    Attributes:
-        strategy: How smaller models are found: by pruning, by a search among the INT8 slices of a super-network, or by
-            both on one front. A search is bounded by the latency limit; a size limit affects only the final choice.
-        effort: Number of candidates and length of training and search. In one-shot nothing is trained after the
-            fine-tuning, which gives a whole front in minutes and a starting point for a longer run.
-        seed: Seed of everything random.
-        replicas: Train the chosen model with this many seeds in total, and report the spread.
-    """
-
-    strategy: Literal["prune", "search", "both"] = "prune"
-    effort: Literal["one-shot", "quick", "standard", "thorough"] = "standard"
-    seed: Annotated[int, Ge(0), Le(2**32 - 1)] = 0
-    replicas: Annotated[int, Ge(1), Le(1000)] = 1
-
-
 def compress(
     model: str,
     *,
     task: str | None = None,
     texts: Path | None = None,
     budget: Annotated[Budget, Parameter(name="*")] = Budget(),  # noqa: B008 frozen
-    serving: Annotated[Serving, Parameter(name="*")] = Serving(),
-    search: Annotated[Search, Parameter(name="*")] = Search(),
+    serving: Annotated[Serving, Parameter(name="*")] = Serving(),  # noqa: B008 frozen
+    search: Annotated[Search, Parameter(name="*")] = Search(),  # noqa: B008 frozen
     training: Annotated[Training, Parameter(name="*")] = Training(),  # noqa: B008 frozen
-    teaching: Annotated[Teaching, Parameter(name="*")] = Teaching(),
+    teaching: Annotated[Teaching, Parameter(name="*")] = Teaching(),  # noqa: B008 frozen
     decision: Annotated[DecisionGoal, Parameter(name="*")] = DecisionGoal(),  # noqa: B008 frozen
-    folders: Annotated[Folders, Parameter(name="*")] = Folders(),
+    folders: Annotated[Folders, Parameter(name="*")] = Folders(),  # noqa: B008 frozen
     data: Annotated[TaskOptions, Parameter(name="*")] = TaskOptions(),  # noqa: B008 frozen
     machines: Annotated[Machines, Parameter(name="*")] = Machines(),  # noqa: B008 frozen
     store: Store = None,
@@ -170,7 +101,7 @@ def run(
     *,
     set: Changes = None,
     budget: Annotated[Budget, Parameter(name="*")] = Budget(),  # noqa: B008 frozen
-    folders: Annotated[Folders, Parameter(name="*")] = Folders(),
+    folders: Annotated[Folders, Parameter(name="*")] = Folders(),  # noqa: B008 frozen
     target: str | None = None,
     data: Annotated[TaskOptions, Parameter(name="*")] = TaskOptions(),  # noqa: B008 frozen
     machines: Annotated[Machines, Parameter(name="*")] = Machines(),  # noqa: B008 frozen
