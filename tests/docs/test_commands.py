@@ -156,6 +156,7 @@ def test_commands_of_one_run(small):
     """They check, plan and run a small recipe under the names that the pages use, and inspect the result."""
     steps = [{"finetune": {"epochs": 1}}, {"export": {}}, {"quality": {}}, {"latency": {"rounds": 2}}, {"cheapest": {}}]
     recipe("recipe.yaml", *steps, model=small, task="reviews", allow_weak_teacher=True)
+    Path("cluster.yaml").write_text("executor: {executor: processes, workers: 1, threads: 1}\n", encoding="utf-8")
     result = answer("run", "recipe.yaml", "--folder", "runs/quickstart", statuses=(0, 3))
     commands = [words for path in ALL_PAGES for words in of_runs(path) if of_one_run(words)]
     assert {words[0] for words in commands} == OF_RUNS - {"recipes"}
