@@ -63,3 +63,9 @@ def test_nothing_is_chosen_when_the_cheapest_does_not_fit():
 
 def test_a_budget_equal_to_the_floor_takes_the_cheapest():
     assert choose([[Option(2.0, 1), Option(2.5, 0)], [Option(0.1, 0)]], budget=2.1) == [0, 0]
+
+
+def test_costs_next_to_nothing_are_divided_too():
+    """An interval of such a budget is shorter than the smallest number."""
+    units = [[Option(0.0, 1.0), Option(5e-324, 0.0)], [Option(0.0, 1.0), Option(5e-324, 0.5)]]
+    assert choose(units, budget=1e-323, resolution=1) == [1, 1]

@@ -55,7 +55,7 @@ def choose(units: Sequence[Sequence[Option]], budget: float, resolution: int = 2
         total_loss = (np.array([[option.loss] for option in unit]) + losses).ravel()
         best = _efficient(total_cost, total_loss, limit)
         if len(best) > resolution:
-            best = _thinned(best, total_cost, limit / resolution)
+            best = _thinned(best, total_cost / limit * resolution)
         history.append(np.divmod(best, len(costs)))
         costs, losses = total_cost[best], total_loss[best]
     state, chosen = len(costs) - 1, []  # the last one costs most and loses least
@@ -76,10 +76,10 @@ def _efficient(costs: np.ndarray, losses: np.ndarray, limit: float) -> np.ndarra
     return efficient
 
 
-def _thinned(selections: np.ndarray, costs: np.ndarray, width: float) -> np.ndarray:
-    """Return the first and the last selection of every interval of costs."""
+def _thinned(selections: np.ndarray, costs: np.ndarray) -> np.ndarray:
+    """Return the first and the last selection of every interval of length 1 of costs."""
     import numpy as np
 
-    changes = np.diff(np.floor(costs[selections] / width)) > 0
+    changes = np.diff(np.floor(costs[selections])) > 0
     ends: np.ndarray = selections[np.append(True, changes) | np.append(changes, True)]
     return ends
