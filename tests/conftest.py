@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import tempfile
 
@@ -19,6 +20,12 @@ from limbeck.model.classification_head import model_class
 from limbeck.model.encoder import LimbeckConfig, Style
 
 torch.set_num_threads(1)
+
+
+def pytest_collection_finish():
+    """Leave what was imported and collected out of garbage collection, which every training calls for."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session", autouse=True)
