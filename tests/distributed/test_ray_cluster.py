@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from importlib.util import find_spec
+from pathlib import Path
 
 import pytest
 import remote_work
@@ -11,18 +13,26 @@ from limbeck.distributed.ray_cluster import RayCluster
 from limbeck.distributed.workers import Needs
 from limbeck.errors import InputError, ProcessLost
 
-pytest.importorskip("ray")
+SUPPORT = str(Path(remote_work.__file__).parent)
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.filterwarnings("ignore"),
+    pytest.mark.skipif(find_spec("ray") is None, reason="pip install 'limbeck[ray]'"),  # it takes long to import
 ]
+
+
+def test_an_address_without_a_cluster_is_refused():
+    with pytest.raises(InputError, match=r"no Ray cluster answers at '127\.0\.0\.1:1'"):
+        RayCluster("127.0.0.1:1")
 
 
 @pytest.fixture(scope="module")
 def cluster():
-    backend = RayCluster(threads=1)
-    yield backend
-    backend.close()
+    with pytest.MonkeyPatch.context() as patch:  # its workers find the work of these tests
+        patch.setenv("PYTHONPATH", os.pathsep.join(filter(None, (SUPPORT, os.environ.get("PYTHONPATH")))))
+        backend = RayCluster(threads=1)
+        yield backend
+        backend.close()
 
 
 def test_work_is_carried_out_on_a_node_and_reports(cluster):
@@ -41,8 +51,3 @@ def test_the_work_of_a_killed_worker_begins_again(cluster, tmp_path):
 def test_an_error_comes_back(cluster):
     with pytest.raises((ValueError, ProcessLost), match="cannot take 3"):
         cluster.call(remote_work.fail, {"value": 3}, Needs(), lambda values: None)
-
-
-def test_an_address_without_a_cluster_is_refused():
-    with pytest.raises(InputError, match=r"no Ray cluster answers at '127\.0\.0\.1:1'"):
-        RayCluster("127.0.0.1:1")

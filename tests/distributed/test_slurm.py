@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import pickle
+from pathlib import Path
 
 import pytest
 import remote_work
@@ -27,7 +29,9 @@ def test_work_is_carried_out_in_this_process_with_the_debug_executor(tmp_path, m
 
 
 @pytest.mark.slow
-def test_work_is_carried_out_in_a_job_of_its_own(tmp_path):
+def test_work_is_carried_out_in_a_job_of_its_own(tmp_path, monkeypatch):
+    support = str(Path(remote_work.__file__).parent)  # the job finds the work of these tests
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, (support, os.environ.get("PYTHONPATH")))))
     jobs = SlurmJobs(tmp_path, cluster="local", threads=1, minutes=2)
     assert jobs.call(remote_work.needy, {"object": 5}, Needs(), lambda values: None) == {"value": 5}
 

@@ -6,6 +6,7 @@ the store or a store of its own, whose missing objects travel with the task.
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable
 from importlib import import_module
 from typing import Any
@@ -38,12 +39,13 @@ class RayCluster:
         self._ours = not self._ray.is_initialized()
         self._running: set[Any] = set()
         if self._ours:
+            _reach(address)
             try:
                 options = {"log_to_driver": False, "logging_level": "ERROR", "include_dashboard": False}
                 if address not in (None, "local"):
                     options = {"address": address, "log_to_driver": False, "logging_level": "ERROR"}
                 self._ray.init(**options)
-            except (ConnectionError, RuntimeError, ValueError) as error:
+            except (ConnectionError, RuntimeError, ValueError, SystemExit) as error:
                 raise InputError(f"address: no Ray cluster answers at '{address}' ({error})") from None
         environment = {"env_vars": dict.fromkeys(THREADS, str(self._threads)) | {"TOKENIZERS_PARALLELISM": "false"}}
         self._remote: Any = self._ray.remote(max_retries=-1, runtime_env=environment)(_carry_out)
@@ -80,6 +82,17 @@ class RayCluster:
             self._ray.cancel(task, force=True)
         if self._ours:
             self._ray.shutdown()
+
+
+def _reach(address: str | None) -> None:
+    """Refuse an address where nothing listens; Ray itself would try for minutes."""
+    host, colon, port = (address or "").removeprefix("ray://").rpartition(":")
+    if not colon or not port.isdigit():
+        return  # 'auto', 'local', or a name that Ray knows
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()
+    except (OSError, OverflowError) as error:
+        raise InputError(f"address: no Ray cluster answers at '{address}' ({error})") from None
 
 
 def _name(work: WorkFunction) -> str:
