@@ -12,8 +12,8 @@ from limbeck.core.measurement import Measurement
 from limbeck.core.task import Task
 from limbeck.data import given, loading
 from limbeck.data.loading import load_task
+from limbeck.engine import checked_task as checking
 from limbeck.engine import compress as compressing
-from limbeck.engine import run as running
 from limbeck.engine.compress import compress
 from limbeck.engine.planner import SEARCHES
 from limbeck.engine.training_options import Training
@@ -135,7 +135,7 @@ def counted(monkeypatch, calls, module, name):
 
 def test_nothing_is_read_planned_or_checked_twice(begun, place, monkeypatch):
     calls = Counter()
-    seams = ((given, "load_task"), (loading, "check_task"), (compressing, "Planner"), (running, "check"))
+    seams = ((given, "load_task"), (loading, "check_task"), (compressing, "Planner"), (checking, "check"))
     for module, name in seams:
         counted(monkeypatch, calls, module, name)
     begun(str(place / "task"), effort="one-shot", runtime="onnxruntime")

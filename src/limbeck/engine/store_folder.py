@@ -12,6 +12,7 @@ import json
 import re
 import shutil
 import uuid
+import weakref
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
@@ -45,7 +46,8 @@ class StoreFolder:
     def __init__(self, root: Path) -> None:
         self.root = root
         self.notify: Callable[[str], None] = lambda message: None
-        self.machine = MachineLock(root / "locks", lambda message: self.notify(message))
+        folder = weakref.ref(self)  # without a cycle: claims end when the last reference to the store is gone
+        self.machine = MachineLock(root / "locks", lambda message: _notify(folder, message))
         self._claimed: set[str] = set()
         self._claim: Path | None = None
         self._claim_lock = ExitStack()  # released when this object, or this process, is gone
@@ -197,6 +199,12 @@ class StoreFolder:
             if message := refusal(error, self.root):
                 raise StoreError(message) from error
             raise
+
+
+def _notify(folder: weakref.ref[StoreFolder], message: str) -> None:
+    """Pass a message on to the folder's listener, if the folder is still there."""
+    if (alive := folder()) is not None:
+        alive.notify(message)
 
 
 def refusal(error: BaseException, root: Path) -> str | None:

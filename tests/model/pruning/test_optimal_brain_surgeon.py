@@ -146,9 +146,8 @@ def test_sensitivity_tells_how_far_answers_move(make_model):
 @pytest.mark.parametrize("kind", KINDS)
 def test_answers_are_drawn_for_every_kind_of_task(make_model, make_batch, kind):
     batch = make_batch(rows=6)
-    model = make_model(
-        Shape.uniform(layers=1, hidden=32, heads=4, ffn=12), kind=kind, labels=1 if kind == "regression" else 3
-    )
+    labels = 1 if kind in ("regression", "rerank") else 3
+    model = make_model(Shape.uniform(layers=1, hidden=32, heads=4, ffn=12), kind=kind, labels=labels)
     assert (kind == "embedding") == (model.output_losses(3) is OUTPUT_LOSSES["embedding"])
     labels = sample_labels(
         model, model.run(batch)[0].detach(), batch["attention_mask"].bool(), torch.Generator().manual_seed(0)
