@@ -68,7 +68,7 @@ class Throughput(Probe):
         from limbeck.measure.backends import check_device, check_runtime
         from limbeck.measure.isolation import run_isolated
         from limbeck.measure.latency import stored
-        from limbeck.measure.samples import sample_rows, sorted_batches
+        from limbeck.measure.samples import sample_rows
 
         if not candidates:
             return
@@ -79,7 +79,7 @@ class Throughput(Probe):
         with contextlib.ExitStack() as stack:
             payload = {
                 "models": [str(stack.enter_context(stored(candidate))) for candidate in candidates],
-                "inputs": [sorted_batches(candidate, self.split, rows, target) for candidate in candidates],
+                "inputs": [self._calls(candidate, rows, target) for candidate in candidates],
                 "runtime": target.runtime,
                 "device": target.device,
                 "rounds": self.rounds,
@@ -87,6 +87,12 @@ class Throughput(Probe):
             }
             answer = run_isolated("limbeck.measure.latency:session", payload, target.threads)
         yield from facts(answer, [candidate.model.runtime for candidate in candidates], target, len(rows))
+
+    def _calls(self, candidate: Candidate, rows: Sequence[int], target: Target) -> list[list[dict[str, Any]]]:
+        """Return calls of one batch each."""
+        from limbeck.measure.samples import sorted_batches
+
+        return [[batch] for batch in sorted_batches(candidate, self.split, rows, target)]
 
 
 def facts(
