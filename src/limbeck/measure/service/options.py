@@ -48,11 +48,11 @@ class ServiceOptions:
         """Whether only this machine can reach the service."""
         return self.host in LOCAL
 
-    def token(self, variables: Mapping[str, str] = os.environ) -> str:
+    def token(self, variables: Mapping[str, str] | None = None) -> str:
         """Return the token; '' where none is needed.
 
         Args:
-            variables: The environment.
+            variables: The environment; that of this process unless given.
 
         Raises:
             InputError: There is none and others could reach the service, or it is too short, or half of TLS is missing.
@@ -73,16 +73,16 @@ class ServiceOptions:
         return token
 
 
-def read_token(variables: Mapping[str, str] = os.environ) -> str:
+def read_token(variables: Mapping[str, str] | None = None) -> str:
     """Return the token of the environment, '' if there is none.
 
     Args:
-        variables: The environment.
+        variables: The environment; that of this process unless given.
 
     Raises:
         InputError: It has characters that an HTTP header cannot hold.
     """
-    return _checked(variables.get(TOKEN, "").strip(), TOKEN)
+    return _checked((os.environ if variables is None else variables).get(TOKEN, "").strip(), TOKEN)
 
 
 def _read_file(path: Path) -> str:
