@@ -7,12 +7,11 @@ the store or a store of its own, whose missing objects travel with the task.
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable
 from importlib import import_module
 from typing import Any
 
 from limbeck.distributed.processes import THREADS
-from limbeck.distributed.workers import Log, Needs, Values, WorkFunction
+from limbeck.distributed.workers import Log, Needs, Values, WorkFunction, collected
 from limbeck.errors import InputError, MissingExtra, ProcessLost
 
 
@@ -102,6 +101,4 @@ def _name(work: WorkFunction) -> str:
 def _carry_out(function: str, payload: Values) -> tuple[Values, list[Values]]:
     """Carry out a piece of work on a node; return its result and what it reported."""
     module, name = function.split(":")
-    work: Callable[[Values, Log], Values] = getattr(import_module(module), name)
-    reports: list[Values] = []
-    return work(payload, reports.append), reports
+    return collected(getattr(import_module(module), name), payload)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from limbeck.distributed.processes import THREADS
-from limbeck.distributed.workers import Log, Needs, Values, WorkFunction
+from limbeck.distributed.workers import Log, Needs, Values, WorkFunction, collected
 from limbeck.errors import InputError, MissingExtra, ProcessLost
 
 
@@ -115,8 +115,7 @@ class Job:
         import os
 
         os.environ.update(dict.fromkeys(THREADS, str(self.threads)), TOKENIZERS_PARALLELISM="false")
-        reports: list[Values] = []
-        return work(payload, reports.append), reports
+        return collected(work, payload)
 
     def checkpoint(self, work: WorkFunction, payload: Values) -> object:
         """Return what to submit again.

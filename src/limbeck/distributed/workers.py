@@ -48,6 +48,12 @@ class Needs:
     bytes: int = 0
 
 
+def collected(work: WorkFunction, payload: Values) -> tuple[Values, list[Values]]:
+    """Carry out a piece of work where nobody listens meanwhile; return its result and what it reported."""
+    reports: list[Values] = []
+    return work(payload, reports.append), reports
+
+
 class Backend(Protocol):
     """One way to carry out work elsewhere; called from several threads at once."""
 
