@@ -30,7 +30,7 @@ def test_an_address_without_a_cluster_is_refused():
 def cluster():
     with pytest.MonkeyPatch.context() as patch:  # its workers find the work of these tests
         patch.setenv("PYTHONPATH", os.pathsep.join(filter(None, (SUPPORT, os.environ.get("PYTHONPATH")))))
-        backend = RayCluster(threads=1)
+        backend = RayCluster(threads=1)  # in a folder of tests, whose name is too long for the sockets of Ray
         yield backend
         backend.close()
 

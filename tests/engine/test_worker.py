@@ -119,8 +119,10 @@ def test_only_process_0_tells_and_writes(place, launcher, tmp_path_factory):
     assert sorted(made) == sorted(objects)
     assert len(made) == len(set(made)) == 3
     assert not list((place / f"store-{name}" / "work").iterdir())
-    (kept,) = (place / f"store-{name}" / "kept").iterdir()
-    assert kept.name.startswith("logits-")
+    kept = [folder.name for folder in (place / f"store-{name}" / "kept").iterdir()]
+    # the teacher's on the training rows; teacher's and student's on validation
+    assert len(kept) == 3
+    assert all(name.startswith("logits-") for name in kept)
     assert sum("steps in" in event.get("message", "") for event in told) == 2
     assert any("7 steps in" in event.get("message", "") for event in told)  # 97 rows in batches of 2 x 8
 

@@ -6,13 +6,18 @@ the store or a store of its own, whose missing objects travel with the task.
 
 from __future__ import annotations
 
+import os
+import shutil
 import socket
+import tempfile
 from importlib import import_module
 from typing import Any
 
 from limbeck.distributed.processes import THREADS
 from limbeck.distributed.workers import Log, Needs, Values, WorkFunction, collected
 from limbeck.errors import InputError, MissingExtra, ProcessLost
+
+LONGEST_ROOT = 32  # bytes: of the 103 that the name of a socket may have everywhere, a session takes up to 71
 
 
 class RayCluster:
@@ -37,13 +42,14 @@ class RayCluster:
         self._threads, self._gpus = threads or 1, gpus
         self._ours = not self._ray.is_initialized()
         self._running: set[Any] = set()
+        self._folder = _session_root() if self._ours else None
         if self._ours:
             _reach(address)
             try:
-                options = {"log_to_driver": False, "logging_level": "ERROR", "include_dashboard": False}
+                options: dict[str, Any] = {"include_dashboard": False, "_temp_dir": self._folder}
                 if address not in (None, "local"):
-                    options = {"address": address, "log_to_driver": False, "logging_level": "ERROR"}
-                self._ray.init(**options)
+                    options = {"address": address}
+                self._ray.init(**options, log_to_driver=False, logging_level="ERROR")
             except (ConnectionError, RuntimeError, ValueError, SystemExit) as error:
                 raise InputError(f"address: no Ray cluster answers at '{address}' ({error})") from None
         environment = {"env_vars": dict.fromkeys(THREADS, str(self._threads)) | {"TOKENIZERS_PARALLELISM": "false"}}
@@ -81,6 +87,14 @@ class RayCluster:
             self._ray.cancel(task, force=True)
         if self._ours:
             self._ray.shutdown()
+        if self._folder:
+            shutil.rmtree(self._folder, ignore_errors=True)
+
+
+def _session_root() -> str | None:
+    """Return a folder for Ray's sessions where its own choice makes the names of their sockets too long."""
+    folder = os.environ.get("RAY_TMPDIR") or tempfile.gettempdir()
+    return None if len(os.fsencode(folder)) <= LONGEST_ROOT else tempfile.mkdtemp(prefix="ray-", dir="/tmp")
 
 
 def _reach(address: str | None) -> None:
