@@ -2,8 +2,8 @@
 
     python benchmarks/embeddings/evaluate.py benchmarks/data full=minilm-l6 small=runs/embeddings-minilm/artefact
 
-Each model is a name and a folder: of limbeck (its ONNX file, if config.json names one) or of sentence-transformers. The
-first is the reference. Texts are answered one by one in INT8, since a batch shares ranges.
+Each model is a name and a folder, of limbeck (its ONNX file, if config.json names one) or of sentence-transformers, or
+a file of make_peers.py, as ``openvino:FILE``. The first is the reference of quality, ``--over NAME`` that of speed.
 
 - STS-B test: Spearman of cosines and scores, 1,379 pairs.
 - Cranfield: nDCG@10 and recall@100 over 1,400 documents, binary relevance, 225 queries.
@@ -11,7 +11,8 @@ first is the reference. Texts are answered one by one in INT8, since a batch sha
   ten draws of the 8.
 
 Prints a table with 95 % intervals (bootstrap over pairs, queries or texts), and of what remains of the reference's
-value, paired on the same rows. ``--json FILE`` keeps the figures.
+value, paired on the same rows. With ``--rounds N`` all models are then timed alternately on sentences of STS-B: one
+thread, batch 1, real lengths, from token ids (of model2vec: from the text). ``--json FILE`` keeps the figures.
 """
 
 import argparse
@@ -19,50 +20,37 @@ import csv
 import json
 import os
 import random
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 import numpy as np
+from models import opened, vectors_of
 from scipy.stats import spearmanr
 from sklearn.linear_model import LogisticRegression
-from sklearn.preprocessing import normalize
 
 from limbeck.core.retrieval import ndcg, order, recall
-from limbeck.core.task import Split, Task
-from limbeck.data.batching import encode, predict
+from limbeck.core.statistics import paired_ratio
 from limbeck.data.beir import read_beir
-from limbeck.model.checkpoints import open_model, peek
+from limbeck.measure.timing import alternate
 
-SHOTS, DRAWS, RESAMPLES = 8, 10, 1000
-
-
-class Model:
-    """Vectors of texts, of length 1."""
-
-    def __init__(self, folder: str) -> None:
-        self.model, self.tokenizer = open_model(folder)
-        self.most = peek(folder)["max_length"]
-
-    def __call__(self, texts: list[str]) -> np.ndarray:
-        split = Split(tuple(text or "." for text in texts), (0.0,) * len(texts))
-        length = min(self.most, self.tokenizer.model_max_length)
-        task = Task("texts", "embedding", {"test": split}, (), "spearman", max_length=length)
-        encoded = encode(task, "test", self.tokenizer)
-        return normalize(np.stack(list(predict(self.model, encoded, 1 if self.model.int8 else 32))))
+SHOTS, DRAWS, RESAMPLES, TIMED = 8, 10, 1000, 60
+Vectors = Callable[[list[str]], np.ndarray]
 
 
-def similarity(model: Model, data: Path) -> tuple[np.ndarray, np.ndarray]:
+def similarity(vectors: Vectors, data: Path) -> tuple[np.ndarray, np.ndarray]:
     with open(data / "stsb" / "test.csv", encoding="utf-8", newline="") as file:
         rows = [row for row in csv.reader(file) if row]
-    first, second = (model([row[side] for row in rows]) for side in (0, 1))
+    first, second = (vectors([row[side] for row in rows]) for side in (0, 1))
     return (first * second).sum(1), np.array([float(row[2]) for row in rows])
 
 
-def retrieval(model: Model, data: Path) -> dict[str, np.ndarray]:
+def retrieval(vectors: Vectors, data: Path) -> dict[str, np.ndarray]:
     task = read_beir(data / "cranfield").binary()
-    documents = model(list(task.documents.values()))
-    queries = model(list(task.queries.values()))
+    documents = vectors(list(task.documents.values()))
+    queries = vectors(list(task.queries.values()))
     names, scores = np.array(list(task.documents)), queries @ documents.T
     ranked = [names[order(row)].tolist() for row in scores]
     pairs = list(zip(task.queries, ranked, strict=True))
@@ -72,13 +60,13 @@ def retrieval(model: Model, data: Path) -> dict[str, np.ndarray]:
     }
 
 
-def probe(model: Model, data: Path) -> np.ndarray:
+def probe(vectors: Vectors, data: Path) -> np.ndarray:
     splits = {}
     for name in ("train", "test"):
         with open(data / "banking77" / f"{name}.csv", encoding="utf-8", newline="") as file:
             rows = list(csv.reader(file))[1:]
-        splits[name] = (model([row[0] for row in rows]), np.array([row[1] for row in rows]))
-    (vectors, labels), (test, truth) = splits["train"], splits["test"]
+        splits[name] = (vectors([row[0] for row in rows]), np.array([row[1] for row in rows]))
+    (train, labels), (test, truth) = splits["train"], splits["test"]
     right = np.zeros(len(truth))
     for draw in range(DRAWS):
         choose = random.Random(draw)
@@ -87,7 +75,7 @@ def probe(model: Model, data: Path) -> np.ndarray:
             for label in sorted(set(labels))
             for row in choose.sample(np.flatnonzero(labels == label).tolist(), SHOTS)
         ]
-        learned = LogisticRegression(max_iter=1000).fit(vectors[rows], labels[rows])
+        learned = LogisticRegression(max_iter=1000).fit(train[rows], labels[rows])
         right += learned.predict(test) == truth
     return right / DRAWS
 
@@ -111,26 +99,57 @@ def figures(rows: dict[str, dict[str, np.ndarray]], scores: np.ndarray, referenc
     return results
 
 
+def timed(models: dict[str, object], data: Path, rounds: int, over: str) -> dict[str, list]:
+    """Return milliseconds of each model, and the times as fast as another one, each with its interval."""
+    with open(data / "stsb" / "test.csv", encoding="utf-8", newline="") as file:
+        texts = [row[0] for row in csv.reader(file) if row]
+    texts = sorted(texts, key=len)[:: len(texts) // TIMED][:TIMED]
+    prepared = [[model.timed(text) for text in texts] for model in models.values()]
+    calls = [lambda index, own=own: own[index]() for own in prepared]
+    timings = dict(zip(models, alternate(calls, len(texts), rounds, warmup=2), strict=True))
+    results = {}
+    for name, timing in timings.items():
+        times = [1e3 * value for value in timing.p50]
+        results[name] = [times, list(paired_ratio(timings[over].rounds, timing.rounds))]
+        (value, low, high), (ratio, least, most) = results[name]
+        print(
+            f"{name:20} {value:8.3f} ms [{low:.3f}, {high:.3f}]   {ratio:6.2f}x [{least:.2f}, {most:.2f}] over {over}"
+        )
+    return results
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", type=Path)
     parser.add_argument("models", nargs="+", metavar="NAME=FOLDER")
+    parser.add_argument("--rounds", type=int, default=0, help="rounds of timing")
+    parser.add_argument("--over", help="name of the model that speed is compared with; the first unless given")
+    parser.add_argument("--time-only", action="store_true")
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
-    rows, scores = {}, np.empty(0)
-    for given in arguments.models:
-        name, _, folder = given.partition("=")
-        model = Model(folder)
-        cosines, scores = similarity(model, arguments.data)
-        rows[name] = {"stsb": cosines, **retrieval(model, arguments.data), "probe": probe(model, arguments.data)}
-        print(f"{name}: done", flush=True)
-    results = figures(rows, scores, next(iter(rows)))
+    models = {name: opened(place) for name, _, place in (given.partition("=") for given in arguments.models)}
+    first, results = next(iter(models)), {}
+    if not arguments.time_only:
+        rows, scores = {}, np.empty(0)
+        for name, model in models.items():
+            vectors = partial(vectors_of, model)
+            cosines, scores = similarity(vectors, arguments.data)
+            rows[name] = {
+                "stsb": cosines,
+                **retrieval(vectors, arguments.data),
+                "probe": probe(vectors, arguments.data),
+            }
+            print(f"{name}: done", flush=True)
+        results = figures(rows, scores, first)
     for name, values in results.items():
         for figure, ((value, low, high), (share, least, most)) in values.items():
             print(
                 f"{name:20} {figure:12} {100 * value:5.1f} [{100 * low:.1f}, {100 * high:.1f}]   "
                 f"{100 * share:5.1f} % of the reference [{100 * least:.1f}, {100 * most:.1f}]"
             )
+    if arguments.rounds:
+        times = timed(models, arguments.data, arguments.rounds, arguments.over or first)
+        results = {name: {**results.get(name, {}), "time": times[name]} for name in models}
     if arguments.json:
         arguments.json.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
 
