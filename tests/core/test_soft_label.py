@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 import torch
 
-from limbeck.core.soft_label import SoftLabel, distributions, from_plain, has_probabilities, to_plain
+from limbeck.core.soft_label import SoftLabel, distributions, has_probabilities
+from limbeck.core.stored_labels import from_plain, to_plain
 from limbeck.core.task import Split, Task
 from limbeck.data.synthetic import toy_task
 

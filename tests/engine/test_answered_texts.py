@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 
@@ -157,3 +159,46 @@ def test_compress_needs_no_label(folders, texts, kind, tmp_path):
     )
     assert compressed.artefact is not None
     assert "answers of" in (compressed.artefact / "README.md").read_text() + compressed.report.read_text()
+
+
+@pytest.mark.parametrize("form", ["search", "probe"])
+def test_vectors_are_judged_by_a_search_or_a_probe(folders, texts, form, tmp_path):
+    judge = tmp_path / "judge"
+    judge.mkdir()
+    if form == "search":
+        records = [{"_id": str(number), "text": text} for number, text in enumerate(texts[:40])]
+        for name, part in (("corpus", records[:30]), ("queries", records[30:])):
+            (judge / f"{name}.jsonl").write_text("\n".join(map(json.dumps, part)))
+        (judge / "qrels.tsv").write_text("".join(f"{q}\t{q - 25}\t1\n{q}\t{q - 28}\t2\n" for q in range(30, 40)))
+    else:
+        for name, (first, last) in {"train": (0, 20), "validation": (20, 40), "test": (40, 60)}.items():
+            rows = [json.dumps({"text": texts[n], "label": "ab"[n % 2]}) for n in range(first, last)]
+            (judge / f"{name}.jsonl").write_text("\n".join(rows))
+    model = str(folders / "embedding")
+    data = {
+        "model": model,
+        "teacher": model,
+        "task": {"texts": tuple(texts), "judge": str(judge), "max_length": 32},
+        "allow_weak_teacher": True,
+        "budget": {"max_drop": 50},
+        "steps": [
+            {"prune": {"keep": 0.7, "samples": 16}},
+            {"distill": {"epochs": 1, "batch_size": 32}},
+            "export",
+            {"quantize": {"max_drop": 20}},
+            "quality",
+            {"quality": {"split": "test"}},
+            {"latency": {"samples": 4, "rounds": 2}},
+            "cheapest",
+        ],
+    }
+    result = run(parse(data), store=tmp_path / "store", folder=tmp_path / "run")
+    (record,) = (result.records[key] for key in result.front)
+    fact = record.fact("quality", "test")
+    assert fact.detail["metric"] == result.run_summary.known_task.metric
+    assert fact.n == (5 if form == "search" else 20)
+    candidate = result.open(record.key)
+    logits = np.stack(list(answers(candidate.model, candidate.tokenizer, candidate.task, "test")))
+    score = candidate.task.score(logits, candidate.task.split("test").labels)
+    assert fact.value == pytest.approx(score, abs=0.2)  # INT8 answers one by one
+    assert (record.fact("recall_at_100", "test") is not None) == (form == "search")

@@ -14,8 +14,8 @@ class SoftLabel(int):
     It counts, compares and is written as the index, so that whatever reads classes reads it, too.
 
     >>> label = SoftLabel(1, (0.2, 0.8))
-    >>> label == 1, label.probabilities, from_plain(to_plain(label)).probabilities
-    (True, (0.2, 0.8), (0.2, 0.8))
+    >>> label == 1, label.probabilities
+    (True, (0.2, 0.8))
     """
 
     probabilities: tuple[float, ...]
@@ -34,20 +34,6 @@ class SoftLabel(int):
     def __reduce__(self) -> tuple[type[Self], tuple[int, tuple[float, ...]]]:
         """Keep the probabilities in copies and on the way to other processes."""
         return type(self), (int(self), self.probabilities)
-
-
-def to_plain(label: Any) -> Any:  # a label of any kind
-    """Return a label as JSON holds it."""
-    if isinstance(label, SoftLabel):
-        return {"class": int(label), "probabilities": list(label.probabilities)}
-    return label
-
-
-def from_plain(value: Any) -> Any:  # a JSON value
-    """Invert :func:`to_plain`."""
-    if not isinstance(value, dict):
-        return value
-    return SoftLabel(int(value["class"]), tuple(map(float, value["probabilities"])))
 
 
 def has_probabilities(labels: Sequence[Any] | np.ndarray) -> bool:

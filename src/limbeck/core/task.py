@@ -16,7 +16,7 @@ from limbeck.core.finite import load_json
 from limbeck.core.kinds import Kind, find
 from limbeck.core.metrics import check_metric
 from limbeck.core.requests import choose_requests
-from limbeck.core.soft_label import from_plain, to_plain
+from limbeck.core.stored_labels import from_plain, to_plain
 from limbeck.errors import InputError, nearest, shown
 
 if TYPE_CHECKING:
@@ -37,7 +37,8 @@ class Split:
 
     The label of a row is an index into the label names (classification; a ``SoftLabel`` where a model answered it), 0
     or 1 for every label name (multilabel), a number (regression), an index for every word (tokens; a text is then a
-    tuple of words), or a query's index with a gain (rerank, see ``core.requests.Judged``).
+    tuple of words), a query's index with a gain (rerank, see ``core.requests.Judged``), or a vector or a part in a
+    search or in a probe (embedding, see ``core/judged_texts.py``).
 
     >>> rows = Split(texts=("good", "bad"), labels=(1, 0))
     >>> len(rows), rows.take([1]).texts
@@ -271,11 +272,7 @@ def _read_split(path: Path) -> Split:
     with open(path, encoding="utf-8", newline="\n") as lines:
         rows = [load_json(line) for line in lines]
     pairs = tuple(row["pair"] for row in rows) if rows and "pair" in rows[0] else None
-    return Split(tuple(_frozen(row["text"]) for row in rows), tuple(_frozen(row["label"]) for row in rows), pairs)
-
-
-def _frozen(value: Any) -> Any:  # a JSON value
-    return tuple(value) if isinstance(value, list) else from_plain(value)
+    return Split(tuple(from_plain(row["text"]) for row in rows), tuple(from_plain(row["label"]) for row in rows), pairs)
 
 
 def texts_of(split: Split) -> Iterator[str]:

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from limbeck.core.judged_texts import BY_ROW
 from limbeck.core.measurement import Measurement
 from limbeck.core.metrics import METRICS, counts_rows
 from limbeck.core.ranking import metric_interval
@@ -62,7 +63,7 @@ def baseline(task: Task) -> Baseline:
     quality = {}
     for split in task.splits:
         if split != "train":
-            if METRICS[task.metric].reads_entities or task.task_kind.grouped:
+            if _judged_together(task):
                 quality[split] = _measure_together(task, split, value)
                 continue
             truth = task.task_kind.truth(task.split(split).labels)
@@ -86,32 +87,43 @@ def _mean_distribution(task: Task) -> Baseline:
 def score_constant(task: Task, value: Value) -> float:
     """Score a constant answer on the labels that it is chosen by."""
     kind, labels = task.task_kind, _known_labels(task)
-    if METRICS[task.metric].reads_entities or kind.grouped:
+    if _judged_together(task):
         return kind.score(task.metric, task.label_names, _constant_logits(task, value, labels), labels)
     train = kind.truth(labels)
     return METRICS[task.metric](_constant(task, value, train), train)
 
 
+def _judged_together(task: Task) -> bool:
+    """Return whether the metric is one of rows that depend on each other: entities, requests, a search."""
+    return METRICS[task.metric].reads_entities or task.task_kind.grouped or _searched(task)
+
+
+def _searched(task: Task) -> bool:
+    """Return whether vectors are judged by a search or a probe."""
+    return task.task_kind.vectors and task.metric in BY_ROW
+
+
 def _known_labels(task: Task) -> Sequence[Any]:
-    """Return the labels of training, or of validation where only held-out texts have the vectors of a model."""
+    """Return the labels of training, or of validation where only held-out texts have vectors or are judged."""
     labels = task.split("train").labels
-    return task.split("validation").labels if labels and labels[0] == () else labels
+    elsewhere = (labels and labels[0] == ()) or _searched(task)
+    return task.split("validation").labels if elsewhere else labels
 
 
 def _constant_logits(task: Task, value: Value, labels: Sequence[Sequence[int]]) -> list[np.ndarray]:
-    """Return logits of one tag for every word, for each row [words, labels]; or of equal scores [1]."""
-    if task.task_kind.grouped:
-        return [np.zeros(1)] * len(labels)
+    """Return logits of one tag for every word, for each row [words, labels]; or equal scores or vectors [1]."""
+    if not task.task_kind.per_token:
+        return [np.ones(1)] * len(labels)
     scores = np.eye(task.num_labels)[int(np.asarray(value))]
     return [np.broadcast_to(scores, (len(row), task.num_labels)) for row in labels]
 
 
 def _measure_together(task: Task, split: str, value: Value) -> Measurement:
-    """Score a constant tag by whole entities, or the order that documents come in by requests."""
+    """Score a constant tag by whole entities, the order of documents by requests, or one vector by a search."""
     labels = task.split(split).labels
     logits = _constant_logits(task, value, labels)
     assessment = task.task_kind.assess(task.metric, task.label_names, logits, labels)
-    detail = {"metric": task.metric, **(assessment.detail if task.task_kind.grouped else {})}
+    detail = {"metric": task.metric, **({} if task.task_kind.per_token else assessment.detail)}
     count = len(labels) if assessment.examples is None else assessment.examples
     return Measurement("quality", *_fields(assessment.quality), n=count, split=split, detail=detail)
 
@@ -129,7 +141,7 @@ def _describe(task: Task, value: Value, classes: Sequence[int]) -> str:
     if task.task_kind.grouped:
         return "always the given order"
     if task.task_kind.vectors:
-        return "always the mean"
+        return "always the same vector" if _searched(task) else "always the mean"
     if task.task_kind.numeric:
         return f"always {float(value):.4g}, the mean"
     return "always " + (", ".join(f"'{task.label_names[index]}'" for index in classes) or "no label")

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from limbeck.core.assessment import UnseenWord
+from limbeck.core.judged_texts import is_judged
 from limbeck.core.kinds import KINDS
 from limbeck.core.metrics import IGNORED
 from limbeck.data.encoding import TextEncoding, first_pieces
@@ -156,8 +157,8 @@ def collate(encoded: Encoded, indices: Sequence[int]) -> dict[str, torch.Tensor]
 
     Returns:
         ``input_ids``, ``attention_mask`` and, if the model has segments, ``token_type_ids`` [batch, seq]; ``labels``,
-        where there are any, [batch] (multilabel: [batch, labels], tokens: [batch, seq]); ``index`` [batch], the
-        indices. Where texts of a pair are encoded apart, a row has two sequences, one after the other.
+        where there are any to learn from, [batch] (multilabel: [batch, labels], tokens: [batch, seq]); ``index``
+        [batch], the indices. Where texts of a pair are encoded apart, a row has two sequences, one after the other.
     """
     import torch
 
@@ -178,7 +179,7 @@ def collate(encoded: Encoded, indices: Sequence[int]) -> dict[str, torch.Tensor]
     if encoded.token_type_ids is not None:
         types = [encoded.token_type_ids[i] for i in indices]
         batch["token_type_ids"] = pad([()] * len(input_ids) if encoded.pairs else types, 0)
-    if len(encoded.labels):
+    if len(encoded.labels) and not is_judged(encoded.labels[0]):
         labels = [encoded.labels[i] for i in indices]
         dtype = {"int64": torch.int64, "float32": torch.float32}[KINDS[encoded.kind].label_dtype]
         batch["labels"] = pad(labels, IGNORED) if encoded.per_token else torch.tensor(labels, dtype=dtype)

@@ -66,6 +66,10 @@ class Options:
     #: embedding model
     candidates: int | None = None
     first_stage: str | None = None
+    #: of vectors: what they are judged by in place of held-out rows, a folder in BEIR's form or texts with classes, and
+    #: how many texts of each class a probe learns from
+    judge: str | None = None
+    shots: int | None = None
     #: folds that its queries are divided into, where judgments are not divided, and which of them is the test split
     folds: int | None = None
     fold: int | None = None
@@ -110,7 +114,7 @@ class Options:
         if isinstance(options.label, tuple) and len(options.label) == 1:
             options = replace(options, label=options.label[0])
         bounds = {"max_length": (2, 100_000), "seed": (0, 2**32 - 1), "candidates": (2, 10_000)}
-        bounds |= {"folds": (2, 1_000), "fold": (0, 999)}
+        bounds |= {"folds": (2, 1_000), "fold": (0, 999), "shots": (1, 10_000)}
         for name, (low, high) in bounds.items():
             if (value := getattr(options, name)) is not None and not low <= value <= high:
                 raise InputError(f"data option '{name}': should be at least {low} and at most {high:,}, got {value}")

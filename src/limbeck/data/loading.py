@@ -15,6 +15,7 @@ from limbeck.core.task import SPLITS, Task
 from limbeck.data.beir import is_beir
 from limbeck.data.config import Options
 from limbeck.data.hub import PRESETS, SPLIT_NAMES, load_tables
+from limbeck.data.judged_task import check_judge, check_search, judged_by, search_task
 from limbeck.data.readers import READERS, Reading, Table, check_file, missing_file, read_table, table_of_columns
 from limbeck.data.rerank_task import check_options as check_retrieval
 from limbeck.data.rerank_task import refuse_options, rerank_task
@@ -24,6 +25,7 @@ from limbeck.data.task_file import read_task_file
 from limbeck.data.texts_task import check_options, has_no_labels
 from limbeck.errors import InputError, nearest, shown
 
+EMBEDDING = "embedding"
 _EMBEDDED = Path(__file__).parent / "embedded"
 
 NAMED: Mapping[str, Mapping[str, Any]] = MappingProxyType(
@@ -86,9 +88,9 @@ def load_judged(
     location = _find(spec, Path(base) if base is not None else Path(), evaluation=True)
     if split is None and location.single:
         location = replace(location, files={"test": location.files["train"]})
-    evaluation = bool(location.files) and "train" not in location.files
+    evaluation = location.retrieval is not None or (bool(location.files) and "train" not in location.files)
     split = split or "test"
-    if evaluation and split not in location.files:
+    if location.files and evaluation and split not in location.files:
         raise InputError(f"task '{location.name}' has no split '{split}'; {nearest(split, location.files)}")
     task = _load(location, evaluation=evaluation)
     task.split(split)
@@ -101,15 +103,18 @@ def _load(location: _Location, *, evaluation: bool = False) -> Task:
         task = Task.from_folder(location.folder)
         task = replace(task, name=location.name) if options.name else task
         return task.limit(options.seed, **options.limit)
+    if location.retrieval is not None and options.kind == EMBEDDING:
+        return search_task(location.name, location.retrieval, options, evaluation=evaluation)
     if location.retrieval is not None:
         return rerank_task(location.name, location.retrieval, options, location.base)
     refuse_options(options)
     if options.dataset is None:
-        return build_task(location.name, _read_files(location.files, options), options, evaluation=evaluation)
+        task = build_task(location.name, _read_files(location.files, options), options, evaluation=evaluation)
+        return judged_by(task, options, location.base)
     tables, names, notes = load_tables(options)
     if options.label_names is None and (options.kind is None or not KINDS[options.kind].numeric):
         options = replace(options, label_names=names)
-    return build_task(location.name, tables, options, notes)
+    return judged_by(build_task(location.name, tables, options, notes), options, location.base)
 
 
 def check_task(spec: str | Path | Mapping[str, Any], *, base: str | Path | None = None) -> None:
@@ -122,6 +127,7 @@ def check_task(spec: str | Path | Mapping[str, Any], *, base: str | Path | None 
         options = location.options
         if location.retrieval is None:
             refuse_options(options)
+            check_judge(options, location.base)
     for split in options.limit:
         if split not in SPLITS:
             raise InputError(f"data option 'limit': there is no split '{split}'; {nearest(split, SPLITS)}")
@@ -153,7 +159,8 @@ def _find(spec: str | Path | Mapping[str, Any], base: Path, *, evaluation: bool 
     if options.texts is not None:
         raise InputError("data: 'texts' have no labels, so they need a model that answers them; use compress or run")
     if options.dataset is not None:
-        return _Location(options, options.name or options.config or options.dataset.rstrip("/").rsplit("/", 1)[-1])
+        name = options.name or options.config or options.dataset.rstrip("/").rsplit("/", 1)[-1]
+        return _Location(options, name, base=base)
     files = {split: base / user_path(file) for split, file in options.splits.items() if file}
     if "train" not in files and not (evaluation and files):
         present = f"only {', '.join(files)}" if files else "no path, no files and no data set"
@@ -161,7 +168,7 @@ def _find(spec: str | Path | Mapping[str, Any], base: Path, *, evaluation: bool 
     for path in files.values():
         check_file(path)
     first = next(iter(files.values()))
-    return _Location(options, options.name or files.get("train", first).resolve().parent.name, files)
+    return _Location(options, options.name or files.get("train", first).resolve().parent.name, files, base=base)
 
 
 def _merged_limit(inside: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
@@ -176,14 +183,18 @@ def _find_path(options: Options, base: Path, others: Set[str], evaluation: bool)
     path = base / user_path(options.path)
     if exists(path) and not path.is_dir():
         check_file(path)
-        return _Location(options, options.name or path.stem, {"train": path}, single=True)
+        return _Location(options, options.name or path.stem, {"train": path}, base=base, single=True)
     if not exists(path):
         raise InputError(_unknown(options.path, path))
+    if is_beir(path) and options.kind == EMBEDDING:
+        check_search(path, others | {"path"})
+        return _Location(options, options.name or path.resolve().name, retrieval=path, base=base)
     if is_beir(path):
         check_retrieval(path, options, frozenset(others | {"path"}), base)
         return _Location(options, options.name or path.resolve().name, retrieval=path, base=base)
     if not (path / "task.json").is_file():
-        return _Location(options, options.name or path.resolve().name, find_splits(path, evaluation=evaluation))
+        files = find_splits(path, evaluation=evaluation)
+        return _Location(options, options.name or path.resolve().name, files, base=base)
     if extra := others - {"limit", "seed", "name"}:
         raise InputError(
             f"{path} is a task that limbeck wrote; it takes limit, seed and name, not {', '.join(sorted(extra))}"

@@ -62,13 +62,15 @@ def build_task(
         splits = {split: gather(part, tables[split].where, collected) for split, part in splits.items()}
     if not evaluation:
         _check_variety(kind, rows["train"], splits["train"])
-        if "validation" not in splits:
+        if "validation" not in splits and options.judge is None:
             splits = hold_out_validation(find(kind), splits, options.seed, collected)
-        if "test" not in splits:
+        if "test" not in splits and options.judge is None:
             collected.append("there is no test split; results are measured on validation")
     collected.extend(_unused_labels(kind, label_names, main, splits[main]))
     collected.extend(find_oddities(splits))
-    metric = options.metric or find(kind).usual_metric(label_names)
+    # what judges vectors has metrics of its own
+    metric = None if options.judge is not None else options.metric
+    metric = metric or find(kind).usual_metric(label_names)
     length = find(kind).usual_length if options.max_length is None else options.max_length
     task = Task(name, kind, splits, label_names, metric, length, tuple(collected), columns=columns)
     return task.limit(options.seed, **options.limit) if options.limit else task

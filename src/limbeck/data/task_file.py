@@ -12,7 +12,7 @@ from limbeck.errors import InputError, nearest, shown
 from limbeck.storage import yaml_text
 
 SUFFIXES = (".yaml", ".yml")
-FILES = ("path", "texts", "train", "validation", "test", "first_stage")
+FILES = ("path", "texts", "train", "validation", "test", "first_stage", "judge")
 """Options that may name files."""
 
 

@@ -10,6 +10,7 @@ from limbeck.core.kinds import find
 from limbeck.core.paths import user_path
 from limbeck.core.task import Task, choose
 from limbeck.data.config import Options
+from limbeck.data.judged_task import check_judge, judged_by
 from limbeck.data.readers import plural
 from limbeck.data.unlabeled import Row, check_texts, normalized, placeholders, read_texts
 from limbeck.errors import InputError
@@ -22,7 +23,7 @@ LEAST = 20
 """Texts without which nothing can be held out."""
 LEAST_QUERIES = 3
 """Queries without which none can be held out for validation and for test."""
-ALLOWED = frozenset({"texts", "name", "text", "pair", "metric", "max_length", "limit", "seed"})
+ALLOWED = frozenset({"texts", "name", "text", "pair", "metric", "max_length", "limit", "seed", "judge", "shots"})
 """Options that have a meaning for texts without labels."""
 
 
@@ -44,6 +45,7 @@ def check_options(options: Options, given: Sequence[str], base: Path = Path()) -
             f"data option '{unsuited[0]}': has no meaning for texts without labels; "
             f"they take {', '.join(sorted(ALLOWED))}"
         )
+    check_judge(options, base)
     if isinstance(options.texts, str):
         check_texts(base / user_path(options.texts))
 
@@ -77,15 +79,19 @@ def texts_task(options: Options, kind: str, label_names: Sequence[str], base: Pa
             f"{where}: too few queries to hold some out for validation and test; at least three are needed"
         )
     parts = _divided(list(groups.values()), options.seed, whole=grouped)
+    if options.judge is not None:  # nothing has to be held out
+        check_judge(options, base, kind)
+        parts = {"train": [row for group in groups.values() for row in group]}
     kept = sum(map(len, parts.values()))
     notes = [f"{where}: {plural(kept, 'text')} without labels"]
     if kept < len(rows):
         notes.append(f"{where}: {plural(len(rows) - kept, 'repeated or empty text')} left out")
     splits = {name: placeholders(find(kind), part, len(label_names)) for name, part in parts.items()}
-    metric = options.metric or find(kind).fidelity_metric(label_names)
+    metric = (None if options.judge else options.metric) or find(kind).fidelity_metric(label_names)
     name = options.name or (Path(options.texts).stem if isinstance(options.texts, str) else "texts")
     length = find(kind).usual_length if options.max_length is None else options.max_length
     task = Task(name, kind, splits, tuple(label_names), metric, length, tuple(notes))
+    task = judged_by(task, options, base)
     return task.limit(options.seed, **options.limit) if options.limit else task
 
 

@@ -12,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from limbeck.core.judged_texts import is_judged
 from limbeck.core.kinds import find
 from limbeck.core.task import Task
 from limbeck.data.config import Options
@@ -69,7 +70,8 @@ def load_run_task(
 
     folder = store.facts.keep(f"answered-{name}", build)
     stored = Task.from_folder(folder)
-    note = f"the labels are the answers of '{source}'; {stored.metric} says how far others answer alike"
+    fidelity = f"the labels are the answers of '{source}'; {stored.metric} says how far others answer alike"
+    note = f"texts to train on have the vectors of '{source}'" if options.judge is not None else fidelity
     return replace(stored, notes=(*task.notes, note), answered_by=source)
 
 
@@ -125,8 +127,8 @@ def _answered(task: Task, source: str) -> Task:
     model, tokenizer = open_model(source, task=task)
     splits = dict(task.splits)
     for name, split in task.splits.items():
-        if task.task_kind.vectors and name == "train":  # distillation asks the teacher itself
-            continue
+        if task.task_kind.vectors and (name == "train" or is_judged(split.labels[0])):
+            continue  # distillation asks the teacher itself
         logits = answers(model, tokenizer, task, name)
         pairs = zip(logits, split.labels, strict=True)
         if name == "train":  # read by its answers alone

@@ -1,7 +1,8 @@
-"""A vector for a text: pairs of texts with scores, or texts whose vectors are to be like a teacher's.
+"""A vector for a text: pairs of texts with scores, texts whose vectors are to be like a teacher's, or a search.
 
 The logits of a model are its vectors: [rows, width], or both vectors of each pair joined [rows, 2 * width]. A label is
-a score of a pair (of any scale: metrics and the usual loss read its order), or the vector of a text as a tuple.
+a score of a pair (of any scale: metrics and the usual loss read its order), the vector of a text as a tuple, or the
+part of a text in a search or in a probe, by which a model can be judged but not trained (``core/judged_texts.py``).
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from limbeck.core.assessment import Assessment, UnseenWord
+from limbeck.core.judged_texts import BY_ROW, Document, Example, Query, by_row, column, is_judged, metrics_for
 from limbeck.core.logits import Activation
 from limbeck.core.metrics import METRICS, Metric, metric
 from limbeck.core.statistics import Resampled, pack_numbers, resampled_mean, resampled_score
@@ -36,6 +38,23 @@ def mean_cosine(predictions: npt.ArrayLike, labels: npt.ArrayLike) -> float:
 def neighbor_overlap(predictions: npt.ArrayLike, labels: npt.ArrayLike) -> float:
     """Compute the share of a text's ten nearest texts that vectors and a teacher's vectors have in common."""
     return float(_shared_neighbors(predictions, labels).mean())
+
+
+@metric("embedding")
+def recall_at_100(predictions: npt.ArrayLike, labels: npt.ArrayLike) -> float:
+    """Compute the mean share of a query's relevant documents among the hundred nearest."""
+    return _mean_by_row("recall_at_100", predictions, labels)
+
+
+@metric("embedding")
+def probe_accuracy(predictions: npt.ArrayLike, labels: npt.ArrayLike) -> float:
+    """Compute the share of texts that a logistic regression on vectors of other texts answers right."""
+    return _mean_by_row("probe_accuracy", predictions, labels)
+
+
+def _mean_by_row(name: str, vectors: npt.ArrayLike, labels: Any) -> float:
+    values = by_row(name, np.asarray(vectors), labels)
+    return float(values.mean()) if values.size else 0.0
 
 
 def _unit(vectors: npt.ArrayLike) -> np.ndarray:
@@ -79,6 +98,7 @@ class Embedding(TaskKind):
     auto_class = "AutoModel"
     answer_code = "logits.tolist()"
     default_metric = "spearman"
+    metrics = ("ndcg_at_10",)
     label_dtype = "float32"
     label_noun = None
     pipeline = "sentence-similarity"
@@ -104,12 +124,18 @@ class Embedding(TaskKind):
         return ()
 
     def describe(self, label: Label, names: Sequence[str]) -> str:
-        """Format the score, or the width of the vector."""
+        """Format the score, the width of the vector, or the part of the text."""
+        if isinstance(label, Document):
+            return "a document"
+        if isinstance(label, Query):
+            return f"a query with {sum(gain > 0 for _, gain in label.gains)} relevant documents"
+        if isinstance(label, Example):
+            return f"class {label.label}"
         return f"a vector of {len(label)}" if isinstance(label, (list, tuple)) else f"{label:g}"
 
     def truth(self, labels: Sequence[Label] | np.ndarray) -> np.ndarray:
-        """Return the scores [rows], or vectors [rows, width]."""
-        return np.asarray(labels, dtype=float)
+        """Return the scores [rows], vectors [rows, width], or parts in a search or a probe as objects [rows]."""
+        return column(labels) if len(labels) and is_judged(labels[0]) else np.asarray(labels, dtype=float)
 
     def decode(self, logits: npt.ArrayLike) -> np.ndarray:
         """Return the cosines [rows] of joined vectors [rows, 2 * width]."""
@@ -122,7 +148,20 @@ class Embedding(TaskKind):
             metric: Name of the metric.
             logits: Vectors [rows, width], or joined ones [rows, 2 * width].
         """
-        return np.asarray(logits, dtype=float) if metric in OF_VECTORS else self.decode(logits)
+        return np.asarray(logits, dtype=float) if metric in {*OF_VECTORS, *BY_ROW} else self.decode(logits)
+
+    def score(self, metric: str, names: Sequence[str], logits: Logits, labels: Sequence[Label] | np.ndarray) -> float:
+        """Compute a metric of vectors.
+
+        Args:
+            metric: Name of the metric.
+            names: Empty.
+            logits: Vectors [rows, width], or joined ones [rows, 2 * width].
+            labels: Labels in one of the forms [rows].
+        """
+        if metric in BY_ROW:
+            return _mean_by_row(metric, np.asarray(logits), labels)
+        return super().score(metric, names, logits, labels)
 
     def same_answers(self, first: Logits, second: Logits, labels: Sequence[npt.ArrayLike]) -> np.ndarray:
         """Return whether two models give almost the same vectors [rows].
@@ -139,16 +178,16 @@ class Embedding(TaskKind):
         return "mean_cosine"
 
     def answers(self, logits: np.ndarray, truth: np.ndarray) -> np.ndarray:
-        """Return the cosines of pairs [rows], or the vectors where the labels are vectors [rows, width].
+        """Return the cosines of pairs [rows], or the vectors of single texts [rows, width].
 
         Args:
             logits: Joined vectors [rows, 2 * width], or single ones.
             truth: The labels.
         """
-        return self.decode(logits) if truth.ndim == 1 else logits
+        return self.decode(logits) if _of_pairs(truth) else logits
 
     def drift(self, before: np.ndarray, after: np.ndarray, truth: np.ndarray) -> np.ndarray:
-        """Return how far the cosines of pairs have moved, or the vectors where the labels are vectors [rows].
+        """Return how far the cosines of pairs have moved, or the vectors of single texts [rows].
 
         A vector has moved by what its cosine with the one before lacks to 1.
 
@@ -157,7 +196,7 @@ class Embedding(TaskKind):
             after: Those of another model.
             truth: The labels.
         """
-        if truth.ndim == 1:
+        if _of_pairs(truth):
             return np.asarray(np.abs(self.decode(before) - self.decode(after)))
         return np.asarray(1 - _cosines(before, after))
 
@@ -190,6 +229,8 @@ class Embedding(TaskKind):
             unseen: Empty.
         """
         stacked, truth = np.stack(list(logits)), self.truth(labels)
+        if metric in BY_ROW:
+            return _judged_together(metric, stacked, truth)
         if metric not in OF_VECTORS:
             quality, values = resampled_score(METRICS[metric], self.decode(stacked), truth)
             compared = partial(_pair_metric, METRICS[metric], self, truth)
@@ -212,7 +253,7 @@ class Embedding(TaskKind):
             label: The label of the row.
             confidence: Ignored: a vector has none.
         """
-        if isinstance(label, (list, tuple)):
+        if isinstance(label, (list, tuple)):  # also the part of a text in a search
             return tuple(np.asarray(logits, dtype=float).tolist()), label
         return float(self.decode(np.asarray(logits)[None])[0]), label
 
@@ -223,7 +264,25 @@ class Embedding(TaskKind):
             truth: Scores [rows], or vectors [rows, width].
             width: Ignored.
         """
-        yield truth.mean(axis=0) if truth.ndim > 1 else float(truth.mean()), ()
+        if truth.dtype == object:  # the same vector for every text
+            yield 1.0, ()
+        else:
+            yield truth.mean(axis=0) if truth.ndim > 1 else float(truth.mean()), ()
+
+
+def _of_pairs(truth: np.ndarray) -> bool:
+    """Return whether labels are scores of pairs, so that rows are joined vectors."""
+    return truth.ndim == 1 and truth.dtype != object
+
+
+def _judged_together(metric: str, vectors: np.ndarray, labels: np.ndarray) -> Assessment:
+    """Score vectors in a search or in a probe, with an interval over queries, or over the texts of the probe."""
+    rows = {name: by_row(name, vectors, labels) for name in metrics_for(labels[0])}
+    beside = {name: resampled_mean(values).interval for name, values in rows.items() if name != metric}
+    whole = resampled_mean(rows[metric])
+    stored = _stored(metric, vectors, whole, lambda read: resampled_mean(by_row(metric, read, labels)))
+    detail = {"resampled": pack_numbers(whole.values), "stored": stored}
+    return Assessment(whole.interval, detail, beside, examples=len(rows[metric]))
 
 
 def _pair_metric(metric: Metric, kind: Embedding, truth: np.ndarray, vectors: np.ndarray) -> Resampled:

@@ -1,0 +1,136 @@
+"""Texts by which vectors are judged together: documents that queries search for, and examples of classes.
+
+The rows of such a split depend on each other, so a metric is one of all its vectors: retrieval ranks the documents by
+their cosine with each query, and a probe learns classes from some vectors and answers the others (logistic regression,
+as in SentEval, Conneau and Kiela, 2018, arXiv:1803.05449).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple, TypeGuard
+
+import numpy as np
+
+from limbeck.core.retrieval import ndcg, order, recall
+
+
+class Document(NamedTuple):
+    """The label of a text to be found: its number among the documents of the split."""
+
+    number: int
+
+
+class Query(NamedTuple):
+    """The label of a text that searches: number and gain of each document that was judged for it."""
+
+    gains: tuple[tuple[int, float], ...]
+
+
+class Example(NamedTuple):
+    """The label of a text of a class: the index of the class, and whether the probe learns from it."""
+
+    label: int
+    learned: bool
+
+
+Judged = Document | Query | Example
+"""A label of a text by which vectors are judged."""
+FORMS: Mapping[str, type[Document] | type[Query] | type[Example]] = {
+    "document": Document,
+    "query": Query,
+    "example": Example,
+}
+"""Each kind of label by its name in files."""
+
+
+def is_judged(label: object) -> TypeGuard[Judged]:
+    """Return whether a label is one of a text by which vectors are judged."""
+    return isinstance(label, (Document, Query, Example))
+
+
+def to_plain(label: Judged) -> dict[str, Any]:
+    """Return a label as JSON holds it.
+
+    >>> to_plain(Query(((4, 1.0),)))
+    {'query': [[4, 1.0]]}
+    """
+    name = next(name for name, form in FORMS.items() if isinstance(label, form))
+    if isinstance(label, Query):
+        return {name: [list(gain) for gain in label.gains]}
+    return {name: label.number if isinstance(label, Document) else [label.label, label.learned]}
+
+
+def from_plain(value: Mapping[str, Any]) -> Judged:
+    """Invert :func:`to_plain`.
+
+    >>> from_plain({"query": [[4, 1.0]]})
+    Query(gains=((4, 1.0),))
+    """
+    if "document" in value:
+        return Document(int(value["document"]))
+    if "query" in value:
+        return Query(tuple((int(number), float(gain)) for number, gain in value["query"]))
+    index, learned = value["example"]
+    return Example(int(index), bool(learned))
+
+
+def column(labels: Sequence[Judged] | np.ndarray) -> np.ndarray:
+    """Return labels as an array of objects [texts]."""
+    values = np.empty(len(labels), dtype=object)
+    values[:] = list(labels)
+    return values
+
+
+def by_row(name: str, vectors: np.ndarray, labels: Sequence[Judged] | np.ndarray) -> np.ndarray:
+    """Compute a metric of each query, or of each example that the probe answers.
+
+    Args:
+        name: A key of ``BY_ROW``.
+        vectors: The texts' vectors [texts, width].
+        labels: Their labels [texts].
+
+    Returns:
+        The values [queries] or [examples]; queries without a relevant document are left out.
+    """
+    values = np.asarray(vectors, dtype=float).reshape(len(labels), -1)
+    return BY_ROW[name](values / np.maximum(np.linalg.norm(values, axis=1, keepdims=True), 1e-12), labels)
+
+
+def _by_query(score: Callable[[list[int], Mapping[int, float]], float]) -> Callable[[np.ndarray, Any], np.ndarray]:
+    def values(vectors: np.ndarray, labels: Sequence[Judged]) -> np.ndarray:
+        documents = vectors[[isinstance(label, Document) for label in labels]]
+        numbers = np.array([label.number for label in labels if isinstance(label, Document)], dtype=np.int64)
+        results = []
+        for vector, label in zip(vectors, labels, strict=True):
+            if isinstance(label, Query) and any(gain > 0 for _, gain in label.gains):
+                results.append(score(numbers[order(documents @ vector)].tolist(), dict(label.gains)))
+        return np.array(results, dtype=float)
+
+    return values
+
+
+def _recall(ranked: list[int], gains: Mapping[int, float]) -> float:
+    return recall(ranked, {number for number, gain in gains.items() if gain > 0})
+
+
+def _right_answers(vectors: np.ndarray, labels: Sequence[Judged]) -> np.ndarray:
+    """Learn classes from the vectors of some examples; return whether the answers to the others are right."""
+    from sklearn.linear_model import LogisticRegression
+
+    classes, learned = (np.array(values) for values in zip(*labels, strict=True))
+    probe = LogisticRegression(max_iter=1000).fit(vectors[learned], classes[learned])
+    return np.asarray(probe.predict(vectors[~learned]) == classes[~learned], dtype=float)
+
+
+BY_ROW: Mapping[str, Callable[[np.ndarray, Any], np.ndarray]] = {
+    "ndcg_at_10": _by_query(ndcg),
+    "recall_at_100": _by_query(_recall),
+    "probe_accuracy": _right_answers,
+}
+"""The metrics of vectors that are judged together, row by row."""
+
+
+def metrics_for(label: Judged) -> tuple[str, ...]:
+    """Return the metrics of a split with such labels, the usual one first."""
+    return ("probe_accuracy",) if isinstance(label, Example) else ("ndcg_at_10", "recall_at_100")
