@@ -258,7 +258,7 @@ class _CandidatePlan:
         quality = (Quality(split="validation"), *([Quality(split="test")] if split == "test" else []))
         choice = Best() if self.budget.latency_ms or self.budget.size_mb else Cheapest()
         fitted = () if decision is None else (DecisionProbe(goal=decision, split=split),)
-        return (Size(split=split), *quality, Latency(split=split), choice, *fitted, Portability())
+        return (Size(split=split), *quality, Latency.of(split=split), choice, *fitted, Portability())
 
     @property
     def _training(self) -> TrainingConfig:

@@ -1,4 +1,4 @@
-"""The client of a measuring service, which the latency probe uses for a target with a ``url``."""
+"""The client of a measuring service, which the probes that time use for a target with a ``url``."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ class Service:
             warmup: Rounds before those.
 
         Returns:
-            The same as :func:`limbeck.measure.latency.session`, with the ``load`` of the machine.
+            The same as :func:`limbeck.measure.timed_session.session`.
 
         Raises:
             ServiceError: The service cannot be used.
@@ -132,7 +132,7 @@ class Service:
             "words": [f"{target.runtime}, {path.name}" for path in graphs],
             "mean_tokens": timed.mean_tokens,
             "machine": timed.environment["processor"],
-            "load": list(timed.load),
+            "conditions": timed.conditions.to_json(),
         }
 
     def _post(self, text: str, graphs: Sequence[Path], facts: Mapping[str, Any]) -> dict[str, Any]:
