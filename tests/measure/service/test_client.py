@@ -13,7 +13,9 @@ from limbeck.core.target import Target
 from limbeck.errors import InputError, ServiceError
 from limbeck.measure.machine_state import Conditions
 from limbeck.measure.service.client import Service, check_service, machine_at
+from limbeck.measure.service.http_connection import HttpConnection
 from limbeck.measure.service.options import TOKEN
+from limbeck.measure.service.ray_connection import RayConnection
 from limbeck.measure.service.request import TimingAnswer
 
 URL = "http://board:8765"
@@ -151,6 +153,8 @@ def test_runtime_and_cores_are_those_of_the_service():
     check_service(Target())  # without a service, nothing is asked
 
 
-def test_nobody_listens():
-    with pytest.raises(ServiceError, match="cannot be reached"):
-        check_service(Target(url="http://127.0.0.1:9"))
+def test_the_address_says_how_to_get_there():
+    assert isinstance(Service(URL)._connection, HttpConnection)
+    connection = Service("ray:limbeck_measure")._connection
+    assert isinstance(connection, RayConnection)
+    assert connection.resource == "limbeck_measure"
