@@ -3,9 +3,9 @@
     python benchmarks/p50_among_workers.py --executor processes --repetitions 10
     python benchmarks/p50_among_workers.py --executor ray --repetitions 10
 
-Both runs quantize MiniLM-L6 with an untrained head and measure its latency. The one among workers has branches besides
-that fine-tune: workers begin with them at once, so the measurement has to wait until they rest, and they wait for it.
-Each repetition makes both runs in a random order, each in a store of its own. Prints both medians with their intervals,
+Both runs fine-tune MiniLM-L6 a little, quantize it and measure its latency. The one among workers has branches besides
+that fine-tune it further: workers begin with them at once, so the measurement waits until they rest, and they wait for
+it. Each repetition makes both runs in a random order, each in a store of its own. Prints both medians with their intervals,
 the ratio by repetition with its interval, and whether work and measurement overlapped by the ledger. Finished
 repetitions are kept in FOLDER/results.json, and the same command goes on. Run it on an idle machine; a repetition takes
 about a minute there.
@@ -31,7 +31,7 @@ model: minilm-l6
 task: {path: movie-reviews, limit: {train: 256, validation: 48, test: 200}}
 allow_weak_teacher: true
 steps:
-  - student_init: {layers: 6, init: layers}
+  - finetune: {epochs: 0.5, mixed_precision: "no"}
   - fork: [BRANCHES]
 """
 
