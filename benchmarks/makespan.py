@@ -12,7 +12,9 @@ and the bound that nothing can beat, max(longest chain, total / workers). --over
 
 import argparse
 import json
+import os
 import statistics
+import sys
 import threading
 import time
 from pathlib import Path
@@ -112,6 +114,9 @@ def nothing(payload, report):
 
 def overhead(executor, pieces=50):
     """Seconds of a piece of work that does nothing: of the first one, which starts a worker, and the median."""
+    root = str(Path(__file__).resolve().parents[1])  # workers import the function, too
+    sys.path.insert(0, root)
+    os.environ["PYTHONPATH"] = os.pathsep.join([root, *filter(None, [os.environ.get("PYTHONPATH")])])
     from benchmarks.makespan import nothing as work
 
     with open_workers(ExecutorConfig(executor, workers=1, threads=1), Path("runs/makespan")) as workers:

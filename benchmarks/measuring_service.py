@@ -66,7 +66,7 @@ def start(folder: Path) -> tuple[subprocess.Popen, str]:
 
 def p50(candidate: Candidate, target: Target, rounds: int) -> float:
     """Seconds of the median call."""
-    found = Latency(rounds=rounds, split="test").measure([candidate], RunContext(target=target))
+    found = Latency.of(rounds=rounds, split="test").measure([candidate], RunContext(target=target))
     return next(fact.value for _, fact in found if fact.name == "latency_p50")
 
 

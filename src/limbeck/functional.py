@@ -392,7 +392,7 @@ def latency(
             task = opened[0].task if opened else data
             opened.append(stack.enter_context(open_candidate(each, tokenizer, task)))
         split = "test" if "test" in opened[0].task.splits else "train"
-        facts = list(Latency(split=split, rounds=rounds).measure(opened, RunContext(target=target)))
+        facts = list(Latency.of(split=split, rounds=rounds).measure(opened, RunContext(target=target)))
     medians = {index: fact for index, fact in facts if fact.name == "latency_p50"}
     named = {name: medians[index] for index, name in enumerate(models)}
     return named if isinstance(model, Mapping) else named[""]

@@ -94,6 +94,7 @@ def test_an_address_is_named_and_enters_no_key():
         "https://board",
         "http://[::1]:8765",
         "https://measure.example.org/limbeck/",
+        "ray:limbeck_measure",
     ],
 )
 def test_addresses(url):
@@ -114,10 +115,13 @@ def test_addresses(url):
         "http://board/ x",
         "http://board\n",
         "http://" + "x" * 300,
+        "ray:",
+        "ray://head:10001",
+        "ray:a b",
     ],
 )
 def test_other_addresses_are_refused(url):
-    with pytest.raises(InputError, match="url: should be http://HOST:PORT or https://HOST:PORT, got"):
+    with pytest.raises(InputError, match="url: should be http://HOST:PORT, https://HOST:PORT or ray:RESOURCE, got"):
         Target(url=url)
 
 

@@ -225,7 +225,7 @@ def with_values(words, values):
 def _in_process(monkeypatch):
     """Time in this process: starting one takes seconds, and other tests time in processes of their own."""
 
-    def call_here(function, payload, threads=1):
+    def call_here(function, payload, threads=1, *, pinned=True):
         module, name = function.split(":")
         return getattr(import_module(module), name)({"threads": threads, **payload})
 

@@ -127,6 +127,18 @@ def test_a_task_by_name_is_read_once_and_not_copied(begun, place, tmp_path, monk
     assert not (tmp_path / "run" / "task").exists()
 
 
+def test_one_shot_leaves_out_goals_that_the_whole_model_meets(begun, place, monkeypatch):
+    monkeypatch.setattr("limbeck.cost_models.measured_cost.MeasuredCost", lambda *services: FormatCost(latency))
+    events = []
+    goals = {"latency_ms": 0.2, "effort": "one-shot", "runtime": "onnxruntime", "on_event": events.append}
+    recipe, _ = begun(str(place / "task"), **goals)  # the whole model takes 0.17 ms
+    fork = recipe.steps[-7]
+    assert [branch[0].pruning.latency_ms for branch in fork.branches[3:]] == [0.16, 0.13, 0.1]
+    assert "the whole model takes 0.17 ms in INT8, as predicted; goals that it meets are left out" in [
+        event["message"] for event in events if event["kind"] == "note"
+    ]
+
+
 def counted(monkeypatch, calls, module, name):
     """Count the calls of a function by the name that its module has for it."""
     function = getattr(module, name)

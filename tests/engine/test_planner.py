@@ -119,6 +119,24 @@ def test_in_one_shot_nothing_is_trained_but_the_model_itself(place):
         planned(place, effort="one-shot", strategy="both")
 
 
+def test_goals_that_the_whole_model_meets_are_not_planned(place):
+    request = Request(Budget(latency_ms=2.0, size_mb=1.0), effort="one-shot")
+    planner = Planner(str(place / "ready"), load_task(place / "task"), request)
+    assert planner.needs_whole
+    planned_goals = {}
+    for whole in (None, 5.0, 1.5, 1.0, 0.1):
+        recipe = planner.recipe(str(place / "task"), Target(), whole_ms=whole)
+        *goals, last = recipe.steps[0].branches[3:]
+        planned_goals[whole] = [branch[0].pruning.latency_ms for branch in goals]
+        assert not problems(recipe)
+        assert names(last)[0] == "vocabulary"  # fewer words make a smaller file, whatever the latency
+        assert [step.pruning.latency_ms for step in last[1:-2]] == planned_goals[whole][:1]
+    assert planned_goals == {None: [1.9, 1.6, 1.3, 1.0], 5.0: [1.9, 1.6, 1.3, 1.0], 1.5: [1.3, 1.0], 1.0: [], 0.1: []}
+    for more in ({"effort": "quick"}, {"effort": "one-shot", "budget": Budget()}):
+        other = Request(**{"budget": Budget(latency_ms=2.0), **more})
+        assert not Planner(str(place / "ready"), load_task(place / "task"), other).needs_whole
+
+
 def test_half_of_the_layers_may_reach_what_all_cannot(place, make_model):
     deep = make_model(Shape.uniform(layers=5, hidden=32, heads=4, ffn=64), labels=3, max_positions=128)
     save_model(deep, toy_tokenizer(TASK), place / "deep")
@@ -226,7 +244,7 @@ def test_half_of_the_drop_is_left_to_int8(place):
 
 def test_without_a_test_split_all_is_measured_on_validation(place):
     *_, size, quality, latency, best, portability = planned(place, task="no-test").steps
-    assert {step.split for step in (size, portability, quality, latency)} == {"validation"}
+    assert {*(step.split for step in (size, portability, quality)), latency.sample.split} == {"validation"}
     assert best.info.name == "best"
 
 

@@ -12,6 +12,7 @@ from limbeck.core.target import Target
 from limbeck.errors import MissingExtra
 from limbeck.measure import latency
 from limbeck.measure.latency import Latency, facts
+from limbeck.measure.timed_session import TimedModels
 
 
 def context(**target):
@@ -20,7 +21,7 @@ def context(**target):
 
 def test_candidates_are_timed_in_one_session(candidate, exported, make_model):
     ragged = replace(candidate, model=make_model(Shape.uniform(2, 32, 4, 64).with_layer(1, heads=1)))
-    found = list(Latency(samples=4, rounds=3).measure([candidate, ragged, exported], context()))
+    found = list(Latency.of(samples=4, rounds=3).measure([candidate, ragged, exported], context()))
     by_name = {(index, fact.name): fact for index, fact in found}
     assert len(by_name) == len(found) == 3 * 4
     assert {fact.detail["session"] for _, fact in found} == {by_name[0, "speedup"].detail["session"]}
@@ -45,12 +46,15 @@ def test_facts_are_computed_from_the_rounds():
         "words": list("abc"),
         "mean_tokens": [5.0] * 3,
         "machine": "x",
+        "conditions": {"load": [0.1, 0.2]},
     }
-    found = {(index, fact.name): fact for index, fact in facts(answer, ["onnxruntime", "torch", "torch"], Target())}
+    timed = TimedModels(answer, ["onnxruntime", "torch", "torch"], Target())
+    found = {(index, fact.name): fact for index, fact in facts(timed)}
+    assert found[0, "latency_p50"].detail["load"] == [0.1, 0.2]
     assert found[0, "speedup"].value == pytest.approx(4)
     assert found[0, "speedup"].low == pytest.approx(4)
     assert found[2, "speedup"].detail["over"] == "b"
-    alone = {(index, fact.name) for index, fact in facts(answer, ["onnxruntime"] * 3, Target())}
+    alone = {(index, fact.name) for index, fact in facts(TimedModels(answer, ["onnxruntime"] * 3, Target()))}
     assert (0, "speedup") not in alone
 
 

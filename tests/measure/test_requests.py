@@ -87,7 +87,7 @@ def test_served_batches_answer_as_one_by_one(reranker):
 
 
 def test_the_fastest_size_is_taken_and_measured_once(reranker, monkeypatch):
-    def pretended(function, payload, threads):
+    def pretended(function, payload, threads, *, pinned):
         counts = [len(inputs[0]) for inputs in payload["inputs"]]
         assert counts == [12, 6, 3, 2, 1]  # sub-batches of 1, 2, 4, 8 and 12
         return {"seconds": np.array([5.0, 4.0, 2.0, 3.0, 6.0])}
@@ -111,7 +111,7 @@ def test_the_fastest_size_is_taken_and_measured_once(reranker, monkeypatch):
 
 def test_a_request_is_timed_in_one_call(reranker, tmp_path):
     (exported,) = Export().apply(reranker, RunContext(scratch=tmp_path))
-    probe = Latency(samples=4, rounds=2)
+    probe = Latency.of(samples=4, rounds=2)
     found = list(probe.measure([reranker, exported], context(probe, target=Target(candidates=6))))
     facts = {(index, fact.name): fact for index, fact in found}
     for index in range(2):

@@ -13,6 +13,7 @@ from limbeck.core.target import Target
 from limbeck.errors import MissingExtra
 from limbeck.measure import throughput
 from limbeck.measure.throughput import Throughput, facts
+from limbeck.measure.timed_session import TimedModels
 from limbeck.report.html import report_html
 from limbeck.report.model_card import Figure, figures
 from limbeck.report.report import front_rows, front_table
@@ -24,7 +25,7 @@ def context(**target):
 
 
 def test_candidates_are_timed_in_one_session(candidate, exported):
-    found = list(Throughput(samples=10, batch=4, rounds=2).measure([candidate, exported], context()))
+    found = list(Throughput.of(samples=10, batch=4, rounds=2).measure([candidate, exported], context()))
     assert [(index, fact.name) for index, fact in found] == [(0, "throughput"), (1, "throughput")]
     assert len({fact.detail["session"] for _, fact in found}) == 1
     for _, fact in found:
@@ -35,17 +36,25 @@ def test_candidates_are_timed_in_one_session(candidate, exported):
 
 def test_the_rate_is_that_of_whole_rounds():
     seconds = np.array([[[0.1, 0.3], [0.2, 0.2], [0.1, 0.1]], [[1.0, 1.0]] * 3])
-    answer = {"seconds": seconds, "words": ["a", "b"]}
-    first, second = (fact for _, fact in facts(answer, ["onnxruntime", "torch"], Target(batch=8), 16))
+    answer = {"seconds": seconds, "words": ["a", "b"], "machine": "x"}
+    first, second = (fact for _, fact in facts(TimedModels(answer, ["onnxruntime", "torch"], Target(batch=8)), 16))
     assert (first.value, second.value) == (pytest.approx(40), pytest.approx(8))
     assert first.high == pytest.approx(80)
 
 
 def test_a_missing_runtime_is_refused_before_any_work(candidate, monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    monkeypatch.setattr(throughput, "uuid", None)
+    monkeypatch.setattr(throughput, "sample_rows", lambda *_: pytest.fail("worked"))
     with pytest.raises(MissingExtra):
         list(Throughput().measure([candidate], context(runtime="openvino")))
+
+
+def test_a_measuring_service_takes_batches_up_to_a_size():
+    there, others = Target(url="http://board:1"), []
+    assert Throughput.of(batch=4096).target_problems(there, others) == {}
+    assert Throughput.of(batch=5000).target_problems(Target(), others) == {}
+    problem = Throughput.of(batch=5000).target_problems(there, others)["batch"]
+    assert problem == "the measuring service of the target takes at most 4,096 texts, got 5,000"
 
 
 def test_nothing_to_measure():

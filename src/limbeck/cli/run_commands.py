@@ -118,8 +118,8 @@ def run(
         set: Changes of single fields.
         budget: Limits that replace those of the recipe.
         folders: Folders of what is written.
-        target: Address of a measuring service on the machine that counts, such as https://board:8765. The variable
-            LIMBECK_TOKEN has its token.
+        target: Address of a measuring service on the machine that counts, such as https://board:8765, or ray:NAME for
+            the node of a Ray cluster with this resource. The variable LIMBECK_TOKEN has the token of a service.
         data: Settings of the task's data.
         machines: Where candidates are made.
         store: Folder of finished work.

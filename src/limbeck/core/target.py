@@ -16,6 +16,8 @@ TYPICAL_SUB_BATCH = 8
 """Documents in a call that costs of shapes are measured with, before the fastest size of a model is known."""
 URL = re.compile(r"https?://([A-Za-z0-9._-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\])(:[0-9]{1,5})?(/[A-Za-z0-9._~/-]{0,200})?")
 """Address of a measuring service: no user, no query."""
+RAY = re.compile(r"ray:([A-Za-z0-9_.-]{1,100})")
+"""In place of an address: a node of a Ray cluster measures, the one that has this resource."""
 
 
 @dataclass(frozen=True)
@@ -27,7 +29,8 @@ class Target:
     sub-batches of ``batch``; with batch 1 the size that is fastest.
     ``runtime`` is the runtime of exported models; a torch model is always timed in torch.
     ``url`` is the address of a measuring service (``limbeck measure serve``) on the machine that counts, such as
-    ``https://board:8765``; latency is then measured there, of a torch model on its export in floating point.
+    ``https://board:8765``, or ``ray:NAME`` for the node of a Ray cluster that has this resource; latency is then
+    measured there, of a torch model on its export in floating point.
 
     >>> str(Target())
     'onnxruntime, 1 thread, batch 1, real lengths'
@@ -44,8 +47,9 @@ class Target:
     def __post_init__(self) -> None:
         if self.url is None:
             return
-        if not URL.fullmatch(self.url):
-            raise InputError(f"url: should be http://HOST:PORT or https://HOST:PORT, got {shown(self.url)}")
+        if not URL.fullmatch(self.url) and not RAY.fullmatch(self.url):
+            forms = "http://HOST:PORT, https://HOST:PORT or ray:RESOURCE"
+            raise InputError(f"url: should be {forms}, got {shown(self.url)}")
         if self.candidates is not None:
             raise InputError(
                 "url: the measuring service times batches; requests of 'candidates' are timed on this machine"
@@ -74,7 +78,7 @@ class Target:
         if self.candidates is not None:
             sizes = f" in sub-batches of {self.batch}" if self.batch > 1 else ""
             call = f"requests of {self.candidates} documents{sizes}"
-        where = "" if self.url is None else f", at {self.url.partition('//')[2].rstrip('/')}"
+        where = "" if self.url is None else f", at {self.url.rpartition('//')[2].rstrip('/')}"
         return f"{device}{self.runtime}, {self.threads} thread{plural}, {call}, {lengths}{where}"
 
     def of_sub_batch(self) -> tuple[Target, float]:

@@ -91,7 +91,8 @@ def time_group(shapes: Sequence[Shape], setting: Setting, plan: Collection) -> n
 
     payload: dict[str, Any] = {"shapes": [shape.to_json() for shape in shapes], "setting": setting.to_json()}
     payload |= {"rounds": plan.rounds, "calls": plan.calls, "seconds": plan.seconds}
-    answer = run_isolated("limbeck.cost_models.collection:session", payload, setting.target.threads)
+    on_cpu = setting.target.device == "cpu"
+    answer = run_isolated("limbeck.cost_models.collection:session", payload, setting.target.threads, pinned=on_cpu)
     seconds: np.ndarray = answer["seconds"]
     return seconds
 

@@ -217,7 +217,8 @@ def build(
     fitted, held_out = designs(full, seed)
     shapes = [each.to_json() for each in (*fitted, *held_out)]
     payload = {"shapes": shapes, "setting": setting.to_json(), "seconds": seconds}
-    answer = run_isolated("limbeck.cost_models.latency_table:session", payload, target.threads)
+    on_cpu = target.device == "cpu"
+    answer = run_isolated("limbeck.cost_models.latency_table:session", payload, target.threads, pinned=on_cpu)
     times = quiet(answer["seconds"])
     table = fit(full, fitted, times[: len(fitted)], str(target), number_format, length)
     errors = relative_errors(table, held_out, times[len(fitted) :])

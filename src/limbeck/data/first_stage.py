@@ -134,7 +134,7 @@ def _from_file(retrieval: Retrieval, path: Path, count: int) -> Ranked:
     if missing := [query for query in retrieval.queries if query not in scores]:
         raise InputError(f"{path}: has no results for {len(missing):,} queries, the first is {shown(missing[0])}")
     best = {query: sorted(scores[query], key=lambda document: -scores[query][document]) for query in retrieval.queries}
-    return {query: [key for key in found if retrieval.documents[key]][:count] for query, found in best.items()}
+    return {query: [key for key in ranked if retrieval.documents[key]][:count] for query, ranked in best.items()}
 
 
 def _key(retrieval: Retrieval, first_stage: str, model: str, count: int) -> str:
@@ -157,7 +157,7 @@ def _kept(key: str, search: Callable[[], Ranked]) -> Ranked:
     with contextlib.suppress(OSError, ValueError):
         content = load_json(path.read_text(encoding="utf-8"))
         if isinstance(content, dict):
-            return {str(query): list(map(str, found)) for query, found in content.items()}
+            return {str(query): list(map(str, documents)) for query, documents in content.items()}
     ranked = search()
     with contextlib.suppress(OSError):
         path.parent.mkdir(parents=True, exist_ok=True)

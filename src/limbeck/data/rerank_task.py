@@ -84,11 +84,11 @@ def rerank_task(name: str, folder: Path, options: Options, base: Path = Path()) 
     ranked = candidates_of(_together(parts), first_stage, count, base)
     splits = {}
     for split, retrieval in parts.items():
-        splits[split], found = _rows(retrieval, ranked, complete=split == "train")
+        splits[split], recall = _rows(retrieval, ranked, complete=split == "train")
         requests = len(requests_of(splits[split].labels))
         notes.append(
             f"{split}: {plural(requests, 'request')} of up to {count} documents; the first stage {first_stage} finds "
-            f"{found:.1%} of the relevant documents"
+            f"{recall:.1%} of the relevant documents"
         )
     kind = find(KIND)
     check_contrast(splits["train"], str(folder))
@@ -153,15 +153,16 @@ def _rows(retrieval: Retrieval, ranked: dict[str, list[str]], *, complete: bool)
         ranked: Candidates of each query.
         complete: Whether relevant documents that are no candidates are added, after these.
     """
-    candidates, found, relevant = {}, 0, 0
+    candidates, retrieved, relevant = {}, 0, 0
     for query in retrieval.queries:
-        documents, wanted = ranked[query], retrieval.relevant(query)
-        missing = sorted(wanted - set(documents))
-        found, relevant = found + len(wanted) - len(missing), relevant + len(wanted)
+        documents, judged_relevant = ranked[query], retrieval.relevant(query)
+        missing = sorted(judged_relevant - set(documents))
+        retrieved += len(judged_relevant) - len(missing)
+        relevant += len(judged_relevant)
         added = [document for document in missing if complete and retrieval.documents[document]]
         candidates[query] = [*documents, *added]
     texts = retrieval.queries.__getitem__, retrieval.documents.__getitem__
-    return request_rows(candidates, retrieval.judgments, *texts), found / max(1, relevant)
+    return request_rows(candidates, retrieval.judgments, *texts), retrieved / max(1, relevant)
 
 
 def _without_added(split: Split, count: int) -> Split:

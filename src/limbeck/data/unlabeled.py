@@ -120,10 +120,10 @@ def placeholders(kind: TaskKind, rows: Sequence[Row], width: int) -> Split:
             raise InputError(
                 "texts without labels: a reranker needs a query and a document in each row; name both columns"
             )
-        asked, documents = (tuple(_joined(row[column]) for row in rows) for column in (0, 1))
-        queries = {query: index for index, query in enumerate(dict.fromkeys(asked))}
-        labels = tuple(tuple(Judged(queries[query], 0.0, 0.0)) for query in asked)
-        return Split(asked, labels, documents)
+        queries, documents = (tuple(_joined(row[column]) for row in rows) for column in (0, 1))
+        numbers = {query: number for number, query in enumerate(dict.fromkeys(queries))}
+        labels = tuple(tuple(Judged(numbers[query], 0.0, 0.0)) for query in queries)
+        return Split(queries, labels, documents)
     label: Any = () if kind.vectors else 0.0 if kind.numeric else kind.encode([] if kind.several else [0], width, 1)
     pairs = tuple(_joined(row[1]) for row in rows) if len(rows[0]) == 2 else None
     return Split(tuple(_joined(row[0]) for row in rows), (label,) * len(rows), pairs)

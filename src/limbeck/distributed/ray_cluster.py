@@ -35,23 +35,13 @@ class RayCluster:
             MissingExtra: Ray is not installed.
             InputError: There is no cluster at the address.
         """
-        try:
-            self._ray = import_module("ray")
-        except ImportError:
-            raise MissingExtra("ray", "ray") from None
+        self._ray = _ray()
         self._threads, self._gpus = threads or 1, gpus
         self._ours = not self._ray.is_initialized()
         self._running: set[Any] = set()
         self._folder = _session_root() if self._ours else None
         if self._ours:
-            _reach(address)
-            try:
-                options: dict[str, Any] = {"include_dashboard": False, "_temp_dir": self._folder}
-                if address not in (None, "local"):
-                    options = {"address": address}
-                self._ray.init(**options, log_to_driver=False, logging_level="ERROR")
-            except (ConnectionError, RuntimeError, ValueError, SystemExit) as error:
-                raise InputError(f"address: no Ray cluster answers at '{address}' ({error})") from None
+            connect(address, folder=self._folder)
         environment = {"env_vars": dict.fromkeys(THREADS, str(self._threads)) | {"TOKENIZERS_PARALLELISM": "false"}}
         self._remote: Any = self._ray.remote(max_retries=-1, runtime_env=environment)(_carry_out)
 
@@ -89,6 +79,50 @@ class RayCluster:
             self._ray.shutdown()
         if self._folder:
             shutil.rmtree(self._folder, ignore_errors=True)
+
+
+def connect(address: str | None, *, folder: str | None = None) -> Any:  # the module of a library without types
+    """Return Ray, connected to a cluster: the one that this process is in already, or else the one at an address.
+
+    Args:
+        address: As for :class:`RayCluster`.
+        folder: Where the sessions of a cluster that is started here lie; Ray's own choice unless given.
+
+    Raises:
+        MissingExtra: Ray is not installed.
+        InputError: There is no cluster at the address.
+    """
+    ray = _ray()
+    if ray.is_initialized():
+        return ray
+    _reach(address)
+    options: dict[str, Any] = {"include_dashboard": False, "_temp_dir": folder}
+    if address not in (None, "local"):
+        options = {"address": address}
+    try:
+        ray.init(**options, log_to_driver=False, logging_level="ERROR")
+    except (ConnectionError, RuntimeError, ValueError, SystemExit) as error:
+        raise InputError(f"address: no Ray cluster answers at '{address}' ({error})") from None
+    return ray
+
+
+def carry_out_named(function: str, *arguments: Any) -> Values:
+    """Carry out a function on a node.
+
+    Args:
+        function: The function, as ``package.module:name``.
+        *arguments: Its arguments.
+    """
+    module, name = function.split(":")
+    result: Values = getattr(import_module(module), name)(*arguments)
+    return result
+
+
+def _ray() -> Any:
+    try:
+        return import_module("ray")
+    except ImportError:
+        raise MissingExtra("ray", "ray") from None
 
 
 def _session_root() -> str | None:

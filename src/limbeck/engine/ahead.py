@@ -21,12 +21,12 @@ from limbeck.core.step import Choice, Technique
 from limbeck.distributed.executor import lane_of
 from limbeck.distributed.workers import Needs, Values, Workers
 from limbeck.engine.builder import CandidateBuilder
-from limbeck.engine.machine_lock import Use
 from limbeck.engine.orders import carry_out, error_of, order, receive, records_of, supply
 from limbeck.engine.provenance import Provenance
 from limbeck.engine.run_log import RunLog
 from limbeck.errors import LimbeckError
 from limbeck.recipe.parsing import LocatedStep
+from limbeck.storage.machine_lock import Use
 
 Steps: TypeAlias = Sequence[LocatedStep]
 MayBegin: TypeAlias = Callable[[Steps, str], bool]

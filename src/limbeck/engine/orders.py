@@ -40,7 +40,8 @@ def order(builder: CandidateBuilder, key: str, placed: LocatedStep, seed: int, t
     """
     assert isinstance(placed.step, Technique)
     teacher = builder.teacher(key, placed.step) if "teacher" in placed.step.info.reads else None
-    known = lineage(builder.records, key) + (lineage(builder.records, teacher) if teacher in builder.records else [])
+    ancestors = lineage(builder.records, key)
+    ancestors += lineage(builder.records, teacher) if teacher in builder.records else []
     return {
         "store": str(builder.store.root),
         "token": token,
@@ -48,7 +49,7 @@ def order(builder: CandidateBuilder, key: str, placed: LocatedStep, seed: int, t
         "recipe": to_data(builder.recipe, full=True),
         "sources": builder.sources,
         "task": builder.store.keep_task(builder.task),
-        "records": [_known(record, builder, seed) for record in {record.key: record for record in known}.values()],
+        "records": [_described(record, builder, seed) for record in {each.key: each for each in ancestors}.values()],
         "key": key,
         "path": placed.path,
         "seed": seed,
@@ -57,7 +58,8 @@ def order(builder: CandidateBuilder, key: str, placed: LocatedStep, seed: int, t
     }
 
 
-def _known(record: Record, builder: CandidateBuilder, seed: int) -> Values:
+def _described(record: Record, builder: CandidateBuilder, seed: int) -> Values:
+    """Return a record with how it was made: its place in the recipe, and what its key depends on besides."""
     origin = builder.origins.get(record.key, Provenance(seed))
     made = {"seed": origin.seed, "index": origin.index, "source": origin.source, "role": origin.role}
     path = None
@@ -102,11 +104,12 @@ def _carried_out(payload: Values, report: Log) -> Values:
     builder = CandidateBuilder(recipe, store.task(payload["task"]), store, log=log)
     builder.sources.update(payload["sources"])
     steps = {placed.path: placed.step for placed in leaves(placed_steps(recipe))}
-    for known in payload["records"]:
-        record = read_record(known["record"])
+    for described in payload["records"]:
+        record = read_record(described["record"])
         builder.records[record.key] = record
-        made = steps.get(known["path"])
-        builder.origins[record.key] = Provenance(step=made if isinstance(made, Technique) else None, **known["made"])
+        technique = steps.get(described["path"])
+        origin = technique if isinstance(technique, Technique) else None
+        builder.origins[record.key] = Provenance(step=origin, **described["made"])
     step = steps[payload["path"]]
     assert isinstance(step, Technique)
     base = builder.child_base(payload["key"], step, payload["seed"])

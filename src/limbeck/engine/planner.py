@@ -187,7 +187,18 @@ class Planner:
         self.ready = fitted is not None and fitted.answers
         self.may_linearize = request.effort != "one-shot" and not Linearize().task_problems(task)
 
-    def recipe(self, spec: str | Mapping[str, Any], target: Target, linear: str | None = None) -> Recipe:
+    @property
+    def needs_whole(self) -> bool:
+        """Whether the latency of the whole model decides which candidates are planned."""
+        return self.request.effort == "one-shot" and self.request.budget.latency_ms is not None
+
+    def recipe(
+        self,
+        spec: str | Mapping[str, Any],
+        target: Target,
+        linear: str | None = None,
+        whole_ms: float | None = None,
+    ) -> Recipe:
         """Return the recipe for a target.
 
         Args:
@@ -195,12 +206,14 @@ class Planner:
             target: What will serve.
             linear: An attention core that is faster than softmax for these texts here (see ``faster_core``): one
                 branch converts the model to it, and one prunes the result.
+            whole_ms: Predicted latency of the whole model in INT8, where :attr:`needs_whole`: goals that it meets
+                would make the same model again, and are left out.
         """
         request, task = self.request, self.task
         effort, training = request.effort, request.training
         shared = training.shared(task, EPOCHS[effort][1])
         taught = request.teacher is not None
-        parts = (request.budget, target, request.strategy, effort, shared, taught, request.profile)
+        parts = (request.budget, target, request.strategy, effort, shared, taught, request.profile, whole_ms)
         plan = _CandidatePlan(self.model, self.shape, *parts)
         first: Steps = () if self.ready else (self._finetune(),)
         if taught:
@@ -240,6 +253,7 @@ class _CandidatePlan:
     shared: TrainingConfig
     taught: bool = False
     profile: str | None = None
+    whole_ms: float | None = None
 
     def candidates(self, linear: str | None) -> Fork:
         """Return the branches: the teacher as it is, exported, in INT8, and every smaller model in INT8."""
@@ -258,7 +272,7 @@ class _CandidatePlan:
         quality = (Quality(split="validation"), *([Quality(split="test")] if split == "test" else []))
         choice = Best() if self.budget.latency_ms or self.budget.size_mb else Cheapest()
         fitted = () if decision is None else (DecisionProbe(goal=decision, split=split),)
-        return (Size(split=split), *quality, Latency(split=split), choice, *fitted, Portability())
+        return (Size(split=split), *quality, Latency.of(split=split), choice, *fitted, Portability())
 
     @property
     def _training(self) -> TrainingConfig:
@@ -274,7 +288,8 @@ class _CandidatePlan:
         """Return the ways to smaller models, each from the fine-tuned one."""
         goals, others = self._goals()
         if self.budget.size_mb:  # most bytes of a small model are its words
-            others.append((Vocabulary(), goals[0] if self.budget.latency_ms else others[0][0]))
+            first = tuple(goals[:1]) if self.budget.latency_ms else others[0]
+            others.append((Vocabulary(), *first))
         if self.effort == "one-shot":  # one pass serves every goal
             return [*((goal,) for goal in goals), *others]
         branches: list[Steps] = []
@@ -305,7 +320,8 @@ class _CandidatePlan:
         if budget.latency_ms:
             values = [round(fraction * budget.latency_ms, 4) for fraction in GOALS[self.effort]]
             half: Steps = (self._faster(latency_ms=values[0], layers=depth // 2),)
-            return [self._faster(latency_ms=value) for value in values], [half] * (depth >= 4)
+            cutting = [value for value in values if self.whole_ms is None or value < self.whole_ms]
+            return [self._faster(latency_ms=value) for value in cutting], [half] * (depth >= 4)
         small: list[Steps] = [(Prune.of(size_mb=round(0.98 * budget.size_mb, 4)),)] if budget.size_mb else []
         return [self._faster(speedup=speedup) for speedup in SPEEDUPS[self.effort]], small
 

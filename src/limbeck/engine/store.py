@@ -30,12 +30,12 @@ from limbeck.core.finite import json_text, load_json
 from limbeck.core.paths import default_root, user_path
 from limbeck.engine.card import CARD, Card, read_card, sealed
 from limbeck.engine.facts import Facts
-from limbeck.engine.machine_lock import MachineLock
 from limbeck.engine.store_folder import StoreFolder, refusal
 from limbeck.errors import MissingExtra, StoreError
 from limbeck.storage.atomic import replacing, sync
 from limbeck.storage.digests import damage, folder_digests
 from limbeck.storage.drafts import draft_folder
+from limbeck.storage.machine_lock import MachineLock
 
 __all__ = ["WAYPOINTS", "Store", "refusal"]
 

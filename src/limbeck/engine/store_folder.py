@@ -17,11 +17,11 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
-from limbeck.engine.machine_lock import MachineLock
 from limbeck.errors import StoreError
 from limbeck.storage.atomic import replacing
 from limbeck.storage.disk import disk_full, full_folder
 from limbeck.storage.drafts import locked, remove_leftovers
+from limbeck.storage.machine_lock import MachineLock
 
 MARK = "limbeck-store.json"
 """The file that marks a folder as a store."""

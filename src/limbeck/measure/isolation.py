@@ -1,4 +1,4 @@
-"""Run a function in a fresh Python process with fixed threads, so nothing loaded or set here affects a measurement.
+"""Run a function in a fresh Python process with fixed threads and cores, so nothing here affects a measurement.
 
 Data is passed as files in a temporary folder: JSON, with numpy arrays in an npz file. Nothing is pickled.
 """
@@ -20,6 +20,7 @@ from typing import Any, NoReturn
 import numpy as np
 
 from limbeck.errors import LimbeckError
+from limbeck.measure.pinning import cores_for
 from limbeck.storage.disk import has_space
 from limbeck.storage.drafts import temporary_folder
 
@@ -34,8 +35,13 @@ THREAD_VARIABLES = (
 
 
 START = """
-import sys
-sys.path[:] = dict.fromkeys([*sys.argv[2:], *sys.path])
+import os, sys
+if sys.argv[2]:  # before anything starts threads or counts cores
+    try:
+        os.sched_setaffinity(0, map(int, sys.argv[2].split(",")))
+    except OSError:  # the cores of this process have been changed meanwhile
+        pass
+sys.path[:] = dict.fromkeys([*sys.argv[3:], *sys.path])
 from limbeck.measure.isolation import start
 start(sys.argv[1])
 """
@@ -43,25 +49,33 @@ start(sys.argv[1])
 
 
 def run_isolated(
-    function: str, payload: Mapping[str, Any], threads: int = 1, timeout: float | None = None
+    function: str,
+    payload: Mapping[str, Any],
+    threads: int = 1,
+    timeout: float | None = None,
+    *,
+    pinned: bool = True,
 ) -> dict[str, Any]:
     """Call a function in a new process and return the dictionary that it returns.
 
-    Payload and result are JSON; values of the outermost level may also be numpy arrays.
+    Payload and result are JSON; values of the outermost level may also be numpy arrays. The function finds ``threads``
+    in its payload, and whether the process is ``pinned``.
 
     Args:
         function: The function, as ``package.module:name``.
         payload: Its only argument.
         threads: Threads of the process.
         timeout: Seconds after which the process is killed; None for as long as it takes.
+        pinned: Whether the process runs on ``threads`` cores alone, where the system has more (``measure/pinning.py``).
 
     Raises:
         LimbeckError: The process took too long, or failed; the message ends with what it wrote to its error stream.
         OSError: The disk of the temporary files is full.
     """
     with temporary_folder() as folder:
-        _write(folder, "in", {"function": function, "threads": threads, **payload})
-        command = [sys.executable, "-P", "-c", START, str(folder), *_import_path()]
+        cores = cores_for(threads) if pinned else ()
+        _write(folder, "in", {"function": function, "threads": threads, "pinned": bool(cores), **payload})
+        command = [sys.executable, "-P", "-c", START, str(folder), ",".join(map(str, cores)), *_import_path()]
         with open(folder / "stderr", "wb") as errors:
             child = subprocess.Popen(
                 command, stdin=subprocess.PIPE, stdout=errors, stderr=errors, env=_environment(threads)

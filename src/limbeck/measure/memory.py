@@ -43,8 +43,8 @@ class Memory(Probe):
         """Yield one fact for each candidate, each from a process of its own."""
         from limbeck.measure.backends import check_runtime
         from limbeck.measure.isolation import run_isolated
-        from limbeck.measure.latency import stored
         from limbeck.measure.samples import sample_rows, token_batches
+        from limbeck.measure.timed_session import stored
 
         target = context.target
         check_runtime(target.runtime)

@@ -179,7 +179,7 @@ def best_sub_batches(candidate: Candidate, target: Target, memo: Memo) -> SubBat
 def _measure(candidate: Candidate, target: Target, tokens: list[list[list[int]]]) -> dict[str, Any]:
     """Time requests in sub-batches of every size; the last one is a whole request."""
     from limbeck.measure.isolation import run_isolated
-    from limbeck.measure.latency import stored
+    from limbeck.measure.timed_session import stored
 
     assert target.candidates is not None
     sizes = [*(size for size in SIZES if size < target.candidates), target.candidates]
@@ -192,8 +192,9 @@ def _measure(candidate: Candidate, target: Target, tokens: list[list[list[int]]]
             "runtime": target.runtime,
             "device": target.device,
         }
-        seconds = run_isolated("limbeck.measure.requests:session", payload, target.threads)["seconds"]
-    return {"sizes": sizes, "seconds": list(map(float, seconds))}
+        on_cpu = target.device == "cpu"
+        answer = run_isolated("limbeck.measure.requests:session", payload, target.threads, pinned=on_cpu)
+    return {"sizes": sizes, "seconds": list(map(float, answer["seconds"]))}
 
 
 def session(payload: dict[str, Any]) -> dict[str, Any]:

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
-import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Any
@@ -12,10 +9,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 from annotated_types import Ge, Le
 
 from limbeck.core.candidate import Candidate
-from limbeck.core.measurement import Measurement, environment
-from limbeck.core.step import Probe, RunContext, StepInfo, step
+from limbeck.core.field_groups import group
+from limbeck.core.measurement import Measurement
+from limbeck.core.step import Probe, RunContext, Step, StepInfo, step
 from limbeck.core.target import Target
-from limbeck.train.config import forward_seconds
+from limbeck.measure.samples import sample_rows, sorted_batches
+from limbeck.measure.timed_session import TimedModels, TimedSample, check_here, time_models
 
 if TYPE_CHECKING:
     from limbeck.core.shape import Shape
@@ -28,6 +27,7 @@ if TYPE_CHECKING:
         with_teacher=True,
         group=True,
         machine_bound=True,
+        at_target=True,
         example={"samples": 4, "batch": 2, "rounds": 2},
     )
 )
@@ -37,88 +37,63 @@ class Throughput(Probe):
     ``latency`` is what a single request waits; this is the rate at which many texts are answered, such as the documents
     of an index. Sorted batches hold little padding. As for ``latency``, all candidates are loaded in one fresh process
     and timed alternately, from token ids to logits, on a sample of real texts whose lengths are spread like those of
-    the split.
+    the split; by the measuring service, if the target has a ``url``.
 
     Units: texts per second.
+
+    Attributes:
+        batch: Texts answered together.
     """
 
-    samples: Annotated[int, Ge(1), Le(100_000)] = 256  #: texts in the sample
-    batch: Annotated[int, Ge(1), Le(100_000)] = 32  #: texts answered together
-    rounds: Annotated[int, Ge(1), Le(10_000)] = 5  #: timed rounds
-    warmup: Annotated[int, Ge(0), Le(10_000)] = 1  #: rounds that are not timed
-    split: str = "test"  #: where the texts come from
+    batch: Annotated[int, Ge(1), Le(100_000)] = 32
+    sample: TimedSample = group(default=TimedSample(samples=256, rounds=5))
 
     def required_splits(self) -> tuple[str, ...]:
         """Return the split whose texts are read."""
-        return (self.split,)
+        return (self.sample.split,)
+
+    def target_problems(self, target: Target, others: Sequence[Step]) -> dict[str, str]:
+        """Return that a measuring service takes batches up to a size."""
+        from limbeck.measure.service.request import MAX_TEXTS
+
+        if target.url is None or self.batch <= MAX_TEXTS:
+            return {}
+        return {"batch": f"the measuring service of the target takes at most {MAX_TEXTS:,} texts, got {self.batch:,}"}
 
     def estimated_seconds(self, shape: Shape, rows: Mapping[str, int], tokens: float) -> float:
-        """Return rough seconds: every round answers the sample, on one core.
+        """Return rough seconds.
 
         Args:
             shape: Shape of the model.
             rows: Rows of the task, by split.
             tokens: Tokens of a typical text.
         """
-        texts = min(self.samples, rows.get(self.split, self.samples)) * (self.rounds + self.warmup)
-        return forward_seconds(shape, texts, tokens) * (os.cpu_count() or 1)
+        return self.sample.estimated_seconds(shape, rows, tokens)
 
     def measure(self, candidates: Sequence[Candidate], context: RunContext) -> Iterable[tuple[int, Measurement]]:
         """Yield the fact of each candidate."""
-        from limbeck.measure.backends import check_device, check_runtime
-        from limbeck.measure.isolation import run_isolated
-        from limbeck.measure.latency import stored
-        from limbeck.measure.samples import sample_rows
-
         if not candidates:
             return
-        target = replace(context.target, batch=self.batch)
-        check_runtime(target.runtime)
-        check_device(target.device)
-        rows = sample_rows(candidates[0].task, self.split, self.samples)
-        with contextlib.ExitStack() as stack:
-            payload = {
-                "models": [str(stack.enter_context(stored(candidate))) for candidate in candidates],
-                "inputs": [self._calls(candidate, rows, target) for candidate in candidates],
-                "runtime": target.runtime,
-                "device": target.device,
-                "rounds": self.rounds,
-                "warmup": self.warmup,
-            }
-            answer = run_isolated("limbeck.measure.latency:session", payload, target.threads)
-        yield from facts(answer, [candidate.model.runtime for candidate in candidates], target, len(rows))
-
-    def _calls(self, candidate: Candidate, rows: Sequence[int], target: Target) -> list[list[dict[str, Any]]]:
-        """Return calls of one batch each."""
-        from limbeck.measure.samples import sorted_batches
-
-        return [[batch] for batch in sorted_batches(candidate, self.split, rows, target)]
+        target, split = replace(context.target, batch=self.batch), self.sample.split
+        check_here(target)
+        rows = sample_rows(candidates[0].task, split, self.sample.samples)
+        batches = (sorted_batches(candidate, split, rows, target) for candidate in candidates)
+        calls = [[[batch] for batch in each] for each in batches]
+        yield from facts(time_models(candidates, calls, target, self.sample, context.log), len(rows))
 
 
-def facts(
-    answer: dict[str, Any], runtimes: Sequence[str], target: Target, texts: int
-) -> Iterator[tuple[int, Measurement]]:
-    """Yield the measurements in the answer of a session.
+def facts(timed: TimedModels, texts: int) -> Iterator[tuple[int, Measurement]]:
+    """Yield the rates of timed models.
 
     Args:
-        answer: What ``latency.session`` returned: seconds [models, rounds, batches], and more.
-        runtimes: Runtime of each model.
-        target: Where the models were timed.
+        timed: What was measured: a call is a batch.
         texts: Texts of a round.
     """
     from limbeck.core.statistics import median
 
-    name, machine = uuid.uuid4().hex[:12], environment()["processor"]
-    for index, seconds in enumerate(answer["seconds"]):
+    for index, seconds in enumerate(timed.answer["seconds"]):
         rates = texts / seconds.sum(axis=1)
         value, low, high = median(rates)
-        detail = {
-            "session": name,
-            "rounds": [float(f"{rate:.6g}") for rate in rates],
-            "runtime": answer["words"][index],
-            "machine": machine,
-        }
-        # an exported model runs on the processor, whatever the device of torch models
-        setting = target if runtimes[index] == "torch" else replace(target, device="cpu")
-        where: dict[str, Any] = {"n": texts * len(rates), "target": str(setting), "detail": detail}
-        yield index, Measurement("throughput", value, "1/s", low, high, **where)
+        where: dict[str, Any] = {"n": texts * len(rates), "target": timed.setting(index)}
+        detail = timed.detail(index, rates.tolist())
+        yield index, Measurement("throughput", value, "1/s", low, high, **where, detail=detail)

@@ -68,7 +68,8 @@ def time_trial(trial: Trial) -> np.ndarray:
     from limbeck.measure.isolation import run_isolated
 
     trial.check()
-    answer = run_isolated("limbeck.measure.trial:session", {"trial": trial.to_json()}, trial.setting.target.threads)
+    payload, target = {"trial": trial.to_json()}, trial.setting.target
+    answer = run_isolated("limbeck.measure.trial:session", payload, target.threads, pinned=target.device == "cpu")
     return np.asarray(answer["seconds"])
 
 

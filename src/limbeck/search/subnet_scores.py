@@ -97,7 +97,7 @@ class SliceScores:
     @contextmanager
     def shared(self, workers: int) -> Iterator[SliceScores]:
         """Yield the same scores, computed by worker processes that open the super-network once each."""
-        from limbeck.measure.latency import stored
+        from limbeck.measure.timed_session import stored
         from limbeck.storage.parallel import worker_pool
 
         if workers == 1:

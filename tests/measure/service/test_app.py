@@ -13,6 +13,7 @@ from starlette.testclient import TestClient
 
 from limbeck.core.measurement import environment, machine
 from limbeck.errors import LimbeckError
+from limbeck.measure.machine_state import Conditions
 from limbeck.measure.service import app as service
 from limbeck.measure.service.app import Line, MeasuringService
 from limbeck.measure.service.options import ServiceOptions
@@ -31,7 +32,7 @@ def measured(monkeypatch):
     def measure(request, graphs, alone, seconds):
         requests.append((request, [path.read_bytes() for path in graphs], seconds))
         shape = (len(graphs), request.rounds, len(request.inputs[0]))
-        return TimingAnswer(np.full(shape, 1e-3), [3.0] * shape[0], environment(), (0.1, 0.2))
+        return TimingAnswer(np.full(shape, 1e-3), [3.0] * shape[0], environment(), Conditions((0.1, 0.2)))
 
     monkeypatch.setattr(service, "measure", measure)
     return requests
@@ -65,7 +66,7 @@ def test_graphs_come_as_they_were_sent_in_their_order(measured):
     plain = answer.json()
     assert plain["graphs"][0]["p50"] == pytest.approx([1e-3] * 3)
     assert plain["machine"] == machine()
-    assert TimingAnswer.from_json(plain, (2, 3, 1)).load == (0.1, 0.2)
+    assert TimingAnswer.from_json(plain, (2, 3, 1)).conditions.load == (0.1, 0.2)
 
 
 def test_health_has_the_machine_and_the_limits():

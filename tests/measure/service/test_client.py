@@ -11,8 +11,11 @@ import pytest
 from limbeck.core.measurement import environment, machine
 from limbeck.core.target import Target
 from limbeck.errors import InputError, ServiceError
+from limbeck.measure.machine_state import Conditions
 from limbeck.measure.service.client import Service, check_service, machine_at
+from limbeck.measure.service.http_connection import HttpConnection
 from limbeck.measure.service.options import TOKEN
+from limbeck.measure.service.ray_connection import RayConnection
 from limbeck.measure.service.request import TimingAnswer
 
 URL = "http://board:8765"
@@ -30,7 +33,7 @@ HEALTH = {
 def answering(**changes):
     """A service whose answers are as given: (status, JSON) by path."""
     seconds = np.arange(1, 13).reshape(2, 3, 2) / 1e3
-    timed = TimingAnswer(seconds, [3.0, 3.0], HEALTH["environment"], (0.1, 0.2)).to_json()
+    timed = TimingAnswer(seconds, [3.0, 3.0], HEALTH["environment"], Conditions((0.1, 0.2))).to_json()
     answers = {"health": (200, HEALTH), "measure": (200, timed), **changes}
     requests = []
 
@@ -63,7 +66,7 @@ def test_graphs_and_ids_are_sent_and_the_session_comes_back(tmp_path, monkeypatc
     answer = time(service, tmp_path)
     assert answer["seconds"].tolist() == (np.arange(1, 13).reshape(2, 3, 2) / 1e3).tolist()
     assert answer["words"] == ["onnxruntime, a.onnx", "onnxruntime, b.onnx"]
-    assert (answer["machine"], answer["load"], answer["mean_tokens"]) == ("Board", [0.1, 0.2], [3.0, 3.0])
+    assert (answer["machine"], answer["conditions"]["load"], answer["mean_tokens"]) == ("Board", [0.1, 0.2], [3.0, 3.0])
     post = service.requests[1]
     assert post.headers["authorization"] == "Bearer " + "s" * 20
     assert post.content.index(b"graph a.onnx") < post.content.index(b"graph b.onnx")
@@ -122,7 +125,9 @@ def test_a_refused_session_is_one_error(tmp_path, answer, kind, said):
 
 def test_the_machine_may_not_change(tmp_path):
     seconds = np.ones((2, 3, 2))
-    other = TimingAnswer(seconds, [3.0, 3.0], {**HEALTH["environment"], "processor": "Other"}, (0.1, 0.2)).to_json()
+    other = TimingAnswer(
+        seconds, [3.0, 3.0], {**HEALTH["environment"], "processor": "Other"}, Conditions((0.1, 0.2))
+    ).to_json()
     with pytest.raises(ServiceError, match="another machine than before"):
         time(answering(measure=(200, other)), tmp_path)
 
@@ -148,6 +153,8 @@ def test_runtime_and_cores_are_those_of_the_service():
     check_service(Target())  # without a service, nothing is asked
 
 
-def test_nobody_listens():
-    with pytest.raises(ServiceError, match="cannot be reached"):
-        check_service(Target(url="http://127.0.0.1:9"))
+def test_the_address_says_how_to_get_there():
+    assert isinstance(Service(URL)._connection, HttpConnection)
+    connection = Service("ray:limbeck_measure")._connection
+    assert isinstance(connection, RayConnection)
+    assert connection.resource == "limbeck_measure"

@@ -10,9 +10,11 @@ import pytest
 
 from limbeck.core.measurement import environment, machine
 from limbeck.errors import InputError
+from limbeck.measure.machine_state import Conditions
 from limbeck.measure.service.request import MAX_TOKENS, TimingAnswer, TimingRequest, parse
 from limbeck.measure.timing import Timing
 
+CONDITIONS = Conditions((0.5, 0.6), (3000.0, 2900.0), 0.1, 0.05, 12.0, (3,))
 BATCH = {"input_ids": [[1, 5, 2], [1, 2, 0]], "attention_mask": [[1, 1, 1], [1, 1, 0]]}
 
 
@@ -77,14 +79,22 @@ def test_a_malformed_request_is_refused(malformed, said):
 
 def test_an_answer_is_read_as_it_was_written():
     seconds = np.random.default_rng(0).uniform(1e-3, 2e-3, (2, 5, 3))
-    answer = TimingAnswer(seconds, [3.0, 4.0], environment(), (0.5, 0.6))
+    answer = TimingAnswer(seconds, [3.0, 4.0], environment(), CONDITIONS)
     plain = json.loads(json.dumps(answer.to_json()))
     read = TimingAnswer.from_json(plain, (2, 5, 3))
     assert np.array_equal(read.seconds, seconds)
-    assert (read.mean_tokens, read.load) == ([3.0, 4.0], (0.5, 0.6))
+    assert (read.mean_tokens, read.conditions) == ([3.0, 4.0], CONDITIONS)
     assert plain["machine"] == machine()
     assert plain["graphs"][1]["p50"] == pytest.approx(Timing(seconds[1]).p50)
     assert plain["graphs"][0]["p95"][0] == pytest.approx(np.quantile(seconds[0], 0.95))
+
+
+def test_an_older_service_says_only_its_load():
+    plain = TimingAnswer(np.ones((1, 1, 1)), [3.0], environment(), CONDITIONS).to_json()
+    del plain["conditions"]
+    read = TimingAnswer.from_json(plain, (1, 1, 1))
+    assert read.conditions.to_json() == {"load": [0.5, 0.6]}
+    assert read.conditions.warning(1) is None
 
 
 @pytest.mark.parametrize(
@@ -95,11 +105,14 @@ def test_an_answer_is_read_as_it_was_written():
         {"seconds": [[[-1.0] * 3] * 5] * 2},
         {"seconds": [[[float("nan")] * 3] * 5] * 2},
         {"load": [1]},
+        {"conditions": {"taken": "much"}},
+        {"conditions": {"others": float("inf")}},
+        {"conditions": []},
         {"environment": {}},
         {"graphs": None},
     ],
 )
 def test_another_answer_is_refused(changes):
-    answer = TimingAnswer(np.ones((2, 5, 3)), [3.0, 4.0], environment(), (0.5, 0.6))
+    answer = TimingAnswer(np.ones((2, 5, 3)), [3.0, 4.0], environment(), CONDITIONS)
     with pytest.raises(InputError, match="no measurement"):
         TimingAnswer.from_json(answer.to_json() | changes, (2, 5, 3))

@@ -16,6 +16,7 @@ from limbeck.measure.latency import Latency
 from limbeck.measure.service.client import Service, machine_at
 from limbeck.measure.service.options import ServiceOptions
 from limbeck.measure.service.server import serve
+from limbeck.measure.throughput import Throughput
 
 
 def test_what_is_missing_is_said_before_it_listens(monkeypatch):
@@ -31,7 +32,7 @@ def test_what_is_missing_is_said_before_it_listens(monkeypatch):
 def test_its_times_are_those_of_a_local_measurement(candidate, exported, tmp_path, monkeypatch):
     def p50s(target):
         context = RestrictedContext(RunContext(target=target), Latency.info)
-        found = list(Latency(samples=8, rounds=9).measure([candidate, exported], context))
+        found = list(Latency.of(samples=8, rounds=9).measure([candidate, exported], context))
         return {(index, fact.name): fact for index, fact in found}
 
     with running_service(tmp_path) as url:
@@ -42,6 +43,8 @@ def test_its_times_are_those_of_a_local_measurement(candidate, exported, tmp_pat
         target = Target(url=url)
         assert machine_at(url) == machine()
         there, here = p50s(target), p50s(Target())
+        context = RestrictedContext(RunContext(target=target), Throughput.info)
+        rates = [fact for _, fact in Throughput.of(samples=16, batch=4).measure([candidate, exported], context)]
     assert there.keys() == here.keys()
     exact = there[1, "latency_p50"]
     assert 0.5 < exact.value / here[1, "latency_p50"].value < 2
@@ -49,7 +52,13 @@ def test_its_times_are_those_of_a_local_measurement(candidate, exported, tmp_pat
     assert exact.detail["machine"] == environment()["processor"]
     assert exact.detail["runtime"] == "onnxruntime, model.onnx"
     assert exact.detail["mean_tokens"] == here[1, "latency_p50"].detail["mean_tokens"]
-    assert len(exact.detail["load"]) == 2
+    for fact in (exact, here[1, "latency_p50"]):
+        assert len(fact.detail["load"]) == 2
+        assert fact.detail["others"] >= 0
+    for rate in rates:
+        assert (rate.value > 0, rate.n, rate.target) == (True, 16 * 5, str(Target(url=url, batch=4)))
+        assert rate.detail["runtime"].startswith("onnxruntime, ")
+        assert rate.detail["others"] >= 0
     # the torch model is measured as its export
     exported_there = there[0, "latency_p50"]
     assert exported_there.detail["runtime"].startswith("onnxruntime, export of Limbeck")

@@ -38,7 +38,8 @@ def test_a_session_has_the_load_and_the_machine(graph):
     assert isinstance(answer.seconds, np.ndarray)
     assert answer.seconds.shape == (1, 2, 2)
     assert answer.environment["processor"]
-    assert len(answer.load) == 2
+    assert min(answer.conditions.load) >= 0
+    assert answer.conditions.seconds > 0
 
 
 def test_a_session_ends_when_its_time_is_over(graph):

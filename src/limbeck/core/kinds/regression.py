@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,8 +12,9 @@ from limbeck.core.assessment import Assessment, UnseenWord
 from limbeck.core.decision import Decision, DecisionGoal, Detection
 from limbeck.core.logits import Activation, activate
 from limbeck.core.metrics import METRICS, r2, rmse
+from limbeck.core.single_number import SingleNumber
 from limbeck.core.statistics import pack_numbers, resampled_score, score
-from limbeck.core.task_kind import Label, Logits, TaskKind
+from limbeck.core.task_kind import Label, Logits
 
 BANDED = """\
 thresholds, value = metadata["decision"]["thresholds"], float(logits[0])
@@ -22,18 +23,13 @@ print(value, max(bands, default=None))"""
 """The number and the beginning of its band, for the artefact's example."""
 
 
-class Regression(TaskKind):
+class Regression(SingleNumber):
     """A number. A label is a float; there are no label names."""
 
     name = "regression"
     problem_type = "regression"
-    activation = "identity"
-    numeric = True
     standardized = True
-    answer_code = "float(logits[0])"
     default_metric = "pearson_spearman"
-    label_dtype = "float32"
-    label_noun = None
 
     def answer(self, logits: np.ndarray, labels: Sequence[str], activation: Activation) -> dict[str, Any]:
         """Return the number.
@@ -101,14 +97,6 @@ class Regression(TaskKind):
         values, truth = self.decode(logits), self.truth(labels)
         return {f"{band:g}": Detection(values, truth >= band, values >= band) for band in goal.bands}
 
-    def label_of(self, answer: Mapping[str, Any], names: Sequence[str]) -> Label:
-        """Return the number."""
-        return float(answer["answer"])
-
-    def classes_in(self, label: Label) -> Iterable[int]:
-        """Return nothing: there are no label names."""
-        return ()
-
     def describe(self, label: Label, names: Sequence[str]) -> str:
         """Format the number."""
         return f"{label:g}"
@@ -117,33 +105,9 @@ class Regression(TaskKind):
         """Return the numbers [rows]."""
         return np.asarray(labels, dtype=float)
 
-    def decode(self, logits: npt.ArrayLike) -> np.ndarray:
-        """Return the numbers [rows] of logits [rows, 1]."""
-        values = np.asarray(logits)
-        return values.reshape(len(values)).astype(float)
-
     def fidelity_metric(self, names: Sequence[str]) -> str:
         """Return the correlation with the model's numbers."""
         return self.default_metric
-
-    def drift(self, before: np.ndarray, after: np.ndarray, truth: np.ndarray) -> np.ndarray:
-        """Return how far the numbers have moved [decisions].
-
-        Args:
-            before: Logits of the reference [decisions, 1].
-            after: Logits of another model.
-            truth: Ignored.
-        """
-        return np.asarray(np.abs(self.decode(before) - self.decode(after)))
-
-    def answer_name(self, answer: Any, names: Sequence[str]) -> str:  # a row of what ``decode`` returns
-        """Format the number.
-
-        Args:
-            answer: The number.
-            names: Empty.
-        """
-        return f"{float(answer):.4g}"
 
     def assess(
         self,

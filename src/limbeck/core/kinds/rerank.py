@@ -7,7 +7,7 @@ without any relevant document says nothing and is left out of nDCG and of the re
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,8 +18,9 @@ from limbeck.core.logits import Activation
 from limbeck.core.metrics import metric
 from limbeck.core.requests import DEPTH, Judged, requests_of
 from limbeck.core.retrieval import dcg, order, overlap, reciprocal_rank
+from limbeck.core.single_number import SingleNumber
 from limbeck.core.statistics import Interval, Resampled, pack_numbers, resampled_score
-from limbeck.core.task_kind import Label, Logits, TaskKind
+from limbeck.core.task_kind import Label, Logits
 
 Request = Callable[[np.ndarray, np.ndarray, float], float | None]
 """Scores a request, given scores [documents], gains [documents] and the ideal gain; None where it says nothing."""
@@ -94,19 +95,14 @@ def _resampled(values: np.ndarray) -> Resampled:
     return resampled_score(_mean, values, values)
 
 
-class Rerank(TaskKind):
+class Rerank(SingleNumber):
     """The rank of documents for a query. A label is a tuple as ``Judged``; there are no label names."""
 
     name = "rerank"
     problem_type = "rerank"  # transformers has no name for it
     config_mark = "reranker"
-    activation = "identity"
-    numeric = True
     grouped = True
-    answer_code = "float(logits[0])"
     default_metric = "ndcg_at_10"
-    label_dtype = "float32"
-    label_noun = None
     pipeline = "text-ranking"
 
     def answer(self, logits: np.ndarray, labels: Sequence[str], activation: Activation) -> dict[str, Any]:
@@ -119,14 +115,6 @@ class Rerank(TaskKind):
         """
         return {"answer": float(np.asarray(logits).reshape(-1)[0]), "scores": {}}
 
-    def label_of(self, answer: Mapping[str, Any], names: Sequence[str]) -> Label:
-        """Return the score."""
-        return float(answer["answer"])
-
-    def classes_in(self, label: Label) -> Iterable[int]:
-        """Return nothing: there are no label names."""
-        return ()
-
     def describe(self, label: Label, names: Sequence[str]) -> str:
         """Format the gain."""
         return f"{label[1]:g}"
@@ -138,11 +126,6 @@ class Rerank(TaskKind):
     def fidelity_metric(self, names: Sequence[str]) -> str:
         """Return the overlap of the first ten documents with the model's."""
         return "overlap_at_10"
-
-    def decode(self, logits: npt.ArrayLike) -> np.ndarray:
-        """Return the scores [rows] of logits [rows, 1]."""
-        values = np.asarray(logits)
-        return values.reshape(len(values)).astype(float)
 
     def decisions(self, logits: Logits, labels: Sequence[Label] | np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return the logits and the gains, row by row.
@@ -189,25 +172,6 @@ class Rerank(TaskKind):
         ranking[:, 1] = self.decode(np.stack(list(before)))
         values = by_request("overlap_at_10", self.decode(np.stack(list(after))), ranking)
         return {"overlap_at_10": _resampled(values).interval}
-
-    def drift(self, before: np.ndarray, after: np.ndarray, truth: np.ndarray) -> np.ndarray:
-        """Return how far the scores have moved [rows].
-
-        Args:
-            before: Logits of the reference [rows, 1].
-            after: Logits of another model.
-            truth: Ignored.
-        """
-        return np.asarray(np.abs(self.decode(before) - self.decode(after)))
-
-    def answer_name(self, answer: Any, names: Sequence[str]) -> str:  # a row of what ``decode`` returns
-        """Format the score.
-
-        Args:
-            answer: The score.
-            names: Empty.
-        """
-        return f"{float(answer):.4g}"
 
     def assess(
         self,

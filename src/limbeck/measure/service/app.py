@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import hmac
-import importlib.util
-import os
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractContextManager, asynccontextmanager
@@ -21,8 +19,8 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.routing import Route
 
-from limbeck.core.measurement import environment, machine
 from limbeck.errors import InputError, LimbeckError, MissingExtra
+from limbeck.measure.service.machine_facts import machine_facts
 from limbeck.measure.service.options import LOCAL, ServiceOptions
 from limbeck.measure.service.request import MAX_GRAPHS, parse
 from limbeck.measure.service.timing_session import measure
@@ -89,11 +87,8 @@ class MeasuringService:
     async def health(self, request: Request) -> JSONResponse:
         """Describe the machine and the limits."""
         self._admit(request)
-        runtimes = ["onnxruntime", *(["openvino"] if importlib.util.find_spec("openvino") else [])]
-        limits = {"bytes": self._bytes, "seconds": self.options.max_seconds, "graphs": MAX_GRAPHS}
         line = {"busy": self._line.lock.locked(), "waiting": self._line.waiting}
-        facts = {"environment": environment(), "machine": machine(), "load": os.getloadavg()[0]}
-        return JSONResponse({"service": "limbeck", "runtimes": runtimes, "limits": limits, **line, **facts})
+        return JSONResponse(machine_facts(self._bytes, self.options.max_seconds) | line)
 
     async def measure(self, request: Request) -> JSONResponse:
         """Time the graphs of a form: ``request`` is JSON, each ``graph`` an ONNX file."""

@@ -1,37 +1,53 @@
-"""The client of a measuring service, which the latency probe uses for a target with a ``url``."""
+"""The client of a measuring service, which the probes that time use for a target with a ``url``."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
 from functools import lru_cache
 from pathlib import Path
-from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from limbeck.core.measurement import machine_of
-from limbeck.errors import InputError, MissingExtra, ServiceError, nearest, shown
-from limbeck.measure.service.options import TOKEN, read_token
+from limbeck.core.target import RAY
+from limbeck.errors import InputError, ServiceError, nearest
+from limbeck.measure.service.http_connection import HttpConnection
+from limbeck.measure.service.ray_connection import RayConnection
 
 if TYPE_CHECKING:
     import httpx2
 
     from limbeck.core.target import Target
 
-CONNECT_SECONDS = 10
-REFUSED = (408, 413, 415, 422)
-"""Statuses about what was sent; others are about the service, and end a run."""
-CURES = {
-    401: f"set the environment variable {TOKEN} to the token of the service",
-    403: f"give the service a token, and set the environment variable {TOKEN} here",
-    429: "run again later",
-    503: "run again later",
-}
+
+class Connection(Protocol):
+    """A way to a measuring service."""
+
+    def health(self) -> dict[str, Any]:
+        """Return what the service says of its machine and its limits.
+
+        Raises:
+            ServiceError: It cannot be reached, or refuses us.
+        """
+        ...
+
+    def measure(self, text: str, graphs: Sequence[Path], facts: Mapping[str, Any]) -> dict[str, Any]:
+        """Have a session carried out, and return its answer.
+
+        Args:
+            text: The request, as JSON.
+            graphs: The ONNX files.
+            facts: What :meth:`health` returned.
+
+        Raises:
+            ServiceError: The service cannot be used.
+            InputError: It refuses these graphs.
+        """
+        ...
 
 
 class Service:
-    """A measuring service at an address; its token is that of the environment."""
+    """A measuring service: over HTTP, or tasks of a Ray cluster on a node with a resource."""
 
     def __init__(self, url: str, transport: httpx2.BaseTransport | None = None) -> None:
         """Name the service; nothing is sent yet.
@@ -41,6 +57,10 @@ class Service:
             transport: Sends the requests; over the network unless given.
         """
         self.url, self._transport = url.rstrip("/"), transport
+        resource = RAY.fullmatch(self.url)
+        self._connection: Connection = (
+            RayConnection(resource[1]) if resource is not None else HttpConnection(self.url, transport)
+        )
 
     def health(self) -> dict[str, Any]:
         """Return the facts of the machine, and the limits of the service.
@@ -48,8 +68,7 @@ class Service:
         Raises:
             ServiceError: It cannot be reached, refuses us, or is something else.
         """
-        with self._client(CONNECT_SECONDS) as client:
-            facts = self._json(self._send(client, "GET", "/health"))
+        facts = self._connection.health()
         try:
             known = facts["service"] == "limbeck"
             machine_of(facts["environment"])
@@ -97,7 +116,7 @@ class Service:
             warmup: Rounds before those.
 
         Returns:
-            The same as :func:`limbeck.measure.latency.session`, with the ``load`` of the machine.
+            The same as :func:`limbeck.measure.timed_session.session`.
 
         Raises:
             ServiceError: The service cannot be used.
@@ -120,7 +139,7 @@ class Service:
                 f"{len(graphs)} graphs of {size / 1e6:,.0f} MB are more than {self.url} takes ({limit}); start it with "
                 f"--max-mb {-(-size // 1_000_000)}"
             )
-        plain = self._post(text, graphs, facts)
+        plain = self._connection.measure(text, graphs, facts)
         try:
             timed = TimingAnswer.from_json(plain, (len(graphs), rounds, len(request.inputs[0])))
         except InputError as error:
@@ -132,62 +151,8 @@ class Service:
             "words": [f"{target.runtime}, {path.name}" for path in graphs],
             "mean_tokens": timed.mean_tokens,
             "machine": timed.environment["processor"],
-            "load": list(timed.load),
+            "conditions": timed.conditions.to_json(),
         }
-
-    def _post(self, text: str, graphs: Sequence[Path], facts: Mapping[str, Any]) -> dict[str, Any]:
-        """Send a session and wait for its turn and its end: before it, as many as wait there now."""
-        turns = int(facts.get("waiting", 0)) + 2
-        patience = turns * 2 * (float(facts["limits"]["seconds"]) + CONNECT_SECONDS)
-        with ExitStack() as stack:
-            client = stack.enter_context(self._client(patience))
-            kind = "application/octet-stream"
-            files = [
-                ("graph", (f"{index}.onnx", stack.enter_context(path.open("rb")), kind))
-                for index, path in enumerate(graphs)
-            ]
-            return self._json(self._send(client, "POST", "/measure", data={"request": text}, files=files))
-
-    def _client(self, seconds: float) -> httpx2.Client:
-        httpx = _httpx()
-        token = read_token()
-        headers = {"Authorization": f"Bearer {token}"} if token else {}
-        timeout = httpx.Timeout(seconds, connect=CONNECT_SECONDS)
-        client: httpx2.Client = httpx.Client(
-            base_url=self.url, headers=headers, timeout=timeout, transport=self._transport
-        )
-        return client
-
-    def _send(self, client: httpx2.Client, method: str, path: str, **body: Any) -> httpx2.Response:  # data and files
-        """Send a request; whatever goes wrong on the way, or is refused, is one clear error."""
-        httpx = _httpx()
-        try:
-            response = client.request(method, path, **body)
-        except httpx.TimeoutException:
-            raise ServiceError(f"the measuring service at {self.url} does not answer in time") from None
-        except httpx.TransportError as error:
-            advice = "is 'limbeck measure serve' running there?"
-            reason = str(error) or type(error).__name__
-            raise ServiceError(f"the measuring service at {self.url} cannot be reached ({reason}); {advice}") from None
-        if response.status_code == 200:
-            return response
-        try:
-            reason = shown(str(response.json()["error"]), 1000).strip("'\"")
-        except (ValueError, KeyError, TypeError):
-            reason = f"status {response.status_code}"
-        if response.status_code in REFUSED:
-            raise InputError(f"the measuring service at {self.url} refuses this: {reason}")
-        cure = CURES.get(response.status_code, "is it the address of 'limbeck measure serve'?")
-        raise ServiceError(f"the measuring service at {self.url} says: {reason}; {cure}")
-
-    def _json(self, response: httpx2.Response) -> dict[str, Any]:
-        try:
-            plain = response.json()
-        except ValueError:
-            plain = None
-        if not isinstance(plain, dict):
-            raise ServiceError(f"{self.url} is no measuring service of limbeck: its answer is no JSON object")
-        return plain
 
 
 def check_service(target: Target) -> None:
@@ -212,11 +177,3 @@ def machine_at(url: str, transport: httpx2.BaseTransport | None = None) -> str:
         transport: See :class:`Service`.
     """
     return machine_of(Service(url, transport).health()["environment"])
-
-
-def _httpx() -> ModuleType:
-    try:
-        import httpx2
-    except ModuleNotFoundError as error:
-        raise MissingExtra("httpx2", "serve") from error
-    return httpx2

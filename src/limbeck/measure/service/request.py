@@ -13,6 +13,7 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass as checked_dataclass
 
 from limbeck.errors import InputError, shown, without_middle
+from limbeck.measure.machine_state import Conditions
 
 MAX_GRAPHS = 64
 """Graphs that one session alternates."""
@@ -137,13 +138,13 @@ class TimingAnswer:
         seconds: [graphs, rounds, batches].
         mean_tokens: Tokens of a batch on average, by graph.
         environment: The machine, as in a ledger.
-        load: Load of the machine (processes that run or wait, over a minute) before and after.
+        conditions: Load and clock of the machine before and after, and what other programs used.
     """
 
     seconds: np.ndarray
     mean_tokens: list[float]
     environment: Mapping[str, Any]
-    load: tuple[float, float]
+    conditions: Conditions
 
     def to_json(self) -> dict[str, Any]:
         """Return plain data with p50 and p95 of each graph, in seconds, and their intervals."""
@@ -160,7 +161,8 @@ class TimingAnswer:
             "seconds": self.seconds.tolist(),
             "environment": dict(self.environment),
             "machine": machine_of(self.environment),
-            "load": list(self.load),
+            "load": list(self.conditions.load),
+            "conditions": self.conditions.to_json(),
         }
 
     @classmethod
@@ -177,7 +179,7 @@ class TimingAnswer:
         try:
             seconds = np.asarray(plain["seconds"], dtype=np.float64)
             tokens = [float(graph["mean_tokens"]) for graph in plain["graphs"]]
-            before, after = map(float, plain["load"])
+            conditions = Conditions.from_json({**plain.get("conditions", {}), "load": plain["load"]})
             facts = {str(name): value for name, value in plain["environment"].items()}
             whole = seconds.shape == shape and len(tokens) == shape[0] and bool(((seconds > 0) & (seconds < 1e6)).all())
             missing = {"processor", "instructions", "versions"} - facts.keys()
@@ -186,4 +188,4 @@ class TimingAnswer:
             raise InputError(f"its answer is no measurement ({reason})") from None
         if not whole or missing:
             raise InputError(f"its answer is no measurement of {shape[0]} graphs in {shape[1]} rounds")
-        return cls(seconds, tokens, facts, (before, after))
+        return cls(seconds, tokens, facts, conditions)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -14,8 +13,9 @@ from limbeck.core.measurement import environment
 from limbeck.errors import InputError
 from limbeck.measure.backends import OnnxRunner, OpenVinoRunner, Runner, check_runtime
 from limbeck.measure.isolation import run_isolated
-from limbeck.measure.latency import time_runners
+from limbeck.measure.machine_state import Conditions
 from limbeck.measure.service.request import TimingAnswer, TimingRequest
+from limbeck.measure.timed_session import time_runners
 
 
 def measure(
@@ -43,11 +43,10 @@ def measure(
     with alone():
         payload = {"files": files, "largest_ids": request.largest_ids}
         _accepted(run_isolated("limbeck.measure.service.graph_check:session", payload, timeout=seconds))
-        before = os.getloadavg()[0]
         name = "limbeck.measure.service.timing_session:session"
         answer = _accepted(run_isolated(name, plain | {"files": files}, request.threads, timeout=seconds))
-        after = os.getloadavg()[0]
-    return TimingAnswer(np.asarray(answer["seconds"]), answer["mean_tokens"], environment(), (before, after))
+    conditions = Conditions.from_json(answer["conditions"])
+    return TimingAnswer(np.asarray(answer["seconds"]), answer["mean_tokens"], environment(), conditions)
 
 
 def _accepted(answer: dict[str, Any]) -> dict[str, Any]:
@@ -64,7 +63,7 @@ def session(payload: dict[str, Any]) -> dict[str, Any]:
         payload: A request as plain data, with the ``files`` of the graphs.
 
     Returns:
-        What :func:`limbeck.measure.latency.time_runners` returns, or a ``problem``.
+        What :func:`limbeck.measure.timed_session.time_runners` returns, or a ``problem``.
     """
     try:
         runners = [_opened(Path(file), payload["runtime"], payload["threads"]) for file in payload["files"]]

@@ -7,7 +7,7 @@ from itertools import pairwise
 
 import pytest
 
-from limbeck.engine.machine_lock import MachineLock
+from limbeck.storage.machine_lock import MachineLock
 
 
 @pytest.fixture

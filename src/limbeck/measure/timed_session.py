@@ -1,0 +1,227 @@
+"""Time models together: what the probes of latency and of throughput share.
+
+All models are loaded in one fresh process and called in turns, on this machine or by the measuring service of the
+target. The calls differ: single texts or requests as they come, or batches of many texts.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import uuid
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, cast
+
+from annotated_types import Ge, Le
+
+from limbeck.core.candidate import Candidate
+from limbeck.core.measurement import environment
+from limbeck.core.target import Target
+from limbeck.storage.drafts import temporary_folder
+from limbeck.train.config import forward_seconds
+
+if TYPE_CHECKING:
+    from limbeck.core.shape import Shape
+    from limbeck.measure.backends import Runner
+    from limbeck.measure.requests import Call
+    from limbeck.model.encoder import LimbeckForSequenceClassification
+    from limbeck.model.onnx.onnx_model import OnnxModel
+
+
+@dataclass(frozen=True)
+class TimedSample:
+    """The texts that are timed, and how often: a group of fields.
+
+    Attributes:
+        samples: Texts in the sample.
+        rounds: Timed rounds.
+        warmup: Rounds that are not timed.
+        split: Where the texts come from.
+    """
+
+    samples: Annotated[int, Ge(1), Le(100_000)] = 40
+    rounds: Annotated[int, Ge(1), Le(10_000)] = 15
+    warmup: Annotated[int, Ge(0), Le(10_000)] = 1
+    split: str = "test"
+
+    def estimated_seconds(self, shape: Shape, rows: Mapping[str, int], tokens: float) -> float:
+        """Return rough seconds: every round answers the sample, on one core.
+
+        Args:
+            shape: Shape of the model.
+            rows: Rows of the task, by split.
+            tokens: Tokens of a typical text.
+        """
+        texts = min(self.samples, rows.get(self.split, self.samples)) * (self.rounds + self.warmup)
+        return forward_seconds(shape, texts, tokens) * (os.cpu_count() or 1)
+
+
+@dataclass(frozen=True)
+class TimedModels:
+    """What a session measured.
+
+    Attributes:
+        answer: Its answer: of :func:`session`, or of a measuring service.
+        runtimes: Runtime of each model.
+        target: Where the models were timed.
+        name: Identifies the session: figures compare only within one.
+    """
+
+    answer: Mapping[str, Any]
+    runtimes: Sequence[str]
+    target: Target
+    name: str = field(default_factory=lambda: uuid.uuid4().hex[:12])
+
+    def detail(self, index: int, rounds: Sequence[float]) -> dict[str, Any]:
+        """Return what is kept with the figures of a model.
+
+        Args:
+            index: The model.
+            rounds: Its figure of each round.
+        """
+        return {
+            "session": self.name,
+            "rounds": [float(f"{figure:.6g}") for figure in rounds],
+            "runtime": self.answer["words"][index],
+            "machine": self.answer["machine"],
+            **self.answer.get("conditions", {}),
+        }
+
+    def setting(self, index: int) -> str:
+        """Return the target of a model in words; an exported one runs on the processor, whatever the device of others.
+
+        Args:
+            index: The model.
+        """
+        return str(self.target if self.runtimes[index] == "torch" else replace(self.target, device="cpu"))
+
+
+def check_here(target: Target) -> None:
+    """Refuse a runtime or a device that this machine lacks, if it is the one that times.
+
+    Args:
+        target: The target; of one elsewhere, the measuring service answers for that.
+    """
+    from limbeck.measure.backends import check_device, check_runtime
+
+    if target.url is None:
+        check_runtime(target.runtime)
+        check_device(target.device)
+
+
+def time_models(
+    candidates: Sequence[Candidate],
+    inputs: Sequence[Sequence[Call]],
+    target: Target,
+    sample: TimedSample,
+    log: Callable[..., None],
+) -> TimedModels:
+    """Time candidates in one session, here or by the measuring service of the target.
+
+    Args:
+        candidates: The models.
+        inputs: Calls of each model: batches of token ids, as nested lists.
+        target: Where they are timed.
+        sample: How many rounds.
+        log: Told if the machine was busy.
+    """
+    from limbeck.measure.isolation import run_isolated
+    from limbeck.measure.machine_state import Conditions
+
+    repetitions = {"rounds": sample.rounds, "warmup": sample.warmup}
+    with contextlib.ExitStack() as stack:
+        if target.url is not None:
+            from limbeck.measure.service.client import Service
+
+            paths = [stack.enter_context(exported(candidate, target)) for candidate in candidates]
+            batches = [[batch for call in calls for batch in call] for calls in inputs]  # a call is one batch
+            answer = Service(target.url).time(paths, batches, target, **repetitions)
+        else:
+            models = [str(stack.enter_context(stored(candidate))) for candidate in candidates]
+            options = {"runtime": target.runtime, "device": target.device, **repetitions}
+            payload = {"models": models, "inputs": inputs, **options}
+            pinned = target.device == "cpu"
+            answer = run_isolated("limbeck.measure.timed_session:session", payload, target.threads, pinned=pinned)
+    where = "the machine" if target.url is None else f"the machine at {target.url}"
+    if warning := Conditions.from_json(answer["conditions"]).warning(target.threads, where):
+        log(warning)
+    return TimedModels(answer, [candidate.model.runtime for candidate in candidates], target)
+
+
+@contextlib.contextmanager
+def stored(candidate: Candidate) -> Iterator[Path]:
+    """Yield the folder of a candidate; a temporary one if it has none."""
+    if candidate.folder is not None:
+        yield candidate.folder
+        return
+    from limbeck.model.checkpoints import save_model
+
+    with temporary_folder() as folder:
+        save_model(candidate.model, candidate.tokenizer, folder)
+        yield folder
+
+
+@contextlib.contextmanager
+def exported(candidate: Candidate, target: Target) -> Iterator[Path]:
+    """Yield the ONNX file of a candidate; of a torch model, one exported in floating point for this alone.
+
+    Args:
+        candidate: The candidate.
+        target: Gives the runtime, which decides the operators of an export.
+    """
+    if candidate.model.runtime != "torch":
+        yield cast("OnnxModel", candidate.model).path
+        return
+    from limbeck.model.onnx.onnx_model import to_onnx
+
+    model = cast("LimbeckForSequenceClassification", candidate.model)
+    with temporary_folder() as folder:
+        name = f"export of {type(model).__name__}.onnx"
+        yield to_onnx(model, folder / name, fused=target.runtime != "openvino")
+
+
+def session(payload: dict[str, Any]) -> dict[str, Any]:
+    """Load every model once in the child process and time them alternately."""
+    from limbeck.measure.backends import make_runner
+    from limbeck.model.checkpoints import open_model
+
+    options = {name: payload[name] for name in ("threads", "runtime", "device")}
+    return time_runners([make_runner(open_model(folder)[0], **options) for folder in payload["models"]], payload)
+
+
+def time_runners(runners: Sequence[Runner], payload: Mapping[str, Any]) -> dict[str, Any]:
+    """Time loaded models alternately.
+
+    Args:
+        runners: The models.
+        payload: ``inputs`` of each model: calls of batches of nested lists, ``rounds`` and ``warmup``; ``threads`` of
+            this process, and whether it is ``pinned``.
+
+    Returns:
+        ``seconds`` [models, rounds, calls], for each model its runtime in words and its mean number of tokens, and
+        the ``conditions`` on the ``machine`` meanwhile.
+    """
+    import numpy as np
+
+    from limbeck.measure.backends import prepared_calls
+    from limbeck.measure.machine_state import Conditions, MachineState
+    from limbeck.measure.pinning import available_cores
+    from limbeck.measure.timing import alternate
+
+    calls = [prepared_calls(runner, inputs) for runner, inputs in zip(runners, payload["inputs"], strict=True)]
+    before = MachineState.now()
+    timings = alternate(calls, len(payload["inputs"][0]), payload["rounds"], warmup=payload["warmup"])
+    after, pinned = MachineState.now(), bool(payload.get("pinned"))
+    conditions = Conditions.between(before, after, payload["threads"], available_cores(), pinned=pinned)
+    tokens = [
+        [sum(np.sum(batch["attention_mask"]) for batch in call) for call in inputs] for inputs in payload["inputs"]
+    ]
+    return {
+        "seconds": np.stack([timing.seconds for timing in timings]),
+        "words": [runner.words for runner in runners],
+        "mean_tokens": [float(np.mean(counts)) for counts in tokens],
+        "machine": environment()["processor"],
+        "conditions": conditions.to_json(),
+    }
