@@ -6,7 +6,6 @@ import contextlib
 import os
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast
 
@@ -86,15 +85,14 @@ class Latency(Probe):
 
     def measure(self, candidates: Sequence[Candidate], context: RunContext) -> Iterable[tuple[int, Measurement]]:
         """Yield the facts of each candidate."""
-        from limbeck.measure.backends import check_device, check_runtime
+        from limbeck.measure.backends import check_models, runner_options
         from limbeck.measure.isolation import run_isolated
 
         if not candidates:
             return
         target = context.target
         if target.url is None:
-            check_runtime(target.runtime)
-            check_device(target.device)
+            check_models(target, [candidate.model for candidate in candidates])
         if target.candidates is not None and not (kind := candidates[0].task.task_kind).grouped:
             raise InputError(f"candidates: is for documents that are ranked for a query; this task is a {kind.name}")
         parts = [best_sub_batches(each, target, context.memo) for each in candidates] if target.candidates else []
@@ -109,8 +107,7 @@ class Latency(Probe):
                 answer = Service(target.url).time(paths, batches, target, **repetitions)
             else:
                 models = [str(stack.enter_context(stored(candidate))) for candidate in candidates]
-                payload = {"models": models, "inputs": inputs, "runtime": target.runtime, "device": target.device}
-                payload |= repetitions
+                payload = {"models": models, "inputs": inputs, **runner_options(target), **repetitions}
                 answer = run_isolated("limbeck.measure.latency:session", payload, target.threads)
         details = [{"sub_batch": part.size, "over_one_batch": part.gain} for part in parts]
         yield from facts(answer, [candidate.model.runtime for candidate in candidates], target, details)
@@ -169,10 +166,10 @@ def exported(candidate: Candidate, target: Target) -> Iterator[Path]:
 
 def session(payload: dict[str, Any]) -> dict[str, Any]:
     """Load every model once in the child process and time them alternately."""
-    from limbeck.measure.backends import make_runner
+    from limbeck.measure.backends import RUNNER_OPTIONS, make_runner
     from limbeck.model.checkpoints import open_model
 
-    options = {name: payload[name] for name in ("threads", "runtime", "device")}
+    options = {name: payload[name] for name in RUNNER_OPTIONS}
     return time_runners([make_runner(open_model(folder)[0], **options) for folder in payload["models"]], payload)
 
 
@@ -181,26 +178,34 @@ def time_runners(runners: Sequence[Runner], payload: Mapping[str, Any]) -> dict[
 
     Args:
         runners: The models.
-        payload: ``inputs`` of each model: calls of batches of nested lists, ``rounds`` and ``warmup``.
+        payload: ``inputs`` of each model: calls of batches of nested lists, ``rounds`` and ``warmup``; and the
+            ``device`` unless it is the processor.
 
     Returns:
         ``seconds`` [models, rounds, calls], and for each model its runtime in words and its mean number of tokens.
     """
     import numpy as np
 
+    from limbeck.measure.accelerator import clock, clock_rate, warm_up
     from limbeck.measure.backends import prepared_calls
     from limbeck.measure.timing import alternate
 
+    device = payload.get("device", "cpu")
     calls = [prepared_calls(runner, inputs) for runner, inputs in zip(runners, payload["inputs"], strict=True)]
-    timings = alternate(calls, len(payload["inputs"][0]), payload["rounds"], warmup=payload["warmup"])
+    rounds, warmup = payload["rounds"], payload["warmup"]
+    warm_up(calls, device)
+    before = clock_rate(device)
+    timings = alternate(calls, len(payload["inputs"][0]), rounds, warmup=warmup, now=clock(device))
     tokens = [
         [sum(np.sum(batch["attention_mask"]) for batch in call) for call in inputs] for inputs in payload["inputs"]
     ]
+    rates: dict[str, Any] = {} if before is None else {"gpu_mhz": [before, clock_rate(device)]}
     return {
         "seconds": np.stack([timing.seconds for timing in timings]),
         "words": [runner.words for runner in runners],
         "mean_tokens": [float(np.mean(counts)) for counts in tokens],
         "machine": environment()["processor"],
+        **rates,
     }
 
 
@@ -221,7 +226,7 @@ def facts(
 
     timings = [Timing(seconds) for seconds in answer["seconds"]]
     name = uuid.uuid4().hex[:12]
-    load = {"load": answer["load"]} if "load" in answer else {}
+    load = {name: answer[name] for name in ("load", "gpu_mhz") if name in answer}
     reference = runtimes.index("torch") if "torch" in runtimes else None
     for index, timing in enumerate(timings):
         detail = {
@@ -234,9 +239,7 @@ def facts(
             **load,
             **(details[index] if details else {}),
         }
-        # an exported model runs on the processor, whatever the device of torch models
-        setting = target if runtimes[index] == "torch" else replace(target, device="cpu")
-        where: dict[str, Any] = {"n": timing.calls, "target": str(setting)}
+        where: dict[str, Any] = {"n": timing.calls, "target": str(target)}
         yield index, Measurement("latency_p50", *_flat(timing.p50), **where, detail=detail)
         for percent in (90, 99):
             bounds = timing.quantile(percent / 100)

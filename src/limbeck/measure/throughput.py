@@ -65,7 +65,7 @@ class Throughput(Probe):
 
     def measure(self, candidates: Sequence[Candidate], context: RunContext) -> Iterable[tuple[int, Measurement]]:
         """Yield the fact of each candidate."""
-        from limbeck.measure.backends import check_device, check_runtime
+        from limbeck.measure.backends import check_models, runner_options
         from limbeck.measure.isolation import run_isolated
         from limbeck.measure.latency import stored
         from limbeck.measure.samples import sample_rows
@@ -73,15 +73,13 @@ class Throughput(Probe):
         if not candidates:
             return
         target = replace(context.target, batch=self.batch)
-        check_runtime(target.runtime)
-        check_device(target.device)
+        check_models(target, [candidate.model for candidate in candidates])
         rows = sample_rows(candidates[0].task, self.split, self.samples)
         with contextlib.ExitStack() as stack:
             payload = {
                 "models": [str(stack.enter_context(stored(candidate))) for candidate in candidates],
                 "inputs": [self._calls(candidate, rows, target) for candidate in candidates],
-                "runtime": target.runtime,
-                "device": target.device,
+                **runner_options(target),
                 "rounds": self.rounds,
                 "warmup": self.warmup,
             }
@@ -118,7 +116,5 @@ def facts(
             "runtime": answer["words"][index],
             "machine": machine,
         }
-        # an exported model runs on the processor, whatever the device of torch models
-        setting = target if runtimes[index] == "torch" else replace(target, device="cpu")
-        where: dict[str, Any] = {"n": texts * len(rates), "target": str(setting), "detail": detail}
+        where: dict[str, Any] = {"n": texts * len(rates), "target": str(target), "detail": detail}
         yield index, Measurement("throughput", value, "1/s", low, high, **where)
