@@ -79,6 +79,13 @@ class Setting:
             )
 
     @property
+    def form(self) -> str:
+        """The number format in words: int8, float, or another precision; and whether torch compiles."""
+        precise = self.number_format == "float" and self.target.precision != "float32"
+        words = self.target.precision if precise else self.number_format
+        return f"{words}, compiled" if self.target.compile else words
+
+    @property
     def most_tokens(self) -> int:
         """Tokens that there are positions for."""
         return int(self.style["max_positions"]) - skipped_positions(self.style["position_offset"])
