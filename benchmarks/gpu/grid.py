@@ -37,6 +37,7 @@ SETTINGS = (
     {"runtime": "tensorrt", "precision": "float16"},
     {"runtime": "torch", "precision": "float16", "compile": True},
 )
+TINY = tuple(each for each in SETTINGS if each.get("precision") == "float16")
 
 
 def grid(tiny):
@@ -71,8 +72,12 @@ def measured(setting, shapes, arguments):
     for name, each in zip(names, seconds, strict=True):
         low, middle, high = np.quantile(np.median(each[len(each) // 10 :], axis=1), [0.25, 0.5, 0.75])
         whole = middle if whole is None else whole
-        row = {"ms": middle * 1e3, "quartiles_ms": [low * 1e3, high * 1e3], "over_whole": whole / middle}
-        rows[name] = {**row, "texts_per_second": setting.target.batch / middle}
+        rows[name] = {
+            "ms": float(f"{middle * 1e3:.5g}"),
+            "quartiles_ms": [float(f"{each * 1e3:.5g}") for each in (low, high)],
+            "over_whole": float(f"{whole / middle:.4g}"),
+            "texts_per_second": float(f"{setting.target.batch / middle:.5g}"),
+        }
     return {"rows": rows, "rounds": rounds, "seconds": round(time.monotonic() - started, 1)}
 
 
@@ -85,7 +90,7 @@ def main():
     batch, tokens = (2, 16) if arguments.tiny else (128, 128)
     results = {"batch": batch, "tokens": tokens, "architectures": {name: str(each) for name, each in shapes.items()}}
     results["settings"] = {}
-    for options in SETTINGS:
+    for options in SETTINGS if not arguments.tiny else TINY:
         try:
             target = Target(arguments.device, batch=batch, seq_len=tokens, **options)
         except LimbeckError as error:

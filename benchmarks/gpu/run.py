@@ -30,8 +30,8 @@ def commands(arguments):
     training = [str(HERE / "training.py"), "--device", device, "--work", str(work / "training"), *tiny]
     for option, value in (("--teacher", arguments.teacher), ("--task", arguments.task), ("--wheels", arguments.wheels)):
         training += [option, str(value)] if value else []
-    report = str(work / "tests.xml")
-    tests = ["-m", "pytest", "-n", "0", "-m", "gpu", "-q", "-rs", "-p", "no:cacheprovider", f"--junitxml={report}"]
+    files = sorted(str(path) for path in (ROOT / "tests").rglob("test_*.py") if "mark.gpu" in path.read_text("utf-8"))
+    tests = ["-m", "pytest", "-n", "0", "-m", "gpu", "-q", "-rs", "-p", "no:cacheprovider", *files]
     large, base = ("--base", "bert-large-uncased"), ("--base", "bert-base-uncased")
     sizes = (*large, "--layers", "2", "4", "--batch", "128", "--seq-len", "128", "--calls", "20")
     small = (*base, "--layers", "1", "--batch", "2", "--seq-len", "16", "--calls", "4")
@@ -117,7 +117,8 @@ def main():
         left = limit - (time.monotonic() - started)
         print(f"{name} …", file=sys.stderr, flush=True)
         short = {"failed": "no time was left"}
-        found = stage(name, command, min(left, SECONDS[name])) if left > 5 else short
+        most = left if arguments.tiny else min(left, SECONDS[name])  # a busy machine of two cores may need long
+        found = stage(name, command, most) if left > 5 else short
         results["stages"][name] = found
         results["seconds"] = round(time.monotonic() - started, 1)
         write(arguments.out, results)

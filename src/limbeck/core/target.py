@@ -13,6 +13,8 @@ from limbeck.errors import InputError, shown
 
 Runtime = Literal["torch", "onnxruntime", "openvino", "tensorrt"]
 Precision = Literal["float32", "float16", "bfloat16"]
+FloatFormat = Literal["float32", "float16"]
+"""Precisions that graphs are exported in."""
 TYPICAL_SUB_BATCH = 8
 """Documents in a call that costs of shapes are measured with, before the fastest size of a model is known."""
 URL = re.compile(r"https?://([A-Za-z0-9._-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\])(:[0-9]{1,5})?(/[A-Za-z0-9._~/-]{0,200})?")

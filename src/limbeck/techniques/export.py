@@ -22,10 +22,10 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
     from limbeck.core.shape import Shape
-    from limbeck.core.target import Target
+    from limbeck.core.target import FloatFormat, Target
     from limbeck.core.task import Task
     from limbeck.model.encoder import LimbeckForSequenceClassification
-    from limbeck.model.onnx.onnx_model import FloatFormat, OnnxModel
+    from limbeck.model.onnx.onnx_model import OnnxModel
 
 Log = Callable[..., None]
 

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from limbeck.core.logits import require_finite_logits
+from limbeck.core.target import FloatFormat
 from limbeck.errors import LimbeckError
 from limbeck.model.checkpoints import save_model
-from limbeck.model.onnx.onnx_model import FLOAT_FILE, FloatFormat, OnnxModel, to_onnx
+from limbeck.model.onnx.onnx_model import FLOAT_FILE, OnnxModel, to_onnx
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from limbeck.core.analytic_cost import as_shape
 from limbeck.core.logits import joined_rows
 from limbeck.core.sentence_embedding import embedding_in
 from limbeck.core.shape import Shape
+from limbeck.core.target import FloatFormat
 from limbeck.errors import InputError, LimbeckError
 from limbeck.model import external
 from limbeck.model.layout import shape_of, style_of
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
     from limbeck.model.onnx.graph import Blueprint
     from limbeck.model.style import Style
 
-FloatFormat = Literal["float32", "float16"]
 FLOAT_FILE, INT8_FILE = "onnx/model.onnx", "onnx/model_quantized.onnx"
 """Where sentence-transformers, transformers.js and text-embeddings-inference look."""
 
