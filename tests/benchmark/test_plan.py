@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -100,6 +101,27 @@ def test_a_title_names_all_that_is_timed():
         "torch and onnxruntime, 1 thread, batch 1, 64 to 512 tokens"
     )
     assert told(Timing(), load_task("movie-reviews")) == "onnxruntime, 1 thread, batch 1, real lengths"
+
+
+def test_each_runtime_is_timed_in_the_precisions_that_it_has():
+    grid = Grid(layers=(1,), base="bert-base-uncased")
+    timing = Timing(
+        runtime=("torch", "onnxruntime"), precision=("float32", "float16", "bfloat16"), number_format=("float", "int8")
+    )
+    forms = [(setting.target.runtime, setting.form) for setting in plan(grid, timing).settings]
+    assert forms == [
+        ("torch", "float"),
+        ("torch", "float16"),
+        ("torch", "bfloat16"),
+        ("onnxruntime", "float"),
+        ("onnxruntime", "float16"),
+        ("onnxruntime", "int8"),
+    ]
+    compiled = plan(grid, replace(timing, compile=True, precision=("float16",), number_format=("float",)))
+    assert [setting.form for setting in compiled.settings] == ["float16, compiled", "float16"]
+    assert compiled.target_text == "torch and onnxruntime, 1 thread, batch 1, 128 tokens"
+    with pytest.raises(InputError, match="got 'bfloat16'"):
+        plan(grid, Timing(precision=("bfloat16",)))
 
 
 def test_slices_that_are_timed_are_cut_as_asked():

@@ -92,7 +92,7 @@ def environment() -> dict[str, Any]:
     return {
         "processor": _processor(),
         "instructions": _instructions(),
-        "accelerators": _accelerators(),
+        **({"accelerators": gpus} if (gpus := _accelerators()) else {}),
         "cores": os.cpu_count(),
         "memory_bytes": _memory(),
         "system": f"{platform.system()} {platform.release()}",

@@ -151,8 +151,8 @@ class LatencyTable(Cost):
         own, style = of_model(candidate.model)
         shape = whole or own
         seq_len = target.seq_len or typical_length(candidate, target.batch)
-        parts = ("processor", "instructions", "versions", *(("accelerators",) if target.on_gpu else ()))
-        machine = {name: environment()[name] for name in parts}
+        machine = {name: environment()[name] for name in ("processor", "instructions", "versions")}
+        machine |= {"accelerators": environment().get("accelerators")} if target.on_gpu else {}
         inputs = {"shape": shape.to_json(), "style": style_of(style), "seq_len": seq_len, "machine": machine}
         per_token = candidate.task.task_kind.per_token
         inputs |= {"target": str(target), "number_format": number_format, "version": VERSION, "per_token": per_token}

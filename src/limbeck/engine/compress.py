@@ -239,6 +239,11 @@ class _Compression:
             raise InputError(f"runtime: exported models do not run in '{self.runtime}'; {nearest(self.runtime, valid)}")
         check_runtime(self.runtime)
         check_values(self.target)
+        if self.target.precision != "float32" and not self.target.on_gpu:
+            raise InputError(
+                f"precision: '{self.target.precision}' is for GPUs; on a processor INT8 is tried, so leave it out, or "
+                "give device 'cuda'"
+            )
         if self.target.on_gpu and self.runtime != "auto":
             replace(self.target, runtime=self.runtime)  # refuses a runtime that does not run there
         store = Store.of(store)
