@@ -198,9 +198,7 @@ def test_commands_that_compress_a_model(small):
     commands = [words for path in ALL_PAGES for words in pages.commands(path.read_text(encoding="utf-8"))]
     names = NAMES | {"reviews.csv": "reviews"}  # of one task, so that they share their work in the store
     commands = [[names.get(word, word) for word in words] for words in commands if words[0] == "compress"]
-    commands = [
-        words for words in commands if not {"--target", "--device"}.intersection(words)
-    ]  # they need another one
+    commands = [words for words in commands if not {"--target", "--device"}.intersection(words)]
     assert len(commands) >= 5
     for words in dict.fromkeys(tuple(words) for words in commands):
         effort = () if "--effort" in words else ("--effort", "one-shot")

@@ -94,9 +94,7 @@ def test_a_compiler_that_fails_is_told_with_the_cure(monkeypatch):
 
     monkeypatch.setattr("torch.compile", broken)
     runner = make_runner(model([4, 4]), compile=True)
-    with pytest.raises(
-        LimbeckError, match=r"cannot run LimbeckForSequenceClassification; leave 'compile' out: no comp"
-    ):
+    with pytest.raises(LimbeckError, match=r"cannot run LimbeckForSequenceClass\w+; leave 'compile' out: no c"):
         runner(runner.prepare(BATCH))
 
 
