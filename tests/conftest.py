@@ -28,6 +28,15 @@ def pytest_collection_finish():
     gc.freeze()
 
 
+def pytest_collection_modifyitems(items):
+    """Skip what needs a GPU where torch finds none."""
+    if torch.cuda.is_available():
+        return
+    for item in items:
+        if item.get_closest_marker("gpu"):
+            item.add_marker(pytest.mark.skip(reason="needs a GPU, and torch finds no CUDA device here"))
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _temporary_files(tmp_path_factory):
     """Put temporary folders of this session, and of its child processes, where pytest removes them after a while."""

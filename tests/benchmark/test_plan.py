@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -102,6 +103,27 @@ def test_a_title_names_all_that_is_timed():
     assert told(Timing(), load_task("movie-reviews")) == "onnxruntime, 1 thread, batch 1, real lengths"
 
 
+def test_each_runtime_is_timed_in_the_precisions_that_it_has():
+    grid = Grid(layers=(1,), base="bert-base-uncased")
+    timing = Timing(
+        runtime=("torch", "onnxruntime"), precision=("float32", "float16", "bfloat16"), number_format=("float", "int8")
+    )
+    forms = [(setting.target.runtime, setting.form) for setting in plan(grid, timing).settings]
+    assert forms == [
+        ("torch", "float"),
+        ("torch", "float16"),
+        ("torch", "bfloat16"),
+        ("onnxruntime", "float"),
+        ("onnxruntime", "float16"),
+        ("onnxruntime", "int8"),
+    ]
+    compiled = plan(grid, replace(timing, compile=True, precision=("float16",), number_format=("float",)))
+    assert [setting.form for setting in compiled.settings] == ["float16, compiled", "float16"]
+    assert compiled.target_text == "torch and onnxruntime, 1 thread, batch 1, 128 tokens"
+    with pytest.raises(InputError, match="got 'bfloat16'"):
+        plan(grid, Timing(precision=("bfloat16",)))
+
+
 def test_slices_that_are_timed_are_cut_as_asked():
     grid = Grid(attention_ratio=(0.5,), attention_approach="head_size_2", base="bert-base-uncased")
     (setting,) = plan(grid, Timing(weight_shared=True, runtime=("torch",))).settings
@@ -119,8 +141,8 @@ def test_what_is_wrong_is_told_before_anything_is_timed():
         plan(grid, Timing(seq_len=(16, 600)))
     with pytest.raises(InputError, match="batch: should be at least 1, got 0"):
         plan(grid, Timing(batch=0))
-    with pytest.raises(InputError, match="device cuda:0: onnxruntime answers on the processor"):
-        plan(grid, Timing(device="cuda:0"))
+    with pytest.raises(InputError, match="torch finds no device 'cuda:97' here"):
+        plan(grid, Timing(device="cuda:97"))
     with pytest.raises(InputError, match="INT8 is timed in the runtimes onnxruntime and openvino"):
         plan(grid, Timing(runtime=("torch",), number_format=("int8",)))
     with pytest.raises(InputError, match="equally long"):

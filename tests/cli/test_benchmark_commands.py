@@ -82,7 +82,8 @@ def test_nonsense_is_refused_before_anything_is_timed():
             ),
             (("bench", "--layers", 1, "--track", "tensorboard"), "--track applies to training"),
             ((*SMALL, "--layers", 1, "--train", "both", "--track", "nonsense"), "no tracker 'nonsense'"),
-            (("bench", "--layers", 1, "--device", "cuda:0"), "onnxruntime answers on the processor"),
+            (("bench", "--layers", 1, "--runtime", "tensorrt"), "tensorrt runs on a GPU, got device 'cpu'"),
+            (("bench", "--layers", 1, "--precision", "bfloat16"), "got 'bfloat16'; use 'float16'"),
         ):
             status, _, err = call(*given)
             assert (status, message in err) == (2, True), err

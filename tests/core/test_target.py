@@ -134,3 +134,35 @@ def test_a_service_times_graphs_on_a_processor(setting):
 def test_a_service_times_no_requests():
     with pytest.raises(InputError, match="times batches"):
         Target(url="http://board", candidates=5)
+
+
+def test_keys_of_targets_on_a_processor_are_as_before_there_were_gpus():
+    for name in ("precision", "compile"):
+        assert name not in Target().identity()
+        assert name not in Target(device="cuda").identity()
+    fast = Target(device="cuda", runtime="torch", precision="bfloat16", compile=True)
+    assert fast.identity() == {
+        **Target(device="cuda", runtime="torch").identity(),
+        "precision": "bfloat16",
+        "compile": True,
+    }
+    assert Target(**fast.identity()) == fast
+    assert str(fast) == "cuda, torch, bfloat16, compiled, 1 thread, batch 1, real lengths"
+    assert fast.on_gpu
+    assert not Target(device="mps").on_gpu
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"device": "cuda", "runtime": "openvino"}, "openvino does not run on 'cuda'; use onnxruntime"),
+        ({"runtime": "tensorrt"}, "tensorrt runs on a GPU, got device 'cpu'"),
+        ({"runtime": "openvino", "precision": "float16"}, "openvino computes in float32, got 'float16'"),
+        ({"device": "cuda", "precision": "bfloat16"}, "the runtime is onnxruntime, got 'bfloat16'; use 'float16'"),
+        ({"url": "http://board", "precision": "float16"}, "the measuring service times graphs in float32"),
+        ({"url": "http://board", "compile": True}, "leave out 'precision' and 'compile'"),
+    ],
+)
+def test_what_no_device_or_runtime_does_is_refused(fields, message):
+    with pytest.raises(InputError, match=message):
+        Target(**fields)

@@ -17,7 +17,7 @@ from limbeck.engine import compress as compressing
 from limbeck.engine.compress import compress
 from limbeck.engine.planner import SEARCHES
 from limbeck.engine.training_options import Training
-from limbeck.errors import InputError
+from limbeck.errors import InputError, LimbeckError
 from limbeck.recipe.recipe import check
 from limbeck.report.table import rows
 from limbeck.techniques.search import Search
@@ -30,6 +30,40 @@ def test_nothing_is_timed_for_options_that_are_wrong(place, tmp_path, monkeypatc
         compress(str(place / "other"), str(place / "task"), effort="fast", store=tmp_path)
     with pytest.raises(InputError, match="runtime: exported models do not run in 'onnx'; choose from 'auto', 'onnxr"):
         compress(str(place / "other"), str(place / "task"), runtime="onnx", store=tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"precision": "float16"}, "precision: 'float16' is for GPUs; on a processor INT8 is tried"),
+        ({"device": "cuda", "runtime": "openvino"}, "openvino does not run on 'cuda'"),
+        ({"device": "cuda:99"}, "torch finds no device 'cuda:99' here"),
+        ({"device": "gpu"}, "no device 'gpu'"),
+        ({"device": "cuda", "target": "http://board", "profile": "m.jsonl"}, "times ONNX graphs on a processor"),
+    ],
+)
+def test_what_cannot_serve_on_a_device_is_refused(place, tmp_path, options, message):
+    with pytest.raises(LimbeckError, match=message):
+        compress(
+            str(place / "ready"), str(place / "task"), store=tmp_path / "store", folder=tmp_path / "run", **options
+        )
+
+
+@pytest.mark.gpu
+def test_compress_on_a_gpu(place, tmp_path):
+    import onnxruntime
+
+    if "CUDAExecutionProvider" not in onnxruntime.get_available_providers():
+        pytest.skip("onnxruntime-gpu is not installed")
+    folders = {"store": tmp_path / "store", "folder": tmp_path / "run"}
+    options = {"device": "cuda", "precision": "float16", "latency_ms": 100.0, "effort": "one-shot"}
+    made = compress(
+        str(place / "ready"), str(place / "task"), allow_weak_teacher=True, progress=False, **options, **folders
+    )
+    assert made.artefact is not None
+    facts = [fact for key in made.result.measured for fact in made.result.records[key].facts]
+    assert {fact.target.partition(",")[0] for fact in facts} >= {"cuda"}
+    assert "CUDAExecutionProvider" in (made.artefact / "README.md").read_text()
 
 
 @pytest.mark.parametrize(

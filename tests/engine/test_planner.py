@@ -100,6 +100,26 @@ def test_openvino_gets_standard_operators_and_static_ranges(place):
     assert {way for branch in int8 for way in ways(branch)} == {("static", False)}
 
 
+@pytest.mark.parametrize("runtime", ["onnxruntime", "tensorrt"])
+@pytest.mark.parametrize("precision", ["float32", "float16"])
+def test_a_gpu_gets_exports_in_its_precision_and_no_int8(place, monkeypatch, precision, runtime):
+    monkeypatch.setattr("limbeck.measure.backends.check_device", lambda device: None)
+    target = Target(device="cuda", runtime=runtime, precision=precision)
+    for options in ({"effort": "quick"}, {"effort": "standard", "strategy": "both"}, {"effort": "one-shot"}):
+        recipe = planned(place, target=target, **options)
+        text = str(to_data(recipe))
+        assert "quantize" not in text
+        assert "portability" not in text
+        torch, whole, *others = recipe.steps[1].branches
+        assert (torch, whole[0].precision) == ((), "float32")
+        exports = [branch[-1] for branch in others]
+        assert {(step.precision, step.fused) for step in exports} == {(precision, runtime == "onnxruntime")}
+        assert (len(others[0]) == 1) == (precision == "float16")
+        assert "'number_format': 'int8'" not in text
+    sized = planned(place, target=target, effort="quick", budget=Budget(size_mb=1.0))
+    assert "quantize" not in str(to_data(sized))
+
+
 def test_a_bound_of_size_is_tried_with_fewer_tokens_too(place):
     for budget in (Budget(size_mb=1.0), Budget(size_mb=1.0, latency_ms=2.0)):
         kept, *others, last = planned(place, effort="quick", budget=budget).steps[1].branches[3:]

@@ -68,3 +68,15 @@ def test_a_missing_runtime_is_refused_before_any_work(candidate, monkeypatch):
 def test_nothing_to_measure():
     assert list(Latency().measure([], context())) == []
     assert isinstance(Latency(), Probe)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("options", [{}, {"precision": "float16"}, {"precision": "bfloat16", "compile": True}], ids=str)
+def test_models_are_timed_on_a_gpu(candidate, options):
+    target = {"device": "cuda", "runtime": "torch", **options}
+    found = {fact.name: fact for _, fact in Latency(samples=4, rounds=3).measure([candidate], context(**target))}
+    assert 0 < found["latency_p50"].value < 1
+    assert found["latency_p50"].target == str(Target(**target))
+    assert (
+        found["latency_p50"].detail["runtime"].startswith("torch compiled" if "compile" in options else "torch eager")
+    )

@@ -4,9 +4,11 @@ from dataclasses import replace
 
 import pytest
 
+from limbeck.core.candidate import Candidate
 from limbeck.core.restricted_context import RestrictedContext
 from limbeck.core.shape import Shape
 from limbeck.core.step import RunContext
+from limbeck.core.target import Target
 from limbeck.errors import StoreError
 from limbeck.measure import memory
 from limbeck.measure.memory import Memory, Size
@@ -23,6 +25,36 @@ def test_memory_is_what_serving_adds(exported):
     assert (index, fact.name, fact.unit) == (0, "memory_peak", "B")
     assert 0 < fact.value < fact.detail["baseline"]
     assert fact.detail["runtime"] == "onnxruntime, model.onnx"
+
+
+def test_on_a_gpu_its_memory_is_a_second_fact(exported, monkeypatch):
+    """What the process there answers is pretended."""
+    sent = {}
+
+    def pretended(function, payload, threads):
+        sent.update(payload, function=function)
+        return {"baseline": 5, "peak": 9, "device": 7, "words": "words"}
+
+    monkeypatch.setattr("limbeck.measure.isolation.run_isolated", pretended)
+    monkeypatch.setattr("limbeck.measure.backends.check_models", lambda *_: None)
+    target = Target(device="cuda", precision="float16")
+    there = RestrictedContext(RunContext(target=target), Memory.info)
+    facts = [fact for _, fact in Memory(samples=2).measure([exported], there)]
+    assert [(fact.name, fact.value, fact.target) for fact in facts] == [
+        ("memory_peak", 4.0, str(target)),
+        ("device_memory_peak", 7.0, str(target)),
+    ]
+    assert (sent["device"], sent["precision"]) == ("cuda", "float16")
+
+
+@pytest.mark.gpu
+def test_the_weights_are_in_the_memory_of_the_gpu(make_model, tokenizer, task):
+    large = make_model(Shape.uniform(layers=4, hidden=1024, heads=16, ffn=4096))
+    target = Target(device="cuda", runtime="torch")
+    there = RestrictedContext(RunContext(target=target), Memory.info)
+    facts = dict((fact.name, fact) for _, fact in Memory(samples=2).measure([Candidate(large, tokenizer, task)], there))
+    weights = sum(parameter.numel() * 4 for parameter in large.parameters())
+    assert weights < facts["device_memory_peak"].value < 3 * weights
 
 
 def test_the_peak_is_at_least_what_is_resident():

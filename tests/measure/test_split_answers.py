@@ -9,12 +9,13 @@ import pytest
 
 from limbeck.core.candidate import Candidate
 from limbeck.core.step import RunContext
+from limbeck.core.target import Target
 from limbeck.data.batching import encode, predict
 from limbeck.data.synthetic import toy_task, toy_tokenizer
 from limbeck.engine.run import run
 from limbeck.engine.store import Store
 from limbeck.errors import InputError
-from limbeck.measure.split_answers import split_answers
+from limbeck.measure.split_answers import served, split_answers
 from limbeck.model.checkpoints import save_model
 from limbeck.recipe.recipe import parse
 
@@ -49,6 +50,18 @@ def test_kept_answers_are_those_that_the_model_gives(make_model, kind, tmp_path,
         for a, b in zip(answers.logits, expected, strict=True):
             np.testing.assert_array_equal(a, b)
     assert len(calls) == (2 if kind in ("tokens", "embedding") else 1)
+
+
+def test_torch_models_answer_in_the_precision_that_serves(make_model, tmp_path):
+    one = candidate(make_model, "classification", tmp_path / "one")
+    keep, before = Store(tmp_path / "store").facts.keep, next(one.model.parameters()).dtype
+    exact, rough = (
+        split_answers(one, "test", 8, RunContext(keep=keep, target=Target(precision=precision))).logits
+        for precision in ("float32", "float16")
+    )
+    assert 0 < np.abs(exact - rough).max() < 0.02 * max(1, np.abs(exact).max())
+    assert next(one.model.parameters()).dtype == before
+    assert served(one.model, Target(device="cpu")) is one.model
 
 
 def test_other_splits_sizes_tasks_and_models_are_answered_anew(make_model, tmp_path, calls):

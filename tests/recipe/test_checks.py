@@ -221,11 +221,41 @@ def test_a_device_that_is_not_there_is_reported(toys, target, message):
     assert [problem.startswith(message) for problem in found] == [True] if message else not found
 
 
-def test_exported_models_are_not_timed_on_another_device(toys, monkeypatch):
+def test_exported_models_need_a_part_of_their_runtime_for_the_device(toys, monkeypatch):
     monkeypatch.setattr("limbeck.measure.backends.check_device", lambda device: None)
+    monkeypatch.setattr("onnxruntime.get_available_providers", lambda: ["CPUExecutionProvider"])
     (problem,) = problems("toy-train", "toy-export", target={"device": "cuda:0"})
-    assert problem.startswith("target.device: models of 'toy-export' run on the processor")
+    assert problem.startswith("target.runtime: toy-export: runtime onnxruntime on cuda:0 needs CUDAExecutionProvider")
+    assert problem.endswith("pip install onnxruntime-gpu")
+    (problem,) = problems("toy-train", "toy-export", target={"device": "mps"})
+    assert "run on the processor or on CUDA, not in onnxruntime on mps" in problem
     assert not problems("toy-train", target={"device": "cuda:0"})
+    monkeypatch.setattr("onnxruntime.get_available_providers", lambda: ["CUDAExecutionProvider"])
+    assert not problems("toy-train", "toy-export", target={"device": "cuda:0"})
+
+
+def test_int8_is_refused_on_a_gpu(monkeypatch):
+    monkeypatch.setattr("limbeck.measure.backends.check_device", lambda device: None)
+    monkeypatch.setattr("onnxruntime.get_available_providers", lambda: ["CUDAExecutionProvider"])
+    (problem,) = problems("finetune", "export", "quantize", target={"device": "cuda"})
+    assert problem.startswith("steps[2].quantize: INT8 graphs are made for processors")
+    assert problem.endswith("export with 'precision: float16'")
+
+
+@pytest.mark.parametrize(
+    ("target", "message"),
+    [
+        ({"device": "cuda", "runtime": "openvino"}, "runtime: openvino does not run on 'cuda'"),
+        ({"runtime": "tensorrt"}, "runtime: tensorrt runs on a GPU, got device 'cpu'; use device 'cuda'"),
+        ({"precision": "bfloat16"}, "precision: graphs are exported in float32 or float16"),
+        ({"precision": "float16", "runtime": "openvino"}, "precision: openvino computes in float32"),
+        ({"precision": "half"}, "target.precision"),
+        ({"precision": "float16"}, "precision: is float32, and the target's is float16; give the same"),
+    ],
+)
+def test_targets_that_cannot_be_are_refused(target, message):
+    (problem,) = problems("finetune", "export", target=target)
+    assert message in problem
 
 
 def test_what_the_machine_lacks_is_reported_before_training(monkeypatch):

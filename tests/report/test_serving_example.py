@@ -56,6 +56,15 @@ def test_a_model_measured_in_openvino_is_handed_over_with_openvino(exported, tmp
     assert execute(code(card), out).strip() in ("negative", "positive")
 
 
+def test_a_model_measured_on_a_gpu_is_handed_over_with_its_provider(exported, tmp_path):
+    summary = replace(stories.tell(), target=Target(device="cuda"))
+    out = write_artefact(summary, "qa", exported, tmp_path / "out")
+    assert json.loads((out / "limbeck.json").read_text())["runtime"] == "onnxruntime"
+    card = (out / "README.md").read_text()
+    assert "pip install onnxruntime-gpu tokenizers" in card
+    assert 'providers=["CUDAExecutionProvider", "CPUExecutionProvider"]' in code(card)
+
+
 def test_an_onnx_file_is_handed_over_with_onnxruntime_where_the_target_says_torch(exported, tmp_path):
     summary = replace(stories.tell(), target=Target(runtime="torch"))
     out = write_artefact(summary, "qa", exported, tmp_path / "out")

@@ -11,7 +11,7 @@ from transformers import PreTrainedTokenizerFast
 
 from limbeck.core.candidate import Candidate
 from limbeck.core.shape import LayerShape, Shape
-from limbeck.core.step import RunContext
+from limbeck.core.step import RunContext, identity
 from limbeck.data.loading import task_from_lists
 from limbeck.errors import InputError, LimbeckError
 from limbeck.model.checkpoints import open_model
@@ -51,6 +51,32 @@ def candidate(make_model):
     task = task_from_lists("toy", train=(texts[:24], labels[:24]), validation=(texts[24:], labels[24:]))
     model = make_model(Shape(32, 8, (LayerShape(3, 40), LayerShape(1, 0))))
     return Candidate(model, fast, task)
+
+
+def test_half_precision_is_another_file_with_the_same_answers(candidate, tmp_path):
+    told, files = [], []
+    for precision in ("float32", "float16"):
+        step = Export(**{**Export.info.example, "precision": precision})
+        context = RunContext(scratch=tmp_path / precision, log=told.append)
+        (made,) = step.apply(candidate, context)
+        files.append(made.model.path.stat().st_size)
+        made.model.close()
+    assert files[1] < files[0]
+    assert all(line.startswith("ONNX gives torch's logits") and "other answers" not in line for line in told)
+    assert identity(Export()) == identity(Export(precision="float32"))
+    assert "precision" not in identity(Export())  # keys are those of before there was a choice
+    assert identity(Export(precision="float16"))["precision"] == "float16"
+
+
+def test_logits_out_of_the_range_of_float16_are_refused(candidate, tmp_path):
+    import torch
+
+    with torch.no_grad():
+        candidate.model.classifier.weight.mul_(1e6)
+    list(Export(**Export.info.example).apply(candidate, RunContext(scratch=tmp_path / "full")))
+    half = Export(**{**Export.info.example, "precision": "float16"})
+    with pytest.raises(LimbeckError, match="logits in ONNX differ from torch"):
+        list(half.apply(candidate, RunContext(scratch=tmp_path / "half")))
 
 
 def test_the_folder_opens_as_the_same_model(candidate, tmp_path):

@@ -265,6 +265,48 @@ def test_scaled_losses_train_as_plain_ones(make_model, words, tmp_path, monkeypa
 
 
 @pytest.mark.gpu
+@pytest.mark.parametrize("precision", ["no", "bf16", "fp16"])
+def test_resumed_equals_uninterrupted_on_a_gpu(make_model, words, tmp_path, precision):
+    """Within a hundredth of what the training changes: atomic sums of a GPU come in any order."""
+    plan = replace(PLAN, save_seconds=0, mixed_precision=precision, num_train_epochs=2)
+
+    def stop(progress):
+        if progress.step == 9:
+            raise Interrupted
+
+    start, whole = weights(make_model()), make_model()
+    fit(whole, task_loss(whole), words, plan)
+    broken, resumed = make_model(), make_model(seed=99)
+    with pytest.raises(Interrupted):
+        fit(broken, task_loss(broken), words, plan, scratch=tmp_path, after_step=stop)
+    report = fit(resumed, task_loss(resumed), words, plan, scratch=tmp_path)
+    assert report.mixed_precision == precision
+    assert next(resumed.parameters()).device.type == "cuda"
+    expected, found = weights(whole.cpu()), weights(resumed.cpu())
+
+    def distance(a, b):
+        return sum(float((a[name] - b[name]).square().sum()) for name in a) ** 0.5
+
+    assert distance(found, expected) < 0.01 * distance(expected, start)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+def test_half_precisions_on_a_gpu_learn_as_float32_does(make_model, words, precision):
+    plan, start = replace(PLAN, num_train_epochs=2), weights(make_model())
+    trained = {}
+    for name in ("no", precision):
+        model = make_model()
+        fit(model, task_loss(model), words, replace(plan, mixed_precision=name))
+        trained[name] = weights(model.cpu())
+
+    def distance(a, b):
+        return sum(float((a[name] - b[name]).square().sum()) for name in a) ** 0.5
+
+    assert 0 < distance(trained["no"], trained[precision]) < 0.3 * distance(trained["no"], start)
+
+
+@pytest.mark.gpu
 def test_distillation_on_a_gpu_moves_the_teacher(make_model, words):
     from limbeck.train.distillation_losses import HiddenLoss
     from limbeck.train.objectives import LiveTeacher

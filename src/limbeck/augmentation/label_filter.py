@@ -39,11 +39,10 @@ class LabelFilter:
     @cached_property
     def teacher(self) -> Candidate:
         """The teacher, opened when the first row is read."""
-        import torch
+        from limbeck.model.placement import on_accelerator
 
         teacher = self.open_teacher()
-        if torch.cuda.is_available() and isinstance(teacher.model, torch.nn.Module):
-            teacher.model.to("cuda")
+        on_accelerator(teacher.model)
         return teacher
 
     def review(self, task: Task, rows: Split) -> list[tuple[Label, Label]]:

@@ -39,9 +39,8 @@ def load_masked_model(source: str) -> tuple[PreTrainedModel, PreTrainedTokenizer
     Raises:
         InputError: It is not in safetensors, its head is untrained, or its tokenizer has no mask token or is not fast.
     """
-    import torch
-
     from limbeck.model.mlm_head import open_masked
+    from limbeck.model.placement import on_accelerator
     from limbeck.model.tokenizer_loading import open_plain_tokenizer
 
     model, missing = open_masked(source)
@@ -53,7 +52,7 @@ def load_masked_model(source: str) -> tuple[PreTrainedModel, PreTrainedTokenizer
         )
     if not tokenizer.is_fast or tokenizer.mask_token_id is None:
         raise InputError(f"{source}: its tokenizer has no mask token, or cannot tell where tokens stand in a text")
-    return model.to("cuda" if torch.cuda.is_available() else "cpu").eval(), tokenizer
+    return on_accelerator(model).eval(), tokenizer
 
 
 @dataclass(frozen=True)

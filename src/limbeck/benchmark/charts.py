@@ -64,7 +64,7 @@ def _lines(ordered: Sequence[Row], ways: Sequence[Mode], dot: Callable[[Row, Mod
 
 def _label(row: Row, rows: Sequence[Row]) -> str:
     """Return the words in which the settings of the rows differ."""
-    parts = (("number_format", row.setting.number_format), ("seq_len", f"{row.setting.seq_len} tokens"))
+    parts = (("form", row.setting.form), ("seq_len", f"{row.setting.seq_len} tokens"))
     return ", ".join(text for name, text in parts if len({getattr(other.setting, name) for other in rows}) > 1)
 
 

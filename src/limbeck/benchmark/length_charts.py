@@ -88,7 +88,7 @@ def _by_kind(rows: Sequence[Row]) -> dict[tuple[str, str], dict[str, list[Row]]]
     """Rows by runtime and number format, and then by core."""
     kinds: dict[tuple[str, str], dict[str, list[Row]]] = {}
     for row in rows:
-        kind = (row.setting.target.runtime, row.setting.number_format)
+        kind = (row.setting.target.runtime, row.setting.form)
         kinds.setdefault(kind, {}).setdefault(row.point.label, []).append(row)
     return kinds
 

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 from annotated_types import Ge, Gt, Le, Lt
 
 from limbeck.benchmark.grid import Approach
+from limbeck.core.target import Precision, Runtime
 from limbeck.errors import InputError
 
 Mode = Literal["alone", "shared"]
@@ -50,24 +51,29 @@ class Timing:
     """How to time them.
 
     Attributes:
-        runtime: What answers; several give a figure each.
+        runtime: What answers; several give a figure each. tensorrt is ONNX Runtime with its provider for TensorRT.
         number_format: float, int8, or both (int8 not in the runtime torch).
         seq_len: Tokens in a text; several give a figure each. Without any 128, or the lengths of --task.
         batch: Texts in a call.
         threads: Threads of a process.
-        device: cpu, or cuda:N with runtime torch.
+        device: cpu or cuda:N; INT8 is timed on the processor alone.
+        precision: Arithmetic of models in float; several give a figure each. bfloat16 is for the runtime torch, float16
+            for torch, ONNX Runtime and TensorRT.
+        compile: Run models of the runtime torch through torch.compile.
         weight_shared: Time every architecture as a slice of one super model (runtime torch).
         trials: Processes for each architecture.
         calls: Calls in each process.
         warmup_ratio: Share of them, the first, that does not count.
     """
 
-    runtime: tuple[Literal["torch", "onnxruntime", "openvino"], ...] = ("onnxruntime",)
+    runtime: tuple[Runtime, ...] = ("onnxruntime",)
     number_format: tuple[Literal["float", "int8"], ...] = ("float",)
     seq_len: tuple[Count, ...] = ()
     batch: Count = 1
     threads: Annotated[int, Ge(1), Le(1024)] = 1
     device: str = "cpu"
+    precision: tuple[Precision, ...] = ("float32",)
+    compile: bool = False
     weight_shared: bool = False
     trials: Annotated[int, Ge(1), Le(1000)] = 3
     calls: Annotated[int, Ge(1), Le(1_000_000)] = 100

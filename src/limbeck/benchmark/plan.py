@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from limbeck.benchmark import grid as grids
 from limbeck.benchmark.grid import Point
 from limbeck.benchmark.options import Grid, Timing
 from limbeck.benchmark.run import Bench
+from limbeck.core.analytic_cost import NumberFormat
 from limbeck.core.shape import Shape, skipped_positions
-from limbeck.core.target import Target
+from limbeck.core.target import Precision, Runtime, Target
 from limbeck.core.task import Task
 from limbeck.errors import InputError
 from limbeck.measure.dummy_model import Setting
@@ -22,6 +24,13 @@ BASES = {
     "bert-base-uncased": Shape.uniform(layers=12, hidden=768, heads=12, ffn=3072),
 }
 """Architectures that need no download."""
+HALVES: Mapping[Runtime, tuple[Precision, ...]] = {
+    "torch": ("float16", "bfloat16"),
+    "onnxruntime": ("float16",),
+    "tensorrt": ("float16",),
+    "openvino": (),
+}
+"""Half precisions of each runtime."""
 
 
 def plan(grid: Grid, timing: Timing, task: Task | None = None) -> Bench:
@@ -46,10 +55,8 @@ def plan(grid: Grid, timing: Timing, task: Task | None = None) -> Bench:
         style = style | {"resplit": True}
     per_token = task is not None and task.task_kind.per_token
     settings = [
-        Setting(style, Target(timing.device, runtime, timing.threads, timing.batch, fixed), form, length, per_token)
-        for runtime in dict.fromkeys(timing.runtime)
-        for form in dict.fromkeys(timing.number_format)
-        if form == "float" or runtime != "torch" or set(timing.runtime) == {"torch"}
+        Setting(style, target, form, length, per_token)
+        for target, form in _targets(timing, fixed)
         for length in lengths
     ]
     bench = Bench(
@@ -64,6 +71,26 @@ def plan(grid: Grid, timing: Timing, task: Task | None = None) -> Bench:
     )
     bench.check()
     return bench
+
+
+def _targets(timing: Timing, seq_len: int | None) -> Iterator[tuple[Target, NumberFormat]]:
+    """Yield every runtime in every format that it has; what none of them has is left in, and refused later."""
+    runtimes, usual = tuple(dict.fromkeys(timing.runtime)), (timing.device, timing.threads, timing.batch, seq_len)
+    for runtime in runtimes:
+        device, threads, batch, length = usual
+        target = Target(device, runtime, threads, batch, length, compile=timing.compile and runtime == "torch")
+        for form in dict.fromkeys(timing.number_format):
+            if form == "int8":
+                if runtime != "torch" or runtimes == ("torch",):
+                    yield target, form
+                continue
+            for precision in dict.fromkeys(timing.precision):
+                if (
+                    precision == "float32"
+                    or precision in HALVES[runtime]
+                    or not any(precision in HALVES[other] for other in runtimes)
+                ):
+                    yield replace(target, precision=precision), form
 
 
 def points_of(base: Shape, grid: Grid) -> tuple[Point, ...]:

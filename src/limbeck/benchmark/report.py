@@ -105,7 +105,7 @@ def _parts(title: str, row: Row) -> list[str]:
     setting, group = row.setting, row.point.group
     width = f"H{row.point.shape.hidden}" if group in ("miniatures", "jointly") and title != "hidden width" else ""
     share = f"attention {row.point.ratio:g}" if group == "jointly" and row.point.ratio is not None else ""
-    return [width, share, setting.target.runtime, setting.number_format, f"{setting.seq_len} tokens"]
+    return [width, share, setting.target.runtime, setting.form, f"{setting.seq_len} tokens"]
 
 
 def _names(title: str, rows: Sequence[Row]) -> list[str]:
@@ -113,7 +113,7 @@ def _names(title: str, rows: Sequence[Row]) -> list[str]:
     parts = [_parts(title, row) for row in rows]
     telling = [index for index in range(len(parts[0])) if len({words[index] for words in parts}) > 1]
     labels = [", ".join(words[index] for index in telling) for words in parts]
-    return [name or row.setting.number_format for name, row in zip(labels, rows, strict=True)]
+    return [name or row.setting.form for name, row in zip(labels, rows, strict=True)]
 
 
 def report(rows: Sequence[Row], title: str, summary: str = "") -> str:

@@ -72,7 +72,7 @@ class Bench:
         runtimes = " and ".join(dict.fromkeys(setting.target.runtime for setting in self.settings))
         lengths = [setting.seq_len for setting in self.settings]
         target = self.settings[0].target
-        target_text = str(target).replace(target.runtime, runtimes)
+        target_text = str(replace(target, precision="float32", compile=False)).replace(target.runtime, runtimes)
         varied = not self.lengths and len(set(lengths)) > 1
         return (
             target_text.replace("real lengths", f"{min(lengths):,} to {max(lengths):,} tokens")
@@ -146,7 +146,8 @@ class Row:
             "approach": self.point.approach or "",
             "weights": "shared" if self.shared else "own",
             "runtime": target.runtime,
-            "format": self.setting.number_format,
+            "format": self.setting.form,
+            **({} if target.device == "cpu" else {"device": target.device}),
             "threads": target.threads,
             "batch": target.batch,
             "tokens": self.setting.seq_len,
@@ -199,7 +200,7 @@ def bench(
     jobs, samples = plan.jobs(), _read(folder / TRIALS, "seconds")
     todo = [job for job in jobs if job.key not in samples]
     for done, job in enumerate(todo):
-        number_format = job.trial.setting.number_format
+        number_format = job.trial.setting.form
         on_event({"done": done, "total": len(todo), "label": job.point.label, "format": number_format})
         samples[job.key] = [float(f"{second:.6g}") for second in timer(job.trial)]
         entry = {"key": job.key, "label": job.point.label, "number": job.number, "trial": job.trial.to_json()}
@@ -224,7 +225,7 @@ def _weighed(
     sizes: dict[str, int] = _read(path, "bytes")
     todo = [job for job in firsts if job.key not in sizes]
     for done, job in enumerate(todo):
-        number_format = job.trial.setting.number_format
+        number_format = job.trial.setting.form
         on_event({"done": done, "total": len(todo), "label": f"memory of {job.point.label}", "format": number_format})
         sizes[job.key] = scale(job.trial)
         append_lines(path, [json.dumps({"key": job.key, "label": job.point.label, "bytes": sizes[job.key]})])

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from annotated_types import Ge, Le
 from cyclopts import Parameter
 
-from limbeck.cli._app import Json, Runtime, print_json
+from limbeck.cli._app import Json, print_json
 from limbeck.core.finite import json_text
+from limbeck.core.target import Precision, Runtime
 from limbeck.errors import InputError
 
 if TYPE_CHECKING:
@@ -40,6 +41,8 @@ class Full:
         runtime: Runtime of exported models.
         batch: Texts in a call.
         seq_len: Tokens in a text.
+        device: Where it serves: cpu, or cuda or cuda:N with --number-format float.
+        precision: What models in float compute in.
         seed: Seed of the choice of shapes.
     """
 
@@ -55,6 +58,8 @@ class Full:
     runtime: Runtime = "onnxruntime"
     batch: Annotated[int, Ge(1), Le(100_000)] = 1
     seq_len: Annotated[int, Ge(1), Le(100_000)] = 32
+    device: str = "cpu"
+    precision: Precision = "float32"
     seed: Annotated[int, Ge(0), Le(2**32 - 1)] = 0
 
 
@@ -158,6 +163,7 @@ def predictor(
 def _selection(options: Full, threads: int, measure: bool) -> dict[str, Any]:
     """Return the setting of the predictor: the whole setting if it is measured, else the options that were given."""
     wanted = {"runtime": options.runtime, "batch": options.batch, "seq_len": options.seq_len, "threads": threads}
+    wanted |= {"device": options.device, "precision": options.precision}
     form = options.number_format[0]
     if measure:
         return wanted | {"number_format": form}
@@ -222,7 +228,8 @@ def _measure(out: Path, threads: int, options: Full, fewest: int = 0) -> list[Se
     if (count := len(draw(space, options.samples, seed=options.seed))) < fewest:
         why = f"--samples {options.samples} gives" if count == options.samples else "these ranges have"
         raise InputError(f"a predictor learns from at least {fewest} measured shapes; {why} {count}")
-    target = Target("cpu", options.runtime, threads, options.batch, options.seq_len)
+    where = (options.device, options.runtime, threads, options.batch, options.seq_len)
+    target = Target(*where, precision=options.precision)
     formats = dict.fromkeys(options.number_format)
     settings = [Setting(style_of(style), target, number_format, options.seq_len) for number_format in formats]
     dataset = work(out, space, settings, samples=options.samples, seed=options.seed, on_event=_print_progress)

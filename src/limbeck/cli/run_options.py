@@ -8,6 +8,8 @@ from typing import Annotated, Literal
 
 from annotated_types import Ge, Le
 
+from limbeck.core.target import FloatFormat
+
 
 @dataclass(frozen=True)
 class Serving:
@@ -20,6 +22,9 @@ class Serving:
         candidates: Documents in a request of a reranker; a call is then a request, in sub-batches of the fastest size.
         runtime: Runtime used for serving; auto is OpenVINO where it is installed and faster in INT8 on this machine,
             else ONNX Runtime.
+        device: Where it serves: cpu, or cuda or cuda:N, where INT8 is not tried and models are not converted to linear
+            attention.
+        precision: What exported models compute in on a GPU.
         target: Address of a measuring service on the machine that counts, such as https://board:8765, in place of this
             one. The variable LIMBECK_TOKEN has its token.
         profile: Latency data of that machine, made there by 'limbeck profile --full'.
@@ -29,7 +34,9 @@ class Serving:
     batch: Annotated[int, Ge(1), Le(100_000)] = 1
     seq_len: Annotated[int, Ge(1), Le(100_000)] | None = None
     candidates: Annotated[int, Ge(2), Le(10_000)] | None = None
-    runtime: Literal["auto", "onnxruntime", "openvino"] = "auto"
+    runtime: Literal["auto", "onnxruntime", "openvino", "tensorrt"] = "auto"
+    device: str = "cpu"
+    precision: FloatFormat = "float32"
     target: str | None = None
     profile: Path | None = None
 

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from functools import lru_cache
 from importlib import metadata
+from pathlib import Path
 from typing import Any
 
 from limbeck.core.shape import canonical_json
@@ -91,6 +92,7 @@ def environment() -> dict[str, Any]:
     return {
         "processor": _processor(),
         "instructions": _instructions(),
+        **({"accelerators": gpus} if (gpus := _accelerators()) else {}),
         "cores": os.cpu_count(),
         "memory_bytes": _memory(),
         "system": f"{platform.system()} {platform.release()}",
@@ -105,8 +107,9 @@ def machine() -> str:
 
 
 def machine_of(facts: Mapping[str, Any]) -> str:
-    """Return the same digest of the :func:`environment` of any machine."""
+    """Return the same digest of the :func:`environment` of any machine; GPUs enter it only where there are some."""
     decisive = {name: facts[name] for name in ("processor", "instructions", "versions")}
+    decisive |= {"accelerators": facts["accelerators"]} if facts.get("accelerators") else {}
     return hashlib.sha256(canonical_json(decisive).encode()).hexdigest()[:16]
 
 
@@ -129,6 +132,18 @@ def _instructions() -> list[str]:
     """List the instruction sets that decide the speed of INT8 and bfloat16."""
     flags = set(_cpuinfo("flags").split())
     return [name for name in ("avx2", "avx512f", "avx_vnni", "avx512_vnni", "avx512_bf16", "amx_int8") if name in flags]
+
+
+def _accelerators() -> list[str]:
+    """List the GPUs that NVIDIA's driver knows, by name; without torch, which takes a second to load."""
+    names = []
+    for file in sorted(Path("/proc/driver/nvidia/gpus").glob("*/information")):
+        try:
+            lines = file.read_text(encoding="utf-8").splitlines()
+        except OSError:
+            continue
+        names += [line.split(":", 1)[1].strip() for line in lines if line.startswith("Model")]
+    return sorted(names)
 
 
 def _memory() -> int | None:

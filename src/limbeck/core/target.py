@@ -5,13 +5,16 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
-from typing import Annotated, Any, Literal, NamedTuple, TypeGuard
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple, TypeGuard
 
 from annotated_types import Ge, Gt, Le, Lt
 
 from limbeck.errors import InputError, shown
 
-Runtime = Literal["torch", "onnxruntime", "openvino"]
+Runtime = Literal["torch", "onnxruntime", "openvino", "tensorrt"]
+Precision = Literal["float32", "float16", "bfloat16"]
+FloatFormat = Literal["float32", "float16"]
+"""Precisions that graphs are exported in."""
 TYPICAL_SUB_BATCH = 8
 """Documents in a call that costs of shapes are measured with, before the fastest size of a model is known."""
 URL = re.compile(r"https?://([A-Za-z0-9._-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\])(:[0-9]{1,5})?(/[A-Za-z0-9._~/-]{0,200})?")
@@ -27,7 +30,10 @@ class Target:
     ``seq_len`` fixes the number of tokens; None uses the lengths of the task's texts, as a server would see them.
     ``candidates`` makes a call a request of a reranker: that many documents of a query, sorted by length, in
     sub-batches of ``batch``; with batch 1 the size that is fastest.
-    ``runtime`` is the runtime of exported models; a torch model is always timed in torch.
+    ``runtime`` is the runtime of exported models; a torch model is always timed in torch. ``tensorrt`` is ONNX Runtime
+    with its provider for TensorRT.
+    ``precision`` is the arithmetic of torch models, and of the graphs that stand in for shapes; an exported model
+    computes in what it was exported in. ``compile`` runs torch models through ``torch.compile``.
     ``url`` is the address of a measuring service (``limbeck measure serve``) on the machine that counts, such as
     ``https://board:8765``, or ``ray:NAME`` for the node of a Ray cluster that has this resource; latency is then
     measured there, of a torch model on its export in floating point.
@@ -43,10 +49,41 @@ class Target:
     seq_len: Annotated[int, Ge(1), Le(100_000)] | None = None
     candidates: Annotated[int, Ge(2), Le(10_000)] | None = None
     url: str | None = None
+    precision: Precision = "float32"
+    compile: bool = False
+
+    NEWER: ClassVar[tuple[str, ...]] = ("candidates", "precision", "compile")
+    """Fields that there were not always: they enter keys only where they are not at their default."""
 
     def __post_init__(self) -> None:
-        if self.url is None:
-            return
+        self._check_device()
+        if self.url is not None:
+            self._check_url()
+
+    @property
+    def on_gpu(self) -> bool:
+        """Whether models run on a GPU of NVIDIA's (or AMD's, which torch gives the same name)."""
+        return self.device.partition(":")[0] == "cuda"
+
+    def _check_device(self) -> None:
+        """Refuse a runtime that cannot use the device, and a precision that the runtime does not compute in."""
+        if self.runtime == "openvino" and self.on_gpu:
+            raise InputError(
+                f"runtime: openvino does not run on {shown(self.device)}; use onnxruntime, tensorrt or torch there"
+            )
+        if self.runtime == "tensorrt" and not self.on_gpu:
+            raise InputError(f"runtime: tensorrt runs on a GPU, got device {shown(self.device)}; use device 'cuda'")
+        if self.runtime == "openvino" and self.precision != "float32":
+            raise InputError(f"precision: openvino computes in float32, got {shown(self.precision)}; use 'float32'")
+        if self.precision == "bfloat16" and self.runtime != "torch":
+            raise InputError(
+                f"precision: graphs are exported in float32 or float16, and the runtime is {self.runtime}, got "
+                "'bfloat16'; use 'float16', or runtime 'torch'"
+            )
+
+    def _check_url(self) -> None:
+        """Refuse an address that is none, and what the measuring service does not do."""
+        assert self.url is not None
         if not URL.fullmatch(self.url) and not RAY.fullmatch(self.url):
             forms = "http://HOST:PORT, https://HOST:PORT or ray:RESOURCE"
             raise InputError(f"url: should be {forms}, got {shown(self.url)}")
@@ -60,15 +97,17 @@ class Target:
                 f"url: the measuring service times ONNX graphs on a processor, got {setting}; give device 'cpu' and "
                 "runtime 'onnxruntime' or 'openvino'"
             )
+        if self.precision != "float32" or self.compile:
+            raise InputError("url: the measuring service times graphs in float32; leave out 'precision' and 'compile'")
 
     def identity(self) -> dict[str, Any]:
         """Return the fields that enter keys.
 
-        The address says nothing about the machine there, and ``candidates`` count only where a call is a request: once
-        there was no such field.
+        The address says nothing about the machine there, and fields that once did not exist count only where they
+        change something.
         """
-        left_out = {"url", *(("candidates",) if self.candidates is None else ())}
-        return {name: value for name, value in asdict(self).items() if name not in left_out}
+        usual = {name for name in self.NEWER if getattr(self, name) == getattr(Target, name)}
+        return {name: value for name, value in asdict(self).items() if name != "url" and name not in usual}
 
     def __str__(self) -> str:
         lengths = f"{self.seq_len} tokens" if self.seq_len else "real lengths"
@@ -79,7 +118,8 @@ class Target:
             sizes = f" in sub-batches of {self.batch}" if self.batch > 1 else ""
             call = f"requests of {self.candidates} documents{sizes}"
         where = "" if self.url is None else f", at {self.url.rpartition('//')[2].rstrip('/')}"
-        return f"{device}{self.runtime}, {self.threads} thread{plural}, {call}, {lengths}{where}"
+        how = "".join((f", {self.precision}" * (self.precision != "float32"), ", compiled" * self.compile))
+        return f"{device}{self.runtime}{how}, {self.threads} thread{plural}, {call}, {lengths}{where}"
 
     def of_sub_batch(self) -> tuple[Target, float]:
         """Return the target of a single call, and how many such calls a request takes; 1 unless it has documents.

@@ -99,14 +99,17 @@ def time_group(shapes: Sequence[Shape], setting: Setting, plan: Collection) -> n
 
 def session(payload: dict[str, Any]) -> dict[str, Any]:
     """Time the shapes of a payload in the child process."""
+    from limbeck.measure.accelerator import clock, warm_up
     from limbeck.measure.timing import alternate, time_call
 
     setting, calls = Setting.from_json(payload["setting"]), payload["calls"]
     ready = warm_calls([Shape.from_json(shape) for shape in payload["shapes"]], setting)
+    device = setting.target.device
+    warm_up(ready, device)
     once = sum(time_call(partial(call, 0)) for call in ready)
     lasting = int(payload["seconds"] / (once * (calls + 1)))
     rounds = max(payload["rounds"], min(lasting, MOST * payload["rounds"]))
-    timings = alternate(ready, calls, rounds, warmup=0)
+    timings = alternate(ready, calls, rounds, warmup=0, now=clock(device))
     return {"seconds": np.stack([timing.seconds for timing in timings])}
 
 

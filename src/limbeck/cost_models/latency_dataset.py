@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -228,12 +228,12 @@ class Dataset:
 def _fields(series: Series) -> dict[str, object]:
     setting = series.setting
     own = {"number_format": setting.number_format, "seq_len": setting.seq_len, "per_token": setting.per_token}
-    return {"machine": series.machine, **setting.target.identity(), **own}
+    return {"machine": series.machine, **asdict(setting.target), **own}
 
 
 def _describe(series: Series) -> str:
     setting = series.setting
-    runtime = f"{setting.target.runtime} {setting.number_format}, {setting.target.threads} threads"
+    runtime = f"{setting.target.runtime} {setting.form}, {setting.target.threads} threads"
     return f"{runtime}, batch {setting.target.batch}, {setting.seq_len} tokens on machine {series.machine}"
 
 

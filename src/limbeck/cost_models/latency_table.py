@@ -152,6 +152,7 @@ class LatencyTable(Cost):
         shape = whole or own
         seq_len = target.seq_len or typical_length(candidate, target.batch)
         machine = {name: environment()[name] for name in ("processor", "instructions", "versions")}
+        machine |= {"accelerators": environment().get("accelerators")} if target.on_gpu else {}
         inputs = {"shape": shape.to_json(), "style": style_of(style), "seq_len": seq_len, "machine": machine}
         per_token = candidate.task.task_kind.per_token
         inputs |= {"target": str(target), "number_format": number_format, "version": VERSION, "per_token": per_token}
@@ -386,11 +387,15 @@ def relative_errors(table: LatencyTable, shapes: Sequence[Shape], times: np.ndar
 
 def session(payload: dict[str, Any]) -> dict[str, Any]:
     """Build an encoder of each shape in the child process and time them alternately for the given seconds."""
+    from limbeck.measure.accelerator import clock, warm_up
     from limbeck.measure.timing import alternate, time_call
 
     setting = Setting.from_json(payload["setting"])
+    device = setting.target.device
     calls = warm_calls([Shape.from_json(shape) for shape in payload["shapes"]], setting)
+    warm_up(calls, device)
     once = sum(time_call(partial(call, 0)) for call in calls)
     turns, most, least = 5, 25, 5
     rounds = int(min(max(payload["seconds"] / (once * (turns + 1)), least), most))
-    return {"seconds": np.stack([timing.seconds for timing in alternate(calls, turns, rounds)])}
+    timings = alternate(calls, turns, rounds, now=clock(device))
+    return {"seconds": np.stack([timing.seconds for timing in timings])}

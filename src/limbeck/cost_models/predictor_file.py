@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 
 from limbeck.core.finite import load_json
@@ -63,7 +64,7 @@ def read_predictor(path: str | Path, **criteria: object) -> Predictor:
         raise InputError(f"{path} has version {version} of the format, this limbeck reads {VERSION}; update limbeck")
     setting = predictor.setting
     own = {"number_format": setting.number_format, "seq_len": setting.seq_len, "machine": predictor.machine}
-    holds = setting.target.identity() | own
+    holds = asdict(setting.target) | own  # with the fields that keys leave out at their default
     if other := [
         f"{name} {holds[name]} instead of {value}" for name, value in criteria.items() if holds[name] != value
     ]:
@@ -88,7 +89,7 @@ def open_predictor(
     check_extra()
     path = user_path(path)
     criteria: dict[str, object] = {"number_format": number_format, "device": target.device, "runtime": target.runtime}
-    criteria |= {"threads": target.threads, "batch": target.batch}
+    criteria |= {name: getattr(target, name) for name in ("threads", "batch", "precision", "compile")}
     if target.seq_len:
         criteria["seq_len"] = target.seq_len
     predictor = fit_predictor(path, 0, **criteria)

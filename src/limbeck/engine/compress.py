@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from limbeck.core.decision import DecisionGoal
-from limbeck.core.target import Budget, Runtime, Target
+from limbeck.core.target import Budget, FloatFormat, Runtime, Target
 from limbeck.core.task import Task
 from limbeck.data.texts_task import has_no_labels
 from limbeck.distributed.config import ExecutorConfig, open_workers
@@ -105,6 +105,8 @@ def compress(
     seq_len: int | None = None,
     candidates: int | None = None,
     runtime: Runtime | Literal["auto"] = "auto",
+    device: str = "cpu",
+    precision: FloatFormat = "float32",
     target: str | None = None,
     profile: str | Path | None = None,
     strategy: Strategy = "prune",
@@ -136,7 +138,10 @@ def compress(
         batch: Texts in a call.
         seq_len: Tokens in a text; None for the real lengths of the task.
         candidates: Documents in a request of a reranker, whose latency is then that of a request.
-        runtime: Runtime used for serving; 'auto' is OpenVINO if it is installed and faster in INT8 here.
+        runtime: Runtime used for serving; 'auto' is OpenVINO if it is installed and faster in INT8 here, on a GPU
+            ONNX Runtime.
+        device: Where it serves: 'cpu', or 'cuda' or 'cuda:N' without INT8.
+        precision: What exported models compute in on a GPU: 'float32' or 'float16'.
         target: Address of a measuring service on the machine that counts, in place of this one; needs ``profile``.
         profile: Latency data of that machine, made there by 'limbeck profile --full', for pruning and search.
         strategy: How smaller models are found: 'prune', 'search' (a super-network's best slices) or 'both'.
@@ -157,7 +162,8 @@ def compress(
     budget, options = Budget(latency_ms, size_mb, max_drop, max_flips, confidence), training or Training()
     request = Request(budget, strategy, effort, seed, replicas, "", options, allow_weak_teacher, None, decision)
     request = replace(request, profile=_profile_for(target, profile))
-    serving = Target(threads=threads, batch=batch, seq_len=seq_len, candidates=candidates, url=target)
+    where = {"device": device, "precision": precision, "url": target}
+    serving = Target(threads=threads, batch=batch, seq_len=seq_len, candidates=candidates, **where)
     work = _Compression(str(model), request, serving, runtime, folder, out, executor or ExecutorConfig())
     return work.taught_by(teacher).listened(task, store, on_event, progress)
 
@@ -230,10 +236,17 @@ class _Compression:
         folder = Path(self.folder) if self.folder else default_folder(name)
         out = Path(self.out) if self.out else None
         check_destinations(out, folder, (self.model, self.request.teacher))
-        if self.runtime not in (valid := ("auto", "onnxruntime", "openvino")):
+        if self.runtime not in (valid := ("auto", "onnxruntime", "openvino", "tensorrt")):
             raise InputError(f"runtime: exported models do not run in '{self.runtime}'; {nearest(self.runtime, valid)}")
         check_runtime(self.runtime)
         check_values(self.target)
+        if self.target.precision != "float32" and not self.target.on_gpu:
+            raise InputError(
+                f"precision: '{self.target.precision}' is for GPUs; on a processor INT8 is tried, so leave it out, or "
+                "give device 'cuda'"
+            )
+        if self.target.on_gpu and self.runtime != "auto":
+            replace(self.target, runtime=self.runtime)  # refuses a runtime that does not run there
         store = Store.of(store)
         store.prepare()
         if has_no_labels(task):
@@ -280,6 +293,8 @@ class _Compression:
         if self.target.url is not None:
             runtime = "onnxruntime" if self.runtime == "auto" else self.runtime
             return replace(self.target, runtime=runtime), None
+        if self.target.on_gpu:  # the dummy models that decide are in INT8
+            return replace(self.target, runtime="onnxruntime" if self.runtime == "auto" else self.runtime), None
         case, (call, _) = Case.of(self.model, task, self.target), self.target.of_sub_batch()
         runtime = faster_runtime(case, call, store) if self.runtime == "auto" else self.runtime
         target, call = replace(self.target, runtime=runtime), replace(call, runtime=runtime)

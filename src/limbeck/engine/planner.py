@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal, get_args
 
 from annotated_types import Ge, Le
 
+from limbeck.core.analytic_cost import NumberFormat
 from limbeck.core.decision import DecisionGoal
 from limbeck.core.field_groups import changed
 from limbeck.core.shape import Shape
@@ -257,9 +258,19 @@ class _CandidatePlan:
 
     def candidates(self, linear: str | None) -> Fork:
         """Return the branches: the teacher as it is, exported, in INT8, and every smaller model in INT8."""
+        if self.target.on_gpu:
+            return self._in_float(linear)
         export, quantize = self._int8()
         int8 = [(*steps, export, quantize) for steps in ((), *self._smaller(linear))]
         return Fork(((), (export,), *int8))
+
+    def _in_float(self, linear: str | None) -> Fork:
+        """Return the branches for a GPU, where INT8 graphs do not run: exports in the target's precision."""
+        fused = self.target.runtime != "tensorrt"
+        whole, half = Export(fused=fused), self.target.precision == "float16"
+        export = Export(fused=fused, precision="float16") if half else whole
+        smaller = [(*steps, export) for steps in self._smaller(linear)]
+        return Fork(((), (whole,), *([(export,)] if half else []), *smaller))
 
     def measurements(self, task: Task, decision: DecisionGoal | None = None) -> Steps:
         """Return the probes of all candidates, the choice, and what is fitted and checked for the chosen one.
@@ -272,7 +283,8 @@ class _CandidatePlan:
         quality = (Quality(split="validation"), *([Quality(split="test")] if split == "test" else []))
         choice = Best() if self.budget.latency_ms or self.budget.size_mb else Cheapest()
         fitted = () if decision is None else (DecisionProbe(goal=decision, split=split),)
-        return (Size(split=split), *quality, Latency.of(split=split), choice, *fitted, Portability())
+        portable = () if self.target.on_gpu else (Portability(),)
+        return (Size(split=split), *quality, Latency.of(split=split), choice, *fitted, *portable)
 
     @property
     def _training(self) -> TrainingConfig:
@@ -322,12 +334,17 @@ class _CandidatePlan:
             half: Steps = (self._faster(latency_ms=values[0], layers=depth // 2),)
             cutting = [value for value in values if self.whole_ms is None or value < self.whole_ms]
             return [self._faster(latency_ms=value) for value in cutting], [half] * (depth >= 4)
-        small: list[Steps] = [(Prune.of(size_mb=round(0.98 * budget.size_mb, 4)),)] if budget.size_mb else []
+        size = {} if budget.size_mb is None else {"size_mb": round(0.98 * budget.size_mb, 4)}
+        small: list[Steps] = [(Prune.of(**size, number_format=self._format),)] if size else []
         return [self._faster(speedup=speedup) for speedup in SPEEDUPS[self.effort]], small
 
     def _faster(self, **goal: float) -> Prune:
         """Return a pruning to a goal in latency, on the machine that counts."""
-        return Prune.of(**goal, profile=self.profile)
+        return Prune.of(**goal, profile=self.profile, number_format=self._format)
+
+    @property
+    def _format(self) -> NumberFormat:
+        return "float" if self.target.on_gpu else "int8"
 
     def _search(self) -> Steps:
         """Return the super-network of the fine-tuned model, and one search for each bound."""
@@ -347,7 +364,7 @@ class _CandidatePlan:
         )
         evaluations = Supernet.training.evaluations_per_epoch
         supernet = Supernet(training=replace(self._training, evaluations_per_epoch=evaluations), slices=slices)
-        search = changed(SEARCHES[self.effort], number_format="int8", at_least=0.7, profile=self.profile)
+        search = changed(SEARCHES[self.effort], number_format=self._format, at_least=0.7, profile=self.profile)
         if budget.latency_ms:
             values = [round(fraction * budget.latency_ms, 4) for fraction in BOUNDS[self.effort]]
             searches = [changed(search, latency_ms=value) for value in values]

@@ -1,4 +1,4 @@
-"""One interface to models in any runtime: prepare a batch once, then run it as often as needed."""
+"""One interface to models in any runtime and on any device: prepare a batch once, then run it as often as needed."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import importlib
 import importlib.util
 import re
 import sys
-from collections.abc import Callable, Mapping, Sequence, Set
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, Protocol, cast
@@ -15,12 +15,14 @@ from typing import TYPE_CHECKING, Any, Protocol, cast
 import numpy as np
 
 from limbeck.errors import InputError, LimbeckError, MissingExtra, nearest, shown
+from limbeck.measure.accelerator import check_provider, is_gpu, providers
 
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession
     from transformers import PreTrainedModel
 
     from limbeck.core.model import Runnable
+    from limbeck.core.target import Target
     from limbeck.model.encoder import LimbeckForSequenceClassification
     from limbeck.model.onnx.onnx_model import OnnxModel
 
@@ -28,6 +30,8 @@ Batch = Mapping[str, np.ndarray]
 """input_ids, attention_mask and, where the tokenizer makes them, token_type_ids, int64 [batch, seq]."""
 
 INPUTS = ("input_ids", "attention_mask", "token_type_ids")
+RUNNER_OPTIONS = ("threads", "runtime", "device", "precision", "compile")
+"""Options of :func:`make_runner` that a target and its process decide."""
 
 
 class Runner(Protocol):
@@ -75,41 +79,106 @@ def check_device(device: str) -> None:
         raise InputError(f"torch finds no device '{device}' here, {present}")
 
 
+def check_models(target: Target, models: Iterable[Runnable]) -> None:
+    """Refuse a target that is not there, and models that it cannot run, before any work starts.
+
+    Args:
+        target: Where the models are to run.
+        models: The models.
+
+    Raises:
+        LimbeckError: The runtime, the device or the runtime's part for it is missing.
+        InputError: A model is of a form that cannot run there.
+    """
+    check_runtime(target.runtime)
+    check_device(target.device)
+    for model in models:
+        if model.runtime == "torch":
+            continue
+        check_provider(target.runtime, target.device)
+        if model.int8 and target.device != "cpu":
+            raise InputError(NO_INT8.format(device=target.device))
+
+
+NO_INT8 = (
+    "INT8 graphs are made for processors, and ONNX Runtime has no CUDA kernels for their operators: on {device} each "
+    "would be computed on the processor; leave 'quantize' out, and export with 'precision: float16'"
+)
+
+
+def runner_options(target: Target) -> dict[str, Any]:
+    """Return the options of :func:`make_runner` that a target decides, as plain data for another process."""
+    return {name: getattr(target, name) for name in RUNNER_OPTIONS if name != "threads"}
+
+
 def import_runtime(name: str) -> ModuleType:
     """Import the module of a runtime.
 
-    OpenVINO comes without its telemetry, which at import sends a message from a forked process that may outlive ours.
+    TensorRT is a part of ONNX Runtime. OpenVINO comes without its telemetry, which at import sends a message from a
+    forked process that may outlive ours.
     """
     if name == "openvino":
         sys.modules.setdefault("openvino_telemetry", cast(ModuleType, None))  # None: cannot be imported
-    return importlib.import_module(name)
+    return importlib.import_module("onnxruntime" if name == "tensorrt" else name)
 
 
 def make_runner(
-    model: Runnable, *, threads: int = 1, runtime: str = "onnxruntime", device: str = "cpu", plain: bool = True
+    model: Runnable,
+    *,
+    threads: int = 1,
+    runtime: str = "onnxruntime",
+    device: str = "cpu",
+    precision: str = "float32",
+    compile: bool = False,
+    plain: bool = True,
 ) -> Runner:
-    """Load a model for running: a torch model in eager torch, an ONNX one in ``runtime``.
+    """Load a model for running: a torch model in torch, an ONNX one in ``runtime``.
 
     Args:
         model: A torch encoder or an ONNX model.
-        threads: Threads of the runtime; eager torch uses those of the process.
-        runtime: ``onnxruntime`` or ``openvino``, for an ONNX model.
-        device: Device of a torch model.
+        threads: Threads of the runtime; torch uses those of the process.
+        runtime: ``onnxruntime``, ``tensorrt`` or ``openvino``, for an ONNX model.
+        device: Where the model runs.
+        precision: What a torch model computes in; a graph says so itself.
+        compile: Whether a torch model goes through ``torch.compile``.
         plain: Whether a torch model whose shape transformers can express runs in transformers' own implementation,
             as users run it today, instead of ours.
     """
     if model.runtime == "torch":
-        return TorchRunner(cast("LimbeckForSequenceClassification", model), device, plain)
+        encoder = cast("LimbeckForSequenceClassification", model)
+        return TorchRunner(encoder, device, plain, precision=precision, compile=compile)
     onnx = cast("OnnxModel", model)
     if runtime == "openvino":
         return OpenVinoRunner(onnx.path, threads)
-    return OnnxRunner(onnx.session(threads), onnx.path.name)
+    if not is_gpu(device):
+        return OnnxRunner(onnx.session(threads), onnx.path.name)
+    from limbeck.model.onnx.onnx_model import open_session
+
+    session = open_session(onnx.path, threads, providers=providers(runtime, device))
+    return OnnxRunner(session, f"{onnx.path.name}, {runtime} on {device}")
 
 
 class TorchRunner:
-    """Eager PyTorch in inference mode; the number of threads is that of the process."""
+    """PyTorch in inference mode, eager or compiled; the number of threads is that of the process."""
 
-    def __init__(self, model: LimbeckForSequenceClassification, device: str = "cpu", plain: bool = True) -> None:
+    def __init__(
+        self,
+        model: LimbeckForSequenceClassification,
+        device: str = "cpu",
+        plain: bool = True,
+        *,
+        precision: str = "float32",
+        compile: bool = False,
+    ) -> None:
+        """Move the model to its device; it is converted in place if the precision is another than its own.
+
+        Args:
+            model: A torch encoder.
+            device: Where it runs.
+            plain: As for :func:`make_runner`.
+            precision: As for :func:`make_runner`.
+            compile: As for :func:`make_runner`.
+        """
         import torch
 
         self.device = torch.device(device)
@@ -120,8 +189,13 @@ class TorchRunner:
 
             with contextlib.suppress(InputError):  # a ragged shape has no plain counterpart
                 running, self.ours = to_transformers(model), False
-        self.model = running.eval().to(self.device)
-        self.words = f"torch eager, {type(running).__name__}"
+        self.model = running.eval().to(self.device, getattr(torch, precision))
+        self.compiled = compile
+        self._run = self.model.run if self.ours else self.model
+        if compile:
+            self._run = torch.compile(self._run)
+        how = f"torch {'compiled' if compile else 'eager'}, {type(running).__name__}"
+        self.words = how + (f", {precision}" if precision != "float32" else "")
 
     def prepare(self, batch: Batch) -> dict[str, Any]:
         """Convert a batch to the inputs of the runtime."""
@@ -133,14 +207,26 @@ class TorchRunner:
         """Logits of a prepared batch."""
         import torch
 
-        with torch.inference_mode():
-            logits = self.model.run(prepared)[0] if self.ours else self.model(**prepared).logits
+        with torch.inference_mode(), self._explained():
+            logits = self._run(prepared)[0] if self.ours else self._run(**prepared).logits
         array: np.ndarray = logits.float().cpu().numpy()  # to the processor: an accelerator has then finished
         return array
 
+    @contextlib.contextmanager
+    def _explained(self) -> Iterator[None]:
+        """Say what to do where the compiler fails, which happens at the first call."""
+        try:
+            yield
+        except Exception as error:
+            if not self.compiled:
+                raise
+            first = (str(error).strip().splitlines() or [type(error).__name__])[0]
+            message = f"torch.compile cannot run {type(self.model).__name__}; leave 'compile' out: {first[:300]}"
+            raise LimbeckError(message) from error
+
 
 class OnnxRunner:
-    """ONNX Runtime on the processor."""
+    """ONNX Runtime, on the processor or with the providers that the session was opened with."""
 
     def __init__(self, session: InferenceSession, words: str) -> None:
         self.session, self.words = session, f"onnxruntime, {words}"

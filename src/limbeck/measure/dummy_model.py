@@ -17,7 +17,16 @@ from limbeck.core.model import EncoderStyle
 from limbeck.core.shape import Shape, skipped_positions
 from limbeck.core.target import Target
 from limbeck.errors import InputError
-from limbeck.measure.backends import OnnxRunner, OpenVinoRunner, Runner, TorchRunner, check_device, check_runtime
+from limbeck.measure.accelerator import check_provider, providers
+from limbeck.measure.backends import (
+    NO_INT8,
+    OnnxRunner,
+    OpenVinoRunner,
+    Runner,
+    TorchRunner,
+    check_device,
+    check_runtime,
+)
 from limbeck.model.style import Style
 from limbeck.storage.drafts import temporary_folder
 
@@ -25,6 +34,8 @@ if TYPE_CHECKING:
     from limbeck.model.encoder import LimbeckForSequenceClassification
     from limbeck.model.external import OnnxGraph
 
+PLAIN_RUNTIMES = frozenset({"openvino", "tensorrt"})
+"""Runtimes of standard operators: what ONNX Runtime has beside them, they lack."""
 VOCABULARY = 1000  #: a look-up costs the same in any table of words
 OPTIONS = (
     "relative_buckets", "relative_heads", "pos_att_type", "share_att_key", "position_buckets", "max_relative_positions",
@@ -50,12 +61,11 @@ class Setting:
         if self.number_format == "int8" and self.target.runtime == "torch":
             raise InputError("INT8 is timed in the runtimes onnxruntime and openvino, the target says torch")
         check_runtime(self.target.runtime)
-        if self.target.device != "cpu" and self.target.runtime != "torch":
-            raise InputError(
-                f"device {self.target.device}: {self.target.runtime} answers on the processor; use device cpu, or "
-                "runtime torch"
-            )
+        if self.number_format == "int8" and self.target.device != "cpu":
+            raise InputError(NO_INT8.format(device=self.target.device))
         check_device(self.target.device)
+        if self.target.runtime != "torch":
+            check_provider(self.target.runtime, self.target.device)
         for name, count in (("threads", self.target.threads), ("batch", self.target.batch)):
             if count < 1:
                 raise InputError(f"{name}: should be at least 1, got {count}")
@@ -67,6 +77,13 @@ class Setting:
             raise InputError(
                 f"lengths should be from 1 to the model's {self.most_tokens} positions, got {tokens} tokens"
             )
+
+    @property
+    def form(self) -> str:
+        """The number format in words: int8, float, or another precision; and whether torch compiles."""
+        precise = self.number_format == "float" and self.target.precision != "float32"
+        words = self.target.precision if precise else self.number_format
+        return f"{words}, compiled" if self.target.compile else words
 
     @property
     def most_tokens(self) -> int:
@@ -125,11 +142,13 @@ def runner_of(shape: Shape, setting: Setting) -> Runner:
 
     target = setting.target
     if target.runtime == "torch":
-        return TorchRunner(stand_in(shape, setting), target.device, plain=False)
+        model = stand_in(shape, setting)
+        return TorchRunner(model, target.device, plain=False, precision=target.precision, compile=target.compile)
     if target.runtime == "openvino":
         with temporary_folder() as folder:
             return OpenVinoRunner(write(graph_of(shape, setting), folder / "model.onnx"), target.threads)
-    return OnnxRunner(open_session(graph_of(shape, setting), target.threads), str(shape))
+    where = providers(target.runtime, target.device)
+    return OnnxRunner(open_session(graph_of(shape, setting), target.threads, providers=where), str(shape))
 
 
 def warm_calls(shapes: Sequence[Shape], setting: Setting) -> list[Callable[[int], np.ndarray]]:
@@ -152,13 +171,16 @@ def _answer(runner: Runner, batch: object, _: int) -> np.ndarray:
 
 def graph_of(shape: Shape, setting: Setting) -> OnnxGraph:
     """Export a dummy model as an ONNX graph for the runtime of the setting, in its number format."""
+    from limbeck.model.onnx.float16 import to_float16
     from limbeck.model.onnx.graph import build as build_graph
     from limbeck.model.onnx.onnx_model import parts
     from limbeck.model.onnx.quantization import Int8, quantizable_modules, quantize
 
-    model_parts = parts(stand_in(shape, setting), fused=setting.target.runtime != "openvino")
+    target = setting.target
+    model_parts = parts(stand_in(shape, setting), fused=target.runtime not in PLAIN_RUNTIMES)
     if setting.number_format == "int8":
         names = quantizable_modules(*model_parts)
         ranges = {} if model_parts[0].fused else dict.fromkeys(names, (-8.0, 8.0))  # any: they cost the same
         return quantize(*model_parts, Int8(frozenset(names), ranges=ranges))
-    return build_graph(*model_parts)[0]
+    graph = build_graph(*model_parts)[0]
+    return to_float16(graph) if target.precision == "float16" else graph

@@ -75,7 +75,7 @@ class Latency(Probe):
         if not candidates:
             return
         target = context.target
-        check_here(target)
+        check_here(target, candidates)
         if target.candidates is not None and not (kind := candidates[0].task.task_kind).grouped:
             raise InputError(f"candidates: is for documents that are ranked for a query; this task is a {kind.name}")
         parts = [best_sub_batches(each, target, context.memo) for each in candidates] if target.candidates else []
@@ -124,7 +124,7 @@ def facts(timed: TimedModels, details: Sequence[Mapping[str, Any]] = ()) -> Iter
             "noise": round(timing.spread, 4),
             **(details[index] if details else {}),
         }
-        where: dict[str, Any] = {"n": timing.calls, "target": timed.setting(index)}
+        where: dict[str, Any] = {"n": timing.calls, "target": str(timed.target)}
         yield index, Measurement("latency_p50", *_flat(timing.p50), **where, detail=detail)
         for percent in (90, 99):
             bounds = timing.quantile(percent / 100)

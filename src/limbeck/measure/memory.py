@@ -27,7 +27,9 @@ class Memory(Probe):
     """Measure the peak of resident memory of a fresh process that opens the model and answers batches.
 
     What the same process held just before, with the runtime imported, is subtracted: a server pays that once, however
-    many models it holds.
+    many models it holds. On a GPU there is a second fact, ``device_memory_peak``: the memory of the device that is in
+    use after the batches, less what was in use before the model was opened. Allocators keep what they had at most;
+    what other processes take meanwhile would count, too.
 
     Units: bytes.
     """
@@ -40,24 +42,26 @@ class Memory(Probe):
         return (self.split,)
 
     def measure(self, candidates: Sequence[Candidate], context: RunContext) -> Iterable[tuple[int, Measurement]]:
-        """Yield one fact for each candidate, each from a process of its own."""
-        from limbeck.measure.backends import check_runtime
+        """Yield one fact for each candidate, or two on a GPU, each candidate from a process of its own."""
+        from limbeck.measure.backends import check_models, runner_options
         from limbeck.measure.isolation import run_isolated
         from limbeck.measure.samples import sample_rows, token_batches
         from limbeck.measure.timed_session import stored
 
-        target = context.target
-        check_runtime(target.runtime)
+        check_models(context.target, [candidate.model for candidate in candidates])
         for index, candidate in enumerate(candidates):
             target, _ = context.target.of_sub_batch()
             rows = sample_rows(candidate.task, self.split, self.samples * target.batch)
             inputs = token_batches(candidate, self.split, rows, target)
             with stored(candidate) as folder:
-                payload = {"model": str(folder), "inputs": inputs, "runtime": target.runtime}
+                payload = {"model": str(folder), "inputs": inputs, **runner_options(target)}
                 answer = run_isolated("limbeck.measure.memory:serve", payload, target.threads)
             value = float(answer["peak"] - answer["baseline"])
             detail = {"baseline": answer["baseline"], "runtime": answer["words"]}
-            yield index, Measurement("memory_peak", value, "B", n=1, target=str(context.target), detail=detail)
+            where: dict[str, Any] = {"n": 1, "target": str(context.target), "detail": detail}
+            yield index, Measurement("memory_peak", value, "B", **where)
+            if context.target.on_gpu:
+                yield index, Measurement("device_memory_peak", float(answer["device"]), "B", **where)
 
 
 def serve(payload: dict[str, Any]) -> dict[str, Any]:
@@ -67,19 +71,22 @@ def serve(payload: dict[str, Any]) -> dict[str, Any]:
 
     import numpy as np
 
-    from limbeck.measure.backends import import_runtime, make_runner
+    from limbeck.measure.accelerator import used_memory
+    from limbeck.measure.backends import RUNNER_OPTIONS, import_runtime, make_runner
     from limbeck.model.checkpoints import open_model
 
     import_runtime("openvino" if payload["runtime"] == "openvino" else "onnxruntime")
+    before = used_memory(payload["device"])  # with the context of the device, which is the runtime's
     importlib.import_module("transformers.modeling_utils")
     gc.collect()
     baseline = resident()
     forget_peak()
     model = open_model(payload["model"])[0]
-    runner = make_runner(model, threads=payload["threads"], runtime=payload["runtime"], plain=False)
+    runner = make_runner(model, **{name: payload[name] for name in RUNNER_OPTIONS}, plain=False)
     for batch in payload["inputs"]:
         runner(runner.prepare({name: np.array(rows) for name, rows in batch.items()}))
-    return {"baseline": baseline, "peak": max(peak(), resident()), "words": runner.words}
+    held = used_memory(payload["device"]) - before
+    return {"baseline": baseline, "peak": max(peak(), resident()), "device": held, "words": runner.words}
 
 
 def resident() -> int:

@@ -178,6 +178,7 @@ def best_sub_batches(candidate: Candidate, target: Target, memo: Memo) -> SubBat
 
 def _measure(candidate: Candidate, target: Target, tokens: list[list[list[int]]]) -> dict[str, Any]:
     """Time requests in sub-batches of every size; the last one is a whole request."""
+    from limbeck.measure.backends import runner_options
     from limbeck.measure.isolation import run_isolated
     from limbeck.measure.timed_session import stored
 
@@ -189,8 +190,7 @@ def _measure(candidate: Candidate, target: Target, tokens: list[list[list[int]]]
         payload = {
             "model": str(folder),
             "inputs": [calls_of(tokens, size, pad, types) for size in sizes],
-            "runtime": target.runtime,
-            "device": target.device,
+            **runner_options(target),
         }
         on_cpu = target.device == "cpu"
         answer = run_isolated("limbeck.measure.requests:session", payload, target.threads, pinned=on_cpu)
@@ -201,12 +201,14 @@ def session(payload: dict[str, Any]) -> dict[str, Any]:
     """Load a model in the child process and time requests in sub-batches of each size, alternately."""
     import numpy as np
 
-    from limbeck.measure.backends import make_runner, prepared_calls
+    from limbeck.measure.accelerator import clock, warm_up
+    from limbeck.measure.backends import RUNNER_OPTIONS, make_runner, prepared_calls
     from limbeck.measure.timing import alternate
     from limbeck.model.checkpoints import open_model
 
-    options = {name: payload[name] for name in ("threads", "runtime", "device")}
+    options, device = {name: payload[name] for name in RUNNER_OPTIONS}, payload["device"]
     runner = make_runner(open_model(payload["model"])[0], **options)
     calls = [prepared_calls(runner, inputs) for inputs in payload["inputs"]]
-    timings = alternate(calls, len(payload["inputs"][0]), ROUNDS)
+    warm_up(calls, device)
+    timings = alternate(calls, len(payload["inputs"][0]), ROUNDS, now=clock(device))
     return {"seconds": np.array([np.median(timing.seconds.sum(axis=1)) for timing in timings])}

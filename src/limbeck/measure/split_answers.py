@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import copy
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -12,7 +14,12 @@ from limbeck.core.step import RunContext
 from limbeck.storage.memmap import cached_arrays
 
 if TYPE_CHECKING:
-    from limbeck.data.batching import Encoded
+    from torch import Tensor
+
+    from limbeck.core.model import Runnable
+    from limbeck.core.target import Target
+    from limbeck.data.batching import Encoded, Predictor
+    from limbeck.measure.backends import Runner
 
 VERSION = 1
 """Of the answers; raised when the same model answers differently."""
@@ -29,8 +36,9 @@ class SplitAnswers(NamedTuple):
 def split_answers(candidate: Candidate, split: str, batch: int, context: RunContext) -> SplitAnswers:
     """Answer a split; answers of a stored candidate are kept, so that another probe or run reads them.
 
-    INT8 models answer in batches of the target's size, and requests in sub-batches, as they will be served. Logits of
-    words and vectors are many numbers that no second probe reads; they are computed anew.
+    A model answers on the target's device, a torch model in the target's precision too. INT8 models answer in batches
+    of the target's size, and requests in sub-batches, as they will be served. Logits of words and vectors are many
+    numbers that no second probe reads; they are computed anew.
 
     Args:
         candidate: The model with its task.
@@ -45,21 +53,51 @@ def split_answers(candidate: Candidate, split: str, batch: int, context: RunCont
     from limbeck.data.batching import encode, predict
     from limbeck.measure.requests import best_sub_batches, served_batches
 
-    task, kind = candidate.task, candidate.task.task_kind
+    task, kind, target = candidate.task, candidate.task.task_kind, context.target
     encoded = encode(task, split, candidate.tokenizer)
-    size, batches = context.target.batch if candidate.model.int8 else batch, None
-    if candidate.model.int8 and context.target.candidates:
-        size = best_sub_batches(candidate, context.target, context.memo).size
+    size, batches = target.batch if candidate.model.int8 else batch, None
+    if candidate.model.int8 and target.candidates:
+        size = best_sub_batches(candidate, target, context.memo).size
         batches = served_batches(encoded, size)
 
     def answered() -> Sequence[np.ndarray] | np.ndarray:
-        logits = predict(candidate.model, encoded, size, batches)
+        logits = predict(served(candidate.model, target), encoded, size, batches)
         require_finite_logits(logits, task.split(split).texts)
         return logits
 
     if candidate.folder is None or kind.per_token or kind.vectors:
         return SplitAnswers(encoded, answered(), size)
-    served = f"{size}" if batches is None else f"{size}-of-{context.target.candidates}"
-    name = f"logits-{VERSION}-{candidate.folder.name}-{task.fingerprint}-{split}-{served}"
+    served_as = f"{size}" if batches is None else f"{size}-of-{target.candidates}"
+    precision = target.precision if candidate.model.runtime == "torch" else "float32"
+    unusual = [value for value in (target.device, precision) if value not in ("cpu", "float32")]
+    served_as = "-".join([served_as, *unusual])
+    name = f"logits-{VERSION}-{candidate.folder.name}-{task.fingerprint}-{split}-{served_as}"
     kept = cached_arrays(context.keep, name, lambda: {"logits": np.stack(list(answered()))})
     return SplitAnswers(encoded, kept["logits"], size)
+
+
+@dataclass(frozen=True)
+class _Served:
+    """A runner with the interface that ``data.batching.predict`` calls."""
+
+    runner: Runner
+    int8: bool
+
+    def predict(self, batch: Mapping[str, Tensor]) -> np.ndarray:
+        """Logits of a batch."""
+        from limbeck.core.logits import joined_rows
+
+        arrays = {name: tensor.numpy() for name, tensor in batch.items()}
+        return joined_rows(self.runner(self.runner.prepare(arrays)), arrays)
+
+
+def served(model: Runnable, target: Target) -> Predictor:
+    """Return what answers as the model does on the target: itself on a processor, in float32."""
+    from limbeck.measure.backends import make_runner, runner_options
+
+    torch_model = model.runtime == "torch"
+    if target.device == "cpu" and (not torch_model or target.precision == "float32"):
+        return model
+    options = runner_options(target) | {"compile": False}  # which changes no answer, and takes long for each length
+    copied = copy.deepcopy(model) if torch_model else model  # the runner converts it in place
+    return _Served(make_runner(copied, threads=target.threads, **options, plain=False), model.int8)

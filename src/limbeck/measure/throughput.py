@@ -75,7 +75,7 @@ class Throughput(Probe):
         if not candidates:
             return
         target, split = replace(context.target, batch=self.batch), self.sample.split
-        check_here(target)
+        check_here(target, candidates)
         rows = sample_rows(candidates[0].task, split, self.sample.samples)
         batches = (sorted_batches(candidate, split, rows, target) for candidate in candidates)
         calls = [[[batch] for batch in each] for each in batches]
@@ -94,6 +94,6 @@ def facts(timed: TimedModels, texts: int) -> Iterator[tuple[int, Measurement]]:
     for index, seconds in enumerate(timed.answer["seconds"]):
         rates = texts / seconds.sum(axis=1)
         value, low, high = median(rates)
-        where: dict[str, Any] = {"n": texts * len(rates), "target": timed.setting(index)}
+        where: dict[str, Any] = {"n": texts * len(rates), "target": str(timed.target)}
         detail = timed.detail(index, rates.tolist())
         yield index, Measurement("throughput", value, "1/s", low, high, **where, detail=detail)

@@ -10,7 +10,7 @@ import contextlib
 import os
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast
 
@@ -89,26 +89,18 @@ class TimedModels:
             **self.answer.get("conditions", {}),
         }
 
-    def setting(self, index: int) -> str:
-        """Return the target of a model in words; an exported one runs on the processor, whatever the device of others.
 
-        Args:
-            index: The model.
-        """
-        return str(self.target if self.runtimes[index] == "torch" else replace(self.target, device="cpu"))
-
-
-def check_here(target: Target) -> None:
-    """Refuse a runtime or a device that this machine lacks, if it is the one that times.
+def check_here(target: Target, candidates: Sequence[Candidate]) -> None:
+    """Refuse a runtime or a device that this machine lacks, and models it cannot run, if it is the one that times.
 
     Args:
         target: The target; of one elsewhere, the measuring service answers for that.
+        candidates: The models.
     """
-    from limbeck.measure.backends import check_device, check_runtime
+    from limbeck.measure.backends import check_models
 
     if target.url is None:
-        check_runtime(target.runtime)
-        check_device(target.device)
+        check_models(target, [candidate.model for candidate in candidates])
 
 
 def time_models(
@@ -127,6 +119,7 @@ def time_models(
         sample: How many rounds.
         log: Told if the machine was busy.
     """
+    from limbeck.measure.backends import runner_options
     from limbeck.measure.isolation import run_isolated
     from limbeck.measure.machine_state import Conditions
 
@@ -140,8 +133,7 @@ def time_models(
             answer = Service(target.url).time(paths, batches, target, **repetitions)
         else:
             models = [str(stack.enter_context(stored(candidate))) for candidate in candidates]
-            options = {"runtime": target.runtime, "device": target.device, **repetitions}
-            payload = {"models": models, "inputs": inputs, **options}
+            payload = {"models": models, "inputs": inputs, **runner_options(target), **repetitions}
             pinned = target.device == "cpu"
             answer = run_isolated("limbeck.measure.timed_session:session", payload, target.threads, pinned=pinned)
     where = "the machine" if target.url is None else f"the machine at {target.url}"
@@ -184,10 +176,10 @@ def exported(candidate: Candidate, target: Target) -> Iterator[Path]:
 
 def session(payload: dict[str, Any]) -> dict[str, Any]:
     """Load every model once in the child process and time them alternately."""
-    from limbeck.measure.backends import make_runner
+    from limbeck.measure.backends import RUNNER_OPTIONS, make_runner
     from limbeck.model.checkpoints import open_model
 
-    options = {name: payload[name] for name in ("threads", "runtime", "device")}
+    options = {name: payload[name] for name in RUNNER_OPTIONS}
     return time_runners([make_runner(open_model(folder)[0], **options) for folder in payload["models"]], payload)
 
 
@@ -197,7 +189,7 @@ def time_runners(runners: Sequence[Runner], payload: Mapping[str, Any]) -> dict[
     Args:
         runners: The models.
         payload: ``inputs`` of each model: calls of batches of nested lists, ``rounds`` and ``warmup``; ``threads`` of
-            this process, and whether it is ``pinned``.
+            this process, whether it is ``pinned``, and the ``device`` unless it is the processor.
 
     Returns:
         ``seconds`` [models, rounds, calls], for each model its runtime in words and its mean number of tokens, and
@@ -205,14 +197,17 @@ def time_runners(runners: Sequence[Runner], payload: Mapping[str, Any]) -> dict[
     """
     import numpy as np
 
+    from limbeck.measure.accelerator import clock, clock_rate, warm_up
     from limbeck.measure.backends import prepared_calls
     from limbeck.measure.machine_state import Conditions, MachineState
     from limbeck.measure.pinning import available_cores
     from limbeck.measure.timing import alternate
 
     calls = [prepared_calls(runner, inputs) for runner, inputs in zip(runners, payload["inputs"], strict=True)]
-    before = MachineState.now()
-    timings = alternate(calls, len(payload["inputs"][0]), payload["rounds"], warmup=payload["warmup"])
+    device, rounds, warmup = payload.get("device", "cpu"), payload["rounds"], payload["warmup"]
+    warm_up(calls, device)
+    before, rate = MachineState.now(), clock_rate(device)
+    timings = alternate(calls, len(payload["inputs"][0]), rounds, warmup=warmup, now=clock(device))
     after, pinned = MachineState.now(), bool(payload.get("pinned"))
     conditions = Conditions.between(before, after, payload["threads"], available_cores(), pinned=pinned)
     tokens = [
@@ -223,5 +218,5 @@ def time_runners(runners: Sequence[Runner], payload: Mapping[str, Any]) -> dict[
         "words": [runner.words for runner in runners],
         "mean_tokens": [float(np.mean(counts)) for counts in tokens],
         "machine": environment()["processor"],
-        "conditions": conditions.to_json(),
+        "conditions": conditions.to_json() | ({} if rate is None else {"gpu_mhz": [rate, clock_rate(device)]}),
     }

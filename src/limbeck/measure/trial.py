@@ -14,7 +14,9 @@ from typing import Any
 import numpy as np
 
 from limbeck.core.shape import Shape
+from limbeck.core.target import Target
 from limbeck.errors import InputError
+from limbeck.measure.accelerator import providers, used_memory
 from limbeck.measure.backends import OnnxRunner, OpenVinoRunner, Runner, import_runtime
 from limbeck.measure.dummy_model import Setting, graph_of, inputs, runner_of, stand_in
 from limbeck.storage.drafts import temporary_folder
@@ -74,9 +76,10 @@ def time_trial(trial: Trial) -> np.ndarray:
 
 
 def peak_memory(trial: Trial, calls: int = 3) -> int:
-    """Measure the resident memory, in bytes, that a fresh process needs for a model and its answers beyond the runtime.
+    """Measure the memory, in bytes, that a fresh process needs for a model and its answers beyond the runtime.
 
-    An ONNX graph is written beforehand, since making it is not part of serving.
+    It is the resident memory, or on a GPU that of the device. An ONNX graph is written beforehand, since making it is
+    not part of serving.
     """
     from limbeck.measure.isolation import run_isolated
     from limbeck.model.onnx.onnx_model import write
@@ -98,18 +101,18 @@ def weighed(payload: dict[str, Any]) -> dict[str, Any]:
     from limbeck.measure import memory
 
     trial, file = Trial.from_json(payload["trial"]), payload["file"]
-    runtime, threads = trial.setting.target.runtime, trial.setting.target.threads
-    import_runtime(runtime)
+    target = trial.setting.target
+    import_runtime(target.runtime)
     longest = max(trial.lengths or (trial.setting.seq_len,))
     batch = inputs(replace(trial.setting, seq_len=longest))
-    if runtime == "torch":
+    if target.runtime == "torch":
         importlib.import_module("limbeck.model.encoder")
     gc.collect()
-    before = memory.resident()
+    before = used_memory(target.device) or memory.resident()
     if file is None:
         call = _call(trial, [batch])
     else:
-        runner = _opened(Path(file), runtime, threads)
+        runner = _opened(Path(file), target)
         prepared = runner.prepare(batch)
 
         def call(turn: int) -> np.ndarray:
@@ -119,23 +122,30 @@ def weighed(payload: dict[str, Any]) -> dict[str, Any]:
     memory.forget_peak()
     for turn in range(payload["calls"]):
         call(turn)
-    return {"bytes": max(memory.peak(), memory.resident()) - before}
+    # allocators on a GPU keep what they had at most
+    return {"bytes": (used_memory(target.device) or max(memory.peak(), memory.resident())) - before}
 
 
-def _opened(file: Path, runtime: str, threads: int) -> Runner:
+def _opened(file: Path, target: Target) -> Runner:
     from limbeck.model.onnx.onnx_model import open_session
 
-    return OpenVinoRunner(file, threads) if runtime == "openvino" else OnnxRunner(open_session(file, threads), "")
+    if target.runtime == "openvino":
+        return OpenVinoRunner(file, target.threads)
+    where = providers(target.runtime, target.device)
+    return OnnxRunner(open_session(file, target.threads, providers=where), "")
 
 
 def session(payload: dict[str, Any]) -> dict[str, Any]:
     """Time the calls of a trial in the child process."""
+    from limbeck.measure.accelerator import clock, warm_up
     from limbeck.measure.timing import alternate
 
     trial = Trial.from_json(payload["trial"])
     lengths = trial.lengths or (trial.setting.seq_len,)
     call = _call(trial, [inputs(replace(trial.setting, seq_len=length)) for length in lengths])
-    (timing,) = alternate([call], trial.calls, 1, warmup=0)
+    device = trial.setting.target.device
+    warm_up([call], device)
+    (timing,) = alternate([call], trial.calls, 1, warmup=0, now=clock(device))
     return {"seconds": timing.seconds[0][int(trial.calls * trial.warmup_ratio) :]}
 
 
@@ -146,13 +156,15 @@ def _call(trial: Trial, batches: Sequence[dict[str, np.ndarray]]) -> Callable[[i
         return lambda turn: runner(prepared[turn % len(prepared)])
     import torch
 
-    device = torch.device(trial.setting.target.device)
-    model = stand_in(trial.within, trial.setting).eval().to(device)
+    target = trial.setting.target
+    device = torch.device(target.device)
+    model = stand_in(trial.within, trial.setting).eval().to(device, getattr(torch, target.precision))
+    answer = torch.compile(model.run) if target.compile else model.run
     tensors = [{name: torch.as_tensor(array).to(device) for name, array in batch.items()} for batch in batches]
 
     def run(turn: int) -> np.ndarray:
         with torch.inference_mode():
-            logits = model.run(tensors[turn % len(tensors)], shape=trial.shape)[0]
+            logits = answer(tensors[turn % len(tensors)], shape=trial.shape)[0]
         array: np.ndarray = logits.float().cpu().numpy()
         return array
 

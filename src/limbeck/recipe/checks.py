@@ -76,9 +76,15 @@ def _machine(target: Target, placed: Sequence[LocatedStep]) -> list[Problem]:
             problems.append(Problem(f"target.{name}", str(error)))
     steps = [located for located in leaves(placed) if located.parsed is not None]
     exports = [located.name for located in steps if "onnx" in located.step.info.gives]
-    if target.device != "cpu" and exports and not any(problem.path == "target.device" for problem in problems):
-        reason = f"models of '{exports[0]}' run on the processor and are not timed on a {target.device} device"
-        problems.append(Problem("target.device", f"{reason}; use 'cpu', or another recipe for torch models"))
+    if exports and not problems:
+        try:
+            import_module("limbeck.measure.accelerator").check_provider(target.runtime, target.device)
+        except LimbeckError as error:
+            problems.append(Problem("target.runtime", f"{exports[0]}: {error}"))
+    if target.device != "cpu":
+        quantized = [located for located in steps if "int8" in located.step.info.gives]
+        text = backends.NO_INT8.format(device=target.device)
+        problems += [Problem(f"{located.path}.{located.name}", text) for located in quantized]
     if halves := [located for located in steps if parameters(located.step).get("mixed_precision") == "fp16"]:
         try:
             backends.check_device("cuda")

@@ -125,7 +125,7 @@ def describe(summary: RunSummary, key: str, model_folder: Path) -> dict[str, Any
         "task": task.name,
         "kind": outputs.kind,
         "problem_type": outputs.problem_type,
-        "runtime": runtime_of(summary, exported=file is not None),
+        "runtime": runtime_of(summary, exported=file is not None).removesuffix("-gpu"),
         "onnx_file": file,
         "inputs": graph_inputs(model_folder / file) if file else ["input_ids", "attention_mask", "token_type_ids"],
         "max_length": task.max_length,

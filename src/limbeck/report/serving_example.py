@@ -101,6 +101,9 @@ model = openvino.compile_model(metadata["onnx_file"], "CPU", options)""",
     ),
 }
 """Code that imports a runtime, code that opens the ONNX file in it, and the beginning of the call."""
+_imports, _session, _call = SESSIONS["onnxruntime"]
+ON_GPU = '"CUDAExecutionProvider", "CPUExecutionProvider"'
+SESSIONS["onnxruntime-gpu"] = (_imports, _session.replace('"CPUExecutionProvider"', ON_GPU), _call)
 
 OPEN_TORCH = """\
 import torch, transformers
@@ -174,7 +177,7 @@ def example(
     Args:
         kind: Meaning of the outputs.
         pair: Whether inputs are pairs of texts.
-        runtime: 'onnxruntime', 'openvino' or 'torch'.
+        runtime: 'onnxruntime', 'onnxruntime-gpu', 'openvino' or 'torch'.
         threads: Threads of the runtime.
         max_length: Tokens after which texts are cut; used with torch, other runtimes read it from the folder.
         labels: The label names; those of words may mark entities, which are then printed.
@@ -256,9 +259,11 @@ def artefact_example(summary: RunSummary, *, exported: bool, key: str | None = N
 
 
 def runtime_of(summary: RunSummary, *, exported: bool) -> str:
-    """Return the runtime that serves a model; ONNX files run in ONNX Runtime even if the target is torch."""
+    """Return the package that serves a model; ONNX files run in ONNX Runtime even if the target is torch."""
     if not exported:
         return "torch"
+    if summary.target.on_gpu:
+        return "onnxruntime-gpu"
     return "openvino" if summary.target.runtime == "openvino" else "onnxruntime"
 
 

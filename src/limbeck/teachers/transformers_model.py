@@ -58,8 +58,9 @@ class TransformersTeacher:
 
     @cached_property
     def _model(self) -> PreTrainedModel:
-        import torch
         import transformers
+
+        from limbeck.model.placement import on_accelerator
 
         folder = model_folder(self.source)
         if folder is not None:
@@ -77,7 +78,7 @@ class TransformersTeacher:
             raise InputError(
                 f"teacher '{self.source}' is not trained: its weights lack {', '.join(missing[:4])}; fine-tune it first"
             )
-        return model.eval().to("cuda" if torch.cuda.is_available() else "cpu")  # type: ignore[no-any-return]
+        return on_accelerator(model).eval()  # type: ignore[no-any-return]
 
     @cached_property
     def _tokenizer(self) -> PreTrainedTokenizerBase:

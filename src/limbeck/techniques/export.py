@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from annotated_types import Ge, Gt, Le
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
     from limbeck.core.shape import Shape
-    from limbeck.core.target import Target
+    from limbeck.core.target import FloatFormat, Target
     from limbeck.core.task import Task
     from limbeck.model.encoder import LimbeckForSequenceClassification
     from limbeck.model.onnx.onnx_model import OnnxModel
@@ -37,6 +37,7 @@ Log = Callable[..., None]
         gives={"onnx"},
         drops={"torch"},
         keeps_shape=True,
+        added={"precision"},
         example={"parity_texts": 8},
     )
 )
@@ -48,18 +49,27 @@ class Export(Technique):
         parity_tolerance: Largest difference of a logit from torch's, relative to the spread of the logits where that is
             above 1.
         parity_texts: Texts of the validation split to compare.
+        precision: Weights and arithmetic of the graph; float16 is for GPUs. Its logits may differ by 0.02, where
+            parity_tolerance is smaller, and how many answers differ is said.
     """
 
     fused: bool = True
     parity_tolerance: Annotated[float, Gt(0), Le(100)] = 1e-3
     parity_texts: Annotated[int, Ge(1)] = 100
+    precision: Literal["float32", "float16"] = "float32"
 
     def target_problems(self, target: Target, others: Sequence[Step]) -> dict[str, str]:
-        """Refuse fused operators where OpenVINO is to run the INT8 model: they are ONNX Runtime's alone."""
-        if not self.fused or target.runtime != "openvino" or not any("int8" in other.info.gives for other in others):
-            return {}
-        reason = "holds operators of ONNX Runtime alone once it is quantized, and the target's runtime is openvino"
-        return {"fused": f"{reason}; give false"}
+        """Refuse operators that the target's runtime lacks, and a precision that nobody asked for there."""
+        problems = {}
+        if self.fused and target.runtime == "openvino" and any("int8" in other.info.gives for other in others):
+            reason = "holds operators of ONNX Runtime alone once it is quantized, and the target's runtime is openvino"
+            problems["fused"] = f"{reason}; give false"
+        if self.fused and target.runtime == "tensorrt":
+            problems["fused"] = "holds operators that TensorRT lacks, which would run outside it; give false"
+        exports = (self, *(other for other in others if isinstance(other, Export)))
+        if target.runtime != "torch" and target.precision not in {each.precision for each in exports}:
+            problems["precision"] = f"is {self.precision}, and the target's is {target.precision}; give the same"
+        return problems
 
     def estimated_seconds(self, shape: Shape, rows: Mapping[str, int], tokens: float) -> float:
         """Return rough seconds: writing and checking the graph, and answering the texts of the parity check twice.
@@ -88,6 +98,7 @@ def export(
     fused: bool = True,
     parity_tolerance: float = 1e-3,
     parity_texts: int = 100,
+    precision: FloatFormat = "float32",
     log: Log = discard,
 ) -> OnnxModel:
     """Write a model as ONNX to a folder, and check that it gives the same logits.
@@ -100,6 +111,7 @@ def export(
         fused: As for :class:`Export`.
         parity_tolerance: As for :class:`Export`.
         parity_texts: As for :class:`Export`.
+        precision: As for :class:`Export`.
         log: Called with each message.
 
     Returns:
@@ -109,11 +121,11 @@ def export(
         LimbeckError: The logits differ.
     """
     from limbeck.data.calibration import first_batches
-    from limbeck.model.onnx.export import export_model, parity
+    from limbeck.model.onnx.export import HALF_TOLERANCE, export_model, parity
 
-    exported = export_model(model, tokenizer, folder, fused=fused)
+    exported = export_model(model, tokenizer, folder, fused=fused, precision=precision)
     measured = parity(model, exported, *first_batches(task, "validation", tokenizer, parity_texts))
     exported.close()
-    measured.check(parity_tolerance)
+    measured.check(parity_tolerance if precision == "float32" else max(parity_tolerance, HALF_TOLERANCE))
     log(str(measured))
     return exported

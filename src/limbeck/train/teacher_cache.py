@@ -26,6 +26,7 @@ from limbeck.core.model import AnswerSource
 from limbeck.data.answers import answers, by_word
 from limbeck.data.batching import Encoded, Predictor, collate, encode, length_batches, predict_batches
 from limbeck.errors import InputError
+from limbeck.model.placement import on_accelerator
 from limbeck.storage.memmap import Keep, Ragged, cached_arrays, mapped
 from limbeck.train.objectives import Batch, Outputs, Taps
 
@@ -144,7 +145,7 @@ def _in_parts(
     given = None if computed is None else _split(computed, encoded, range(len(encoded)))
 
     def compute(batches: Sequence[Sequence[int]], order: Sequence[int]) -> dict[str, np.ndarray]:
-        predicted = dict(predict_batches(model, encoded, batches)) if given is None else given
+        predicted = dict(predict_batches(on_accelerator(model), encoded, batches)) if given is None else given
         return {"logits": _joined([predicted[index] for index in order], encoded)}
 
     for begin, end in ((0, originals), (originals, len(encoded))):
@@ -237,6 +238,7 @@ def _run_teacher(
     """Run the model over all texts and write its activations; return the files, and the logits without padding."""
     files: dict[TapKey, Ragged] = {}
     logits: dict[int, np.ndarray] = {}
+    on_accelerator(model)
     paths = {(tap, layer): folder / f"{tap}-{layer}.npy" for tap, layers in wanted.items() for layer in layers}
     with torch.no_grad():
         for indices in length_batches(encoded.lengths, BATCH):

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from limbeck.core.logits import require_finite_logits
+from limbeck.core.target import FloatFormat
 from limbeck.errors import LimbeckError
 from limbeck.model.checkpoints import save_model
 from limbeck.model.onnx.onnx_model import FLOAT_FILE, OnnxModel, to_onnx
@@ -24,16 +25,22 @@ if TYPE_CHECKING:
 
 ROUNDING = 1e-5
 """Share of the largest logit that sums in another order may differ by: some hundred roundings of float32."""
+HALF_TOLERANCE = 0.02
+"""Difference of logits in float16, relative to their spread, that counts as equal: some twenty of its roundings."""
 
 
 @dataclass(frozen=True)
 class Parity:
-    """Largest difference of the logits of two models, their largest size and spread, and on how many texts."""
+    """Largest difference of the logits of two models, their largest size and spread, and on how many texts.
+
+    ``changed`` counts answers whose largest logit is another one; where there is a single logit, none.
+    """
 
     difference: float
     largest: float
     spread: float
     texts: int
+    changed: int = 0
 
     def allowed(self, tolerance: float) -> float:
         """Return the largest difference that counts as equal.
@@ -44,7 +51,8 @@ class Parity:
         return tolerance * max(1.0, self.spread) + ROUNDING * self.largest
 
     def __str__(self) -> str:
-        return f"ONNX gives torch's logits on {self.texts} texts, largest difference {self.difference:.1e}"
+        changed = f", {self.changed} other answers" if self.changed else ""
+        return f"ONNX gives torch's logits on {self.texts} texts, largest difference {self.difference:.1e}{changed}"
 
     def check(self, tolerance: float) -> None:
         """Raise a LimbeckError if the logits differ by more than is allowed."""
@@ -63,6 +71,7 @@ def export_model(
     folder: Path,
     *,
     fused: bool = True,
+    precision: FloatFormat = "float32",
 ) -> OnnxModel:
     """Write a model as an ONNX folder: the graph, the configuration, the tokenizer and the torch weights.
 
@@ -71,9 +80,10 @@ def export_model(
         tokenizer: Its tokenizer.
         folder: Where to write.
         fused: Use ONNX Runtime's fused operators; without, standard ONNX alone.
+        precision: Weights and arithmetic of the graph.
     """
     save_model(model, tokenizer, folder)
-    to_onnx(model, folder / FLOAT_FILE, fused=fused)
+    to_onnx(model, folder / FLOAT_FILE, fused=fused, precision=precision)
     exported = OnnxModel(folder, FLOAT_FILE, json.loads((folder / "config.json").read_text(encoding="utf-8")))
     save_model(exported, tokenizer, folder)
     return exported
@@ -106,4 +116,5 @@ def parity(model: Runnable, other: Runnable, batches: Iterable[dict[str, Tensor]
         largest=float(np.abs(before).max()),
         spread=float(np.abs(before - np.median(before)).max()),
         texts=len(pairs),
+        changed=sum(int((a.argmax(-1) != b.argmax(-1)).sum()) for a, b in pairs),
     )
