@@ -125,8 +125,9 @@ class Nodes:
         from ray.cluster_utils import Cluster
 
         self.node = {"num_cpus": 1, "object_store_memory": 100_000_000}
-        self.cluster = Cluster(initialize_head=True, head_node_args={**self.node, "include_dashboard": False})
-        self.others = [self.cluster.add_node(**self.node) for _ in range(2)]
+        head = {**self.node, "include_dashboard": False}
+        self.cluster = patiently(lambda: Cluster(initialize_head=True, head_node_args=head))
+        self.others = [self._node() for _ in range(2)]
         self.settings = {"executor": "ray", "address": self.cluster.address, "workers": 3, "threads": 1}
 
     def workers(self, process):
@@ -137,11 +138,26 @@ class Nodes:
         """Kill a node that is not the head, and add another one."""
         index = rng.randrange(len(self.others))
         self.cluster.remove_node(self.others[index], allow_graceful=False)
-        self.others[index] = self.cluster.add_node(**self.node)
+        self.others[index] = self._node()
+
+    def _node(self):
+        return patiently(lambda: self.cluster.add_node(**self.node))
 
     def close(self):
         """End the cluster."""
         self.cluster.shutdown()
+
+
+def patiently(start, attempts=10):
+    """Start a node; Ray gives up after half a minute, which a busy machine may need."""
+    for attempt in range(1, attempts + 1):
+        try:
+            return start()
+        except Exception as error:  # the only class that Ray raises for it
+            if attempt == attempts:
+                raise
+            print(f"a node did not start ({attempt} of {attempts} attempts): {error}", file=sys.stderr, flush=True)
+    return None
 
 
 def children(root, mark):
