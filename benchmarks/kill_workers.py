@@ -149,15 +149,17 @@ class Nodes:
 
 
 def patiently(start, attempts=10):
-    """Start a node; Ray gives up after half a minute, which a busy machine may need."""
-    for attempt in range(1, attempts + 1):
-        try:
+    """Start a node; Ray gives up after half a minute, which a busy machine may need, and leaves what it has started."""
+    me = psutil.Process()
+    for attempt in range(1, attempts):
+        before = set(me.children(recursive=True))
+        with suppress(Exception):  # the only class that Ray raises for it
             return start()
-        except Exception as error:  # the only class that Ray raises for it
-            if attempt == attempts:
-                raise
-            print(f"a node did not start ({attempt} of {attempts} attempts): {error}", file=sys.stderr, flush=True)
-    return None
+        for child in set(me.children(recursive=True)) - before:
+            with suppress(psutil.Error):
+                child.kill()
+        print(f"a node did not start ({attempt} of {attempts} attempts)", file=sys.stderr, flush=True)
+    return start()
 
 
 def children(root, mark):
