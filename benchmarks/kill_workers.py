@@ -10,7 +10,7 @@ figures and bytes of weights and graphs, and what was finished when something wa
 record in the store is the same file at the end, and no record appears in the ledger with two durations.
 
 Results are kept in FOLDER/results.json after every run, and the same command goes on where it was stopped. With four
-kills in a run, twenty kills are five runs or a few more: allow ten times the duration of the run in one process for
+kills in a run, twenty kills are five runs or a few more: allow fifteen times the duration of the run in one process for
 each executor (a quarter of an hour to half an hour on two idle cores). Exit status 1 if anything differs.
 """
 
