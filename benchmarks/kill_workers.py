@@ -10,7 +10,7 @@ figures and bytes of weights and graphs, and what was finished when something wa
 record in the store is the same file at the end, and no record appears in the ledger with two durations.
 
 Results are kept in FOLDER/results.json after every run, and the same command goes on where it was stopped. With four
-kills in a run, twenty kills are five runs or a few more: allow ten times the duration of the run in one process for
+kills in a run, twenty kills are five runs or a few more: allow fifteen times the duration of the run in one process for
 each executor (a quarter of an hour to half an hour on two idle cores). Exit status 1 if anything differs.
 """
 
@@ -125,8 +125,9 @@ class Nodes:
         from ray.cluster_utils import Cluster
 
         self.node = {"num_cpus": 1, "object_store_memory": 100_000_000}
-        self.cluster = Cluster(initialize_head=True, head_node_args={**self.node, "include_dashboard": False})
-        self.others = [self.cluster.add_node(**self.node) for _ in range(2)]
+        head = {**self.node, "include_dashboard": False}
+        self.cluster = patiently(lambda: Cluster(initialize_head=True, head_node_args=head))
+        self.others = [self._node() for _ in range(2)]
         self.settings = {"executor": "ray", "address": self.cluster.address, "workers": 3, "threads": 1}
 
     def workers(self, process):
@@ -137,11 +138,28 @@ class Nodes:
         """Kill a node that is not the head, and add another one."""
         index = rng.randrange(len(self.others))
         self.cluster.remove_node(self.others[index], allow_graceful=False)
-        self.others[index] = self.cluster.add_node(**self.node)
+        self.others[index] = self._node()
+
+    def _node(self):
+        return patiently(lambda: self.cluster.add_node(**self.node))
 
     def close(self):
         """End the cluster."""
         self.cluster.shutdown()
+
+
+def patiently(start, attempts=10):
+    """Start a node; Ray gives up after half a minute, which a busy machine may need, and leaves what it has started."""
+    me = psutil.Process()
+    for attempt in range(1, attempts):
+        before = set(me.children(recursive=True))
+        with suppress(Exception):  # the only class that Ray raises for it
+            return start()
+        for child in set(me.children(recursive=True)) - before:
+            with suppress(psutil.Error):
+                child.kill()
+        print(f"a node did not start ({attempt} of {attempts} attempts)", file=sys.stderr, flush=True)
+    return start()
 
 
 def children(root, mark):

@@ -5,7 +5,7 @@
 
 Both runs fine-tune MiniLM-L6 a little, quantize it and measure its latency. The one among workers has branches besides
 that fine-tune it further: workers begin with them at once, so the measurement waits until they rest, and they wait for
-it. Each repetition makes both runs in a random order, each in a store of its own. Prints both medians with their intervals,
+it. Each repetition makes both runs in a random order, each in a store of its own. Prints both medians with intervals,
 the ratio by repetition with its interval, and whether work and measurement overlapped by the ledger. Finished
 repetitions are kept in FOLDER/results.json, and the same command goes on. Run it on an idle machine; a repetition takes
 about a minute there.

@@ -101,8 +101,9 @@ def connect(address: str | None, *, folder: str | None = None) -> Any:  # the mo
         options = {"address": address}
     try:
         ray.init(**options, log_to_driver=False, logging_level="ERROR")
-    except (ConnectionError, RuntimeError, ValueError, SystemExit) as error:
-        raise InputError(f"address: no Ray cluster answers at '{address}' ({error})") from None
+    except (Exception, SystemExit) as error:  # a node that starts too slowly is an Exception of no class of its own
+        where = "can be started here" if address in (None, "local") else f"answers at '{address}'"
+        raise InputError(f"address: no Ray cluster {where} ({error})") from None
     return ray
 
 

@@ -13,8 +13,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
-from limbeck.measure.pinning import available_cores
-
 TAKEN = 0.1
 """Share of the needed cores from which others are said to have disturbed a measurement."""
 SLOWED = 0.9
@@ -44,13 +42,11 @@ class MachineState:
     @classmethod
     def now(cls) -> Self:
         """Look at the machine."""
-        import psutil
-
         cores = available_cores()
         return cls(
             time.perf_counter(),
             time.process_time(),
-            tuple(_busy(times._asdict()) for times in psutil.cpu_times(percpu=True)),
+            busy_seconds(),
             os.getloadavg()[0] if hasattr(os, "getloadavg") else math.nan,
             _clock(cores),
         )
@@ -157,9 +153,20 @@ class Conditions:
         return cls((load[0], load[1]), (clock[0], clock[1]), others, taken, seconds, cores)
 
 
-def _busy(times: Mapping[str, float]) -> float:
-    """Return the time in which a core worked, or another machine had it; guests are part of ``user``."""
-    return sum(seconds for name, seconds in times.items() if name not in ("idle", "iowait", "guest", "guest_nice"))
+def available_cores() -> tuple[int, ...]:
+    """Return the numbers of the cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return tuple(sorted(os.sched_getaffinity(0)))
+    return tuple(range(os.cpu_count() or 1))
+
+
+def busy_seconds() -> tuple[float, ...]:
+    """Return how long each core has worked, or another machine had it."""
+    import psutil
+
+    idle = ("idle", "iowait", "guest", "guest_nice")  # guests are part of ``user``
+    rows = (times._asdict() for times in psutil.cpu_times(percpu=True))
+    return tuple(sum(seconds for name, seconds in times.items() if name not in idle) for times in rows)
 
 
 def _clock(cores: Sequence[int]) -> float:

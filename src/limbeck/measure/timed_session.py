@@ -199,8 +199,7 @@ def time_runners(runners: Sequence[Runner], payload: Mapping[str, Any]) -> dict[
 
     from limbeck.measure.accelerator import clock, clock_rate, warm_up
     from limbeck.measure.backends import prepared_calls
-    from limbeck.measure.machine_state import Conditions, MachineState
-    from limbeck.measure.pinning import available_cores
+    from limbeck.measure.machine_state import Conditions, MachineState, available_cores
     from limbeck.measure.timing import alternate
 
     calls = [prepared_calls(runner, inputs) for runner, inputs in zip(runners, payload["inputs"], strict=True)]
