@@ -31,7 +31,7 @@ def commands(arguments):
     for option, value in (("--teacher", arguments.teacher), ("--task", arguments.task), ("--wheels", arguments.wheels)):
         training += [option, str(value)] if value else []
     files = sorted(str(path) for path in (ROOT / "tests").rglob("test_*.py") if "mark.gpu" in path.read_text("utf-8"))
-    tests = ["-m", "pytest", "-n", "0", "-m", "gpu", "-q", "-rs", "-p", "no:cacheprovider", *files]
+    tests = ["-m", "pytest", "-n", "0", "-m", "gpu", "-rs", "-p", "no:cacheprovider", *files]
     large, base = ("--base", "bert-large-uncased"), ("--base", "bert-base-uncased")
     sizes = (*large, "--layers", "2", "4", "--batch", "128", "--seq-len", "128", "--calls", "20")
     small = (*base, "--layers", "1", "--batch", "2", "--seq-len", "16", "--calls", "4")
