@@ -31,7 +31,7 @@ def commands(arguments):
     for option, value in (("--teacher", arguments.teacher), ("--task", arguments.task), ("--wheels", arguments.wheels)):
         training += [option, str(value)] if value else []
     files = sorted(str(path) for path in (ROOT / "tests").rglob("test_*.py") if "mark.gpu" in path.read_text("utf-8"))
-    tests = ["-m", "pytest", "-n", "0", "-m", "gpu", "-q", "-rs", "-p", "no:cacheprovider", *files]
+    tests = ["-m", "pytest", "-n", "0", "-m", "gpu", "-rs", "-p", "no:cacheprovider", *files]
     large, base = ("--base", "bert-large-uncased"), ("--base", "bert-base-uncased")
     sizes = (*large, "--layers", "2", "4", "--batch", "128", "--seq-len", "128", "--calls", "20")
     small = (*base, "--layers", "1", "--batch", "2", "--seq-len", "16", "--calls", "4")
@@ -64,29 +64,41 @@ def environment(device):
 
 
 def stage(name, command, seconds):
-    """Run a stage; return what it printed as JSON, or why there is nothing."""
-    started = time.monotonic()
+    """Run a stage; return the last result that it printed, and why it failed if it did."""
+    started, problem = time.monotonic(), {}
     try:
         done = subprocess.run([sys.executable, *command], cwd=ROOT, timeout=seconds, capture_output=True, text=True)
+        out, told = done.stdout, done.stderr
+        if done.returncode:
+            problem = {"failed": f"exit status {done.returncode}", "stderr": told[-3000:]}
     except subprocess.TimeoutExpired as error:
-        told = error.stderr or ""  # bytes, though text was asked for
-        told = told.decode(errors="replace") if isinstance(told, bytes) else told
-        return {"failed": f"ended after {seconds:.0f} seconds", "stderr": told[-2000:], "seconds": round(seconds, 1)}
+        out, told = (  # bytes, though text was asked for
+            text.decode(errors="replace") if isinstance(text, bytes) else text or ""
+            for text in (error.stdout, error.stderr)
+        )
+        problem = {"failed": f"ended after {seconds:.0f} seconds", "stderr": told[-3000:]}
     took = {"seconds": round(time.monotonic() - started, 1)}
-    if name == "tests":
-        lines = [line for line in done.stdout.strip().splitlines() if line]
-        skips = [line for line in lines if line.startswith("SKIPPED")]
-        result = {"summary": lines[-1] if lines else "", "skips": skips}
-        failures = [line for line in lines if line.startswith(("FAILED", "ERROR"))]
-        return took | result | ({"failed": failures or lines[-20:]} if done.returncode else {})
-    try:
-        result = json.loads(done.stdout)
-    except ValueError:
-        result = {"failed": f"exit status {done.returncode}", "stderr": done.stderr[-3000:]}
-    if done.returncode and "failed" not in result:
-        result["failed"] = f"exit status {done.returncode}"
-        result["stderr"] = done.stderr[-3000:]
-    return took | result
+    return took | problem | (tested(out) if name == "tests" else last_result(out))
+
+
+def tested(out):
+    """What pytest printed: its last line, and which tests failed or were skipped."""
+    lines = [line for line in out.splitlines() if line.strip()]
+    found = {"summary": lines[-1] if lines else "", "skips": [line for line in lines if line.startswith("SKIPPED")]}
+    failures = [line for line in lines if line.startswith(("FAILED", "ERROR"))]
+    return found | ({"failed": failures, "output": lines[-60:]} if failures else {})
+
+
+def last_result(out):
+    """The last JSON object that a stage printed, one a line or the whole output."""
+    for text in (out, *reversed(out.splitlines())):
+        try:
+            found = json.loads(text)
+        except ValueError:
+            continue
+        if isinstance(found, dict):
+            return found
+    return {}
 
 
 def write(path, results):

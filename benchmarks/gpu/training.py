@@ -72,8 +72,8 @@ def recipe_of(arguments):
     split, samples = "validation", {"samples": 8 if tiny else 256}
     steps += [{"quality": {"split": split}}, {"size": {"split": split}}, {"memory": {"split": split}}]
     steps += [{name: {"split": split, "rounds": rounds, **samples}} for name in ("latency", "throughput")]
-    limit = {"train": 64, "validation": 32, "test": 8}
-    spec = {"path": task, "limit": limit} if tiny else task
+    limit = {"train": 64, "validation": 32, "test": 8} if tiny else {"train": 32_000}
+    spec = {"path": task, "limit": limit}
     data = {"model": str(teacher), "task": spec, "target": target, "steps": steps, "allow_weak_teacher": True}
     return data, lacking
 
@@ -100,12 +100,13 @@ def main():
     data, lacking = recipe_of(arguments)
     path = arguments.work / "recipe.yaml"
     path.write_text(json.dumps(data), encoding="utf-8")  # JSON is YAML
-    told = []
+    report = {"recipe": data, "target": str(Target(**data["target"])), "lacking": lacking, "log": []}
 
     def listen(event):
         if message := event.get("message"):
-            told.append(message)
+            report["log"].append(message)
             print(message, file=sys.stderr, flush=True)
+            print(json.dumps(report), flush=True)  # in case that time runs out
 
     result = run(load_recipe(path), arguments.work / "store", arguments.work / "run", listen)
     rows = {}
@@ -117,8 +118,7 @@ def main():
             fact["detail"] = {name: fact["detail"][name] for name in details if name in fact.get("detail", {})}
         rows[named(result.records, key)] = {"shape": str(record.shape), "seconds": record.duration, "facts": facts}
     failed = [f"{failure.path} {failure.step}: {failure.error}" for failure in result.failed]
-    report = {"recipe": data, "target": str(Target(**data["target"])), "lacking": lacking, "models": rows, "log": told}
-    print(json.dumps(report | ({"failed": failed} if failed else {})))
+    print(json.dumps(report | {"models": rows} | ({"failed": failed} if failed else {})))
     return bool(failed)
 
 

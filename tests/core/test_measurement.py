@@ -38,6 +38,23 @@ def test_environment_describes_the_machine():
     json.dumps(described)
 
 
+def test_gpus_are_part_of_the_machine_where_there_are_some():
+    plain = {"processor": "a", "instructions": ["avx2"], "versions": {"torch": "2"}}
+    assert facts.machine_of(plain) == facts.machine_of({**plain, "accelerators": []})
+    one, other = (facts.machine_of({**plain, "accelerators": [name]}) for name in ("NVIDIA H200", "NVIDIA L4"))
+    assert len({one, other, facts.machine_of(plain)}) == 3
+
+
+def test_gpus_are_listed_by_the_driver(monkeypatch, tmp_path):
+    for bus, model in (("0000:01", "NVIDIA L4"), ("0000:00", "NVIDIA H200")):
+        (tmp_path / bus).mkdir()
+        (tmp_path / bus / "information").write_text(f"Model: \t\t {model}\nIRQ: 7\n")
+    monkeypatch.setattr(facts, "DRIVER", tmp_path)
+    assert facts._accelerators() == ["NVIDIA H200", "NVIDIA L4"]
+    monkeypatch.setattr(facts, "DRIVER", tmp_path / "none")
+    assert facts._accelerators() == []
+
+
 def test_the_machine_is_its_processor_and_libraries(monkeypatch):
     here = facts.machine()
     described = facts.environment()

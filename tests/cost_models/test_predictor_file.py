@@ -33,7 +33,8 @@ def test_it_is_taught_by_a_file_from_elsewhere(shapes, data):
     assert (set(predictor.shapes), predictor.machine) == (set(shapes), "there")
     assert open_predictor(data, Target(seq_len=32), "float") == predictor
     check_file(data, "float")
-    for target in (Target(seq_len=33), Target(threads=2), Target(device="cuda:0"), Target(runtime="torch")):
+    others = [{"seq_len": 33}, {"threads": 2}, {"device": "cuda:0"}, {"runtime": "torch"}, {"precision": "float16"}]
+    for target in (Target(**fields) for fields in others):
         with pytest.raises(InputError, match=r"machine.jsonl: no series fits number_format float.*32 tokens"):
             open_predictor(data, target, "float")
     with pytest.raises(InputError, match="holds 0 shapes in int8; at least 20 are needed"):

@@ -37,6 +37,7 @@ def test_nothing_is_timed_for_options_that_are_wrong(place, tmp_path, monkeypatc
     [
         ({"precision": "float16"}, "precision: 'float16' is for GPUs; on a processor INT8 is tried"),
         ({"device": "cuda", "runtime": "openvino"}, "openvino does not run on 'cuda'"),
+        ({"runtime": "tensorrt"}, "tensorrt runs on a GPU, got device .cpu."),
         ({"device": "cuda:99"}, "torch finds no device 'cuda:99' here"),
         ({"device": "gpu"}, "no device 'gpu'"),
         ({"device": "cuda", "target": "http://board", "profile": "m.jsonl"}, "times ONNX graphs on a processor"),

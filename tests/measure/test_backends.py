@@ -143,7 +143,7 @@ def test_onnxruntime_on_a_gpu_answers_as_the_processor_does(tmp_path, fused, pre
     net = model([4, 1])
     to_onnx(net, tmp_path / "model.onnx", fused=fused, precision=precision)
     here, there = make_runner(net), make_runner(OnnxModel(tmp_path, "model.onnx", {}), device="cuda")
-    assert there.words == "onnxruntime, model.onnx, onnxruntime on cuda"
+    assert there.words == "onnxruntime, model.onnx, CUDA"
     expected = here(here.prepare(BATCH))
     assert np.abs(there(there.prepare(BATCH)) - expected).max() < tolerance * max(1, np.abs(expected).max())
 

@@ -1,7 +1,9 @@
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 
 from limbeck.core.analytic_cost import as_shape
 from limbeck.core.shape import LayerShape, Shape
@@ -24,6 +26,40 @@ def test_a_stand_in_answers_in_the_runtime(number_format, per_token, runtime):
     assert logits.shape[:1] == (3,)
     assert logits.ndim == (3 if per_token else 2)
     assert np.isfinite(logits).all()
+
+
+@pytest.mark.parametrize("runtime", ["torch", "onnxruntime"])
+def test_a_stand_in_answers_in_half_precision(runtime):
+    answers = []
+    for precision in ("float32", "float16"):
+        setting = Setting(style_of(Style()), Target(runtime=runtime, batch=3, precision=precision), seq_len=7)
+        assert Setting.from_json(setting.to_json()) == setting
+        torch.manual_seed(0)
+        runner = runner_of(RAGGED, setting)
+        answers.append(runner(runner.prepare(inputs(setting))))
+    assert 0 < np.abs(answers[0] - answers[1]).max() < 0.02
+    assert setting.form == "float16"
+    assert replace(setting, number_format="int8").form == "int8"
+    assert replace(setting, target=Target(runtime="torch", compile=True)).form == "float, compiled"
+
+
+def test_int8_is_not_timed_on_a_gpu():
+    with pytest.raises(InputError, match="INT8 graphs are made for processors"):
+        Setting(style_of(Style()), Target(device="cuda"), "int8").check()
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("precision", ["float32", "float16", "bfloat16"])
+def test_shapes_are_timed_on_a_gpu(precision):
+    from limbeck.cost_models.collection import Collection, time_group
+
+    target = Target("cuda", "torch", batch=8, precision=precision)
+    setting = Setting(style_of(Style()), target, seq_len=64)
+    setting.check()
+    small, large = (Shape.uniform(layers, hidden=768, heads=12, ffn=3072) for layers in (2, 12))
+    plan = Collection((small, large), (setting,), rounds=8, calls=3, seconds=0.0)
+    seconds = time_group(plan.shapes, setting, plan)
+    assert 1.5 * np.median(seconds[0]) < np.median(seconds[1])
 
 
 def test_it_has_the_shape_and_travels_as_plain_data():

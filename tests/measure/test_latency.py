@@ -54,6 +54,9 @@ def test_facts_are_computed_from_the_rounds():
     assert found[0, "speedup"].value == pytest.approx(4)
     assert found[0, "speedup"].low == pytest.approx(4)
     assert found[2, "speedup"].detail["over"] == "b"
+    on_gpu = {**answer, "conditions": {**answer.get("conditions", {}), "gpu_mhz": [1980.0, 1965.0]}}
+    (first, *_) = (fact for _, fact in facts(TimedModels(on_gpu, ["onnxruntime"] * 3, Target(device="cuda"))))
+    assert (first.detail["gpu_mhz"], first.target) == ([1980.0, 1965.0], str(Target(device="cuda")))
     alone = {(index, fact.name) for index, fact in facts(TimedModels(answer, ["onnxruntime"] * 3, Target()))}
     assert (0, "speedup") not in alone
 

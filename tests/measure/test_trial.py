@@ -20,6 +20,8 @@ TORCH, ONNX = (Setting(style_of(Style()), Target(runtime=runtime)) for runtime i
         Trial(SMALL, ONNX, 20, lengths=(4, 9)),
         Trial(SMALL, replace(ONNX, number_format="int8"), 20),
         Trial(SMALL, TORCH, 20, within=SUPER),
+        Trial(SMALL, replace(TORCH, target=Target(runtime="torch", precision="bfloat16")), 20, within=SUPER),
+        Trial(SMALL, replace(ONNX, target=Target(precision="float16")), 20),
     ],
 )
 def test_the_first_calls_do_not_count(trial):

@@ -264,6 +264,32 @@ def test_scaled_losses_train_as_plain_ones(make_model, words, tmp_path, monkeypa
     assert distance(half, plain) < 0.05 * distance(plain, start)
 
 
+def test_steps_whose_gradients_overflow_change_nothing(make_model, words, monkeypatch):
+    """Not the learning rate either, of which torch would warn where the first step is one."""
+    from accelerate import Accelerator
+
+    class Scaling(Accelerator):
+        def __init__(self, **options):
+            super().__init__(**options)
+            self.scaler, self.native_amp = torch.amp.GradScaler("cpu", init_scale=2.0**30), True
+
+    monkeypatch.setattr("limbeck.train.loop.Accelerator", Scaling)
+    model, changes = make_model(), []
+
+    def after(progress):
+        changes.append(not same(weights(model), before[-1]))
+        before.append(weights(model))
+
+    before = [weights(model)]
+    plan = replace(PLAN, mixed_precision="fp16", num_train_epochs=2, evaluations_per_epoch=0)
+    report = fit(model, task_loss(model), words, plan, after_step=after)
+    skipped = changes.index(True)
+    assert report.steps == len(changes) == 24
+    assert 0 < skipped < 20
+    assert all(changes[skipped:])
+    assert all(tensor.isfinite().all() for tensor in before[-1].values())
+
+
 @pytest.mark.gpu
 @pytest.mark.parametrize("precision", ["no", "bf16", "fp16"])
 def test_resumed_equals_uninterrupted_on_a_gpu(make_model, words, tmp_path, precision):

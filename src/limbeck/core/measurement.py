@@ -19,6 +19,9 @@ UNITS = frozenset({"s", "1/s", "B", "1", "MAC", "FLOP"})
 """Seconds, texts per second, bytes, dimensionless (rates, ratios, counts), multiply-accumulates; FLOP is what older
 versions stored for MAC."""
 
+DRIVER = Path("/proc/driver/nvidia/gpus")
+"""Where NVIDIA's driver lists the GPUs."""
+
 EVALUATED_SHAPES = "evaluated_shapes"
 """Name of the fact that lists what a search evaluated; it says nothing of the candidate that has it."""
 
@@ -137,7 +140,7 @@ def _instructions() -> list[str]:
 def _accelerators() -> list[str]:
     """List the GPUs that NVIDIA's driver knows, by name; without torch, which takes a second to load."""
     names = []
-    for file in sorted(Path("/proc/driver/nvidia/gpus").glob("*/information")):
+    for file in sorted(DRIVER.glob("*/information")):
         try:
             lines = file.read_text(encoding="utf-8").splitlines()
         except OSError:

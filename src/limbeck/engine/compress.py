@@ -245,7 +245,7 @@ class _Compression:
                 f"precision: '{self.target.precision}' is for GPUs; on a processor INT8 is tried, so leave it out, or "
                 "give device 'cuda'"
             )
-        if self.target.on_gpu and self.runtime != "auto":
+        if self.runtime != "auto":
             replace(self.target, runtime=self.runtime)  # refuses a runtime that does not run there
         store = Store.of(store)
         store.prepare()

@@ -155,7 +155,7 @@ def make_runner(
     from limbeck.model.onnx.onnx_model import open_session
 
     session = open_session(onnx.path, threads, providers=providers(runtime, device))
-    return OnnxRunner(session, f"{onnx.path.name}, {runtime} on {device}")
+    return OnnxRunner(session, f"{onnx.path.name}, {'TensorRT' if runtime == 'tensorrt' else 'CUDA'}")
 
 
 class TorchRunner:

@@ -49,7 +49,8 @@ class Latency(Probe):
     batches; ratios are taken within rounds, so that a disturbance of the machine affects both sides. A torch candidate
     runs in eager PyTorch, in transformers' own implementation where that can express the shape; an exported one in the
     target's runtime. If the target has a ``url``, its measuring service does the same on its machine with ONNX graphs
-    alone: those of torch models are exported for that.
+    alone: those of torch models are exported for that. On a GPU the clock is that of its events, after it was kept busy
+    for a second.
 
     Units: seconds per call.
     """

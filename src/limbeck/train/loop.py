@@ -317,9 +317,9 @@ class _Loop:
                 gradients.sum_gradients(trained)
                 norm = self.accelerator.clip_grad_norm_(trained, self.config.max_grad_norm)
             self.optimizer.step()
-            if self.accelerator.sync_gradients:
-                if self.co_trainers and not self.accelerator.optimizer_step_was_skipped:
-                    terms |= self._step_co_trained(float(norm))
+            # gradients in float16 may overflow until the loss is scaled less: such a step changes nothing
+            if self.accelerator.sync_gradients and not self.accelerator.optimizer_step_was_skipped:
+                terms |= self._step_co_trained(float(norm)) if self.co_trainers else {}
                 self.scheduler.step()
             self.optimizer.zero_grad()
         return terms
@@ -340,7 +340,8 @@ class _Loop:
             self.accelerator.backward(loss.total)
             self.accelerator.clip_grad_norm_([p for group in optimizer.param_groups for p in group["params"]], max_norm)
             optimizer.step()
-            scheduler.step()
+            if not optimizer.step_was_skipped:
+                scheduler.step()
             optimizer.zero_grad()
             terms |= loss.terms
         return terms

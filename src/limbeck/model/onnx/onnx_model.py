@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -153,6 +155,10 @@ def open_session(
         source = model.proto.SerializeToString()
     else:
         source = model.SerializeToString()
+    preferred = providers[0] if isinstance(providers[0], str) else providers[0][0]
+    if preferred != "CPUExecutionProvider" and hasattr(onnxruntime, "preload_dlls"):  # since 1.21
+        with contextlib.redirect_stdout(sys.stderr):  # where it reports what it does not find
+            onnxruntime.preload_dlls()  # the libraries of CUDA from packages, which no search path names
     try:
         session = onnxruntime.InferenceSession(source, options, providers=list(providers))
     except Exception as error:  # a class of its own for each kind of damage, none of them public
@@ -161,7 +167,6 @@ def open_session(
         first = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise InputError(f"{model} cannot be opened as an ONNX model, it may be cut off or damaged: {first}") from error
     vars(session)["external_initializers"] = values  # the session points into them
-    preferred = providers[0] if isinstance(providers[0], str) else providers[0][0]
     if preferred not in session.get_providers():  # ONNX Runtime falls back to the processor with a message alone
         raise LimbeckError(
             f"ONNX Runtime could not start {preferred}, and would compute on the processor; its libraries (CUDA, "
