@@ -40,7 +40,7 @@ def order(builder: CandidateBuilder, key: str, placed: LocatedStep, seed: int, t
     """
     assert isinstance(placed.step, Technique)
     teacher = builder.teacher(key, placed.step) if "teacher" in placed.step.info.reads else None
-    known = lineage(builder.records, key) + (lineage(builder.records, teacher) if teacher in builder.records else [])
+    known = lineage(builder.records, key) + (lineage(builder.records, teacher) if teacher is not None else [])
     return {
         "store": str(builder.store.root),
         "token": token,
