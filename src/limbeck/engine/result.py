@@ -81,10 +81,10 @@ class RunResult:
         return f"RunResult({str(self.folder)!r}, {models}{chosen}{failed})"
 
     def __str__(self) -> str:
-        return summary(list(self.summaries.values()), {"folder": self.folder})
+        return summary(self.first_summary, {"folder": self.folder})
 
     def _repr_html_(self) -> str:
-        return summary_html(list(self.summaries.values()), {"folder": self.folder})
+        return summary_html(self.first_summary, {"folder": self.folder})
 
     @property
     def each(self) -> Mapping[str, RunResult]:
@@ -101,6 +101,11 @@ class RunResult:
             else own
             for name, own in alone.items()
         }
+
+    @property
+    def first_summary(self) -> RunSummary:
+        """The run on its first target, which knows the others: what tables of all targets are made of."""
+        return next(iter(self.summaries.values()))
 
     def split(self, ends: Mapping[str, End], records_at: Callable[[str], dict[str, Record]]) -> RunResult:
         """Return this result with those of its targets.

@@ -109,6 +109,11 @@ class RunSummary:
         return f"{self.target_name} ({self.target})" if self.target_name else str(self.target)
 
     @property
+    def on_targets(self) -> tuple[RunSummary, ...]:
+        """The run on this target and on the others."""
+        return (self, *self.others.values())
+
+    @property
     def known_task(self) -> Task:
         """The task, where there must be one: an artefact cannot be described without."""
         assert self.task is not None, "an artefact needs the task that its model was made for"

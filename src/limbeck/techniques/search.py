@@ -157,8 +157,8 @@ class Search(Technique):
         if problems := self.problems() + self.budget_problems(context.budget):
             raise InputError(f"search: {problems[0]}")
         settings = Settings(self.population, self.generations, self.explore, self.mutation, context.seed)
-        file = context.scratch / "scores.jsonl" if context.scratch else None
-        slices = SliceScores(candidate, self.bound.number_format, self.split, batch=context.target.batch, file=file)
+        file, batch = context.scratch / "scores.jsonl" if context.scratch else None, context.target.batch
+        slices = SliceScores(candidate, self.bound.number_format, self.split, batch=batch, file=file)
         slices = slices.sampled(self.samples, context.seed)
         try:
             space = trained_space(candidate.model)
@@ -195,7 +195,6 @@ class Search(Technique):
         makers, shape = [step for step in earlier if "elastic" in step.info.gives], candidate.model.shape
         if len(makers) != 1 or candidate.model.space is not None:
             return None
-        space = makers[0].search_space(shape)
-        if space is None or self.bound.must_measure(space, shape):
+        if (space := makers[0].search_space(shape)) is None or self.bound.must_measure(space, shape):
             return None
         return self.bound.bounded(space, candidate, context, front=self.searches_front).out_of_reach()
