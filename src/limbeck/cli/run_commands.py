@@ -135,11 +135,7 @@ def run(
     check_options(budget)
     executor = machines.config()
     loaded = _load_recipe(recipe, set, data)
-    limits = {name: limit for name, limit in asdict(budget).items() if limit is not None}
-    own = {
-        name: replace(other, **dict.fromkeys(limits.keys() - {"confidence"})) for name, other in loaded.budgets.items()
-    }
-    loaded = replace(loaded, budget=replace(loaded.budget, **limits), budgets=own)
+    loaded = _limited(loaded, {name: limit for name, limit in asdict(budget).items() if limit is not None})
     if target is not None:
         loaded = _measured_at(loaded, target)
     out, folder = folders.out, folders.folder
