@@ -303,10 +303,9 @@ def two_targets(tmp_path, make_model, monkeypatch):
     write_task(task, tmp_path / "reviews")
     steps = "[export, size, quality, {quality: {split: test}}, best]"
     targets = "{server: {threads: 2}, laptop: {budget: {size_mb: 9}}}"
-    text = (
-        f"model: model\nteacher: model\ntask: reviews\ntargets: {targets}\nallow_weak_teacher: true\nsteps: {steps}\n"
-    )
-    (tmp_path / "recipe.yaml").write_text(text)
+    task = "{path: reviews, max_length: 32}"
+    text = f"model: model\nteacher: model\ntask: {task}\ntargets: {targets}\nsteps: {steps}\n"
+    (tmp_path / "recipe.yaml").write_text(text + "allow_weak_teacher: true\n")
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -316,13 +315,13 @@ def test_check_and_plan_show_the_targets(two_targets):
     assert status == 0
     assert "target server: onnxruntime, 2 threads, batch 1, real lengths; budget: none" in out
     assert "target laptop: onnxruntime, 1 thread, batch 1, real lengths; budget: size_mb 9" in out
-    checked = answer("check", "recipe.yaml", "--json")
+    checked = answer("check", "recipe.yaml")
     assert list(checked["targets"]) == ["server", "laptop"]
     status, out, err = call("plan", "recipe.yaml", "--store", "store")
     assert status == 0, err
     assert "quality on server" in out
     assert "target laptop: " in out
-    planned = answer("plan", "recipe.yaml", "--store", "store", "--json")
+    planned = answer("plan", "recipe.yaml", "--store", "store")
     assert planned["targets"] == checked["targets"]
     assert [row["target"] for row in planned["rows"] if row["step"] == "best"] == ["server", "laptop"]
 
@@ -340,7 +339,7 @@ def test_a_run_on_two_targets_writes_and_shows_both(two_targets):
     assert Path("art/server/limbeck.json").is_file()
     status, _, err = call("evaluate", "art", "--task", "reviews")
     assert (status, "did you mean 'art/server'" in err) == (2, True)
-    assert "accuracy" in call("evaluate", "art/laptop", "--task", "reviews")[1]
+    assert "accuracy" in call("evaluate", "art/laptop", "--task", "reviews", "--max-length", "32")[1]
     assert call("report", "run", "--store", "store")[0] in (0, 3)
     status, _, err = call(*run, "--target", "http://board:1")
     assert (status, "say whose machine that is, as in --set targets.server.url=http://board:1" in err) == (2, True)
