@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from commands import answer, call, keys_of, recipe
+from commands import answer, call, keys_of, recipe, write_task
 
 from limbeck.data.synthetic import toy_task, toy_tokenizer
 from limbeck.engine.run import run
@@ -292,3 +292,54 @@ def test_limits_given_to_run_replace_those_of_the_recipe():
     assert budget == {"latency_ms": None, "size_mb": 100.0, "max_drop": 7.0, "max_flips": 1.0, "confidence": 0.8}
     lines = Path("runs/replaced/front.csv").read_text().splitlines()
     assert "flips_validation" in lines[0]
+
+
+@pytest.fixture
+def two_targets(tmp_path, make_model, monkeypatch):
+    """A recipe file for two targets, and the folder that it is in."""
+    task = toy_task(train=24, validation=12, test=8)
+    tokenizer = toy_tokenizer(task)
+    save_model(make_model(labels=3, vocab_size=len(tokenizer)), tokenizer, tmp_path / "model")
+    write_task(task, tmp_path / "reviews")
+    steps = "[export, size, quality, {quality: {split: test}}, best]"
+    targets = "{server: {threads: 2}, laptop: {budget: {size_mb: 9}}}"
+    task = "{path: reviews, max_length: 32}"
+    text = f"model: model\nteacher: model\ntask: {task}\ntargets: {targets}\nsteps: {steps}\n"
+    (tmp_path / "recipe.yaml").write_text(text + "allow_weak_teacher: true\n")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_check_and_plan_show_the_targets(two_targets):
+    status, out, _ = call("check", "recipe.yaml")
+    assert status == 0
+    assert "target server: onnxruntime, 2 threads, batch 1, real lengths; budget: none" in out
+    assert "target laptop: onnxruntime, 1 thread, batch 1, real lengths; budget: size_mb 9" in out
+    checked = answer("check", "recipe.yaml")
+    assert list(checked["targets"]) == ["server", "laptop"]
+    status, out, err = call("plan", "recipe.yaml", "--store", "store")
+    assert status == 0, err
+    assert "quality on server" in out
+    assert "target laptop: " in out
+    planned = answer("plan", "recipe.yaml", "--store", "store")
+    assert planned["targets"] == checked["targets"]
+    assert [row["target"] for row in planned["rows"] if row["step"] == "best"] == ["server", "laptop"]
+
+
+def test_a_run_on_two_targets_writes_and_shows_both(two_targets):
+    run = ("run", "recipe.yaml", "--store", "store", "--folder", "run", "--out", "art")
+    status, out, err = call(*run, "--size-mb", "0.001")
+    assert status == 3, err  # the limit of the command line holds on every target, whatever it had of its own
+    assert out.count("size 0") >= 2
+    told = answer(*run, "--set", "targets.server.threads=1", statuses=(0, 3))
+    assert list(told["targets"]) == ["server", "laptop"]
+    assert told["targets"]["server"]["target"] == "onnxruntime, 1 thread, batch 1, real lengths"
+    assert told["written"]["artefact laptop"] == str(two_targets / "art" / "laptop")
+    assert told["headline"].startswith("server: ")
+    assert Path("art/server/limbeck.json").is_file()
+    status, _, err = call("evaluate", "art", "--task", "reviews")
+    assert (status, "did you mean 'art/server'" in err) == (2, True)
+    assert "accuracy" in call("evaluate", "art/laptop", "--task", "reviews", "--max-length", "32")[1]
+    assert call("report", "run", "--store", "store")[0] in (0, 3)
+    status, _, err = call(*run, "--target", "http://board:1")
+    assert (status, "say whose machine that is, as in --set targets.server.url=http://board:1" in err) == (2, True)

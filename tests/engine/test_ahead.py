@@ -10,6 +10,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from limbeck.core.target import Budget, Target
 from limbeck.distributed.workers import Workers
 from limbeck.engine import orders
 from limbeck.engine.ahead import SHORT, length
@@ -95,6 +96,17 @@ def test_the_result_does_not_depend_on_who_makes_what_when(go, toys, seed):
     assert len(backend.made) == len(set(backend.made)) >= len(techniques) - 2  # siblings come from one order
     made = [event for event in together.events if event["kind"] == "candidate_end"]
     assert not any(event["known"] for event in made if event["children"])
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_the_same_holds_for_every_one_of_several_targets(go, toys, seed):
+    steps = (*family(toys)[:-1], toys.ToyWithin())
+    several = {"targets": {"a": Target(threads=4), "b": Target()}, "budget": Budget(latency_ms=1.5), "replicas": 2}
+    alone, together = go(steps, "alone", **several), go(steps, "together", Threads(seed), **several)
+    assert told(together.result) == told(alone.result)
+    for name, result in alone.result.targets.items():
+        assert told(together.result.targets[name]) == told(result)
+    assert alone.result.targets["a"].chosen != alone.result.targets["b"].chosen
 
 
 def test_nothing_works_while_something_is_measured(go, toys, tmp_path):

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 
+from limbeck.core.target import Target
 from limbeck.core.task import Split, Task
 from limbeck.data.synthetic import toy_task
 from limbeck.engine.dry_run import plan, typical_tokens
@@ -107,3 +108,20 @@ def test_typical_tokens():
 def test_a_wrong_recipe_has_no_plan(toys, tmp_path):
     with pytest.raises(RecipeError, match="1 problem:"):
         plan(Recipe("bert", "movie-reviews", (toys.ToyPrune(2),)), tmp_path, task=toys.ToyTask())
+
+
+def test_what_is_measured_has_a_row_for_each_target(toys, tmp_path):
+    model, store = toys.model_folder(tmp_path / "model"), toys.store(tmp_path / "store")
+    steps = (toys.ToyTrain(), toys.ToyLevels((4, 2)), toys.ToyQuality(), toys.ToyClock(), toys.ToyWithin())
+    targets = {"server": Target(threads=4), "laptop": Target()}
+    recipe = Recipe(model, "movie-reviews", steps, targets=targets)
+    rows = plan(recipe, store, task=toys.ToyTask()).rows
+    probes = [(row.step, row.target) for row in rows if row.own]
+    timed = [("toy-clock", "server"), ("toy-clock", "laptop"), ("toy-within", "server"), ("toy-within", "laptop")]
+    assert probes == [("toy-quality", ""), *timed]
+    run(recipe.at("laptop"), store, tmp_path / "run", task=toys.ToyTask())
+    left = [(row.step, row.target) for row in plan(recipe, store, task=toys.ToyTask()).rows if not row.done]
+    assert left == [("toy-clock", "server")]
+    single = plan(recipe.at("laptop"), store, task=toys.ToyTask()).to_json()
+    assert all("target" not in row for row in single["rows"])
+    assert all("target" in row for row in plan(recipe, store, task=toys.ToyTask()).to_json()["rows"])

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
+from measuring_service import TOKEN, running_service
 
 from limbeck.core.target import Budget
 from limbeck.data.batching import encode, predict
@@ -277,3 +278,126 @@ def test_a_reranker_is_served_in_the_sub_batches_it_was_judged_in(tmp_path, make
     opened, opened_tokenizer = open_model(written["artefact"], task=task, runtime="torch")
     expected = predict(opened, encode(task, "test", opened_tokenizer))[:, 0]
     np.testing.assert_allclose(float_scores, expected, atol=1e-4)
+
+
+@pytest.fixture(scope="module")
+def several(tmp_path_factory, make_model):
+    """A run on two targets, one of which has room for nothing."""
+    place = tmp_path_factory.mktemp("several")
+    tokenizer = toy_tokenizer(TASK)
+    save_model(make_model(labels=3, vocab_size=len(tokenizer)), tokenizer, place / "model")
+    model = str(place / "model")
+    targets = {"server": {"threads": 2}, "board": {"budget": {"size_mb": 0.001}}}
+    steps = ["export", {"fork": [[], ["quantize"]]}, "size", "quality", {"quality": {"split": "test"}}, "best"]
+    recipe = {"model": model, "teacher": model, "task": "movie-reviews", "name": "toy", "steps": steps}
+    recipe = parse({**recipe, "targets": targets, "allow_weak_teacher": True})
+    return run(recipe, place / "store", place / "run", task=TASK)
+
+
+def test_each_target_has_its_artefact_and_report(several, tmp_path):
+    written = deliver(several, tmp_path / "art")
+    assert [written[f"artefact {name}"] for name in several.targets] == [tmp_path / "art" / n for n in several.targets]
+    for name, result in several.targets.items():
+        artefact = tmp_path / "art" / name
+        description = json.loads((artefact / "limbeck.json").read_text())
+        assert (description["key"], description["target_name"]) == (result.chosen[0], name)
+        assert description["target"] == str(several.recipe.targets[name])
+        assert "targets:" in description["recipe"]
+        card = (artefact / "README.md").read_text()
+        assert "## On each target" in card
+        assert "| server | onnxruntime, 2 threads" in card
+        rows_there = TASK.split("test")
+        expected = evaluate(artefact, TASK, "test")
+        fact = result.records[result.chosen[0]].fact("quality", "test")
+        assert expected == pytest.approx(fact.value)
+        assert len(answer(artefact, list(rows_there.texts))) == len(rows_there)
+        assert (artefact / "report.html").is_file()
+        assert f"report-{name}.html" in (several.folder / "report.html").read_text()
+        assert (several.folder / f"report-{name}.html").is_file()
+    read = read_result(several.folder)
+    again = write_report(replace(read, targets={n: replace(r, task=TASK) for n, r in read.targets.items()}))
+    assert sorted(again) == sorted(set(written) - {"artefact server", "artefact board"})
+    made = Compressed(several, written, budget_violations(several))
+    assert set(made.front["target"]) == {"server", "board"}
+    assert made._repr_html_().count("<table>") == 2
+    assert str(made).count("★ chosen") == 2
+
+
+def evaluate(folder, task, split):
+    """Accuracy of an artefact, answered text by text."""
+    rows_there = task.split(split)
+    answers = [row["answer"] for row in answer(folder, list(rows_there.texts))]
+    labels = [task.label_names[label] for label in rows_there.labels]
+    return sum(map(str.__eq__, answers, labels)) / len(labels)
+
+
+def test_violations_say_of_which_target(several):
+    alone = {name: budget_violations(result) for name, result in several.targets.items()}
+    assert budget_violations(several) == tuple(f"{name}: {text}" for name, texts in alone.items() for text in texts)
+    too_large = {name: [text for text in texts if text.startswith("size")] for name, texts in alone.items()}
+    assert {name: len(texts) for name, texts in too_large.items()} == {"server": 0, "board": 1}
+
+
+def test_an_artefact_for_one_target_is_not_replaced_by_several(result, several, tmp_path):
+    deliver(result, tmp_path / "art")
+    with pytest.raises(
+        InputError, match="is an artefact for one target; name another folder for those of server, board"
+    ):
+        check_destinations(tmp_path / "art", targets=several.recipe.settings)
+    check_destinations(tmp_path / "others", targets=several.recipe.settings)
+    (tmp_path / "others" / "board").mkdir(parents=True)
+    (tmp_path / "others" / "board" / "mine.txt").touch()
+    with pytest.raises(InputError, match=r"others/board is neither empty nor an earlier artefact"):
+        check_destinations(tmp_path / "others", targets=several.recipe.settings)
+
+
+@pytest.mark.slow
+def test_a_file_is_for_the_targets_whose_runtime_reads_it(tmp_path, make_model):
+    """Fused operators are ONNX Runtime's; OpenVINO gets its own export, and each target chooses what it can run."""
+    pytest.importorskip("openvino")
+    tokenizer = toy_tokenizer(TASK)
+    save_model(make_model(labels=3, vocab_size=len(tokenizer)), tokenizer, tmp_path / "model")
+    model = str(tmp_path / "model")
+    branches = [["export", "quantize"], [{"export": {"fused": False}}, {"quantize": {"mode": "static"}}]]
+    probes = ["size", "quality", {"latency": {"samples": 8, "rounds": 3}}, "cheapest"]
+    recipe = {"model": model, "teacher": model, "task": "movie-reviews", "steps": [{"fork": branches}, *probes]}
+    targets = {"server": {"runtime": "openvino"}, "laptop": {}}
+    recipe = parse({**recipe, "targets": targets, "allow_weak_teacher": True})
+    result = run(recipe, tmp_path / "store", tmp_path / "run", task=TASK)
+    assert result.ok, result.failed
+    exported = {
+        name: sum("onnx" in each.records[key].traits for key in each.measured) for name, each in result.targets.items()
+    }
+    assert exported == {"server": 1, "laptop": 2}
+    laptop, single = result.targets["laptop"], run(recipe.at("laptop"), tmp_path / "store", tmp_path / "one", task=TASK)
+    assert (single.chosen, single.front) == (laptop.chosen, laptop.front)
+    assert single.records == {key: laptop.records[key] for key in single.records}
+    written = deliver(result, tmp_path / "art")
+    runtimes = {
+        name: json.loads((written[f"artefact {name}"] / "limbeck.json").read_text())["runtime"] for name in targets
+    }
+    assert runtimes == {"server": "openvino", "laptop": "onnxruntime"}
+
+
+@pytest.mark.slow
+def test_one_target_is_here_and_one_is_a_measuring_service(tmp_path, make_model, monkeypatch):
+    """What a run on both says of each is what a run on it alone says, in the same store."""
+    tokenizer = toy_tokenizer(TASK)
+    save_model(make_model(labels=3, vocab_size=len(tokenizer)), tokenizer, tmp_path / "model")
+    model = str(tmp_path / "model")
+    probes = ["size", "quality", {"latency": {"samples": 8, "rounds": 3}}, "best"]
+    recipe = {"model": model, "teacher": model, "task": "movie-reviews", "allow_weak_teacher": True}
+    recipe |= {"steps": ["export", {"fork": [[], ["quantize"]]}, *probes]}
+    monkeypatch.setenv("LIMBECK_TOKEN", TOKEN)
+    (tmp_path / "board").mkdir()
+    with running_service(tmp_path / "board") as url:
+        several = parse({**recipe, "targets": {"here": {}, "board": {"url": url, "threads": 2}}})
+        result = run(several, tmp_path / "store", tmp_path / "run", task=TASK)
+        assert result.ok, result.failed
+        for name, each in result.targets.items():
+            single = run(several.at(name), tmp_path / "store", tmp_path / f"run-{name}", task=TASK)
+            assert (single.chosen, single.front, single.reference) == (each.chosen, each.front, each.reference)
+            assert single.records == {key: each.records[key] for key in single.records}
+            fact = each.records[each.chosen[0]].fact("latency_p50")
+            assert fact.target == str(several.targets[name])
+            assert ("load" in fact.detail) == (name == "board")

@@ -303,11 +303,12 @@ def test_what_makes_no_sense_for_a_kind_of_task_names_the_field(path):
 
 
 def test_numbers_cannot_be_flipped():
-    ((path, words),) = [(p.path, p.message) for p in unsuited_limits(Budget(max_flips=2.0), KINDS["regression"])]
+    limits = {"budget": Budget(max_flips=2.0)}
+    ((path, words),) = [(p.path, p.message) for p in unsuited_limits(limits, KINDS["regression"])]
     assert path == "budget.max_flips"
     assert "give max_drop" in words
-    assert not unsuited_limits(Budget(max_flips=2.0), KINDS["tokens"])
-    assert not unsuited_limits(Budget(max_drop=2.0), KINDS["regression"])
+    assert not unsuited_limits(limits, KINDS["tokens"])
+    assert not unsuited_limits({"budget": Budget(max_drop=2.0)}, KINDS["regression"])
 
 
 @pytest.mark.parametrize("limit", ["max_drop", "max_flips"])
@@ -326,10 +327,10 @@ def test_a_limit_without_a_model_to_compare_with_is_refused(limit):
 
 def test_requests_are_for_documents_that_are_ranked():
     target = Target(candidates=50)
-    (problem,) = unsuited_limits(Budget(), KINDS["regression"], target)
+    (problem,) = unsuited_limits({"target": target}, KINDS["regression"])
     assert problem.path == "target.candidates"
-    assert not unsuited_limits(Budget(), KINDS["rerank"], target)
-    assert not unsuited_limits(Budget(), KINDS["regression"], Target())
+    assert not unsuited_limits({"target": target}, KINDS["rerank"])
+    assert not unsuited_limits({"target": Target()}, KINDS["regression"])
 
 
 def test_a_goal_in_latency_elsewhere_needs_latencies_of_that_machine():

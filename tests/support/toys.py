@@ -205,6 +205,20 @@ class ToyCost(Technique):
         yield candidate
 
 
+class ToyGoal(Technique):
+    """Take the latency on a target for a weight."""
+
+    target: str | None = None
+
+    def goal_target(self) -> str:
+        return self.target or ""
+
+    def apply(self, candidate: Any, context: Any) -> Iterable[Any]:
+        cost = context.cost.for_format("int8")(candidate.model.shape).value
+        candidate.model.weights = [cost, float(context.target.threads)]
+        yield candidate
+
+
 class ToyQuality(Probe):
     """Sum of the weights."""
 
@@ -229,7 +243,8 @@ class ToyClock(Probe):
         called(f"clock {len(candidates)}")
         session = uuid.uuid4().hex
         for number, candidate in enumerate(candidates):
-            yield number, Measurement("latency_p50", candidate.model.ffn / 1e3, "s", detail={"session": session})
+            seconds = candidate.model.ffn / 1e3 / context.target.threads
+            yield number, Measurement("latency_p50", seconds, "s", detail={"session": session})
 
 
 class ToyBest(Choice):
@@ -237,6 +252,25 @@ class ToyBest(Choice):
 
     def choose(self, records: Sequence[Any], context: Any) -> Sequence[Any]:
         return sorted(records, key=lambda record: record.shape.layers[0].ffn)[:1]
+
+
+class ToyWithin(Choice):
+    """The widest whose latency is in the budget, or the thinnest."""
+
+    def choose(self, records: Sequence[Any], context: Any) -> Sequence[Any]:
+        limit = (context.budget.latency_ms or 1e9) / 1e3
+        within = [record for record in records if record.fact("latency_p50").value <= limit]
+        if not within:
+            return sorted(records, key=lambda record: record.shape.layers[0].ffn)[:1]
+        return sorted(within, key=lambda record: -record.shape.layers[0].ffn)[:1]
+
+
+class ToyFaster(Choice):
+    """Those that are in the budget."""
+
+    def choose(self, records: Sequence[Any], context: Any) -> Sequence[Any]:
+        limit = (context.budget.latency_ms or 1e9) / 1e3
+        return [record for record in records if record.fact("latency_p50").value <= limit] or records[:1]
 
 
 class ToyFront(Choice):
@@ -264,6 +298,9 @@ def _made() -> dict[str, type]:
     step(StepInfo("toy-clock", reads={"target", "teacher"}, with_teacher=True, group=True, machine_bound=True))(
         ToyClock
     )
+    step(StepInfo("toy-goal", reads={"target", "cost"}, neutral={"target"}))(ToyGoal)
+    step(StepInfo("toy-within", reads={"budget"}, final=True))(ToyWithin)
+    step(StepInfo("toy-faster", reads={"budget"}))(ToyFaster)
     step(StepInfo("toy-best", final=True))(ToyBest)
     step(StepInfo("toy-front"))(ToyFront)
     return {name: REGISTRY.pop(name) for name in list(REGISTRY) if REGISTRY[name].__module__ == __name__}

@@ -94,18 +94,21 @@ def finish(result: RunResult, written: Mapping[str, Path], as_json: bool) -> int
         The exit status: 3 if the chosen model exceeds limits, 1 if steps failed, else 0.
     """
     from limbeck.engine.outputs import budget_violations
-    from limbeck.report.report import front_table, headline, to_json
+    from limbeck.report.report import front_table, named_headline, run_json
 
-    summary, violations = result.run_summary, budget_violations(result)
+    violations = budget_violations(result)
     paths = {name: str(path) for name, path in written.items()}
     if as_json:
         print_json(
-            to_json(summary) | {"written": paths, "budget_violations": list(violations), "unmet": list(violations)}
+            run_json(result.summaries)
+            | {"written": paths, "budget_violations": list(violations), "unmet": list(violations)}
         )
     else:
         console = make_console()
-        console.print(front_table(summary))
-        console.print(headline(summary), soft_wrap=True, style="bold red" if violations else None)
+        for name, summary in result.summaries.items():
+            style = "bold red" if budget_violations(result.each[name]) else None
+            console.print(front_table(summary))
+            console.print(named_headline(summary), soft_wrap=True, style=style)
         for failure in result.failed:
             message = f"failed: {failure.path} {failure.step}: {failure.error}"
             console.print(message, style="red", markup=False, soft_wrap=True)

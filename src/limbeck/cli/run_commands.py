@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -134,17 +135,37 @@ def run(
     check_options(budget)
     executor = machines.config()
     loaded = _load_recipe(recipe, set, data)
-    limits = {name: limit for name, limit in asdict(budget).items() if limit is not None}
-    loaded = replace(loaded, budget=replace(loaded.budget, **limits))
+    loaded = _limited(loaded, {name: limit for name, limit in asdict(budget).items() if limit is not None})
     if target is not None:
-        loaded = replace(loaded, target=replace(loaded.target, url=target))
+        loaded = _measured_at(loaded, target)
     out, folder = folders.out, folders.folder
-    check_destinations(out, folder or default_folder(loaded.name), (loaded.model, loaded.teacher))
+    inputs = (loaded.model, loaded.teacher)
+    check_destinations(out, folder or default_folder(loaded.name), inputs, loaded.settings)
     if out is not None and not chooses(loaded):
         raise InputError(f"--out {out}: the recipe chooses no model to write there; end its steps with 'best: {{}}'")
     with watching(json, track) as show:
         result = work(loaded, store, folder, show, executor=executor)
     return finish(result, deliver(result, out), json)
+
+
+def _limited(recipe: Recipe, limits: Mapping[str, float]) -> Recipe:
+    """Return a recipe with limits that replace its own, on every target."""
+    own = {
+        name: Budget(**{key: value for key, value in vars(budget).items() if key == "confidence" or key not in limits})
+        for name, budget in recipe.budgets.items()
+    }
+    return replace(recipe, budget=replace(recipe.budget, **limits), budgets=own)
+
+
+def _measured_at(recipe: Recipe, url: str) -> Recipe:
+    """Return a recipe with a single target whose latencies a measuring service takes."""
+    if recipe.targets:
+        name = next(iter(recipe.targets))
+        raise InputError(
+            f"--target {url}: the recipe has the targets {', '.join(recipe.targets)}; say whose machine that is, as in "
+            f"--set targets.{name}.url={url}"
+        )
+    return replace(recipe, target=replace(recipe.target, url=url))
 
 
 def _load_recipe(name: str, changes: list[str] | None, data: TaskOptions) -> Recipe:
@@ -163,15 +184,30 @@ def check(recipe: str, *, json: Json = False) -> int:
         json: Print JSON.
     """
     from limbeck.recipe.recipe import check as work
-    from limbeck.recipe.recipe import listing
+    from limbeck.recipe.recipe import listing, load_recipe
 
     problems = work(recipe)
+    targets = _targets(load_recipe(recipe)) if not problems else {}
     if json:
-        print_json({"recipe": recipe, "problems": [str(problem) for problem in problems]})
+        described = {"targets": targets} if targets else {}
+        print_json({"recipe": recipe, "problems": [str(problem) for problem in problems], **described})
     else:
         name = without_middle(recipe, SHOWN)
         print(listing(f"recipe {name}", problems) if problems else f"recipe {name} has no problems")
+        for target, words in targets.items():
+            print(f"target {target}: {words}")
     return 2 if problems else 0
+
+
+def _targets(recipe: Recipe) -> dict[str, str]:
+    """Return the targets of a recipe with their limits, in words; none where it has a single one."""
+    from limbeck.report.formatting import settings
+
+    return {
+        name: f"{setting.target}; budget: {settings(setting.budget.given) or 'none'}"
+        for name, setting in recipe.settings.items()
+        if name
+    }
 
 
 def plan(
@@ -197,12 +233,14 @@ def plan(
     from limbeck.engine.makespan import critical_path, makespan
     from limbeck.report.formatting import duration, megabytes
 
-    dry_run = work(_load_recipe(recipe, set, data), store)
+    loaded = _load_recipe(recipe, set, data)
+    dry_run, targets = work(loaded, store), _targets(loaded)
     times = {}
     if workers is not None:
         times = {"makespan": makespan(dry_run.graph, workers), "critical_path": critical_path(dry_run.graph)}
     if json:
-        print_json(asdict(dry_run) | {"data": dry_run.data.to_json()} | times)
+        described = {"targets": targets} if targets else {}
+        print_json(dry_run.to_json() | times | described)
         return 0
     from rich.table import Table
 
@@ -212,9 +250,12 @@ def plan(
         shape = "" if row.candidate is None else str(row.shape or "not known before it is made")
         time = "done" if row.done else "?" if row.seconds is None else duration(row.seconds) if row.seconds else ""
         size = megabytes(row.bytes) if row.bytes else ""
-        table.add_row(f"{row.path} {row.step}", candidate, shape, f"~ {time}" if row.rough else time, size)
+        where = f" on {row.target}" if row.target else ""
+        table.add_row(f"{row.path} {row.step}{where}", candidate, shape, f"~ {time}" if row.rough else time, size)
     console = make_console()
     console.print(table)
+    for name, words in targets.items():
+        console.print(f"target {name}: {words}", markup=False, soft_wrap=True)
     split_sizes = ", ".join(f"{count} {split}" for split, count in dry_run.task_rows.items())
     print("\n".join(dry_run.data.lines()), file=sys.stderr)
     steps = "1 step" if dry_run.unknown == 1 else f"{dry_run.unknown} steps"

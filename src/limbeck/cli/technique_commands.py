@@ -19,6 +19,10 @@ if TYPE_CHECKING:
     from limbeck.engine.result import RunResult
 
 
+OF_RECIPES = frozenset({"target"})
+"""Fields that name something of a recipe which a single command does not have."""
+
+
 class _Options(Protocol):
     """Interface of the classes that :func:`options_of` makes for techniques."""
 
@@ -168,6 +172,8 @@ def options_of(technique: type[Step]) -> type:
     options: list[tuple[str, Any, Any]] = []
     for step_field in fields_of(technique):
         name = step_field.name
+        if name in OF_RECIPES:
+            continue
         aliases = [alias for alias, target in technique.info.aliases.items() if target == name]
         flags = [f"--{flag.replace('_', '-')}" for flag in (name, *aliases)]
         parameter = Parameter(name=flags, help=helps.get(name), consume_multiple=True, negative_iterable=())

@@ -238,6 +238,10 @@ class Step(ABC):
         """Return the fields that do not suit the target beside the recipe's other steps, with the reason."""
         return {}
 
+    def goal_target(self) -> str | None:
+        """Return the name of the target that a goal in latency is for: '' for the first; None without such a goal."""
+        return None
+
     def required_splits(self) -> tuple[str, ...]:
         """Return the splits of the task that the step reads because a field names them."""
         return ()

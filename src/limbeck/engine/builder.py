@@ -7,7 +7,7 @@ it is rebuilt from its parent, however far back that goes. ``adopt`` loads the r
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, MutableMapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -51,7 +51,8 @@ class CandidateBuilder:
         log: Callable[..., None] = lambda step, key, message, /, **numbers: None,
     ) -> None:
         self.recipe, self.task, self.store, self._cost, self.log = recipe, task, store, cost, log
-        self.records: dict[str, Record] = {}
+        self.target = ""  # whose facts the records have, where the recipe has several
+        self.records: MutableMapping[str, Record] = {}
         self.origins: dict[str, Provenance] = {}
         self.sources: dict[str, str] = {}  # digests of the content of model folders, by name
         self.given = GivenTeacher(recipe.teacher, task)
@@ -189,7 +190,7 @@ class CandidateBuilder:
             seed: Seed of everything random.
         """
         teacher = partial(self.teacher, key, step)
-        return services_in_keys(self.recipe, step, seed=seed, teacher=teacher, kind=self.task.kind)
+        return services_in_keys(self.serving(step), step, seed=seed, teacher=teacher, kind=self.task.kind)
 
     def child_base(self, parent: str, step: Technique, seed: int) -> str:
         """Return the key of the first child that a step makes; its siblings append their number.
@@ -213,7 +214,7 @@ class CandidateBuilder:
             beside: Keys of the models measured beside it.
         """
         reads = self.reads(key, step, seed) | dict(zip(("beside", "reference"), beside, strict=False))
-        reads |= machine_in_keys(self.recipe, step)
+        reads |= machine_in_keys(self.serving(step), step)
         return "facts-" + lineage_key(key, f"probe {step.info.name}", step.info.version, identity(step), reads)
 
     def context(
@@ -242,7 +243,7 @@ class CandidateBuilder:
         """
         teacher = reference or (self.teacher(key, step) if "teacher" in step.info.reads else None)
         model = Teacher(teacher, lambda: self.open(teacher), self.records.get(teacher)) if teacher else None
-        given = partial(services, self.recipe, self.store, step, seed=seed, teacher=model, log=log)
+        given = partial(services, self.serving(step), self.store, step, seed=seed, teacher=model, log=log)
         return given(scratch=scratch, cost=cost, compared=compared)
 
     def context_for(
@@ -257,7 +258,7 @@ class CandidateBuilder:
             seed: Seed of everything random.
             log: Receives messages, and numbers by name.
         """
-        cost = self.make_cost(candidate, self.teacher(key, step)) if "cost" in step.info.reads else None
+        cost = self.make_cost(candidate, step, self.teacher(key, step)) if "cost" in step.info.reads else None
         return self.context(key, step, seed, log, cost=cost)
 
     def ensure(self, key: str) -> None:
@@ -348,7 +349,7 @@ class CandidateBuilder:
 
         candidate = replace(self.open(parent.key), epoch_checkpoints=())  # those of the parent are not its children's
         scratch = self.store.scratch(base)
-        cost = self.make_cost(candidate, self.teacher(parent.key, step)) if "cost" in step.info.reads else None
+        cost = self.make_cost(candidate, step, self.teacher(parent.key, step)) if "cost" in step.info.reads else None
         context = self.context(parent.key, step, seed, log, scratch=scratch, cost=cost)
         traits = next_traits(parent.traits, step.info)
         records: list[Record] = []
@@ -389,11 +390,17 @@ class CandidateBuilder:
         card: Mapping[str, Any] = {"record": record_to_json(record), "environment": environment(), "seed": seed}
         self.store.put(record.key, candidate, card)
 
-    def make_cost(self, candidate: Candidate, teacher: str | None) -> TargetCost:
-        """Return what shapes of a candidate cost on the target.
+    def make_cost(self, candidate: Candidate, step: Step, teacher: str | None) -> TargetCost:
+        """Return what shapes of a candidate cost on the target of a step.
 
         Args:
             candidate: The model whose slices are priced.
+            step: The step.
             teacher: Key of its teacher, if it has one.
         """
-        return make_cost(candidate, self.records.get(teacher or ""), self.recipe.target, self.store, self._cost)
+        target = self.serving(step).target
+        return make_cost(candidate, self.records.get(teacher or ""), target, self.store, self._cost)
+
+    def serving(self, step: Step) -> Recipe:
+        """Return the recipe for the target of a step alone: that of a technique's goal, or that which is measured."""
+        return self.recipe.at((step.goal_target() or "") if isinstance(step, Technique) else self.target)

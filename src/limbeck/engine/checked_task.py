@@ -35,7 +35,7 @@ def checked_task(
     steps = placed_steps(recipe)
 
     def check_steps(task: Task) -> None:
-        limits = unsuited_limits(recipe.budget, task.task_kind, recipe.target)
+        limits = unsuited_limits(vars(recipe), task.task_kind)
         if problems := absent_splits(steps, task) + unsuited_fields(steps, task) + limits:
             raise RecipeError(listing(title, problems))
 
@@ -43,5 +43,6 @@ def checked_task(
         task = load_run_task(recipe.task, recipe.model, recipe.teacher, store, check_steps)
     check_steps(task)
     task = fit_length(task, recipe.model)
-    check_lengths(recipe.model, recipe.teacher, task, steps, recipe.target.seq_len)
+    for setting in recipe.settings.values():
+        check_lengths(recipe.model, recipe.teacher, task, steps, setting.target.seq_len)
     return task

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 from limbeck.core.candidate import Record
 from limbeck.core.field_groups import parameters
@@ -38,12 +39,13 @@ def choose(builder: CandidateBuilder, log: RunLog, front: Sequence[str], placed:
     for record in chosen:
         if record.notes != builder.records[record.key].notes:  # such as the limits that even the nearest one breaks
             builder.records[record.key] = replace(builder.records[record.key], notes=record.notes)
-            log.rewrite(builder.records[record.key])
-            log.note(f"{step.info.name}: {record.notes[-1]}")
+            log.rewrite(builder.records[record.key], builder.target)
+            log.note(f"{step.info.name}{f' for {builder.target}' * bool(builder.target)}: {record.notes[-1]}")
     keys = [record.key for record in chosen]
-    name, among = step.info.name, list(front)
-    log.ledger.append("choice", step=name, parameters=parameters(step), path=placed.path, among=among, kept=keys)
-    log.emit({"kind": "choice", "step": name, "path": placed.path, "among": among, "kept": keys})
+    made: dict[str, Any] = {"step": step.info.name, "path": placed.path, "among": list(front), "kept": keys}
+    made |= {"target": builder.target} if builder.target else {}
+    log.ledger.append("choice", parameters=parameters(step), **made)
+    log.emit({"kind": "choice", **made})
     return keys
 
 

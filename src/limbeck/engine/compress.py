@@ -72,11 +72,11 @@ class Compressed:
     @property
     def front(self) -> pandas.DataFrame:
         """The measured candidates, slowest first, a row each; ``on_front`` and ``chosen`` are columns."""
-        return front_frame(self.result.run_summary)
+        return front_frame(self.result.first_summary)
 
     def summary(self) -> str:
         """Return the table of candidates and the outcome, as text."""
-        return summary(self.result.run_summary, self.written)
+        return summary(self.result.first_summary, self.written)
 
     def __str__(self) -> str:
         return self.summary()
@@ -88,7 +88,7 @@ class Compressed:
         return f"Compressed({len(self.result.measured)} candidates measured, artefact {artefact})"
 
     def _repr_html_(self) -> str:
-        return summary_html(self.result.run_summary, self.written)
+        return summary_html(self.result.first_summary, self.written)
 
 
 def compress(

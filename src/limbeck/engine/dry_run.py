@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -31,6 +31,7 @@ from limbeck.engine.provenance import Provenance
 from limbeck.engine.reference import beside
 from limbeck.engine.store import Store
 from limbeck.engine.stored_form import read_probed, read_record, read_records
+from limbeck.engine.target_runs import measured_at
 from limbeck.engine.task_adaptation import adapt_task
 from limbeck.errors import InputError
 from limbeck.model.location import model_folder
@@ -45,6 +46,7 @@ class Row:
 
     ``seconds`` and ``bytes`` are None when unknown, 0 when nothing is left to do; ``rough`` seconds were not measured.
     ``after`` are the numbers of the rows that have to end before it; ``own`` rows are the run's own, not a worker's.
+    ``target`` is that of a probe's or a choice's row, where the recipe has several.
     """
 
     path: str
@@ -59,6 +61,7 @@ class Row:
     rough: bool = False
     after: tuple[int, ...] = ()
     own: bool = False
+    target: str = ""
 
 
 @dataclass(frozen=True)
@@ -74,6 +77,13 @@ class DryRun:
     bytes: int
     unknown: int
     data: Summary
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the dry run as plain values; rows of a recipe with a single target name none."""
+        plain = asdict(self) | {"data": self.data.to_json()}
+        if not any(row.target for row in self.rows):
+            plain["rows"] = [{name: value for name, value in row.items() if name != "target"} for row in plain["rows"]]
+        return plain
 
     @property
     def graph(self) -> list[makespan.Work]:
@@ -125,6 +135,7 @@ class _Planner:
     def __init__(self, recipe: Recipe, task: Task, store: Store) -> None:
         self.recipe, self.task, self.store = recipe, task, store
         self.builder = CandidateBuilder(recipe, task, store)
+        self.builders = {name: measured_at(self.builder, name) for name in recipe.settings}
         self.task_rows = {name: len(split) for name, split in task.splits.items()}
         self.tokens = typical_tokens(task)
         self.rows: list[Row] = []
@@ -172,10 +183,15 @@ class _Planner:
                 ]
             elif isinstance(placed.step, Choice):
                 done = all(candidate.key for candidate in front)
-                self._row(placed, None, len(front), None, done, 0.0, 0, after=self._all_before(front), own=True)
-                front = [replace(candidate, after=(len(self.rows) - 1,)) for candidate in front]
+                first = len(self.rows)
+                for name in self.builders:
+                    after = self._all_before(front)
+                    self._row(placed, None, len(front), None, done, 0.0, 0, after=after, own=True, target=name)
+                front = [replace(candidate, after=tuple(range(first, len(self.rows)))) for candidate in front]
             else:
-                self._look(placed, front)
+                everywhere_alike = not placed.step.info.machine_bound and "target" not in placed.step.info.reads
+                for builder in [self.builder] if everywhere_alike else self.builders.values():
+                    self._look(placed, front, builder)
         return front
 
     def _make(self, placed: LocatedStep, candidate: _Planned, number: int, count: int) -> list[_Planned]:
@@ -201,21 +217,22 @@ class _Planner:
         own = [number for number, row in enumerate(self.rows) if row.own][-1:]
         return tuple(sorted({*own, *(number for candidate in front for number in candidate.after)}))
 
-    def _look(self, placed: LocatedStep, front: list[_Planned]) -> None:
-        """Add one row for all candidates, since a probe measures them together."""
-        left = [candidate for candidate in front if not self._measured(placed.step, candidate.key, front[0].key)]
+    def _look(self, placed: LocatedStep, front: list[_Planned], builder: CandidateBuilder) -> None:
+        """Add one row for all candidates, since a probe measures them together on a target."""
+        left = [c for c in front if not self._measured(builder, placed.step, c.key, front[0].key)]
         estimates = [self._seconds(placed.step, candidate) for candidate in left]
         times = [seconds for seconds, _ in estimates if seconds is not None]
         seconds = sum(times) if len(times) == len(estimates) else None
         rough = any(rough for _, rough in estimates)
         after = self._all_before(front)
-        self._row(placed, None, len(front), None, not left, seconds, 0, rough, after=after, own=True)
+        told = (placed, None, len(front), None, not left, seconds, 0, rough)
+        self._row(*told, after=after, own=True, target=builder.target)
 
-    def _measured(self, step: Step, key: str | None, first: str | None) -> bool:
-        """Return whether the facts of a candidate are in the memo."""
+    def _measured(self, builder: CandidateBuilder, step: Step, key: str | None, first: str | None) -> bool:
+        """Return whether the facts of a candidate on the builder's target are in the memo."""
         if key is None or first is None:
             return False
-        name = self.builder.fact_name(key, step, self.recipe.seed, beside(self.builder, [first], step))
+        name = builder.fact_name(key, step, self.recipe.seed, beside(builder, [first], step))
         return self.store.facts.recall(name, read_probed) is not None
 
     def _row(
@@ -231,9 +248,10 @@ class _Planner:
         *,
         after: tuple[int, ...] = (),
         own: bool = False,
+        target: str = "",
     ) -> None:
         step = (placed.path, placed.name, parameters(placed.step))
-        self.rows.append(Row(*step, candidate, count, shape, done, seconds, size, rough, after, own))
+        self.rows.append(Row(*step, candidate, count, shape, done, seconds, size, rough, after, own, target))
 
     def _children(self, step: Technique, parent: str | None) -> list[Record] | None:
         """Return the stored records of a finished step; None if it has not run yet."""

@@ -127,10 +127,19 @@ class Ledger:
             raise InputError(f"{self.path} describes no run{reason}; give the folder of a run, such as runs/quickstart")
         return [event for event in events if event.get("run") == runs[-1]]
 
-    def records(self, events: Iterable[Mapping[str, Any]] | None = None) -> dict[str, Record]:
-        """Return every record with all its facts; of all runs unless ``events`` are given."""
+    def records(
+        self, events: Iterable[Mapping[str, Any]] | None = None, target: str | None = None
+    ) -> dict[str, Record]:
+        """Return every record with its facts.
+
+        Args:
+            events: Events to read; those of all runs unless given.
+            target: The target whose facts and notes count, where a recipe has several; all of them unless given.
+        """
         records: dict[str, Record] = {}
         for event in self.read() if events is None else events:
+            if target is not None and event.get("target", target) != target:
+                continue
             if event["event"] == "record":
                 new = read_record(event["record"])
                 earlier = records[new.key].facts if new.key in records else ()

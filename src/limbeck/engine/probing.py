@@ -118,7 +118,8 @@ class Prober:
         context = self.builder.context(todo[-1], step, seed, self.log.of(step.info.name, todo[-1]), compared=compared)
         measured: Facts = {key: [] for key in todo}
         candidates = [self.builder.open(key) for key in todo]
-        machine, elsewhere = self.store.machine, step.info.at_target and self.builder.recipe.target.url is not None
+        machine, url = self.store.machine, self.builder.serving(step).target.url
+        elsewhere = step.info.at_target and url is not None
         with machine.alone() if step.info.machine_bound and not elsewhere else machine.working():
             for number, fact in step.measure(candidates, context):  # times must not share the cores
                 measured[todo[number]].append(fact)
@@ -126,11 +127,12 @@ class Prober:
 
     def _add_facts(self, key: str, probe: str, facts: list[dict[str, Any]]) -> None:
         if facts:
-            self.log.ledger.append("facts", key=key, probe=probe, facts=facts)
+            where = {"target": self.builder.target} if self.builder.target else {}
+            self.log.ledger.append("facts", key=key, probe=probe, facts=facts, **where)
             old = self.records[key]
             fresh = [Measurement.from_json(fact) for fact in facts]
             self.records[key] = replace(old, facts=merge(old.facts, fresh))
-            self.log.emit({"kind": "facts", "key": key, "step": probe, "facts": facts})
+            self.log.emit({"kind": "facts", "key": key, "step": probe, "facts": facts, **where})
 
 
 def _session(remembered: Mapping[str, Any] | None) -> str | None:

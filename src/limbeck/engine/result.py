@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, fields, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -39,11 +39,22 @@ class Failure:
     traceback: str = ""
 
 
+@dataclass(frozen=True)
+class End:
+    """What a run ended with on one target: keys of the candidates left, of the chosen ones, and of the reference."""
+
+    front: list[str] = field(default_factory=list)
+    chosen: list[str] = field(default_factory=list)
+    reference: str | None = None
+
+
 @dataclass(frozen=True, repr=False)
 class RunResult:
     """The result of a run: records by key, the keys alive at the end, and those chosen by a final choice.
 
-    ``print`` shows the table of candidates that the command line shows, and so does a notebook.
+    ``print`` shows the table of candidates that the command line shows, and so does a notebook. If the recipe has
+    several ``targets``, each has a result of its own here, by name, with its facts, its reference and its choice; the
+    facts of the whole are then those of the first, its front and choice those of all.
     """
 
     recipe: Recipe
@@ -60,6 +71,8 @@ class RunResult:
     task: Task | None = None  # None when the result was read from a ledger
     gaps: tuple[str, ...] = ()  # what is missing because the ledger is damaged, or the run did not end
     builder: CandidateBuilder | None = field(default=None, compare=False)  # None when it was read from a ledger
+    target: str = ""  # of the result of one of several targets
+    targets: Mapping[str, RunResult] = field(default_factory=dict)
 
     def __repr__(self) -> str:
         chosen = f", chosen {', '.join(self.chosen)}" if self.chosen else ""
@@ -68,18 +81,56 @@ class RunResult:
         return f"RunResult({str(self.folder)!r}, {models}{chosen}{failed})"
 
     def __str__(self) -> str:
-        return summary(self.run_summary, {"folder": self.folder})
+        return summary(self.first_summary, {"folder": self.folder})
 
     def _repr_html_(self) -> str:
-        return summary_html(self.run_summary, {"folder": self.folder})
+        return summary_html(self.first_summary, {"folder": self.folder})
+
+    @property
+    def each(self) -> Mapping[str, RunResult]:
+        """The results by target; of a single target this one, without a name ('')."""
+        return self.targets or {self.target: self}
+
+    @cached_property
+    def summaries(self) -> Mapping[str, RunSummary]:
+        """What reports read, by target; each knows those of the other targets."""
+        alone = {name: result.run_summary for name, result in self.each.items()}
+        return {
+            name: replace(own, others={key: other for key, other in alone.items() if key != name})
+            if self.targets
+            else own
+            for name, own in alone.items()
+        }
+
+    @property
+    def first_summary(self) -> RunSummary:
+        """The run on its first target, which knows the others: what tables of all targets are made of."""
+        return next(iter(self.summaries.values()))
+
+    def split(self, ends: Mapping[str, End], records_at: Callable[[str], dict[str, Record]]) -> RunResult:
+        """Return this result with those of its targets.
+
+        Args:
+            ends: What the run ended with on each.
+            records_at: Returns the records with the facts of a target.
+        """
+        targets = {}
+        for name, end in ends.items():
+            replicas = {key: keys for key, keys in self.replicas.items() if key in end.chosen}
+            own = {"records": records_at(name), "target": name, "replicas": replicas, **vars(end)}
+            targets[name] = replace(self, **own)
+        return replace(self, targets=targets)
 
     @cached_property
     def run_summary(self) -> RunSummary:
-        """The run as its report, table, card and exit status read it; it has no paths of this machine."""
-        recipe = self.recipe
+        """The run on one target as report, table, card and exit status read it; it has no paths of this machine.
+
+        Of several targets it is that of the first; ``summaries`` has all.
+        """
+        recipe, setting = self.recipe, self.recipe.at(self.target)
         failed = [asdict(failure) | {"parent": failure.key} for failure in self.failed]
         return RunSummary(
-            records={key: shareable(record) for key, record in self.records.items()},
+            records={key: shareable(self._of_target(record)) for key, record in self.records.items()},
             measured=self.measured,
             chosen=self.chosen,
             teacher=self.teacher,
@@ -89,8 +140,9 @@ class RunResult:
             failed=without_paths(failed),
             replicas=self.replicas,
             task=self.task,
-            target=recipe.target,
-            budget=recipe.budget,
+            target=setting.target,
+            target_name=self.target,
+            budget=setting.budget,
             seeds=[recipe.seed + number for number in range(max(1, recipe.replicas))],
             model=without_paths(recipe.model),
             baseline=baseline(self.task) if self.task is not None else None,
@@ -98,6 +150,13 @@ class RunResult:
             gaps=self.gaps,
             chooses=any(located.step.info.final for located in leaves(placed_steps(recipe))),
         )
+
+    def _of_target(self, record: Record) -> Record:
+        """Return a record without the latency that a search for another target predicted."""
+        goal = record.parameters.get("target") or next(iter(self.recipe.targets), "")
+        if not self.target or goal == self.target:
+            return record
+        return replace(record, facts=tuple(fact for fact in record.facts if fact.name != "latency_predicted"))
 
     def _histories(self) -> list[dict[str, Any]]:
         """Return the changes to the task's rows behind any candidate, each once, as far as they are stored."""
@@ -155,34 +214,46 @@ def read_result(folder: str | Path, store: Store | None = None) -> RunResult:
     """
     ledger = Ledger(Path(folder) / "ledger.jsonl")
     events = ledger.last()
-    records = ledger.records(events)
     first = next(event for event in events if event["event"] == "run")
+    recipe = parse(first["recipe"])
+    if task_folder := first.get("kept_task"):
+        recipe = replace(recipe, task=str(Path(folder) / task_folder))  # the folder may have been moved
+    records = ledger.records(events, next(iter(recipe.settings)))
     ends: dict[str, Any] = next((event for event in events if event["event"] == "finished"), {})
     parents = {record.parent for record in records.values()}
-    front, chosen = ends.get("front", [key for key in records if key not in parents]), ends.get("chosen", [])
+    leaves_of_run = [key for key in records if key not in parents]
+    front, chosen = ends.get("front", leaves_of_run), ends.get("chosen", [])
     teacher, replicas = ends.get("teacher"), ends.get("replicas", {})
     reference = ends.get("reference", teacher)
     repeated = (key for keys in replicas.values() for key in keys)
     named = {*front, *chosen, teacher, reference, *parents, *replicas, *repeated}
-    recipe = parse(first["recipe"])
-    if task_folder := first.get("kept_task"):
-        recipe = replace(recipe, task=str(Path(folder) / task_folder))  # the folder may have been moved
-    return RunResult(
+
+    def known(keys: Iterable[str]) -> list[str]:
+        return [key for key in keys if key in records]
+
+    result = RunResult(
         recipe=recipe,
         folder=Path(folder),
         store=store or Store(Path(first["store"])),
         records=records,
-        front=[key for key in front if key in records],
-        chosen=[key for key in chosen if key in records],
+        front=known(front),
+        chosen=known(chosen),
         teacher=teacher if teacher in records else None,
         reference=reference if reference in records else None,
         failed=[_failure(event["failure"]) for event in events if event["event"] == "failed"],
-        replicas={
-            key: [replica for replica in keys if replica in records] for key, keys in replicas.items() if key in records
-        },
+        replicas={key: known(keys) for key, keys in replicas.items() if key in records},
         environment=first["environment"],
         gaps=_gaps(ledger, finished=bool(ends), lost=len(named - {None} - records.keys())),
     )
+    if not recipe.targets:
+        return result
+    described = ends.get("targets", {})
+    split = {}
+    for name in recipe.targets:
+        end = described.get(name, {"front": leaves_of_run, "chosen": [], "reference": None})
+        other = end["reference"] if end["reference"] in records else None
+        split[name] = End(known(end["front"]), known(end["chosen"]), other)
+    return result.split(split, partial(ledger.records, events))
 
 
 def _gaps(ledger: Ledger, *, finished: bool, lost: int) -> tuple[str, ...]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,16 +28,15 @@ from limbeck.engine.choosing import choose
 from limbeck.engine.costs import CostFactory
 from limbeck.engine.data_report import announce
 from limbeck.engine.given_teacher import SCORES, prepare_teacher
-from limbeck.engine.probing import Prober
 from limbeck.engine.progress import listening
 from limbeck.engine.reachability import Reach
-from limbeck.engine.reference import reference
 from limbeck.engine.replicas import Replicas
 from limbeck.engine.result import Failure, RunResult, read_result
 from limbeck.engine.root_record import untrained
 from limbeck.engine.run_log import OnEvent, RunLog
 from limbeck.engine.store import Store
 from limbeck.engine.stored_task import FOLDER, keep_task
+from limbeck.engine.target_runs import Fronts, TargetRun, ends_of, everywhere, joined, suited, target_runs
 from limbeck.engine.task_adaptation import adapt_task
 from limbeck.engine.weak_teacher import TeacherCheck
 from limbeck.errors import InputError, ProcessLost, StoreError
@@ -88,7 +87,8 @@ def run(
         recipe = replace(recipe, teacher=str(run_folder / SCORES))
     store = Store.of(store)
     loaded = checked_task(recipe, store, task, teacher)
-    check_service(recipe.target)
+    for setting in recipe.settings.values():
+        check_service(setting.target)
     check_outside(run_folder, (recipe.model, recipe.teacher), "--folder")
     if task is not None:
         check_destination(run_folder, "--folder", within=True)
@@ -159,12 +159,11 @@ class _Run:
         self.log = RunLog(folder, store, on_event)
         self.builder = CandidateBuilder(recipe, task, store, cost, self.log.step)
         self.records = self.builder.records
-        self.prober = Prober(self.builder, self.log, executor)
+        self.targets = target_runs(self.builder, self.log, executor)
         self.reach = Reach(self.builder, recipe.seed)
         self.steps = placed_steps(recipe)
         chooses = any(located.step.info.final for located in leaves(self.steps))
         self.teachers = TeacherCheck(self.builder, self.log, chooses=chooses)
-        self.chosen: list[str] = []
         self.position, self.total = 0, sum(1 for _ in leaves(self.steps))
         self.ahead: Ahead | None = None
 
@@ -185,30 +184,33 @@ class _Run:
             if obstacle := self.reach.obstacle(self.steps, root.key):
                 raise InputError(f"{obstacle.placed.path}.{obstacle.placed.name}: {obstacle.reason}")
             self._follow(self.steps, [root.key])
-            front = self._walk(self.steps, [root.key])
-            replicas = Replicas(self.builder, self.log, self.prober, self._children, self.ahead)
-            made = replicas.make(self.chosen)
+            fronts = self._walk(self.steps, {name: [root.key] for name in self.targets})
+            made: dict[str, list[str]] = {}
+            for target in self.targets.values():
+                made |= Replicas(self.builder, self.log, target.prober, self._children, self.ahead).make(target.chosen)
         except KeyboardInterrupt:
             self.log.note(f"interrupted; the same command resumes here ({self.folder})", kind="interrupted")
             raise
         except ProcessLost as error:
             self.log.note(str(error), kind="interrupted")
             raise
-        last = [*self.chosen, *front] or [root.key]
-        teacher, compared = self.builder.teacher(last[0]), reference(self.builder, last)
-        ends = {"front": front, "chosen": self.chosen, "teacher": teacher, "replicas": made}
-        ends["reference"] = compared
-        self.store.release(*front, *self.chosen, *filter(None, (teacher, compared)))
+        ends = ends_of(self.targets, fronts, root.key)
+        front, chosen = everywhere(fronts), everywhere({name: end.chosen for name, end in ends.items()})
+        teacher, compared = self.builder.teacher([*chosen, *front, root.key][0]), next(iter(ends.values())).reference
+        end: dict[str, Any] = {"front": front, "chosen": chosen, "teacher": teacher, "replicas": made}
+        end |= {"reference": compared}
+        end |= {"targets": {name: asdict(each) for name, each in ends.items()}} if self.recipe.targets else {}
+        self.store.release(*front, *chosen, *filter(None, (teacher, *(each.reference for each in ends.values()))))
         seconds, failed = time.perf_counter() - start, self.log.failed
-        self.log.ledger.append("finished", **ends, failed=len(failed), seconds=seconds)
-        self.log.emit({"kind": "finished", **ends, "failed": len(failed), "seconds": seconds})
-        return RunResult(
+        self.log.ledger.append("finished", **end, failed=len(failed), seconds=seconds)
+        self.log.emit({"kind": "finished", **end, "failed": len(failed), "seconds": seconds})
+        result = RunResult(
             recipe=self.recipe,
             folder=self.folder,
             store=self.store,
-            records={key: self.records[key] for key in self.log.written},
+            records=self._records_at(next(iter(self.targets))),
             front=front,
-            chosen=self.chosen,
+            chosen=chosen,
             teacher=teacher,
             reference=compared,
             failed=failed,
@@ -217,6 +219,12 @@ class _Run:
             task=self.task,
             builder=self.builder,
         )
+        return result.split(ends, self._records_at) if self.recipe.targets else result
+
+    def _records_at(self, name: str) -> dict[str, Record]:
+        """Return the records that were written, with the facts of one target."""
+        records = self.targets[name].builder.records
+        return {key: records[key] for key in self.log.written}
 
     # --- the beginning -----------------------------------------------------------------------------------------
 
@@ -271,14 +279,14 @@ class _Run:
 
     # --- the walk ----------------------------------------------------------------------------------------------
 
-    def _walk(self, steps: Steps, front: list[str], then: Steps = ()) -> list[str]:
+    def _walk(self, steps: Steps, fronts: Fronts, then: Steps = ()) -> Fronts:
         """Carry out steps; ``then`` are those after the fork that they are a branch of."""
         for number, placed in enumerate(steps, start=1):
             rest = [*steps[number:], *then]
-            front = self._advance(front, placed, rest)
+            fronts = self._advance(fronts, placed, rest)
             if placed.branches is None and isinstance(placed.step, Choice):
-                self._follow(rest, front)
-        return front
+                self._follow(rest, everywhere(fronts))
+        return fronts
 
     def _follow(self, steps: Steps, front: Sequence[str]) -> None:
         """Let workers begin what can be done now with each candidate."""
@@ -287,39 +295,53 @@ class _Run:
                 self.teachers.check(key)
                 self.ahead.follow(steps, key, self.recipe.seed)
 
-    def _branch(self, branch: Steps, front: list[str], then: Steps) -> list[str]:
-        """Return the keys at the end of a branch; one that cannot reach its goal fails before it trains anything."""
+    def _branch(self, branch: Steps, fronts: Fronts, then: Steps) -> Fronts:
+        """Return what is left after a branch; one that cannot reach its goal fails before it trains anything."""
+        front = everywhere(fronts)
         obstacle = self.reach.obstacle(branch, front[0]) if len(front) == 1 else None
         if obstacle is None:
-            return self._walk(branch, front, then)
+            return self._walk(branch, fronts, then)
         with self.log.isolate_failure(obstacle.placed.path, obstacle.placed.name, front[0]):
             raise InputError(f"{obstacle.placed.name}: {obstacle.reason}")
         self.position += sum(1 for _ in leaves(branch))
-        return []
+        return {name: [] for name in fronts}
 
-    def _advance(self, front: list[str], placed: LocatedStep, rest: Steps) -> list[str]:
-        """Carry out one step, which ``rest`` comes after, and return the keys of the candidates after it."""
+    def _advance(self, fronts: Fronts, placed: LocatedStep, rest: Steps) -> Fronts:
+        """Carry out one step, which ``rest`` comes after, and return what is left after it."""
         if placed.branches is not None:
-            ends = [key for branch in placed.branches for key in self._branch(branch, front, rest)]
-            return list(dict.fromkeys(ends))
+            return joined((self._branch(branch, fronts, rest) for branch in placed.branches), self.targets)
         self.position += 1
         start = time.perf_counter()
         event = {"path": placed.path, "step": placed.name, "position": self.position, "total": self.total}
-        step_parameters = parameters(placed.step)
-        self.log.emit({"kind": "step_start", **event, "candidates": len(front), "parameters": step_parameters})
+        count, step_parameters = len(everywhere(fronts)), parameters(placed.step)
+        self.log.emit({"kind": "step_start", **event, "candidates": count, "parameters": step_parameters})
         match placed.step:
             case Technique() as step:
-                front = self._make(front, placed, step, event)
+                fronts = self._make_for(fronts, placed, step, event)
             case Probe():
-                front = self.prober.probe(front, placed, self.recipe.seed)
+                seed = self.recipe.seed
+                fronts = {
+                    name: target.prober.probe(fronts[name], placed, seed) for name, target in self.targets.items()
+                }
             case Choice():
-                front = self._choose(front, placed)
+                fronts = {name: self._choose(target, fronts[name], placed) for name, target in self.targets.items()}
         seconds = time.perf_counter() - start
-        self.log.emit({"kind": "step_end", **event, "candidates": len(front), "seconds": seconds})
-        return front
+        self.log.emit({"kind": "step_end", **event, "candidates": len(everywhere(fronts)), "seconds": seconds})
+        return fronts
 
-    def _make(self, front: Sequence[str], placed: LocatedStep, step: Technique, event: dict[str, Any]) -> list[str]:
-        """Apply a technique to every candidate and return the keys of their children, in the candidates' order."""
+    def _make_for(self, fronts: Fronts, placed: LocatedStep, step: Technique, event: dict[str, Any]) -> Fronts:
+        """Apply a technique to every candidate once, and return the children by target."""
+        fronts, notes = suited(fronts, step, self.recipe)
+        for note in notes:
+            self.log.note(f"{placed.path}.{placed.name}: {note}")
+        front = everywhere(fronts)
+        children = dict(zip(front, self._make(front, placed, step, event), strict=True))
+        return {name: everywhere({key: children[key] for key in keys}) for name, keys in fronts.items()}
+
+    def _make(
+        self, front: Sequence[str], placed: LocatedStep, step: Technique, event: dict[str, Any]
+    ) -> list[list[str]]:
+        """Apply a technique to every candidate and return the keys of the children of each."""
         for key in front:
             self.teachers.check(key)
         events = [
@@ -342,7 +364,7 @@ class _Run:
             keys = children[ended.index] = [record.key for record in records]
             outcome = {"children": keys, "known": stored, "seconds": ended.seconds}
             self.log.emit({"kind": "candidate_end", **events[ended.index], **outcome})
-        return list(dict.fromkeys(key for keys in children for key in keys))
+        return children
 
     def _children(self, parent: Record, step: Technique, seed: int) -> tuple[list[Record], bool]:
         """Return the records that a step makes of a record, here or elsewhere, and whether they were stored before."""
@@ -350,13 +372,13 @@ class _Run:
         records, stored = self.builder.children(parent, step, seed)
         return records, stored and not made
 
-    def _choose(self, front: list[str], placed: LocatedStep) -> list[str]:
-        """Return the keys that a choice keeps; all of them if it fails."""
+    def _choose(self, target: TargetRun, front: list[str], placed: LocatedStep) -> list[str]:
+        """Return the keys that a choice keeps for a target; all of them if it fails."""
         if front:
             with self.log.isolate_failure(placed.path, placed.name):
-                front = choose(self.builder, self.log, front, placed, self.recipe.seed)
+                front = choose(target.builder, self.log, front, placed, self.recipe.seed)
                 if placed.step.info.final:
-                    self.chosen = front
+                    target.chosen = front
         return front
 
 

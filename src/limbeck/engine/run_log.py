@@ -54,9 +54,14 @@ class RunLog:
             self.written[record.key] = None
             self.rewrite(record)
 
-    def rewrite(self, record: Record) -> None:
-        """Write a record that has changed."""
-        self.ledger.append("record", record=record_to_json(record))
+    def rewrite(self, record: Record, target: str = "") -> None:
+        """Write a record that has changed.
+
+        Args:
+            record: The record.
+            target: The target that its facts and notes are for, where the recipe has several.
+        """
+        self.ledger.append("record", record=record_to_json(record), **({"target": target} if target else {}))
         self.emit({"kind": "record", "key": record.key, "record": record})
 
     def note(self, message: str, kind: str = "note") -> None:

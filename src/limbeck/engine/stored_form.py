@@ -98,6 +98,7 @@ class RecordEvent(TypedDict):
     event: Literal["record"]
     run: str
     record: RecordForm
+    target: NotRequired[str]
 
 
 @with_config(strict=True)
@@ -108,6 +109,7 @@ class FactsEvent(TypedDict):
     run: str
     key: Key
     facts: list[FactForm]
+    target: NotRequired[str]
 
 
 @with_config(strict=True)
@@ -128,6 +130,15 @@ class OtherEvent(TypedDict):
 
 
 @with_config(strict=True)
+class EndForm(TypedDict):
+    """What a run ended with on one of several targets."""
+
+    front: list[Key]
+    chosen: list[Key]
+    reference: Key | None
+
+
+@with_config(strict=True)
 class FinishedEvent(TypedDict):
     """A run has ended."""
 
@@ -137,6 +148,7 @@ class FinishedEvent(TypedDict):
     chosen: list[Key]
     teacher: Key | None
     replicas: NotRequired[dict[Key, list[Key]]]
+    targets: NotRequired[dict[str, EndForm]]
 
 
 Event = Annotated[

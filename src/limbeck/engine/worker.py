@@ -92,9 +92,9 @@ def carry_out(builder: CandidateBuilder, parent: str, seed: int, base: str, teac
     candidate = builder.store.open(parent)
     if teacher is not None and not builder.store.has(teacher):
         builder.helped_teacher = teacher
-    cost = builder.make_cost(candidate, teacher) if "cost" in step.info.reads else None
+    cost = builder.make_cost(candidate, step, teacher) if "cost" in step.info.reads else None
     context = services(
-        builder.recipe,
+        builder.serving(step),
         builder.store,
         step,
         seed=seed,

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 from limbeck.core.field_groups import parameters
 from limbeck.core.model import AnswersOnly
-from limbeck.core.step import REGISTRY, TRAITS, StepInfo, Technique, needs
-from limbeck.core.target import Budget, Target
+from limbeck.core.step import REGISTRY, TRAITS, Step, StepInfo, Technique, needs
+from limbeck.core.target import Target
 from limbeck.errors import InputError, LimbeckError, nearest
 from limbeck.recipe.parsing import LocatedStep, leaves
+from limbeck.recipe.targets import budget_path, path_of, settings, unknown_target
 from limbeck.recipe.validation import Problem
 
 if TYPE_CHECKING:
@@ -46,9 +47,10 @@ def meaning(
         problems += _task(values["task"])
     always = frozenset({"teacher"} if values.get("teacher") else ())
     _walk(placed, {_State(frozenset(start), epochs=False if always else None)}, always, problems)
-    steps = [located.parsed for located in leaves(placed) if located.parsed is not None]
-    problems += _uncompared_limits(values.get("budget", Budget()), placed, values.get("teacher"))
-    problems += _machine(values.get("target", Target()), placed)
+    problems += _uncompared_limits(values, placed)
+    for name, setting in settings(values).items():
+        problems += _machine(setting.target, path_of(name), placed)
+    problems += _precision(placed)
     problems += _lengths(values, placed)
     for located in leaves(placed):
         if located.parsed is None:
@@ -57,37 +59,72 @@ def meaning(
         problems += [Problem(where, text) for text in located.parsed.file_problems()]
         if teacher is not None:
             problems += [Problem(where, text) for text in located.parsed.teacher_problems(teacher)]
-        if "budget" in values:
-            problems += [Problem(where, text) for text in located.parsed.budget_problems(values["budget"])]
-        if "target" in values:
-            unsuited = located.parsed.target_problems(values["target"], steps)
-            problems += [Problem(f"{where}.{name}", text) for name, text in unsuited.items()]
+        problems += _unsuited(located.parsed, where, values, placed)
     return problems
 
 
-def _machine(target: Target, placed: Sequence[LocatedStep]) -> list[Problem]:
-    """Return what a recipe needs and this machine lacks: a device, a runtime, a precision."""
+def _unsuited(step: Step, where: str, values: Mapping[str, Any], placed: Sequence[LocatedStep]) -> list[Problem]:
+    """Return what a step misses in the targets and their limits.
+
+    A goal is for one target, which has to suit it. Other steps may be for some targets alone.
+
+    Args:
+        step: The step.
+        where: Its location.
+        values: The recipe, apart from its steps.
+        placed: The steps.
+    """
+    known, goal = settings(values), step.goal_target()
+    if goal and goal not in known:
+        return [Problem(f"{where}.target", unknown_target(goal, known))]
+    setting = known[goal or next(iter(known))]
+    problems = [Problem(where, text) for text in step.budget_problems(setting.budget)] if "budget" in values else []
+    if "target" not in values:
+        return problems
+    others = [located.parsed for located in leaves(placed) if located.parsed is not None]
+    counted = [setting] if goal is not None else list(known.values())
+    unsuited = [step.target_problems(each.target, others) for each in counted]
+    if all(unsuited):
+        problems += [Problem(f"{where}.{name}", text) for name, text in unsuited[0].items()]
+    return problems
+
+
+def _machine(target: Target, path: str, placed: Sequence[LocatedStep]) -> list[Problem]:
+    """Return what a target needs and this machine lacks: a device, a runtime.
+
+    Args:
+        target: The target.
+        path: Its location in the recipe.
+        placed: The steps.
+    """
     backends = import_module("limbeck.measure.backends")
     problems = []
     for name, requirement in (("device", backends.check_device), ("runtime", backends.check_runtime)):
         try:
             requirement(getattr(target, name))
         except LimbeckError as error:
-            problems.append(Problem(f"target.{name}", str(error)))
+            problems.append(Problem(f"{path}.{name}", str(error)))
     steps = [located for located in leaves(placed) if located.parsed is not None]
     exports = [located.name for located in steps if "onnx" in located.step.info.gives]
     if exports and not problems:
         try:
             import_module("limbeck.measure.accelerator").check_provider(target.runtime, target.device)
         except LimbeckError as error:
-            problems.append(Problem("target.runtime", f"{exports[0]}: {error}"))
+            problems.append(Problem(f"{path}.runtime", f"{exports[0]}: {error}"))
     if target.device != "cpu":
         quantized = [located for located in steps if "int8" in located.step.info.gives]
         text = backends.NO_INT8.format(device=target.device)
         problems += [Problem(f"{located.path}.{located.name}", text) for located in quantized]
+    return problems
+
+
+def _precision(placed: Sequence[LocatedStep]) -> list[Problem]:
+    """Return a problem for each step whose precision needs a GPU, where there is none."""
+    steps = [located for located in leaves(placed) if located.parsed is not None]
+    problems: list[Problem] = []
     if halves := [located for located in steps if parameters(located.step).get("mixed_precision") == "fp16"]:
         try:
-            backends.check_device("cuda")
+            import_module("limbeck.measure.backends").check_device("cuda")
         except LimbeckError:
             text = "'fp16' is for training on a GPU, and there is none here; use 'auto', 'bf16' or 'no'"
             problems += [Problem(f"{located.path}.{located.name}.mixed_precision", text) for located in halves]
@@ -97,10 +134,10 @@ def _machine(target: Target, placed: Sequence[LocatedStep]) -> list[Problem]:
 def _lengths(values: Mapping[str, Any], placed: Sequence[LocatedStep]) -> list[Problem]:
     """Return a problem for text lengths in the recipe that a local model does not support."""
     model, spec = values.get("model"), values.get("task")
-    seq_len = values["target"].seq_len if "target" in values else None
     tokens = spec.get("max_length") if isinstance(spec, Mapping) else None
+    timed = [(f"{path_of(name)}.seq_len", setting.target.seq_len) for name, setting in settings(values).items()]
     problems = []
-    for name, wanted in (("task.max_length", tokens), ("target.seq_len", seq_len)):
+    for name, wanted in (("task.max_length", tokens), *timed):
         if not model or not isinstance(wanted, int) or _first_reads(placed, wanted):
             continue
         for source in filter(None, (model, values.get("teacher"))):
@@ -138,40 +175,43 @@ def unsuited_fields(placed: Sequence[LocatedStep], task: Task) -> list[Problem]:
     ]
 
 
-def unsuited_limits(budget: Budget, kind: TaskKind, target: Target | None = None) -> list[Problem]:
-    """Return a problem for each limit, or setting of the target, that has no meaning for a kind of task.
+def unsuited_limits(values: Mapping[str, Any], kind: TaskKind) -> list[Problem]:
+    """Return a problem for each limit, or setting of a target, that has no meaning for a kind of task.
 
     Args:
-        budget: The limits.
+        values: The recipe, apart from its steps.
         kind: Kind of the task.
-        target: Where models are served.
     """
     problems = []
-    if target is not None and target.candidates is not None and not kind.grouped:
-        reason = f"is for documents that are ranked for a query; this task is a {kind.name}; leave it out"
-        problems.append(Problem("target.candidates", reason))
-    if budget.max_flips is None or not kind.numeric:
-        return problems
-    return [
-        *problems,
-        Problem("budget.max_flips", "numbers always differ a little, so none can be flipped; give max_drop"),
-    ]
+    for name, setting in settings(values).items():
+        if setting.target.candidates is not None and not kind.grouped:
+            reason = f"is for documents that are ranked for a query; this task is a {kind.name}; leave it out"
+            problems.append(Problem(f"{path_of(name)}.candidates", reason))
+        if setting.budget.max_flips is not None and kind.numeric:
+            reason = "numbers always differ a little, so none can be flipped; give max_drop"
+            problems.append(Problem(budget_path(name, values, "max_flips"), reason))
+    return list(dict.fromkeys(problems))
 
 
-def _uncompared_limits(budget: Budget, placed: Sequence[LocatedStep], teacher: str | None) -> list[Problem]:
+def _uncompared_limits(values: Mapping[str, Any], placed: Sequence[LocatedStep]) -> list[Problem]:
     """Return a problem for each limit on what is lost against a model, where a recipe has none to compare with.
 
     Args:
-        budget: The limits.
+        values: The recipe, apart from its steps.
         placed: The steps of the recipe.
-        teacher: The recipe's teacher.
     """
-    if teacher is not None or any(
+    if values.get("teacher") is not None or any(
         located.cls is None or "teacher" in located.cls.info.gives for located in leaves(placed)
     ):
         return []
-    limits = [name for name in ("max_drop", "max_flips") if getattr(budget, name) is not None]
-    return [Problem(f"budget.{name}", f"there is no model to compare with; {_cure('teacher', {})}") for name in limits]
+    paths = [
+        budget_path(name, values, limit)
+        for name, setting in settings(values).items()
+        for limit in ("max_drop", "max_flips")
+        if getattr(setting.budget, limit) is not None
+    ]
+    text = f"there is no model to compare with; {_cure('teacher', {})}"
+    return [Problem(path, text) for path in dict.fromkeys(paths)]
 
 
 def check_lengths(

@@ -16,7 +16,6 @@ from typing import Any
 from limbeck.core.field_groups import fields_of, parameters
 from limbeck.core.paths import exists, user_path
 from limbeck.core.step import REGISTRY, Step, current_name
-from limbeck.core.target import Budget, Target
 from limbeck.data.task_file import FILES
 from limbeck.errors import InputError, RenamedWarning, nearest, shown
 from limbeck.recipe import validation as fields
@@ -31,6 +30,7 @@ from limbeck.recipe.limits import (
     source_problem,
 )
 from limbeck.recipe.relative_paths import beside, files_beside
+from limbeck.recipe.targets import read_settings
 from limbeck.recipe.validation import Problem
 from limbeck.storage import yaml_text
 
@@ -157,7 +157,7 @@ class _Reader:
 
     def top(self, cls: type, data: Mapping[Any, Any], base: Path | None) -> dict[str, Any]:
         """Read everything except the steps."""
-        names = [f.name for f in dataclasses.fields(cls)]
+        names = [f.name for f in dataclasses.fields(cls) if f.name != "budgets"]  # they stand with their targets
         for key in data:
             if key not in names:
                 self.wrong(str(key)[:100], f"a recipe has no {shown(key)}; {nearest(key, names)}")
@@ -182,11 +182,9 @@ class _Reader:
             else:
                 self.wrong("allow_weak_teacher", f"should be true or false, got {shown(allowed)}")
         self._task(data.get("task"), values, base)
-        for key, part in (("target", Target), ("budget", Budget)):
-            value, problems = fields.read(part, data.get(key), key)
-            self.problems += problems
-            if value is not None:
-                values[key] = value
+        settings, problems = read_settings(data)
+        values |= settings
+        self.problems += problems
         if "steps" in data and not isinstance(data["steps"], (list, type(None))):
             self.wrong("steps", f"should be a list, got {shown(data['steps'])}")
         return values

@@ -31,6 +31,7 @@ from limbeck.errors import RecipeError, nearest, shown
 from limbeck.recipe import parsing
 from limbeck.recipe.checks import meaning
 from limbeck.recipe.parsing import Fork, LocatedStep, Steps
+from limbeck.recipe.targets import Setting, settings, unknown_target
 from limbeck.recipe.validation import Problem
 from limbeck.storage import yaml_text
 
@@ -47,6 +48,8 @@ class Recipe:
     repeats the chosen candidate with other seeds.
     A recipe that ends in a choice stops before it compresses a teacher that was not shown to be better than the best
     constant answer, unless ``allow_weak_teacher``.
+    ``targets`` are several in place of ``target``, which is then the first of them: one training, and figures and a
+    choice for each. ``budgets`` has limits of single targets, which replace those of ``budget`` there.
     """
 
     model: str
@@ -59,9 +62,41 @@ class Recipe:
     replicas: int = 1
     name: str = ""
     allow_weak_teacher: bool = False
+    targets: Mapping[str, Target] = field(default_factory=dict)
+    budgets: Mapping[str, Budget] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if unknown := [name for name in self.budgets if name not in self.targets]:
+            raise RecipeError(f"budgets: {unknown_target(unknown[0], self.settings)}")
+        if self.targets:
+            first = next(iter(self.targets.values()))
+            if self.target not in (Target(), first):
+                raise RecipeError("targets: are in place of target; give one of the two")
+            object.__setattr__(self, "target", first)
 
     def __str__(self) -> str:
         return dump(self)
+
+    @property
+    def settings(self) -> dict[str, Setting]:
+        """The targets by name, with the limits that hold there; a single one has no name ('')."""
+        return settings(vars(self))
+
+    def at(self, name: str = "") -> Recipe:
+        """Return this recipe for one of its targets alone; '' for the first.
+
+        Args:
+            name: Name of the target.
+
+        Raises:
+            RecipeError: There is none of that name.
+        """
+        if not self.targets:
+            return self
+        if name and name not in self.targets:
+            raise RecipeError(unknown_target(name, self.settings))
+        setting = self.settings[name or next(iter(self.targets))]
+        return replace(self, target=setting.target, budget=setting.budget, targets={}, budgets={})
 
     def with_(self, *settings: str) -> Recipe:
         """Return this recipe with fields replaced: ``recipe.with_("steps.2.prune.keep=0.4", "seed=1")``.
@@ -136,6 +171,9 @@ def to_data(recipe: Recipe, *, full: bool = False) -> dict[str, Any]:
     data |= {"model": recipe.model, "task": _plain(recipe.task)}
     for key in ("teacher", "target", "budget", "seed", "replicas", "allow_weak_teacher"):
         value = getattr(recipe, key)
+        if key == "target" and recipe.targets:
+            data["targets"] = {name: _target_data(recipe, name, full) for name in recipe.targets}
+            continue
         if isinstance(value, (Target, Budget)):
             entries = _fields(value, full)
             if entries:
@@ -175,6 +213,12 @@ def _find(source: str | Path) -> Path:
         beside = [neighbor.name for neighbor in path.parent.glob("*.y*ml")] if exists(path.parent) else []
         raise RecipeError(f"no recipe file {shown(str(source))}; {nearest(path.name, beside)}")
     raise RecipeError(f"no recipe called {shown(str(source))} and no such file; {nearest(source, ours)}")
+
+
+def _target_data(recipe: Recipe, name: str, full: bool) -> dict[str, Any]:
+    """Return one of several targets as plain data, with the limits of its own."""
+    own = _fields(recipe.budgets.get(name, Budget()), full)
+    return _fields(recipe.targets[name], full) | ({"budget": own} if own else {})
 
 
 def _step_data(step: Step | Fork, full: bool) -> dict[str, Any]:

@@ -138,6 +138,7 @@ def describe(summary: RunSummary, key: str, model_folder: Path) -> dict[str, Any
         "metrics": [slim(fact) for fact in record.facts],
         "teacher": _other(summary, summary.teacher),
         "reference": _other(summary, summary.reference),
+        **({"target_name": summary.target_name} if summary.target_name else {}),
         "target": str(summary.target),
         "machine": dict(summary.environment),
         "seeds": list(summary.seeds),

@@ -22,6 +22,7 @@ from limbeck.report.speed_up import Ratio
 from limbeck.report.stored_vectors import stored_rows
 from limbeck.report.summary import RunSummary
 from limbeck.report.table import Row, rows
+from limbeck.report.target_choices import target_choices
 from limbeck.storage import yaml_text
 
 TRANSFORMERS = "transformers"
@@ -58,6 +59,7 @@ def card(summary: RunSummary, key: str, model_folder: Path) -> str:
         figures=figures(summary, row, reference),
         types={split: type_rows(row, reference, split) for split in row.quality},
         stored={split: stored_rows(row, split) for split in row.quality},
+        targets=target_choices(summary, key),
         lineage=summary.lineage(key),
         changed_parameters=changed_parameters,
         example=artefact_example(summary, exported=exported, key=key).rstrip(),

@@ -6,6 +6,7 @@ console.print(front_table(summary))
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from limbeck.core.measurement import Measurement
@@ -88,6 +89,11 @@ def headline(summary: RunSummary) -> str:
     return f"{row.speedup.value:.1f}x faster than {other} {_quality_words(summary, row, reference)} {times}"
 
 
+def named_headline(summary: RunSummary) -> str:
+    """Return the headline, after the name of the target where the recipe has several."""
+    return f"{summary.target_name}: {headline(summary)}" if summary.target_name else headline(summary)
+
+
 def _unchosen(summary: RunSummary) -> str:
     """Describe the outcome of a recipe without a choice."""
     table = rows(summary)
@@ -153,7 +159,7 @@ def front_table(summary: RunSummary) -> Table:
 
     splits, candidates = shown_splits(summary), rows(summary)
     predicted = any(row.predicted is not None for row in candidates)
-    table = Table(title=f"{summary.metric} with 95 % interval; latency on {summary.target}", title_justify="left")
+    table = Table(title=f"{summary.metric} with 95 % interval; latency on {summary.place}", title_justify="left")
     for heading in ("", "candidate"):
         table.add_column(heading)
     changed = changed_column(candidates, summary.split)
@@ -290,11 +296,24 @@ def _flat(summary: RunSummary, row: Row) -> dict[str, Any]:
     return line
 
 
+def run_json(summaries: Mapping[str, RunSummary]) -> dict[str, Any]:
+    """Return the whole run as JSON values for ``--json``; of several targets one object for each, by name.
+
+    Args:
+        summaries: The run, on each of its targets.
+    """
+    if "" in summaries:
+        return to_json(summaries[""])
+    headlines = "; ".join(named_headline(summary) for summary in summaries.values())
+    return {"headline": headlines, "targets": {name: to_json(summary) for name, summary in summaries.items()}}
+
+
 def to_json(summary: RunSummary) -> dict[str, Any]:
     """Return the whole run as JSON values for ``--json``: rows, gains, lineage and setting."""
     return {
         "headline": headline(summary),
         "metric": summary.metric,
+        **({"target_name": summary.target_name} if summary.target_name else {}),
         "target": str(summary.target),
         "budget": summary.budget.given,
         "chosen": list(summary.chosen),

@@ -61,6 +61,7 @@ class RunSummary:
         replicas: Keys of the replicas with other seeds, by the key of the candidate that they repeat.
         task: The task.
         target: Target of the latency measurements.
+        target_name: Name of that target, where the recipe has several.
         budget: Limits that the chosen model must meet.
         seeds: Seeds of the chosen candidate and its replicas.
         model: Name of the model that the recipe starts from.
@@ -68,6 +69,7 @@ class RunSummary:
         histories: Changes to the rows of the task, each once (``Task.history``).
         gaps: What is missing of the run, in sentences without a full stop.
         chooses: Whether the recipe ends in a choice; without one nothing is chosen, and nothing failed to be.
+        others: The same run on its other targets, by name.
     """
 
     records: Mapping[str, Record]
@@ -88,6 +90,8 @@ class RunSummary:
     histories: Sequence[Mapping[str, Any]] = ()
     gaps: Sequence[str] = ()
     chooses: bool = True
+    target_name: str = ""
+    others: Mapping[str, RunSummary] = field(default_factory=dict)
     _computed: dict[str, object] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     @property
@@ -98,6 +102,16 @@ class RunSummary:
             if fact is not None and fact.detail.get("metric"):
                 return str(fact.detail["metric"])
         return (self.task.metric if self.task is not None else "") or "quality"
+
+    @property
+    def place(self) -> str:
+        """The target in words, with its name where the recipe has several."""
+        return f"{self.target_name} ({self.target})" if self.target_name else str(self.target)
+
+    @property
+    def on_targets(self) -> tuple[RunSummary, ...]:
+        """The run on this target and on the others."""
+        return (self, *self.others.values())
 
     @property
     def known_task(self) -> Task:

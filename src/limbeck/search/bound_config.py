@@ -31,6 +31,7 @@ class BoundConfig:
         keep: Upper limit as a fraction of the largest slice's cost.
         cost: What is bounded: latency, measured on the target, or multiply-accumulates.
         profile: Latency data from another machine, made there by 'limbeck profile --full'; latency is that machine's.
+        target: Name of the target that a latency is for, where a recipe has several [default: the first].
         number_format: Format of the served model: slices are scored, and their latency is stated, in it.
         at_least: Shapes below this fraction of the bound are not scored, since they leave too much of it unused
             [default: 0.85; 0 for nsga2, whose front has faster shapes, too].
@@ -43,6 +44,7 @@ class BoundConfig:
     keep: Annotated[float, Gt(0), Le(1)] | None = None
     cost: Literal["latency", "macs"] = "latency"
     profile: str | None = None
+    target: str | None = None
     number_format: Literal["int8", "float"] = "int8"
     at_least: Annotated[float, Ge(0), Le(1)] | None = None
     at_most: Annotated[float, Gt(0), Le(1_000)] = 1.0
@@ -52,6 +54,11 @@ class BoundConfig:
     def bound(self) -> Bound:
         """The bound that the fields give."""
         return Bound(self.latency_ms, self.speedup, self.keep)
+
+    @property
+    def goal_target(self) -> str | None:
+        """Name of the target that a latency is for: '' for the first; None where no latency counts."""
+        return (self.target or "") if self.cost == "latency" else None
 
     def least(self, *, front: bool) -> float:
         """Return ``at_least``, or its default; ``front`` if a front is searched."""
@@ -66,6 +73,8 @@ class BoundConfig:
             problems.append(time_problem(self.cost))
         if self.cost == "macs" and self.profile is not None:
             problems.append("profile needs cost: latency, got cost: macs")
+        if self.cost == "macs" and self.target is not None:
+            problems.append("target needs cost: latency, got cost: macs")
         if self.least(front=front) >= self.at_most:
             problems.append(f"at_least should be below at_most, got {self.least(front=front):g} and {self.at_most:g}")
         return problems

@@ -52,6 +52,7 @@ TABLE_SECONDS = 30.0  # a typical latency table; kept, so later steps on the sam
         needs={"torch"},
         reads={"seed", "target", "cost", "teacher"},
         files=frozenset({"profile"}),
+        neutral=frozenset({"target"}),  # what it names is in the key
         example={"keep": 0.5, "cost": "macs", "ffn_multiple": 8, "samples": 32},
     )
 )
@@ -99,6 +100,10 @@ class Prune(Technique):
         from limbeck.cost_models.predictor_file import file_problems
 
         return file_problems(self.pruning.profile, self.pruning.number_format)
+
+    def goal_target(self) -> str | None:
+        """Return the name of the target that a goal in latency is for."""
+        return self.pruning.goal_target
 
     def target_problems(self, target: Target, others: Sequence[Step]) -> dict[str, str]:
         """Return what the goal needs where the target is elsewhere."""

@@ -48,7 +48,7 @@ if TYPE_CHECKING:
         drops={"elastic"},
         reads={"seed", "target", "budget", "cost"},
         files=frozenset({"profile"}),
-        neutral=frozenset({"workers"}),
+        neutral=frozenset({"workers", "target"}),  # the target that is named is in the key
         presets={
             "autotinybert": {"number_format": "float", "at_least": 0.85, "at_most": 1.1, "sure": False},
             "bigger-and-faster": {"number_format": "int8", "at_least": 0.85, "at_most": 1.1, "sure": False},
@@ -99,10 +99,10 @@ class Search(Technique):
 
     def problems(self) -> list[str]:
         """Return the conflicts between fields."""
-        problems = self.bound.problems(front=self.searches_front)
+        problems = self.bound.problems(front=self.searches_front) + self.study.problems(self.method)
         if self.method == "nsga2" and self.population < 2:
             problems.append(f"population should be at least 2 for method: nsga2, got {self.population}")
-        return problems + self.study.problems(self.method)
+        return problems
 
     @property
     def searches_front(self) -> bool:
@@ -127,6 +127,10 @@ class Search(Technique):
     def budget_problems(self, budget: Budget) -> list[str]:
         """Return a problem if neither the fields nor the recipe's budget give a bound where one is needed."""
         return [] if self.searches_front else self.bound.budget_problems(budget)
+
+    def goal_target(self) -> str | None:
+        """Return the name of the target that a goal in latency is for."""
+        return self.bound.goal_target
 
     def target_problems(self, target: Target, others: Sequence[Step]) -> dict[str, str]:
         """Return what the bound needs where the target is elsewhere."""
@@ -153,8 +157,8 @@ class Search(Technique):
         if problems := self.problems() + self.budget_problems(context.budget):
             raise InputError(f"search: {problems[0]}")
         settings = Settings(self.population, self.generations, self.explore, self.mutation, context.seed)
-        file = context.scratch / "scores.jsonl" if context.scratch else None
-        slices = SliceScores(candidate, self.bound.number_format, self.split, batch=context.target.batch, file=file)
+        file, batch = context.scratch / "scores.jsonl" if context.scratch else None, context.target.batch
+        slices = SliceScores(candidate, self.bound.number_format, self.split, batch=batch, file=file)
         slices = slices.sampled(self.samples, context.seed)
         try:
             space = trained_space(candidate.model)
@@ -174,10 +178,9 @@ class Search(Technique):
         except InputError as error:
             raise InputError(f"search: {error}") from error
         for shape in winners:
-            cost = bounded.costs(shape)
             facts = self.bound.predicted(shape, bounded, candidate, context.target)
             if shape == winners[0]:
-                values = bounded.costs.many(list(scored))[:, 0].tolist()
+                values, cost = bounded.costs.many(list(scored))[:, 0].tolist(), bounded.costs(shape)
                 facts += (evaluated_shapes(scored, values, winners, cost, candidate.task.metric, self.split),)
             yield replace(candidate, model=extract(candidate.model, shape), folder=None, facts=facts)
 
@@ -189,11 +192,9 @@ class Search(Technique):
             context: The services that ``apply`` gets.
             earlier: The steps in between, that which makes the super-network among them.
         """
-        makers = [step for step in earlier if "elastic" in step.info.gives]
-        shape = candidate.model.shape
+        makers, shape = [step for step in earlier if "elastic" in step.info.gives], candidate.model.shape
         if len(makers) != 1 or candidate.model.space is not None:
             return None
-        space = makers[0].search_space(shape)
-        if space is None or self.bound.must_measure(space, shape):
+        if (space := makers[0].search_space(shape)) is None or self.bound.must_measure(space, shape):
             return None
         return self.bound.bounded(space, candidate, context, front=self.searches_front).out_of_reach()

@@ -40,6 +40,7 @@ class PruningConfig:
         layer_choice: Which layers: evenly spread, the top, the bottom, or those that matter most.
         cost: What a goal counts.
         profile: Latency data of another machine, made there by 'limbeck profile --full': latency is that machine's.
+        target: Name of the target that a latency is for, where a recipe has several [default: the first].
         number_format: The format that latency and size are for.
         ffn_multiple: Widths of the feed-forward part that are tried: multiples of this.
     """
@@ -55,6 +56,7 @@ class PruningConfig:
     layer_choice: Literal["uniform", "top", "bottom", "importance"] = "uniform"
     cost: Literal["latency", "macs", "parameters"] = "latency"
     profile: str | None = None
+    target: str | None = None
     number_format: Literal["int8", "float"] = "int8"
     ffn_multiple: Annotated[int, Ge(1), Le(100_000)] = 32
 
@@ -69,6 +71,11 @@ class PruningConfig:
         if self.size_mb is not None:
             return "size"
         return self.cost if self.bound.given or self.cost != "latency" else "parameters"
+
+    @property
+    def goal_target(self) -> str | None:
+        """Name of the target that a latency is for: '' for the first; None where no latency counts."""
+        return (self.target or "") if self.quantity == "latency" else None
 
     @property
     def narrows(self) -> bool:
@@ -89,6 +96,8 @@ class PruningConfig:
             return ["relative_to: is for speedup and keep; other goals say by themselves what to reach"]
         if self.profile is not None and self.quantity != "latency":
             return ["profile: holds latencies, so the goal should be speedup, latency_ms, or keep with cost: latency"]
+        if self.target is not None and self.quantity != "latency":
+            return ["target: is for latencies, so the goal should be speedup, latency_ms, or keep with cost: latency"]
         return []
 
     def target_problems(self, target: Target) -> dict[str, str]:
