@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import threading
 import time
+from collections import Counter
 from itertools import product
 from types import SimpleNamespace
 
@@ -20,15 +21,18 @@ from limbeck.recipe.recipe import Fork, Recipe, placed_steps
 
 
 class Threads:
-    """Carries out orders in this process, each after a random wait; counts them."""
+    """Carries out orders in this process, each after a random wait; counts them, and those of pieces."""
 
     def __init__(self, seed=0, lost=lambda payload: False):
         self.rng, self.lost = random.Random(seed), lost
-        self.made, self.lock = [], threading.Lock()
+        self.made, self.jobs, self.lock = [], [], threading.Lock()
 
     def call(self, work, payload, needs, report):
         with self.lock:
-            self.made.append((payload["path"], payload["key"]))
+            if "pieces" in payload:
+                self.jobs.append(payload)
+            else:
+                self.made.append((payload["path"], payload["key"]))
             wait = self.rng.random() / 50
         time.sleep(wait)
         if self.lost(payload):
@@ -45,9 +49,9 @@ def go(toys, tmp_path, monkeypatch):
     monkeypatch.setattr(orders, "OPEN_STORE", toys.store)
     model = toys.model_folder(tmp_path / "model")
 
-    def run_steps(steps, name, backend=None, **more):
+    def run_steps(steps, name, backend=None, count=3, **more):
         recipe = Recipe(model, "movie-reviews", tuple(steps), name="toy", **more)
-        workers = Workers(backend, 3) if backend is not None else None
+        workers = Workers(backend, count) if backend is not None else None
         store, folder, events = toys.store(tmp_path / name), tmp_path / f"run-{name}", []
         try:
             result = carry_out(recipe, toys.ToyTask(), store, folder, events.append, workers=workers)
@@ -146,3 +150,97 @@ def test_the_longest_chain_is_the_most_urgent(toys):
     assert [type(located.step) for located in (steps[0], steps[4])] == [toys.ToyTrain, toys.ToyFront]
     assert length(steps) == pytest.approx(2 + 2 * SHORT)  # to the first choice, through the longest of the branches
     assert length(steps[5:]) == 1
+
+
+def shared_family(toys):
+    """A step in rounds of pieces, in two branches that begin differently, and one whose pieces keep folders."""
+    return (
+        toys.ToyTrain(1),
+        Fork(((toys.ToyShare(3),), (toys.ToyPrune(), toys.ToyShare(2)), (toys.ToyShare(1, kept=True),))),
+        toys.ToyAnswers(),
+        toys.ToyTrain(2),
+    )
+
+
+def notes(result):
+    """The messages of steps, with how often each came."""
+    return Counter(
+        (event["step"], event["key"], event["message"])
+        for event in Ledger(result.folder / "ledger.jsonl").read()
+        if event["event"] == "note" and "step" in event
+    )
+
+
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_pieces_of_a_step_give_the_same_result_on_any_number_of_workers(go, toys, count):
+    alone = go(shared_family(toys), "alone")
+    backend = Threads(count)
+    together = go(shared_family(toys), "together", backend, count)
+    assert told(together.result) == told(alone.result)
+    assert weights(together.result) == weights(alone.result)
+    assert notes(together.result) == notes(alone.result)  # what a step says again is heard once
+    of_steps = [job for job in backend.jobs if job["pieces"] != [{}]]
+    assert sum(len(job["pieces"]) for job in of_steps) == (0 if count == 1 else 5 * (3 + 2 + 1))
+    assert len(of_steps) == (0 if count == 1 else 6 * min(5, 2 * count))
+    assert not list((together.result.store.root / "locks").glob("token-*"))
+
+
+def weights(result):
+    return {key: result.open(key).model.weights for key in result.records}
+
+
+def test_pieces_that_keep_a_folder_are_shared_by_steps(go, toys):
+    """Two students of one teacher want the same outputs."""
+    steps = (toys.ToyTrain(1), Fork(((toys.ToyShare(1, kept=True),), (toys.ToyShare(1, 5, 9, kept=True),))))
+    backend = Threads()
+    go(steps, "kept", backend)
+    assert sum(len(job["pieces"]) for job in backend.jobs) == 5
+    assert sorted(line for line in toys.calls() if line.startswith("kept")) == [
+        f"kept toy-0-{part}-0.0" for part in range(5)
+    ]
+
+
+def test_a_piece_that_fails_fails_as_in_one_process(go, toys):
+    steps = (toys.ToyTrain(1), Fork(((toys.ToyShare(2, broken=3),), (toys.ToyShare(2),))))
+    alone, together = go(steps, "alone"), go(steps, "together", Threads())
+    assert told(together.result) == told(alone.result)
+    assert [failure.error for failure in together.result.failed] == ["RuntimeError: a part is broken"]
+
+
+def test_a_machine_of_another_kind_carries_out_no_pieces(go, toys, monkeypatch):
+    alone = go(shared_family(toys), "alone")
+    monkeypatch.setattr("limbeck.engine.piece_orders.machine", iter(map(str, range(1000))).__next__)
+    assert weights(go(shared_family(toys), "together", Threads()).result) == weights(alone.result)
+
+
+def test_a_worker_that_is_lost_over_a_piece_ends_the_run_and_the_next_one_resumes(go, toys):
+    alone = go(shared_family(toys), "alone")
+    with pytest.raises(ProcessLost):
+        go(shared_family(toys), "lost", Threads(lost=lambda payload: "pieces" in payload and payload["pieces"] != [{}]))
+    assert weights(go(shared_family(toys), "lost", Threads()).result) == weights(alone.result)
+
+
+def test_a_node_with_a_store_of_its_own_takes_part(go, toys, tmp_path, monkeypatch):
+    alone = go(shared_family(toys), "alone")
+    nodes = iter(range(1000))
+    monkeypatch.setattr(orders, "Store", lambda: toys.store(tmp_path / f"node-{next(nodes) % 2}"))
+
+    class Elsewhere(Threads):
+        def call(self, work, payload, needs, report):
+            return super().call(work, {**payload, "token": "of-another-folder.lock"}, needs, report)
+
+    together = go(shared_family(toys), "together", Elsewhere())
+    assert told(together.result) == told(alone.result)
+    assert weights(together.result) == weights(alone.result)
+
+
+def test_what_a_probe_reads_is_kept_by_workers_before_it_measures(go, toys):
+    backend = Threads()
+    result = go((toys.ToyLevels((8, 4, 2)), toys.ToyAnswers(), toys.ToyBest()), "probe", backend).result
+    assert sorted(job["key"] for job in backend.jobs) == sorted(
+        key for key, record in result.records.items() if record.step == "toy-levels"
+    )
+    assert len([line for line in toys.calls() if line.startswith("answers")]) == 3
+    backend = Threads()
+    go((toys.ToyLevels((8, 4, 2)), toys.ToyAnswers(), toys.ToyBest()), "probe", backend)
+    assert not backend.jobs  # the facts are known

@@ -311,6 +311,8 @@ class _Run:
             case Technique() as step:
                 front = self._make(front, placed, step, event)
             case Probe():
+                if self.ahead is not None:
+                    self.ahead.prepared(placed, front)
                 front = self.prober.probe(front, placed, self.recipe.seed)
             case Choice():
                 front = self._choose(front, placed)
