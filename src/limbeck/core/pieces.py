@@ -19,10 +19,10 @@ if TYPE_CHECKING:
     from limbeck.core.step import RunContext
 
 Piece: TypeAlias = dict[str, Any]
-"""What to do, as plain data. ``keeps``, if there, names a folder that ``context.keep`` has afterwards: its name says all
-that it depends on, so steps share such pieces."""
+"""What to do, as plain data. ``keeps``, if there, names a folder that ``context.keep`` has afterwards. The name says all
+that it depends on, so that steps share the piece."""
 Result: TypeAlias = dict[str, Any]
-"""What came of a piece, as plain data; numbers as they would be in this process."""
+"""What came of a piece, as plain data. ``kept``, if there, lists further folders that ``context.keep`` has now."""
 NOTHING: Mapping[str, Any] = {}
 
 

@@ -71,8 +71,8 @@ class _Chain:
 class _Ordered:
     """A step that was ordered, the chains that wait for it, and the records it made.
 
-    ``payload`` is the order. The step begins again when the pieces that it wants are there, and says again what it said:
-    ``said`` are its messages, ``repeated`` how many of them came again.
+    ``payload`` is the order. A step begins again when the pieces that it wants are there, and repeats its messages:
+    ``said`` are those that came, ``repeated`` how many of them came again.
     """
 
     step: Technique

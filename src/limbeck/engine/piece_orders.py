@@ -53,5 +53,8 @@ def _worked_on(payload: Values, report: Log) -> Values:
     context = builder.context(key, step, payload["seed"], discard)
     with builder.store.machine.working():
         results = [dict(each) for each in step.work_on(payload["pieces"], payload["shared"], candidate, context)]
-    names = [f"{KEPT}{piece['keeps']}" for piece in payload["pieces"] if "keeps" in piece]
-    return {"results": results, "objects": {} if opened.shared else {name: pack(builder.store, name) for name in names}}
+    if opened.shared:
+        return {"results": results}
+    kept = [piece["keeps"] for piece in payload["pieces"] if "keeps" in piece]
+    kept += [name for result in results for name in result.get("kept", ())]
+    return {"results": results, "objects": {name: pack(builder.store, name) for name in map(KEPT.__add__, kept)}}

@@ -100,7 +100,7 @@ class StoreFolder:
                         )
 
     def remove_leftovers(self) -> None:
-        """Remove drafts, claims and tokens of processes that are gone, and what an interrupted gc had begun to remove."""
+        """Remove drafts, claims and tokens of processes that are gone, and what an interrupted gc began to remove."""
         for name in ("", "objects", "tasks", "memo", "kept"):
             remove_leftovers(self.root / name)
         with self.lock(CLAIMS):

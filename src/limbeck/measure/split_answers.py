@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from limbeck.core.candidate import Candidate
+from limbeck.core.pieces import Result
 from limbeck.core.step import RunContext
 from limbeck.storage.memmap import cached_arrays
 
 if TYPE_CHECKING:
+    from limbeck.core.target import Target
+    from limbeck.core.task_kind import TaskKind
     from limbeck.data.batching import Encoded
 
 VERSION = 1
@@ -41,6 +44,38 @@ def split_answers(candidate: Candidate, split: str, batch: int, context: RunCont
     Raises:
         InputError: An answer is not finite.
     """
+    return _answered(candidate, split, batch, context)[0]
+
+
+def prepares_answers(kind: TaskKind, target: Target) -> bool:
+    """Return whether :func:`keep_answers` has something to keep that any machine of this kind computes alike.
+
+    Args:
+        kind: Kind of the task.
+        target: Where the model will be served; sub-batches of requests are measured.
+    """
+    return not kind.per_token and not kind.vectors and not target.candidates
+
+
+def keep_answers(
+    candidate: Candidate, splits: Sequence[str], batch: int, context: RunContext, count: int = 1
+) -> Iterator[Result]:
+    """Answer splits for probes that come later, as pieces of them.
+
+    Args:
+        candidate: The model with its task.
+        splits: Names of the splits.
+        batch: See :func:`split_answers`.
+        context: See :func:`split_answers`.
+        count: Number of pieces.
+    """
+    for _ in range(count):
+        names = [_answered(candidate, split, batch, context)[1] for split in splits]
+        yield {"kept": [name for name in names if name is not None]}
+
+
+def _answered(candidate: Candidate, split: str, batch: int, context: RunContext) -> tuple[SplitAnswers, str | None]:
+    """Return the answers to a split, and the name under which they are kept."""
     from limbeck.core.logits import require_finite_logits
     from limbeck.data.batching import encode, predict
     from limbeck.measure.requests import best_sub_batches, served_batches
@@ -58,8 +93,8 @@ def split_answers(candidate: Candidate, split: str, batch: int, context: RunCont
         return logits
 
     if candidate.folder is None or kind.per_token or kind.vectors:
-        return SplitAnswers(encoded, answered(), size)
+        return SplitAnswers(encoded, answered(), size), None
     served = f"{size}" if batches is None else f"{size}-of-{context.target.candidates}"
     name = f"logits-{VERSION}-{candidate.folder.name}-{task.fingerprint}-{split}-{served}"
     kept = cached_arrays(context.keep, name, lambda: {"logits": np.stack(list(answered()))})
-    return SplitAnswers(encoded, kept["logits"], size)
+    return SplitAnswers(encoded, kept["logits"], size), name
