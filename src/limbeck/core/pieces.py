@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from limbeck.core.step import RunContext
 
 Piece: TypeAlias = dict[str, Any]
-"""What to do, as plain data. ``keeps``, if there, names a folder that ``context.keep`` has afterwards. The name says all
-that it depends on, so that steps share the piece."""
+"""What to do, as plain data. ``keeps``, if there, names a folder that ``context.keep`` has afterwards. Its name says
+all that it depends on, so steps share such a piece."""
 Result: TypeAlias = dict[str, Any]
 """What came of a piece, as plain data. ``kept``, if there, lists further folders that ``context.keep`` has now."""
 NOTHING: Mapping[str, Any] = {}
