@@ -2,45 +2,20 @@
 
 from __future__ import annotations
 
-import random
-import threading
-import time
 from collections import Counter
 from itertools import product
 from types import SimpleNamespace
 
 import pytest
+from toy_workers import Threads, told
 
 from limbeck.distributed.workers import Workers
 from limbeck.engine import orders
 from limbeck.engine.ahead import SHORT, length
 from limbeck.engine.ledger import Ledger
-from limbeck.engine.run import carry_out
+from limbeck.engine.run import start
 from limbeck.errors import ProcessLost
 from limbeck.recipe.recipe import Fork, Recipe, placed_steps
-
-
-class Threads:
-    """Carries out orders in this process, each after a random wait; counts them, and those of pieces."""
-
-    def __init__(self, seed=0, lost=lambda payload: False):
-        self.rng, self.lost = random.Random(seed), lost
-        self.made, self.jobs, self.lock = [], [], threading.Lock()
-
-    def call(self, work, payload, needs, report):
-        with self.lock:
-            if "pieces" in payload:
-                self.jobs.append(payload)
-            else:
-                self.made.append((payload["path"], payload["key"]))
-            wait = self.rng.random() / 50
-        time.sleep(wait)
-        if self.lost(payload):
-            raise ProcessLost("the worker is gone")
-        return work(payload, report)
-
-    def close(self):
-        pass
 
 
 @pytest.fixture
@@ -54,7 +29,7 @@ def go(toys, tmp_path, monkeypatch):
         workers = Workers(backend, count) if backend is not None else None
         store, folder, events = toys.store(tmp_path / name), tmp_path / f"run-{name}", []
         try:
-            result = carry_out(recipe, toys.ToyTask(), store, folder, events.append, workers=workers)
+            result = start(recipe, toys.ToyTask(), store, folder, events.append, workers=workers).finish()
         finally:
             if workers is not None:
                 workers.close()
@@ -76,16 +51,6 @@ def family(toys):
         toys.ToyClock(),
         toys.ToyBest(),
     )
-
-
-def told(result):
-    """All that a run says, but times."""
-    records = {
-        key: (record.parent, record.step, record.shape, record.traits, {fact.name for fact in record.facts})
-        for key, record in result.records.items()
-    }
-    failures = sorted((failure.path, failure.key, failure.error) for failure in result.failed)
-    return (result.front, list(result.chosen), result.teacher, result.replicas, records, failures)
 
 
 @pytest.mark.parametrize("seed", range(5))

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
-import signal
 from importlib.util import find_spec
 
 import pytest
+import remote_work
+from toy_workers import Threads
 
 from limbeck.augmentation import pos_taggers
 from limbeck.core.search_space import Range, Space
@@ -16,7 +16,7 @@ from limbeck.distributed.config import ExecutorConfig, open_workers
 from limbeck.distributed.processes import Processes
 from limbeck.distributed.workers import Workers
 from limbeck.engine.ledger import Ledger
-from limbeck.engine.run import carry_out
+from limbeck.engine.run import start
 from limbeck.engine.store import Store
 from limbeck.model.checkpoints import save_model
 from limbeck.recipe.recipe import parse
@@ -43,21 +43,6 @@ STEPS = {
 """Steps after a fine-tuning, or in a super-network for a search."""
 
 
-class Here:
-    """Carries out orders in this process, and counts the pieces of each."""
-
-    def __init__(self):
-        self.jobs = []
-
-    def call(self, work, payload, needs, report):
-        if "pieces" in payload:
-            self.jobs.append(len(payload["pieces"]))
-        return work(payload, report)
-
-    def close(self):
-        pass
-
-
 @pytest.fixture
 def go(make_model, tmp_path, monkeypatch):
     """Run a recipe with workers, or without; return the result."""
@@ -76,7 +61,7 @@ def go(make_model, tmp_path, monkeypatch):
         steps = [*first, *STEPS[name], {"quality": {}}]
         recipe = parse({"model": str(tmp_path / "model"), "task": str(tmp_path / "task"), "steps": steps})
         store = Store(tmp_path / f"store-{folder}")
-        return carry_out(recipe, task, store, tmp_path / folder, lambda event: None, workers=workers)
+        return start(recipe, task, store, tmp_path / folder, lambda event: None, workers=workers).finish()
 
     return run_steps
 
@@ -108,15 +93,16 @@ def slow_but(*names):
 @pytest.mark.parametrize("name", slow_but("evolution", "tagged and judged", "distill"))
 def test_the_result_is_that_of_one_process(go, name):
     alone = without_pace(told(go(name, "alone")))
-    backend = Here()
+    backend = Threads()
     workers = Workers(backend, 2)
     try:
         assert without_pace(told(go(name, "together", workers))) == alone
     finally:
         workers.close()
-    assert sum(backend.jobs) > 5
+    pieces = sum(len(job["pieces"]) for job in backend.jobs)
+    assert pieces > 5
     if name == "distill":
-        assert sum(backend.jobs) == 5 + 2  # parts of the answers, once for both students; and a probe of each
+        assert pieces == 5 + 2  # parts of the teacher's answers, once for both students; and a probe of each
 
 
 @pytest.mark.slow
@@ -136,30 +122,15 @@ class Killing(Processes):
     def call(self, work, payload, needs, report):
         if "pieces" in payload and not self.killed:
             self.killed += 1
-            return super().call(kill_then, {"mark": payload["store"] + "/killed", "payload": payload}, needs, report)
+            return super().call(
+                remote_work.killed_once_over, {"mark": payload["store"] + "/killed", "payload": payload}, needs, report
+            )
         return super().call(work, payload, needs, report)
-
-
-def kill_then(payload, report):
-    """Be killed at the first attempt, like a process that runs out of memory."""
-    from pathlib import Path
-
-    from limbeck.engine.piece_orders import work_on
-
-    mark = Path(payload["mark"])
-    if not mark.exists():
-        mark.touch()
-        os.kill(os.getpid(), signal.SIGKILL)
-    return work_on(payload["payload"], report)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["evolution", "distill"])
-def test_a_worker_that_is_killed_over_a_piece_changes_nothing(go, tmp_path, monkeypatch, name):
-    from pathlib import Path
-
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")]))
-    monkeypatch.setattr(kill_then, "__module__", "test_distributed_steps")
+def test_a_worker_that_is_killed_over_a_piece_changes_nothing(go, tmp_path, name):
     alone = without_pace(told(go(name, "alone")))
     backend = Killing(2, threads=1)
     workers = Workers(backend, 2)
