@@ -100,7 +100,7 @@ def test_the_result_is_that_of_one_process(go, name):
     finally:
         workers.close()
     pieces = sum(len(job["pieces"]) for job in backend.jobs)
-    assert pieces > 5
+    assert pieces >= 5
     if name == "distill":
         assert pieces == 5 + 2  # parts of the teacher's answers, once for both students; and a probe of each
 

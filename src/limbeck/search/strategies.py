@@ -7,7 +7,7 @@ Each is a function of a :class:`BoundedSpace` and of something that scores shape
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING, Literal
@@ -308,8 +308,11 @@ def search_slices(
     Raises:
         InputError: No shape is within the limits.
     """
-    if study_file is not None and study_file.shared:
-        spread = None  # its trials are taken by whoever is free: a search that ends and begins again would lose its own
+    if study_file is not None and spread is not None:
+        if study_file.shared:
+            spread = None  # its trials are taken by whoever is free: a search that begins again would lose its own
+        else:
+            study_file = replace(study_file, storage=None)  # the search begins anew, with the scores that are there
     with slices.reported(log, settings.total).shared(workers, spread) as score:
         scored = search(method, bounded, score, settings, study_file=study_file, log=log)
     if not scored:
