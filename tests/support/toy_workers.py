@@ -21,7 +21,7 @@ class Threads:
             if "pieces" in payload:
                 self.jobs.append(payload)
             else:
-                self.made.append((payload["path"], payload["key"]))
+                self.made.append((payload.get("path"), payload.get("key")))
             wait = self.rng.random() / 50
         time.sleep(wait)
         if self.lost(payload):
