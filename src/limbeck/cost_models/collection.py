@@ -103,7 +103,7 @@ def session(payload: dict[str, Any]) -> dict[str, Any]:
     from limbeck.measure.timing import alternate, time_call
 
     setting, calls = Setting.from_json(payload["setting"]), payload["calls"]
-    ready = warm_calls([Shape.from_json(shape) for shape in payload["shapes"]], setting, payload["graphs"])
+    ready = warm_calls([Shape.from_json(shape) for shape in payload["shapes"]], setting, payload.get("graphs", ()))
     once = sum(time_call(partial(call, 0)) for call in ready)
     lasting = int(payload["seconds"] / (once * (calls + 1)))
     rounds = max(payload["rounds"], min(lasting, MOST * payload["rounds"]))
