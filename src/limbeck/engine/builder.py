@@ -339,10 +339,8 @@ class CandidateBuilder:
     def _apply_once(self, parent: Record, step: Technique, seed: int, base: str) -> list[Record]:
         """Apply a technique to a private copy and store every candidate it yields."""
         always = {"teacher"} if self.recipe.teacher else set()
-        if missing := needs(step) - parent.traits - always:
-            raise InputError(
-                f"{step.info.name} needs a candidate with {', '.join(sorted(missing))}; {parent.key} has none"
-            )
+        if missing := ", ".join(sorted(needs(step) - parent.traits - always)):
+            raise InputError(f"{step.info.name} needs a candidate with {missing}; {parent.key} has none")
         notes: list[str] = []
 
         def log(message: str, /, **numbers: float) -> None:
