@@ -41,7 +41,7 @@ def candidate(make_model):
     def candidate_of(kind):
         task = toy_task(kind, train=20, validation=8, test=8)
         tokenizer = toy_tokenizer(task)
-        return Candidate(make_model(labels=task.num_labels, kind=kind, vocab_size=len(tokenizer)), tokenizer, task)
+        return Candidate(make_model(labels=task.num_labels, kind=task.kind, vocab_size=len(tokenizer)), tokenizer, task)
 
     return candidate_of
 

@@ -197,6 +197,8 @@ def test_a_node_with_a_store_of_its_own_takes_part(go, toys, tmp_path, monkeypat
     together = go(shared_family(toys), "together", Elsewhere())
     assert told(together.result) == told(alone.result)
     assert weights(together.result) == weights(alone.result)
+    kept = Counter(line for line in toys.calls() if line.startswith("kept"))
+    assert set(kept.values()) == {2}  # once alone, and once together: a folder travels to the step that reads it
 
 
 def test_what_a_probe_reads_is_kept_by_workers_before_it_measures(go, toys):

@@ -29,6 +29,7 @@ from limbeck.engine.provenance import Provenance
 from limbeck.engine.reference import beside
 from limbeck.engine.run_log import RunLog
 from limbeck.engine.stored_form import read_probed
+from limbeck.engine.transfer import KEPT
 from limbeck.errors import LimbeckError
 from limbeck.recipe.parsing import LocatedStep
 
@@ -185,12 +186,19 @@ class Ahead:
         ordered.urgency = length([placed, *chain.rest])
         self._submit(ordered, {} if self._workers.count > 1 else None)
 
-    def _submit(self, ordered: _Ordered, results: Results | None) -> None:
-        """Order a step, with the results of the pieces that it wants; None if it is to do everything itself."""
+    def _submit(self, ordered: _Ordered, results: Results | None, kept: Sequence[str] = ()) -> None:
+        """Order a step, with the results of the pieces that it wants; None if it is to do everything itself.
+
+        Args:
+            ordered: The step.
+            results: The results.
+            kept: Names of folders that the pieces have kept.
+        """
+        payload = ordered.payload
         if results is None:
-            ordered.payload.pop("results", None)
+            payload.pop("results", None)
         else:
-            ordered.payload["results"] = {**ordered.payload.get("results", {}), **results}
+            payload |= {"results": {**payload.get("results", {}), **results}, "needed": [*payload["needed"], *kept]}
         ordered.repeated = 0
         sent = self._workers.submit(
             carry_out,
@@ -210,12 +218,13 @@ class Ahead:
         elif (error := sent.exception()) is not None:
             ordered.future.set_exception(error)
         elif (wanted := sent.result().get("wanted")) is not None:
+            kept = [f"{KEPT}{piece['keeps']}" for piece in wanted["pieces"].values() if "keeps" in piece]
             self._pieces.hand_out(
                 ordered.payload,
                 wanted,
                 needs=Needs(lane_of(ordered.step)),
                 urgency=ordered.urgency,
-                then=partial(self._submit, ordered),
+                then=partial(self._submit, ordered, kept=kept),
                 lost=ordered.future.set_exception,
             )
         else:
