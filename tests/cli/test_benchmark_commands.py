@@ -81,6 +81,7 @@ def test_nonsense_is_refused_before_anything_is_timed():
                 "torch finds no device",
             ),
             (("bench", "--layers", 1, "--track", "tensorboard"), "--track applies to training"),
+            (("bench", "--layers", 1, "--executor", "processes"), "--settings apply to training"),
             ((*SMALL, "--layers", 1, "--train", "both", "--track", "nonsense"), "no tracker 'nonsense'"),
             (("bench", "--layers", 1, "--runtime", "tensorrt"), "tensorrt runs on a GPU, got device 'cpu'"),
             (("bench", "--layers", 1, "--precision", "bfloat16"), "got 'bfloat16'; use 'float16'"),

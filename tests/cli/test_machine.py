@@ -33,6 +33,8 @@ def test_a_full_profile_goes_into_one_file():
         for wrong, message in (
             (("--full",), "add --out"),
             (("--seq-len", 8), "--seq-len applies to a full profile; add --full"),
+            (("--executor", "processes"), "--store apply to a full profile; add --full"),
+            ((*options, "--workers", 2), "workers: the executor 'local'"),
             ((*options, "--batch", 0), "--batch should be in [1, 100,000], got 0"),
             ((*options, "--threads", 0), "--threads should be in [1, 1,024], got 0"),
             ((*options, "--hidden", 4), "hidden: should be LOW HIGH"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from limbeck.distributed.executor import Finished, InProcess, Work, lane_of, run_alone
-from limbeck.engine.run import carry_out
+from limbeck.engine.run import start
 from limbeck.recipe.parsing import registry
 from limbeck.recipe.recipe import Recipe
 
@@ -61,7 +61,7 @@ def test_a_run_does_not_depend_on_the_order_in_which_work_ends(toys, tmp_path):
 
     def go(executor, name):
         store, folder = toys.store(tmp_path / f"store-{name}"), tmp_path / name
-        return carry_out(recipe, toys.ToyTask(), store, folder, lambda event: None, executor=executor)
+        return start(recipe, toys.ToyTask(), store, folder, lambda event: None, executor=executor).finish()
 
     one, other = go(None, "forwards"), go(executor := Backwards(), "backwards")
     assert (one.front, list(one.chosen), one.teacher) == (other.front, list(other.chosen), other.teacher)

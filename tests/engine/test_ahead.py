@@ -2,42 +2,21 @@
 
 from __future__ import annotations
 
-import random
-import threading
-import time
+from collections import Counter
 from itertools import product
 from types import SimpleNamespace
 
 import pytest
+from toy_workers import Threads, told
 
 from limbeck.core.target import Budget, Target
 from limbeck.distributed.workers import Workers
 from limbeck.engine import orders
 from limbeck.engine.ahead import SHORT, length
 from limbeck.engine.ledger import Ledger
-from limbeck.engine.run import carry_out
+from limbeck.engine.run import start
 from limbeck.errors import ProcessLost
 from limbeck.recipe.recipe import Fork, Recipe, placed_steps
-
-
-class Threads:
-    """Carries out orders in this process, each after a random wait; counts them."""
-
-    def __init__(self, seed=0, lost=lambda payload: False):
-        self.rng, self.lost = random.Random(seed), lost
-        self.made, self.lock = [], threading.Lock()
-
-    def call(self, work, payload, needs, report):
-        with self.lock:
-            self.made.append((payload["path"], payload["key"]))
-            wait = self.rng.random() / 50
-        time.sleep(wait)
-        if self.lost(payload):
-            raise ProcessLost("the worker is gone")
-        return work(payload, report)
-
-    def close(self):
-        pass
 
 
 @pytest.fixture
@@ -46,12 +25,12 @@ def go(toys, tmp_path, monkeypatch):
     monkeypatch.setattr(orders, "OPEN_STORE", toys.store)
     model = toys.model_folder(tmp_path / "model")
 
-    def run_steps(steps, name, backend=None, **more):
+    def run_steps(steps, name, backend=None, count=3, **more):
         recipe = Recipe(model, "movie-reviews", tuple(steps), name="toy", **more)
-        workers = Workers(backend, 3) if backend is not None else None
+        workers = Workers(backend, count) if backend is not None else None
         store, folder, events = toys.store(tmp_path / name), tmp_path / f"run-{name}", []
         try:
-            result = carry_out(recipe, toys.ToyTask(), store, folder, events.append, workers=workers)
+            result = start(recipe, toys.ToyTask(), store, folder, events.append, workers=workers).finish()
         finally:
             if workers is not None:
                 workers.close()
@@ -73,16 +52,6 @@ def family(toys):
         toys.ToyClock(),
         toys.ToyBest(),
     )
-
-
-def told(result):
-    """All that a run says, but times."""
-    records = {
-        key: (record.parent, record.step, record.shape, record.traits, {fact.name for fact in record.facts})
-        for key, record in result.records.items()
-    }
-    failures = sorted((failure.path, failure.key, failure.error) for failure in result.failed)
-    return (result.front, list(result.chosen), result.teacher, result.replicas, records, failures)
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -158,3 +127,99 @@ def test_the_longest_chain_is_the_most_urgent(toys):
     assert [type(located.step) for located in (steps[0], steps[4])] == [toys.ToyTrain, toys.ToyFront]
     assert length(steps) == pytest.approx(2 + 2 * SHORT)  # to the first choice, through the longest of the branches
     assert length(steps[5:]) == 1
+
+
+def shared_family(toys):
+    """A step in rounds of pieces, in two branches that begin differently, and one whose pieces keep folders."""
+    return (
+        toys.ToyTrain(1),
+        Fork(((toys.ToyShare(3),), (toys.ToyPrune(), toys.ToyShare(2)), (toys.ToyShare(1, kept=True),))),
+        toys.ToyAnswers(),
+        toys.ToyTrain(2),
+    )
+
+
+def notes(result):
+    """The messages of steps, with how often each came."""
+    return Counter(
+        (event["step"], event["key"], event["message"])
+        for event in Ledger(result.folder / "ledger.jsonl").read()
+        if event["event"] == "note" and "step" in event
+    )
+
+
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_pieces_of_a_step_give_the_same_result_on_any_number_of_workers(go, toys, count):
+    alone = go(shared_family(toys), "alone")
+    backend = Threads(count)
+    together = go(shared_family(toys), "together", backend, count)
+    assert told(together.result) == told(alone.result)
+    assert weights(together.result) == weights(alone.result)
+    assert notes(together.result) == notes(alone.result)  # what a step says again is heard once
+    of_steps = [job for job in backend.jobs if job["pieces"] != [{}]]
+    assert sum(len(job["pieces"]) for job in of_steps) == (0 if count == 1 else 5 * (3 + 2 + 1))
+    assert len(of_steps) == (0 if count == 1 else 6 * min(5, 2 * count))
+    assert not list((together.result.store.root / "locks").glob("token-*"))
+
+
+def weights(result):
+    return {key: result.open(key).model.weights for key in result.records}
+
+
+def test_pieces_that_keep_a_folder_are_shared_by_steps(go, toys):
+    """Two students of one teacher want the same outputs."""
+    steps = (toys.ToyTrain(1), Fork(((toys.ToyShare(1, kept=True),), (toys.ToyShare(1, 5, 9, kept=True),))))
+    backend = Threads()
+    go(steps, "kept", backend)
+    assert sum(len(job["pieces"]) for job in backend.jobs) == 5
+    assert sorted(line for line in toys.calls() if line.startswith("kept")) == [
+        f"kept toy-0-{part}-0.0" for part in range(5)
+    ]
+
+
+def test_a_piece_that_fails_fails_as_in_one_process(go, toys):
+    steps = (toys.ToyTrain(1), Fork(((toys.ToyShare(2, broken=3),), (toys.ToyShare(2),))))
+    alone, together = go(steps, "alone"), go(steps, "together", Threads())
+    assert told(together.result) == told(alone.result)
+    assert [failure.error for failure in together.result.failed] == ["RuntimeError: a part is broken"]
+
+
+def test_a_machine_of_another_kind_carries_out_no_pieces(go, toys, monkeypatch):
+    alone = go(shared_family(toys), "alone")
+    monkeypatch.setattr("limbeck.engine.piece_orders.machine", iter(map(str, range(1000))).__next__)
+    assert weights(go(shared_family(toys), "together", Threads()).result) == weights(alone.result)
+
+
+def test_a_worker_that_is_lost_over_a_piece_ends_the_run_and_the_next_one_resumes(go, toys):
+    alone = go(shared_family(toys), "alone")
+    with pytest.raises(ProcessLost):
+        go(shared_family(toys), "lost", Threads(lost=lambda payload: "pieces" in payload and payload["pieces"] != [{}]))
+    assert weights(go(shared_family(toys), "lost", Threads()).result) == weights(alone.result)
+
+
+def test_a_node_with_a_store_of_its_own_takes_part(go, toys, tmp_path, monkeypatch):
+    alone = go(shared_family(toys), "alone")
+    nodes = iter(range(1000))
+    monkeypatch.setattr(orders, "Store", lambda: toys.store(tmp_path / f"node-{next(nodes) % 2}"))
+
+    class Elsewhere(Threads):
+        def call(self, work, payload, needs, report):
+            return super().call(work, {**payload, "token": "of-another-folder.lock"}, needs, report)
+
+    together = go(shared_family(toys), "together", Elsewhere())
+    assert told(together.result) == told(alone.result)
+    assert weights(together.result) == weights(alone.result)
+    kept = Counter(line for line in toys.calls() if line.startswith("kept"))
+    assert set(kept.values()) == {2}  # once alone, and once together: a folder travels to the step that reads it
+
+
+def test_what_a_probe_reads_is_kept_by_workers_before_it_measures(go, toys):
+    backend = Threads()
+    result = go((toys.ToyLevels((8, 4, 2)), toys.ToyAnswers(), toys.ToyBest()), "probe", backend).result
+    assert sorted(job["key"] for job in backend.jobs) == sorted(
+        key for key, record in result.records.items() if record.step == "toy-levels"
+    )
+    assert len([line for line in toys.calls() if line.startswith("answers")]) == 3
+    backend = Threads()
+    go((toys.ToyLevels((8, 4, 2)), toys.ToyAnswers(), toys.ToyBest()), "probe", backend)
+    assert not backend.jobs  # the facts are known

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import gc
 import json
 import subprocess
 import sys
@@ -153,3 +154,19 @@ def test_leftovers_of_killed_processes_are_removed(store):
     store.prepare()
     assert not [path for path in drafts if path.exists()]
     assert not list((store.root / "memo").iterdir())
+
+
+def test_a_token_stays_while_its_process_lives(tmp_path):
+    folder = StoreFolder(tmp_path)
+    folder.prepare()
+    name = folder.token()
+    StoreFolder(tmp_path).prepare()
+    assert (tmp_path / "locks" / name).is_file()
+    folder.remove_token(name)
+    assert not (tmp_path / "locks" / name).exists()
+    lost = StoreFolder(tmp_path)
+    name = lost.token()
+    del lost
+    gc.collect()  # as when a process is killed: nobody holds its lock
+    StoreFolder(tmp_path).prepare()
+    assert not (tmp_path / "locks" / name).exists()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from limbeck.core.candidate import Candidate
-from limbeck.engine.transfer import pack, unpack
+from limbeck.engine.transfer import has, pack, unpack
 from limbeck.errors import StoreError
 
 KEY = "0123456789abcdef"
@@ -50,3 +50,20 @@ def test_another_object_is_refused(store, toys, tmp_path):
     other.prepare()
     with pytest.raises(StoreError, match="arrived damaged"):
         unpack(other, "fedcba9876543210", pack(store, KEY))
+
+
+def test_a_kept_folder_arrives_whole_or_not_at_all(store, toys, tmp_path):
+    store.facts.keep("answers/7", lambda folder: (folder / "values").write_text("forty-two"))
+    other = toys.store(tmp_path / "there")
+    other.prepare()
+    assert not has(other, "kept/answers/7")
+    data = pack(store, "kept/answers/7")
+    place = data.index(b"forty-two")
+    with pytest.raises(StoreError, match="folder kept/answers/7 arrived damaged"):
+        unpack(other, "kept/answers/7", data[:place] + b"fifty" + data[place + 5 :])
+    assert not has(other, "kept/answers/7")
+    unpack(other, "kept/answers/7", data)
+    assert has(other, "kept/answers/7")
+    assert (other.facts.kept("answers/7") / "values").read_text() == "forty-two"
+    with pytest.raises(StoreError, match="has no folder kept/else"):
+        pack(store, "kept/else")

@@ -15,7 +15,8 @@ from limbeck.data.synthetic import toy_task, toy_tokenizer
 from limbeck.engine.run import run
 from limbeck.engine.store import Store
 from limbeck.errors import InputError
-from limbeck.measure.split_answers import served, split_answers
+from limbeck.measure.quality import Quality
+from limbeck.measure.split_answers import keep_answers, prepares_answers, served, split_answers
 from limbeck.model.checkpoints import save_model
 from limbeck.recipe.recipe import parse
 
@@ -101,3 +102,26 @@ def test_decision_reads_what_quality_has_answered(make_model, tmp_path, calls):
         assert (len(calls) == before) == (decision in steps)
     (key,) = result.front
     assert result.records[key].fact("temperature") is not None
+
+
+def test_answers_that_were_kept_before_a_probe_are_not_computed_by_it(make_model, calls, tmp_path):
+    store, probe = Store(tmp_path / "store"), Quality("test", batch=8)
+    store.prepare()
+    given = candidate(make_model, "classification", tmp_path / "0123456789abcdef")
+    context = RunContext(keep=store.facts.keep)
+    (kept,) = probe.work_on([{}], {}, given, context)
+    assert len(calls) == 1
+    assert all(store.facts.kept(name) is not None for name in kept["kept"])
+    before = list(probe.measure([given], context))
+    assert len(calls) == 1
+    assert before == list(probe.measure([given], RunContext()))
+    (two,) = keep_answers(given, ("validation", "test"), 8, context)
+    assert len(two["kept"]) == 2
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_only_answers_that_are_kept_can_be_prepared(make_model, kind, tmp_path):
+    given = candidate(make_model, kind, tmp_path / "0123456789abcdef")
+    (kept,) = keep_answers(given, ("test",), 8, RunContext())
+    assert bool(kept["kept"]) == prepares_answers(given.task.task_kind, Target())
+    assert not prepares_answers(given.task.task_kind, Target(candidates=4))  # sub-batches are measured first

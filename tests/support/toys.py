@@ -219,6 +219,48 @@ class ToyGoal(Technique):
         yield candidate
 
 
+class ToyShare(Technique):
+    """Add what pieces of work find, in rounds that follow from each other; some pieces keep a folder."""
+
+    rounds: int = 2
+    parts: int = 5
+    broken: int = -1
+    kept: bool = False
+
+    def apply(self, candidate: Any, context: Any) -> Iterable[Any]:
+        total = 0.0
+        for number in range(self.rounds):
+            pieces = [{"round": number, "part": part, "from": total} for part in range(self.parts)]
+            if self.kept:
+                pieces = [{**piece, "keeps": f"toy-{number}-{piece['part']}-{total}"} for piece in pieces]
+            if context.spread is None:
+                results = list(self.work_on(pieces, {"by": 2.0}, candidate, context))
+            else:
+                results = context.spread(pieces, {"by": 2.0})
+            total += sum(each["value"] for each in results)
+            if self.kept:
+                total += sum(float(self._kept(piece, context).read_text()) for piece in pieces)
+            context.log(f"round {number}: {total}")
+        candidate.model.weights = [weight + total for weight in candidate.model.weights]
+        yield candidate
+
+    def work_on(self, pieces: Sequence[Any], shared: Any, candidate: Any, context: Any) -> Iterable[Any]:
+        for piece in pieces:
+            called(f"piece {piece['round']} {piece['part']}")
+            if piece["part"] == self.broken:
+                raise RuntimeError("a part is broken")
+            if self.kept:
+                self._kept(piece, context)
+            yield {"value": (piece["part"] + piece["from"]) * shared["by"] + sum(candidate.model.weights)}
+
+    def _kept(self, piece: Any, context: Any) -> Path:
+        def build(folder: Path) -> None:
+            called(f"kept {piece['keeps']}")
+            (folder / "value").write_text(str(piece["part"] / 4))
+
+        return context.keep(piece["keeps"], build) / "value"
+
+
 class ToyQuality(Probe):
     """Sum of the weights."""
 
@@ -234,6 +276,28 @@ class ToyQuality(Probe):
             if candidate.model.ffn == self.refuse:
                 raise RuntimeError("cannot be measured")
             yield number, Measurement("quality", sum(candidate.model.weights), "1", split="validation")
+
+
+class ToyAnswers(Probe):
+    """Sum of the weights, computed once and kept."""
+
+    def prepares(self, kind: Any, target: Any) -> bool:
+        return True
+
+    def work_on(self, pieces: Sequence[Any], shared: Any, candidate: Any, context: Any) -> Iterable[Any]:
+        for _ in pieces:
+            yield {"value": self._answer(candidate, context)}
+
+    def measure(self, candidates: Sequence[Any], context: Any) -> Iterable[tuple[int, Measurement]]:
+        for number, candidate in enumerate(candidates):
+            yield number, Measurement("answers", self._answer(candidate, context), "1", split="validation")
+
+    def _answer(self, candidate: Any, context: Any) -> float:
+        def build(folder: Path) -> None:
+            called(f"answers {candidate.folder.name} in {os.getpid()}")
+            (folder / "value").write_text(str(sum(candidate.model.weights)))
+
+        return float((context.keep(f"answers-{candidate.folder.name}", build) / "value").read_text())
 
 
 class ToyClock(Probe):
@@ -292,9 +356,11 @@ def _made() -> dict[str, type]:
     step(StepInfo("toy-augment"))(ToyAugment)
     step(StepInfo("toy-imitate", needs={"torch", "teacher"}, reads={"teacher"}))(ToyImitate)
     step(StepInfo("toy-break"))(ToyBreak)
+    step(StepInfo("toy-share", needs={"torch"}))(ToyShare)
     step(StepInfo("toy-sneak"))(ToySneak)
     step(StepInfo("toy-cost", reads={"cost"}))(ToyCost)
     step(StepInfo("toy-quality"))(ToyQuality)
+    step(StepInfo("toy-answers"))(ToyAnswers)
     step(StepInfo("toy-clock", reads={"target", "teacher"}, with_teacher=True, group=True, machine_bound=True))(
         ToyClock
     )

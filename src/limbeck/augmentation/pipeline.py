@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from limbeck.augmentation.label_filter import LabelFilter
 from limbeck.augmentation.transforms import Deduplicator, Row, Sides, Transform, rewrite_rows, text_key
 from limbeck.core.task import Split, Task
 from limbeck.core.task_kind import Label
 from limbeck.storage.parallel import chunked, in_order, kept_lines, read_lines, write_lines
+
+if TYPE_CHECKING:
+    from limbeck.augmentation.pieces import Elsewhere
 
 Prepare = Callable[[], tuple[Transform, Callable[[Sequence[Row]], Sequence[Row]]]]
 """Returns the transform, and a function that adds notes to rows; called only if samples are missing."""
@@ -56,6 +59,7 @@ class AugmentationPipeline:
         workers: Processes that transform rows.
         log: Reports progress.
         mask_token: What the transform writes in place of a word.
+        elsewhere: Rewrites and reviews rows by the workers of a run, in place of ``workers``.
     """
 
     task: Task
@@ -68,11 +72,12 @@ class AugmentationPipeline:
     workers: int = 1
     log: Callable[..., None] = lambda message, **numbers: None
     mask_token: str | None = None
+    elsewhere: Elsewhere | None = None
 
     def run(self, **heading: str) -> Task:
         """Return the augmented task; its history gets an entry that begins with ``heading``, even if no row is new."""
         self.write_samples()
-        samples = [sample for number in range(len(self.chunks)) for sample in self.filter_chunk(number)]
+        samples = self.filtered()
         entry = {**heading, **self.history_entry(samples)}
         self.log(f"{heading.get('summary', '')}: " + ", ".join(f"{name} {n:,}" for name, n in entry["counts"].items()))
         train = self.task.split("train")
@@ -119,31 +124,73 @@ class AugmentationPipeline:
             return
         transform, add_notes = self.prepare()
         chunks = ([self.rows[row] for row in self.chunks[number]] for number in missing)
-        jobs = ((add_notes(rows), transform, self.count, self.seed) for rows in chunks)
-        for number, samples in zip(missing, in_order(rewrite_rows, jobs, self.workers), strict=True):
+        if self.elsewhere is not None:
+            rewritten = self.elsewhere.rewrite((transform, add_notes), list(chunks))
+        else:
+            jobs = ((add_notes(rows), transform, self.count, self.seed) for rows in chunks)
+            rewritten = in_order(rewrite_rows, jobs, self.workers)
+        for number, samples in zip(missing, rewritten, strict=True):
             write_lines(self._path("drawn", number), samples)
             done += 1
             self.log("", step=done, total=len(self.chunks))
 
-    def filter_chunk(self, number: int) -> Iterator[Sample]:
-        """Yield the new rows of a chunk that stay; chunks come in order, since an earlier row wins over its repeat."""
+    def filtered(self) -> list[Sample]:
+        """Return the new rows that stay; in the order of the chunks, since an earlier row wins over its repeat."""
+        unique: Iterable[list[Sample]] = (self.unique(number) for number in range(len(self.chunks)))
+        if self.label_filter is not None and self.elsewhere is not None:
+            unique = list(unique)
+            self._review_elsewhere(self.elsewhere, unique)
+        return [sample for number, rows in enumerate(unique) for sample in self.reviewed(number, rows)]
+
+    def unique(self, number: int) -> list[Sample]:
+        """Return the new rows of a chunk that no other row has; chunks in order."""
         labels = self.task.split("train").labels
         sampled = zip(self.chunks[number], read_lines(self._path("drawn", number)), strict=True)
-        unique = [
+        return [
             Sample(row, _as_tuples(sides), labels[row])
             for row, texts in sampled
             for sides in self.deduplicator.filter(texts)
         ]
+
+    def reviewed(self, number: int, unique: Sequence[Sample]) -> Iterator[Sample]:
+        """Yield the new rows of a chunk that stay, with the labels that they have then.
+
+        Args:
+            number: The chunk.
+            unique: Its new rows.
+        """
         if self.label_filter is None:
             yield from unique
             return
-        label_filter, task = self.label_filter, replace(self.task, history=({"mask_token": self.mask_token},))
-        reviews = kept_lines(self._path("judged", number), lambda: label_filter.review(task, self._split(unique)))
+        reviews = kept_lines(self._path("judged", number), lambda: self.review(self._split(unique)))
         self.log("", step=number + 1, total=len(self.chunks))
         for sample, review in zip(unique, reviews, strict=True):
-            label = label_filter.resolve(sample.label, review)
+            label = self.label_filter.resolve(sample.label, review)
             if label is not None:
                 yield sample._replace(label=label)
+
+    def _review_elsewhere(self, elsewhere: Elsewhere, chunks: Sequence[Sequence[Sample]]) -> None:
+        missing = [number for number in range(len(chunks)) if not self._path("judged", number).is_file()]
+        rows = [([sample.number for sample in chunks[number]], self._split(chunks[number])) for number in missing]
+        for number, reviews in zip(missing, elsewhere.review(rows), strict=True):
+            write_lines(self._path("judged", number), reviews)
+
+    def review(self, rows: Split) -> list[tuple[Label, Label]]:
+        """Return what the teacher says of new rows."""
+        assert self.label_filter is not None
+        return self.label_filter.review(replace(self.task, history=({"mask_token": self.mask_token},)), rows)
+
+    def new_rows(self, originals: Sequence[int], texts: Sequence[Any], pairs: Sequence[str] | None) -> Split:
+        """Return new rows with the labels of their originals.
+
+        Args:
+            originals: Numbers of the originals.
+            texts: Texts of the new rows, perhaps from JSON.
+            pairs: The second texts of pairs.
+        """
+        labels = self.task.split("train").labels
+        second = None if pairs is None else tuple(pairs)
+        return Split(tuple(_as_tuples(list(texts))), tuple(labels[number] for number in originals), second)
 
     def _split(self, samples: Sequence[Sample]) -> Split:
         pairs = None if self.task.split("train").pairs is None else tuple(sample.sides[1] for sample in samples)

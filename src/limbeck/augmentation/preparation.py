@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -21,10 +21,11 @@ from limbeck.augmentation.transforms import (
 
 if TYPE_CHECKING:
     from limbeck.augmentation.config import NGramConfig, SubstitutionConfig
-    from limbeck.augmentation.word_candidates import MaskedModel
+    from limbeck.augmentation.word_candidates import Lexicon, MaskedModel
     from limbeck.augmentation.word_vectors import WordVectors
     from limbeck.core.candidate import Candidate
     from limbeck.core.cost import Memo
+    from limbeck.core.pieces import Spread
     from limbeck.core.step import RunContext
     from limbeck.core.task import Task
     from limbeck.train.checkpoint import Log
@@ -44,7 +45,7 @@ def masking(
     Args:
         fields: How words are masked and swapped.
         candidate: Gives the texts and the mask token.
-        context: Receives a note where words cannot be swapped.
+        context: Receives a note where words cannot be swapped, and may have texts tagged elsewhere.
         chunk_rows: Texts that are tagged together.
         workers: Processes that tag.
     """
@@ -52,7 +53,7 @@ def masking(
     if fields.part_of_speech_probability and tagger is None:
         context.log("no tagger: no words are swapped for others of the same part of speech")
     rule = fields.transform(candidate.tokenizer.mask_token)
-    return tagged(rule, candidate.task, tagger, chunk_rows=chunk_rows, workers=workers)
+    return tagged(rule, candidate.task, tagger, chunk_rows=chunk_rows, workers=workers, spread=context.spread)
 
 
 def substituting(fields: SubstitutionConfig, candidate: Candidate, context: RunContext) -> Prepared:
@@ -72,7 +73,15 @@ def substituting(fields: SubstitutionConfig, candidate: Candidate, context: RunC
     return substitution(candidate.task, vectors, masked, top_k=top_k, replace_probability=probability)
 
 
-def tagged(rule: NGram, task: Task, tagger: str | None, *, chunk_rows: int = 256, workers: int = 1) -> Prepared:
+def tagged(
+    rule: NGram,
+    task: Task,
+    tagger: str | None,
+    *,
+    chunk_rows: int = 256,
+    workers: int = 1,
+    spread: Spread | None = None,
+) -> Prepared:
     """Return the n-gram transform with the words of every part of speech, and what tags the words of rows.
 
     Args:
@@ -80,13 +89,19 @@ def tagged(rule: NGram, task: Task, tagger: str | None, *, chunk_rows: int = 256
         task: Gives the texts.
         tagger: Who finds parts of speech; None finds none, and no words are swapped.
         chunk_rows: Texts that are tagged together.
-        workers: Processes that tag.
+        workers: Processes that tag, where ``spread`` is None.
+        spread: Has texts tagged by the workers of a run.
     """
+    from limbeck.augmentation.pieces import tag_elsewhere
+
     if tagger is None:
         return rule, lambda rows: rows
     train = task.split("train")
     words = [split_words(side)[0] for row in rows_of(train, task.labeled_rows) for side in row.sides]
-    tags = tag_rows(tagger, words, chunk_rows, workers)
+    if spread is None:
+        tags = tag_rows(tagger, words, chunk_rows, workers)
+    else:
+        tags = tag_elsewhere(spread, tagger, words, chunk_rows)
     sides = 1 if train.pairs is None else 2
 
     def annotate(rows: Sequence[Row]) -> list[Row]:
@@ -107,20 +122,56 @@ def masked_model(fields: SubstitutionConfig, task: Task, memo: Memo, log: Log) -
     Returns:
         The model; None if none is named.
     """
-    from limbeck.augmentation.word_candidates import MaskedModel, load_masked_model
-
-    if fields.mlm is None:
-        return None
-    half, width = fields.mixed_precision == "bf16", fields.positions_per_pass
-    model, tokenizer = load_masked_model(fields.mlm)
-    masked = MaskedModel(model, tokenizer, fields.top_k, width, half=half, max_length=task.max_length)
-    if fields.mixed_precision != "auto":
+    masked = open_masked_model(fields, task, fields.mixed_precision == "bf16")
+    if masked is None or fields.mixed_precision != "auto":
         return masked
     rows = rows_of(task.split("train"), task.labeled_rows)
     some = rows[:: max(1, len(rows) // TIMED)]
     texts = [split_words(side) for row in some for side in row.sides]
     wanted = [[replaceable(word) for word in words] for words, _ in texts]
     return masked.in_faster_precision(texts, wanted, len(rows) / max(1, len(some)), memo, log)
+
+
+def open_masked_model(fields: SubstitutionConfig, task: Task, half: bool) -> MaskedModel | None:
+    """Return the masked language model; None if none is named.
+
+    Args:
+        fields: How words are replaced.
+        task: Gives the length of texts.
+        half: Whether to compute in bfloat16.
+    """
+    from limbeck.augmentation.word_candidates import MaskedModel, load_masked_model
+
+    if fields.mlm is None:
+        return None
+    model, tokenizer = load_masked_model(fields.mlm)
+    most, width = task.max_length, fields.positions_per_pass
+    return MaskedModel(model, tokenizer, fields.top_k, width, half=half, max_length=most)
+
+
+@dataclass(frozen=True)
+class CandidateNotes:
+    """Adds the candidates of each word to rows."""
+
+    lexicon: Lexicon
+
+    @classmethod
+    def of(cls, nearest: Mapping[str, Sequence[str]], masked: MaskedModel | None) -> CandidateNotes:
+        """Return what adds candidates that are known already.
+
+        Args:
+            nearest: The nearest words of each word.
+            masked: Proposes words of one piece; None leaves all to ``nearest``.
+        """
+        from limbeck.augmentation.word_candidates import Lexicon
+
+        return cls(Lexicon({word: tuple(others) for word, others in nearest.items()}, masked))
+
+    def __call__(self, rows: Sequence[Row]) -> list[Row]:
+        """Return the rows with candidates."""
+        texts = [split_words(side) for row in rows for side in row.sides]
+        notes = iter(self.lexicon.candidates(texts, [[replaceable(word) for word in words] for words, _ in texts]))
+        return [row._replace(notes=tuple(next(notes) for _ in row.sides)) for row in rows]
 
 
 def substitution(
@@ -140,16 +191,7 @@ def substitution(
         top_k: Candidates for each word.
         replace_probability: Probability that a word is replaced.
     """
-    from limbeck.augmentation.word_candidates import Lexicon
-
     rows = rows_of(task.split("train"), task.labeled_rows)
     texts = (split_words(side)[0] for row in rows for side in row.sides)
     words = sorted({word for text in texts for word in text if replaceable(word)})
-    lexicon = Lexicon(vectors(words).nearest(words, top_k), masked)
-
-    def annotate(rows: Sequence[Row]) -> list[Row]:
-        texts = [split_words(side) for row in rows for side in row.sides]
-        notes = iter(lexicon.candidates(texts, [[replaceable(word) for word in words] for words, _ in texts]))
-        return [row._replace(notes=tuple(next(notes) for _ in row.sides)) for row in rows]
-
-    return Substitute(replace_probability), annotate
+    return Substitute(replace_probability), CandidateNotes.of(vectors(words).nearest(words, top_k), masked)

@@ -21,9 +21,11 @@ from limbeck.benchmark.run import Bench, Row
 from limbeck.core.search_space import Listed
 from limbeck.core.shape import Shape, canonical_json
 from limbeck.core.task import Task
+from limbeck.distributed.config import ExecutorConfig
 from limbeck.engine.checked_task import checked_task
 from limbeck.engine.result import Failure
-from limbeck.engine.run import OnEvent, run
+from limbeck.engine.run_log import OnEvent
+from limbeck.engine.several import run_several
 from limbeck.engine.store import Store
 from limbeck.errors import InputError, LimbeckError
 from limbeck.recipe.recipe import Recipe, parse
@@ -73,7 +75,11 @@ class TrainingBenchmark:
         return f"{WAYS[how.ways]}: {', '.join(settings)}. {judged}"
 
     def evaluate(
-        self, rows: Sequence[Row], folder: Path, on_event: OnEvent | None = None
+        self,
+        rows: Sequence[Row],
+        folder: Path,
+        on_event: OnEvent | None = None,
+        executor: ExecutorConfig | None = None,
     ) -> tuple[list[Row], list[Failure]]:
         """Add the quality of their points to the rows; train what the store lacks.
 
@@ -81,13 +87,16 @@ class TrainingBenchmark:
             rows: The timed points.
             folder: Folder of the runs.
             on_event: Receives each event as a dictionary.
+            executor: Where models are trained; one after another in this process unless given.
 
         Returns:
             The rows, and the steps that failed.
         """
         facts, failed = {}, []
-        for training_run in self.runs:
-            result = run(training_run.recipe, self.store, folder / training_run.name, on_event, task=self.task)
+        recipes = [training_run.recipe for training_run in self.runs]
+        folders = [folder / training_run.name for training_run in self.runs]
+        results = run_several(recipes, folders, self.store, self.task, on_event, executor)
+        for training_run, result in zip(self.runs, results, strict=True):
             failed += result.failed
             for key in result.front:
                 record = result.records[key]

@@ -21,13 +21,19 @@ from limbeck.cli._app import (
     print_json,
     watching,
 )
+from limbeck.cli.machines import Machines
 from limbeck.cli.task_options import TaskOptions, report_data
 from limbeck.errors import InputError
 
 if TYPE_CHECKING:
-    from limbeck.benchmark.run import Row
+    import numpy as np
+
+    from limbeck.benchmark.run import Row, Timer
     from limbeck.core.task import Task
+    from limbeck.distributed.config import ExecutorConfig
     from limbeck.engine.result import Failure
+    from limbeck.engine.store import Store as OpenStore
+    from limbeck.measure.trial import Trial
 
 
 def bench(
@@ -39,6 +45,7 @@ def bench(
     lengths: tuple[int, ...] = (),
     id: str = "main",
     folder: Path | None = None,
+    machines: Annotated[Machines, Parameter(name="*")] = Machines(),  # noqa: B008 frozen
     store: Store = None,
     track: Track = None,
     json: Json = False,
@@ -56,6 +63,7 @@ def bench(
         lengths: Another name for --seq-len.
         id: Name of the benchmark.
         folder: Folder to write to [default: runs/bench-ID].
+        machines: Where models are trained and answer; latency is measured here, one architecture after the other.
         store: Folder of finished work.
         track: Tracker of the numbers of training.
         json: Print JSON.
@@ -64,22 +72,25 @@ def bench(
     from limbeck.benchmark import run as bench_run
     from limbeck.benchmark.plan import plan
     from limbeck.benchmark.training import make_training
+    from limbeck.engine.store import Store as FolderStore
     from limbeck.storage.destination import check_destination
 
     _check(grid, timing, training, track)
+    executor = _executor(machines, training)
     timing = _with_lengths(timing, lengths)
     folder = folder or Path("runs") / f"bench-{id}"
     check_destination(folder, "--folder", within=True)
     task = _task_of(training, data)
     loaded = _load(task) if task is not None else None
     spec = plan(grid, timing, loaded)
-    wanted = (spec, grid.base, training, open_store(store))
+    own = open_store(store) or FolderStore()
+    wanted = (spec, grid.base, training, own)
     trainings = make_training(*wanted, task=task, loaded=loaded) if training.train else None
-    rows = bench_run.bench(spec, folder, _print_progress)
+    rows = bench_run.bench(spec, folder, _print_progress, _timer(own))
     failed: list[Failure] = []
     if trainings is not None:
         with watching(json, track) as show:
-            rows, failed = trainings.evaluate(rows, folder / "training", show)
+            rows, failed = trainings.evaluate(rows, folder / "training", show, executor)
         bench_run.write_table(rows, folder / bench_run.TABLE)
     summary, page = trainings.summary if trainings else "", folder / "report.html"
     page.write_text(bench_report.report(rows, f"{grid.base} on {spec.target_text}", summary), encoding="utf-8")
@@ -102,6 +113,27 @@ def _check(grid: Grid, timing: Timing, training: Training, track: str | None) ->
     if training.train is None:
         raise InputError("--track applies to training; add --train individual, shared or both")
     check_tracker(track)
+
+
+def _executor(machines: Machines, training: Training) -> ExecutorConfig:
+    """Return where models are trained; refuse workers that would have nothing to do."""
+    if machines != Machines() and training.train is None:
+        raise InputError(
+            "--executor, --workers and --settings apply to training, and latency is measured here; add --train "
+            "individual, shared or both"
+        )
+    return machines.config()
+
+
+def _timer(store: OpenStore) -> Timer:
+    """Return what times a trial while nothing that uses the store works on this machine."""
+    from limbeck.measure import trial as trials
+
+    def timed(trial: Trial) -> np.ndarray:
+        with store.machine.alone():
+            return trials.time_trial(trial)
+
+    return timed
 
 
 def _with_lengths(timing: Timing, lengths: tuple[int, ...]) -> Timing:

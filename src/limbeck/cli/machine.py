@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from annotated_types import Ge, Le
 from cyclopts import Parameter
 
-from limbeck.cli._app import Json, print_json
+from limbeck.cli._app import Json, Store, open_store, print_json
+from limbeck.cli.machines import Machines
 from limbeck.core.finite import json_text
 from limbeck.core.target import Precision, Runtime
+from limbeck.distributed.config import ExecutorConfig, open_workers
 from limbeck.errors import InputError
 
 if TYPE_CHECKING:
@@ -69,6 +71,8 @@ def profile(
     threads: int = 1,
     full: Annotated[bool, Parameter(negative=())] = False,
     options: Annotated[Full, Parameter(name="*")] = Full(),
+    machines: Annotated[Machines, Parameter(name="*")] = Machines(),  # noqa: B008 frozen
+    store: Store = None,
 ) -> None:
     """Describe this machine as JSON: processor, libraries, measured arithmetic, noise.
 
@@ -80,6 +84,8 @@ def profile(
         threads: Threads of the runtime.
         full: Measure the shapes of a space, in the file --out; the other options describe it.
         options: Options of a full profile.
+        machines: Where the models of a full profile are made; they are timed here, with nothing beside them.
+        store: Folder of finished work; nothing else that uses it works here while shapes are timed.
     """
     from limbeck.core.target import Target
     from limbeck.cost_models.machine_profile import profile as work
@@ -92,9 +98,11 @@ def profile(
         _check_file(out, "--out")
         check_destination(out.parent, f"--out {out}: the folder", within=True)
     if full:
-        _profile_full(out, threads, options)
+        _profile_full(out, threads, options, machines.config(), store)
         return
     _refuse_idle(options, "applies to a full profile; add --full")
+    if machines != Machines() or store is not None:
+        raise InputError("--executor, --workers, --settings and --store apply to a full profile; add --full")
     text = json_text(work(threads), indent=2)
     if out is None:
         print(text)
@@ -190,12 +198,12 @@ def _check_file(file: Path, option: str) -> None:
         )
 
 
-def _profile_full(out: Path | None, threads: int, options: Full) -> None:
+def _profile_full(out: Path | None, threads: int, options: Full, executor: ExecutorConfig, store: Path | None) -> None:
     if out is None:
         raise InputError("a full profile is written to a file; add --out machine.jsonl")
     from statistics import median
 
-    for series in _measure(out, threads, options):
+    for series in _measure(out, threads, options, executor=executor, store=store):
         repetition = f", repeated {100 * float(median(series.repetition)):.1f} %" if len(series.repetition) else ""
         print(
             f"{out}: {series.setting.number_format}, {len(series.shapes)} shapes from {1e3 * series.seconds.min():.3f} "
@@ -203,7 +211,14 @@ def _profile_full(out: Path | None, threads: int, options: Full) -> None:
         )
 
 
-def _measure(out: Path, threads: int, options: Full, fewest: int = 0) -> list[Series]:
+def _measure(
+    out: Path,
+    threads: int,
+    options: Full,
+    fewest: int = 0,
+    executor: ExecutorConfig | None = None,
+    store: Path | None = None,
+) -> list[Series]:
     """Measure shapes into a file of latency data; return its series of each number format on this machine.
 
     Args:
@@ -211,14 +226,18 @@ def _measure(out: Path, threads: int, options: Full, fewest: int = 0) -> list[Se
         threads: Threads of the runtime.
         options: Which shapes, in which setting.
         fewest: Shapes that are needed.
+        executor: Where models are made.
+        store: Folder of finished work.
     """
     if min(options.batch, options.seq_len) < 1:
         raise InputError(f"batch and seq_len should be at least 1, got {options.batch} and {options.seq_len}")
     from limbeck.core.analytic_cost import of_model
     from limbeck.core.measurement import machine
     from limbeck.core.target import Target
+    from limbeck.cost_models.graphs_ahead import GraphsAhead
     from limbeck.cost_models.machine_profile import full as work
     from limbeck.cost_models.shape_sampling import STEPS, draw, space_below
+    from limbeck.engine.store import Store as OpenStore
     from limbeck.measure.dummy_model import Setting, style_of
     from limbeck.model.checkpoints import open_model
 
@@ -232,7 +251,18 @@ def _measure(out: Path, threads: int, options: Full, fewest: int = 0) -> list[Se
     target = Target(*where, precision=options.precision)
     formats = dict.fromkeys(options.number_format)
     settings = [Setting(style_of(style), target, number_format, options.seq_len) for number_format in formats]
-    dataset = work(out, space, settings, samples=options.samples, seed=options.seed, on_event=_print_progress)
+    with open_workers(executor or ExecutorConfig(), out.parent) as workers:
+        ahead = GraphsAhead(workers, (open_store(store) or OpenStore()).machine.alone)
+        dataset = work(
+            out,
+            space,
+            settings,
+            samples=options.samples,
+            seed=options.seed,
+            on_event=_print_progress,
+            timer=ahead.time_group,
+            table=ahead.table_of,
+        )
     return [dataset.of(setting, machine()) for setting in settings]
 
 

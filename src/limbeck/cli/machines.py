@@ -41,6 +41,29 @@ class Machines:
         return config
 
 
+@dataclass(frozen=True)
+class Place:
+    """Where a step that has a field 'workers' is carried out, with pieces of it side by side.
+
+    Attributes:
+        executor: In this process, with --workers processes beside it (local); in --workers worker processes, on a Ray
+            cluster, or in Slurm jobs.
+        settings: A YAML file with a section 'executor': address of a cluster, threads, GPUs, partition.
+    """
+
+    executor: Kind | None = None
+    settings: Path | None = None
+
+    def config(self, workers: int | None) -> ExecutorConfig:
+        """Return the options of the executor.
+
+        Args:
+            workers: The field of the step, if it is given.
+        """
+        given = Machines(self.executor, settings=self.settings).config()
+        return given if given.executor == "local" else replace(given, workers=workers or given.workers)
+
+
 def _read(path: Path) -> ExecutorConfig:
     from limbeck.recipe.validation import read
     from limbeck.storage import yaml_text

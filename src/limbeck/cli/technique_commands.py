@@ -6,16 +6,18 @@ from collections.abc import Callable, Mapping
 from dataclasses import MISSING, field, fields, make_dataclass
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol, cast, get_type_hints
 
 from cyclopts import Parameter
 
 from limbeck.cli._app import Json, Store, Track, print_json, watching
+from limbeck.cli.machines import Machines, Place
 from limbeck.cli.task_options import TaskOptions, TaskSettings
 from limbeck.core.field_groups import fields_of
 from limbeck.core.step import Step
 
 if TYPE_CHECKING:
+    from limbeck.distributed.config import ExecutorConfig
     from limbeck.engine.result import RunResult
 
 
@@ -34,6 +36,8 @@ def _command_of(name: str, technique: type[Step]) -> Callable[..., int]:
     options_type = options_of(technique)
     own_length = any(field.name == "max_length" for field in fields(options_type))
     data_type = TaskSettings if own_length else TaskOptions
+    own_workers = any(field.name == "workers" for field in fields(options_type))
+    place = Place if own_workers else Machines
 
     def command(
         *,
@@ -48,11 +52,14 @@ def _command_of(name: str, technique: type[Step]) -> Callable[..., int]:
         track: Track = None,
         json: Json = False,
         data: TaskSettings = data_type(),  # noqa: B008 frozen
+        machines: Place | Machines = place(),  # noqa: B008 frozen
         options: _Options = options_type(),  # noqa: B008 frozen
     ) -> int:
         plain: dict[str, Any] = {"model": model, "task": data.of(task), "teacher": teacher, "seed": seed}
         plain |= {"target": {"threads": threads, "batch": batch}, "steps": [{name: options.given}]}
-        return _run_recipe(name, plain, out, store, track, json)
+        workers = cast("int | None", options.given.get("workers"))
+        executor = machines.config(workers) if isinstance(machines, Place) else machines.config()
+        return _run_recipe(name, plain, out, store, track, json, executor)
 
     command.__name__ = name
     command.__doc__ = f"""{(technique.__doc__ or name).split("Attributes:")[0].strip()}
@@ -65,14 +72,22 @@ def _command_of(name: str, technique: type[Step]) -> Callable[..., int]:
         threads: Threads used for serving (for techniques that measure).
         batch: Texts in a call (for techniques that measure).
         seed: Seed of everything random.
+        machines: Where the step is carried out; the result is the same everywhere.
     """
     command.__annotations__["data"] = Annotated[data_type, Parameter(name="*")]
+    command.__annotations__["machines"] = Annotated[place, Parameter(name="*")]
     command.__annotations__["options"] = Annotated[options_type, Parameter(name="*")]
     return command
 
 
 def _run_recipe(
-    name: str, plain: Mapping[str, Any], out: Path, store: Path | None, track: str | None, json: bool
+    name: str,
+    plain: Mapping[str, Any],
+    out: Path,
+    store: Path | None,
+    track: str | None,
+    json: bool,
+    executor: ExecutorConfig,
 ) -> int:
     """Run a recipe of one step and write its result to ``out``; returns the exit status.
 
@@ -88,7 +103,7 @@ def _run_recipe(
     recipe = parse(plain, name=name)
     check_destinations(out, inputs=(recipe.model, recipe.teacher))
     with watching(json, track) as show:
-        result = work(recipe, store, None, show)
+        result = work(recipe, store, None, show, executor=executor)
     if result.failed or not result.front:
         if json:
             print_json({"failed": [failure.error for failure in result.failed]})

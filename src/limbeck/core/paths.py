@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 
@@ -40,4 +41,11 @@ def cache_folder() -> Path:
     status = folder.stat()
     if status.st_uid != os.getuid() or status.st_mode & 0o022:  # others could have put anything there
         return Path(tempfile.mkdtemp(prefix="cache-"))
+    return folder
+
+
+def fill_temporary(name: str, build: Callable[[Path], None]) -> Path:
+    """Return a temporary folder that ``build`` has filled: what ``RunContext.keep`` does without a store."""
+    folder = Path(tempfile.mkdtemp(prefix="limbeck-"))
+    build(folder)
     return folder

@@ -20,7 +20,6 @@ and ``plan`` start quickly.
 from __future__ import annotations
 
 import dataclasses
-import tempfile
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
@@ -34,6 +33,8 @@ from limbeck.core.digests import content
 from limbeck.core.field_groups import build, check_fields, checked_groups, fields_of, group, parameters, values_of
 from limbeck.core.measurement import Measurement
 from limbeck.core.model import AnswersOnly
+from limbeck.core.paths import fill_temporary
+from limbeck.core.pieces import Divisible, Spread
 from limbeck.core.search_space import Space
 from limbeck.core.shape import Shape
 from limbeck.core.target import Budget, Target
@@ -143,13 +144,6 @@ class Teacher:
     """Its record, with the facts measured so far."""
 
 
-def _temporary_folder(name: str, build: Callable[[Path], None]) -> Path:
-    """Fill a temporary folder: what ``keep`` does without a store."""
-    folder = Path(tempfile.mkdtemp(prefix="limbeck-"))
-    build(folder)
-    return folder
-
-
 def discard(message: str, **numbers: object) -> None:
     """Report to nobody: what ``log`` does unless given."""
 
@@ -164,17 +158,19 @@ class RunContext:
     teacher: Teacher | None = None
     reference: Reference | None = None
     cost: TargetCost | None = None
-    keep: Callable[[str, Callable[[Path], None]], Path] = _temporary_folder
+    keep: Callable[[str, Callable[[Path], None]], Path] = fill_temporary
     """Fill a folder once, keep it under ``name`` (which must identify the content), and return it; it is read-only."""
     memo: Memo = measure_now
     """Measure something of this machine once, alone on it, and store it."""
     scratch: Path | None = None
     """A folder for the step's own checkpoints: kept if the step is interrupted, removed when it is done."""
+    spread: Spread | None = None
+    """Have pieces of the step carried out by the run's workers (core/pieces.py); None where there are none."""
     log: Callable[..., None] = discard
     """Report to the user: a message, or numbers (step, total, loss) for progress and trackers."""
 
 
-class Step(ABC):
+class Step(Divisible, ABC):
     """What every step has: its declaration, and answers about it that depend on the values of its fields."""
 
     info: ClassVar[StepInfo]
@@ -306,6 +302,10 @@ class Probe(Step):
 
     All candidates that reached the probe come together, because times are comparable only when they alternate.
     """
+
+    def prepares(self, kind: TaskKind, target: Target) -> bool:
+        """Return whether ``work_on`` of an empty piece keeps, for a single candidate, what ``measure`` reads of it."""
+        return False
 
     @abstractmethod
     def measure(self, candidates: Sequence[Candidate], context: RunContext) -> Iterable[tuple[int, Measurement]]:

@@ -76,13 +76,14 @@ Timer = Callable[[Sequence[Shape], Setting, Collection], np.ndarray]
 """From shapes, their setting and how they are to be timed to seconds [shape, round, call]."""
 
 
-def time_group(shapes: Sequence[Shape], setting: Setting, plan: Collection) -> np.ndarray:
+def time_group(shapes: Sequence[Shape], setting: Setting, plan: Collection, graphs: Sequence[Path] = ()) -> np.ndarray:
     """Time shapes alternately in a fresh process.
 
     Args:
         shapes: What to time.
         setting: How encoders of these shapes are run.
         plan: Gives rounds, calls and seconds.
+        graphs: Files of their graphs; made in the fresh process unless given.
 
     Returns:
         Seconds of every call [shape, round, call].
@@ -91,6 +92,7 @@ def time_group(shapes: Sequence[Shape], setting: Setting, plan: Collection) -> n
 
     payload: dict[str, Any] = {"shapes": [shape.to_json() for shape in shapes], "setting": setting.to_json()}
     payload |= {"rounds": plan.rounds, "calls": plan.calls, "seconds": plan.seconds}
+    payload["graphs"] = [str(path) for path in graphs]
     on_cpu = setting.target.device == "cpu"
     answer = run_isolated("limbeck.cost_models.collection:session", payload, setting.target.threads, pinned=on_cpu)
     seconds: np.ndarray = answer["seconds"]
@@ -103,7 +105,7 @@ def session(payload: dict[str, Any]) -> dict[str, Any]:
     from limbeck.measure.timing import alternate, time_call
 
     setting, calls = Setting.from_json(payload["setting"]), payload["calls"]
-    ready = warm_calls([Shape.from_json(shape) for shape in payload["shapes"]], setting)
+    ready = warm_calls([Shape.from_json(shape) for shape in payload["shapes"]], setting, payload.get("graphs", ()))
     device = setting.target.device
     warm_up(ready, device)
     once = sum(time_call(partial(call, 0)) for call in ready)

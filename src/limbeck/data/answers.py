@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -118,14 +119,29 @@ def _parts(task: Task, split: str) -> Iterator[Task]:
             yield replace(task, splits={split: rows.take(range(start, min(start + CHUNK, end)))})
 
 
-def _cached(source: AnswerSource, task: Task, split: str, keep: Keep) -> np.ndarray:
+def keepable_answers(source: AnswerSource, task: Task, split: str, keep: Keep) -> dict[str, Callable[[], np.ndarray]]:
+    """Return what keeps each chunk of the answers of a teacher, by the names under which chunks are kept.
+
+    Args:
+        source: A teacher that only gives answers; without an identity, nothing of it is kept.
+        task: The task.
+        split: Name of the split.
+        keep: ``RunContext.keep``.
+    """
+    if not source.identity:
+        return {}
+    return {_name(source, part, split): partial(_cached, source, part, split, keep) for part in _parts(task, split)}
+
+
+def _name(source: AnswerSource, task: Task, split: str) -> str:
     rows = task.split(split)
     read = [task.kind, task.label_names, task.max_length, task.mask_token, rows.texts, rows.pairs]
-    digest = hashlib.sha256(json.dumps(read).encode()).hexdigest()[:16]
-    name = f"answers-{source.identity}-{digest}"
+    return f"answers-{source.identity}-{hashlib.sha256(json.dumps(read).encode()).hexdigest()[:16]}"
 
+
+def _cached(source: AnswerSource, task: Task, split: str, keep: Keep) -> np.ndarray:
     def ask() -> dict[str, np.ndarray]:
         logits = source.answer(task, split)
         return {"logits": np.concatenate(logits) if task.task_kind.per_token else np.asarray(logits)}
 
-    return cached_arrays(keep, name, ask)["logits"]
+    return cached_arrays(keep, _name(source, task, split), ask)["logits"]

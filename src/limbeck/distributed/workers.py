@@ -11,6 +11,7 @@ import itertools
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from queue import PriorityQueue
 from typing import Any, Literal, Protocol, TypeAlias
@@ -95,6 +96,7 @@ class Workers:
             count: How many pieces may run at once.
         """
         self.count = count
+        self.at_end = ExitStack()  # what is to be done when nothing runs any more
         self._backend = backend
         self._queue: PriorityQueue[_Item] = PriorityQueue()
         self._numbers = itertools.count()
@@ -145,6 +147,7 @@ class Workers:
         self._backend.close()
         for thread in self._threads:
             thread.join(timeout=10)
+        self.at_end.close()
 
     def _serve(self) -> None:
         while not self._closed:

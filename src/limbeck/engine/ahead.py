@@ -12,18 +12,23 @@ import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import TypeAlias
 
 from limbeck.core.candidate import Record
-from limbeck.core.step import Choice, Technique
+from limbeck.core.step import Choice, Probe, Technique
 from limbeck.distributed.executor import lane_of
 from limbeck.distributed.workers import Needs, Values, Workers
 from limbeck.engine.builder import CandidateBuilder
 from limbeck.engine.orders import carry_out, error_of, order, receive, records_of, supply
+from limbeck.engine.piece_orders import piece_order, work_on
+from limbeck.engine.pieces import Pieces, Results
 from limbeck.engine.provenance import Provenance
+from limbeck.engine.reference import beside
 from limbeck.engine.run_log import RunLog
+from limbeck.engine.stored_form import read_probed
+from limbeck.engine.transfer import KEPT
 from limbeck.errors import LimbeckError
 from limbeck.recipe.parsing import LocatedStep
 from limbeck.storage.machine_lock import Use
@@ -65,12 +70,33 @@ class _Chain:
 
 @dataclass
 class _Ordered:
-    """A step that was ordered, the chains that wait for it, and the records it made."""
+    """A step that was ordered, the chains that wait for it, and the records it made.
+
+    ``payload`` is the order. A step begins again when the pieces that it wants are there, and repeats its messages:
+    ``said`` are those that came, ``repeated`` how many of them came again.
+    """
 
     step: Technique
     chains: list[_Chain]
-    future: Future[Values] | None = None
+    payload: Values = field(default_factory=dict)
+    urgency: float = 0.0
+    future: Future[Values] = field(default_factory=Future)
     records: list[Record] | None = None
+    said: list[tuple[str, str, str]] = field(default_factory=list)
+    repeated: int = 0
+
+    def is_repeated(self, values: Values) -> bool:
+        """Return whether the step has sent this message before."""
+        if not values.get("message"):
+            return False
+        message = (values["step"], values["key"], values["message"])
+        again = self.repeated < len(self.said) and self.said[self.repeated] == message
+        if not again:
+            self.said.append(message)
+            self.repeated = len(self.said)
+        else:
+            self.repeated += 1
+        return again
 
 
 class Ahead:
@@ -87,8 +113,12 @@ class Ahead:
         """
         self._builder, self._workers, self._log, self._may_begin = builder, workers, log, may_begin
         self._ordered: dict[str, _Ordered] = {}
+        self._prepared: dict[tuple[str, str], Future[Values]] = {}
+        self._pieces = Pieces(builder.store, workers, self._report)
         self._lock = threading.RLock()
-        self._token = builder.store.folder.token()
+        folder = builder.store.folder
+        self._token = folder.token()
+        workers.at_end.callback(folder.remove_token, self._token)  # work that still runs looks for it
 
     def follow(self, steps: Steps, key: str, seed: int, picks: Sequence[int] | None = None) -> None:
         """Order what can be done with a candidate before the next choice; its children follow when they are made.
@@ -109,6 +139,8 @@ class Ahead:
                     return
                 if isinstance(placed.step, Choice):
                     return
+                if isinstance(placed.step, Probe):
+                    self._prepare(placed, rest, key, seed)
                 if isinstance(placed.step, Technique):
                     self._order(placed, _Chain(rest, seed, picks), key)
                     return
@@ -129,7 +161,7 @@ class Ahead:
         """
         with self._lock:
             ordered = self._ordered.get(self._builder.child_base(key, step, seed))
-        if ordered is None or ordered.future is None:
+        if ordered is None or not ordered.payload:
             return False
         outcome = ordered.future.result()
         if (error := error_of(outcome)) is not None:
@@ -150,19 +182,94 @@ class Ahead:
             self._continue(stored, chain)
             return
         ordered = self._ordered[base] = _Ordered(step, [chain])
-        ordered.future = self._workers.submit(
+        ordered.payload = order(self._builder, key, placed, chain.seed, self._token)
+        ordered.urgency = length([placed, *chain.rest])
+        self._submit(ordered, {} if self._workers.count > 1 else None)
+
+    def _submit(self, ordered: _Ordered, results: Results | None, kept: Sequence[str] = ()) -> None:
+        """Order a step, with the results of the pieces that it wants; None if it is to do everything itself.
+
+        Args:
+            ordered: The step.
+            results: The results.
+            kept: Names of folders that the pieces have kept.
+        """
+        payload = ordered.payload
+        if results is None:
+            payload.pop("results", None)
+        else:
+            payload |= {"results": {**payload.get("results", {}), **results}, "needed": [*payload["needed"], *kept]}
+        ordered.repeated = 0
+        sent = self._workers.submit(
             carry_out,
-            order(self._builder, key, placed, chain.seed, self._token),
-            needs=Needs(lane_of(step)),
-            urgency=length([placed, *chain.rest]),
-            report=self._report,
+            ordered.payload,
+            needs=Needs(lane_of(ordered.step)),
+            urgency=ordered.urgency,
+            report=partial(self._report_of, ordered),
             supply=partial(supply, self._builder.store),
             receive=partial(self._receive, ordered),
         )
+        sent.add_done_callback(partial(self._ended, ordered))
+
+    def _ended(self, ordered: _Ordered, sent: Future[Values]) -> None:
+        """Take the outcome of an order; a step that wants pieces is ordered again when they are there."""
+        if sent.cancelled():
+            ordered.future.cancel()
+        elif (error := sent.exception()) is not None:
+            ordered.future.set_exception(error)
+        elif (wanted := sent.result().get("wanted")) is not None:
+            kept = [f"{KEPT}{piece['keeps']}" for piece in wanted["pieces"].values() if "keeps" in piece]
+            self._pieces.hand_out(
+                ordered.payload,
+                wanted,
+                needs=Needs(lane_of(ordered.step)),
+                urgency=ordered.urgency,
+                then=partial(self._submit, ordered, kept=kept),
+                lost=ordered.future.set_exception,
+            )
+        else:
+            ordered.future.set_result(sent.result())
+
+    def _prepare(self, placed: LocatedStep, rest: Steps, key: str, seed: int) -> None:
+        """Let a worker keep what a probe will read of a candidate."""
+        step, builder = placed.step, self._builder
+        assert isinstance(step, Probe)
+        place = (placed.path, key)
+        if place in self._prepared or not step.prepares(builder.task.task_kind, builder.recipe.target):
+            return
+        name = builder.fact_name(key, step, seed, beside(builder, [key], step))
+        if builder.store.facts.recall(name, read_probed) is not None:
+            return
+        payload = piece_order(order(builder, key, placed, seed, self._token), [{}])
+        self._prepared[place] = self._workers.submit(
+            work_on,
+            payload | {"needed": [key]},
+            urgency=length(rest) + SHORT,
+            report=self._report,
+            supply=partial(supply, builder.store),
+            receive=partial(receive, builder.store),
+        )
+
+    def prepared(self, placed: LocatedStep, keys: Sequence[str]) -> None:
+        """Wait until workers have kept what a probe reads of its candidates, as far as they can.
+
+        Args:
+            placed: The probe.
+            keys: Keys of the candidates.
+
+        Raises:
+            ProcessLost: Worker after worker was lost over it.
+        """
+        with self._lock:
+            waiting = [self._prepared[placed.path, key] for key in keys if (placed.path, key) in self._prepared]
+        for future in waiting:
+            future.result()  # what could not be kept is computed by the probe, which meets the same errors
 
     def _receive(self, ordered: _Ordered, outcome: Values) -> None:
         """Take over what a worker made, and order what comes after it before the walk learns that it is there."""
         receive(self._builder.store, outcome)
+        if "wanted" in outcome:
+            return
         with self._lock:
             ordered.records = list(records_of(outcome))
             for chain in ordered.chains:
@@ -178,6 +285,11 @@ class Ahead:
         followed = records if picks is None else records[picks[0] : picks[0] + 1]
         for record in followed:
             self.follow(chain.rest, record.key, chain.seed, None if picks is None else picks[1:])
+
+    def _report_of(self, ordered: _Ordered, values: Values) -> None:
+        with self._lock:
+            if not ordered.is_repeated(values):
+                self._report(values)
 
     def _report(self, values: Values) -> None:
         with self._lock:

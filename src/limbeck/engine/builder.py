@@ -17,6 +17,7 @@ from limbeck.core.candidate import Candidate, Record, Reference, lineage_key
 from limbeck.core.cost import TargetCost
 from limbeck.core.field_groups import parameters
 from limbeck.core.measurement import environment
+from limbeck.core.pieces import Spread
 from limbeck.core.step import RunContext, Step, Teacher, Technique, identity, needs
 from limbeck.core.task import Task
 from limbeck.engine.costs import CostFactory, make_cost
@@ -57,6 +58,7 @@ class CandidateBuilder:
         self.sources: dict[str, str] = {}  # digests of the content of model folders, by name
         self.given = GivenTeacher(recipe.teacher, task)
         self.helped_teacher: str | None = None
+        self.spread: Callable[[str], Spread | None] = lambda base: None  # of the step that makes this first child
 
     def root(self, source: str, seed: int, role: str = "model") -> Record:
         """Return the record of a model folder, storing the model when its content is new.
@@ -228,6 +230,7 @@ class CandidateBuilder:
         cost: TargetCost | None = None,
         reference: str | None = None,
         compared: Reference | None = None,
+        spread: Spread | None = None,
     ) -> RunContext:
         """Return the services that a step may use while it works on a record; others are refused.
 
@@ -240,11 +243,12 @@ class CandidateBuilder:
             cost: What a shape costs.
             reference: Key of the model that a choice compares with, in place of the teacher.
             compared: The model that a probe compares the others with.
+            spread: Has pieces of the step carried out elsewhere.
         """
         teacher = reference or (self.teacher(key, step) if "teacher" in step.info.reads else None)
         model = Teacher(teacher, lambda: self.open(teacher), self.records.get(teacher)) if teacher else None
         given = partial(services, self.serving(step), self.store, step, seed=seed, teacher=model, log=log)
-        return given(scratch=scratch, cost=cost, compared=compared)
+        return given(scratch=scratch, cost=cost, compared=compared, spread=spread)
 
     def context_for(
         self, candidate: Candidate, key: str, step: Step, seed: int, log: Callable[..., None]
@@ -336,10 +340,8 @@ class CandidateBuilder:
     def _apply_once(self, parent: Record, step: Technique, seed: int, base: str) -> list[Record]:
         """Apply a technique to a private copy and store every candidate it yields."""
         always = {"teacher"} if self.recipe.teacher else set()
-        if missing := needs(step) - parent.traits - always:
-            raise InputError(
-                f"{step.info.name} needs a candidate with {', '.join(sorted(missing))}; {parent.key} has none"
-            )
+        if missing := ", ".join(sorted(needs(step) - parent.traits - always)):
+            raise InputError(f"{step.info.name} needs a candidate with {missing}; {parent.key} has none")
         notes: list[str] = []
 
         def log(message: str, /, **numbers: float) -> None:
@@ -350,7 +352,7 @@ class CandidateBuilder:
         candidate = replace(self.open(parent.key), epoch_checkpoints=())  # those of the parent are not its children's
         scratch = self.store.scratch(base)
         cost = self.make_cost(candidate, step, self.teacher(parent.key, step)) if "cost" in step.info.reads else None
-        context = self.context(parent.key, step, seed, log, scratch=scratch, cost=cost)
+        context = self.context(parent.key, step, seed, log, scratch=scratch, cost=cost, spread=self.spread(base))
         traits = next_traits(parent.traits, step.info)
         records: list[Record] = []
         teacher = self.teacher(parent.key, step) if "teacher" in step.info.reads else None

@@ -21,7 +21,7 @@ from limbeck.engine.outputs import budget_violations, check_destinations, delive
 from limbeck.engine.planner import Effort, Planner, Request, Strategy
 from limbeck.engine.progress import listening
 from limbeck.engine.result import RunResult
-from limbeck.engine.run import carry_out, default_folder
+from limbeck.engine.run import default_folder, start
 from limbeck.engine.run_log import OnEvent
 from limbeck.engine.runtime_selection import Case, faster_core, faster_runtime
 from limbeck.engine.store import Store
@@ -277,7 +277,7 @@ class _Compression:
         if recipe != draft:
             checked_task(recipe, store, loaded, self.function)
         with open_workers(self.executor, folder) as workers:
-            result = carry_out(recipe, loaded, store, folder, listener, teacher=teacher, workers=workers)
+            result = start(recipe, loaded, store, folder, listener, teacher=teacher, workers=workers).finish()
         return Compressed(result, deliver(result, out), budget_violations(result))
 
     def _measured(self, task: Task, store: Store, *, linear: bool) -> tuple[Target, str | None]:

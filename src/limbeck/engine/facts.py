@@ -110,6 +110,16 @@ class Facts:
                     sync(folder.parent)
         return folder
 
+    def kept(self, name: str) -> Path | None:
+        """Return the folder that :meth:`keep` has filled, if it is there and intact.
+
+        Args:
+            name: Identifies the content.
+        """
+        folder = self._kept / safe_name(name)
+        self._folder.claim(folder)
+        return folder if folder.is_dir() and self._kept_damage(name, folder) is None else None
+
     def _kept_damage(self, name: str, folder: Path) -> str | None:
         digests = self.recall(f"digests-{name}", _strings)
         if digests is not None:

@@ -7,22 +7,24 @@ the children; their objects are in the store. So whoever gave it finds them ther
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
 from limbeck import errors
 from limbeck.core.candidate import Record
-from limbeck.core.step import Technique
+from limbeck.core.pieces import KnownResults, PiecesWanted
+from limbeck.core.step import Step, Technique
 from limbeck.distributed.workers import Log, Values
 from limbeck.engine.builder import CandidateBuilder
 from limbeck.engine.ledger import lineage, record_to_json
 from limbeck.engine.provenance import Provenance
 from limbeck.engine.store import Store
 from limbeck.engine.stored_form import read_record
-from limbeck.engine.transfer import pack, unpack
+from limbeck.engine.transfer import has, pack, unpack
 from limbeck.errors import LimbeckError, StepFailed
 from limbeck.recipe.parsing import LocatedStep, leaves
-from limbeck.recipe.recipe import parse, placed_steps, to_data
+from limbeck.recipe.recipe import Recipe, parse, placed_steps, to_data
 
 OPEN_STORE: Callable[[Path], Store] = Store
 """Opens the store of an order; tests replace it."""
@@ -31,17 +33,21 @@ OPEN_STORE: Callable[[Path], Store] = Store
 def order(builder: CandidateBuilder, key: str, placed: LocatedStep, seed: int, token: str) -> Values:
     """Return the order to apply a step to a candidate.
 
+    ``results`` may be added to it: those of pieces that the step wants, by name. Without it the step does everything
+    itself.
+
     Args:
         builder: Knows how the candidate and its teacher were made.
         key: Key of the candidate.
-        placed: The step, a technique.
+        placed: The step.
         seed: Seed of everything random.
         token: File in the store's folder of locks, by which a worker knows that it sees the same store.
     """
-    assert isinstance(placed.step, Technique)
-    teacher = builder.teacher(key, placed.step) if "teacher" in placed.step.info.reads else None
+    step = placed.step
+    teacher = builder.teacher(key, step) if "teacher" in step.info.reads else None
     ancestors = lineage(builder.records, key)
     ancestors += lineage(builder.records, teacher) if teacher in builder.records else []
+    paths = _paths(builder.recipe)
     return {
         "store": str(builder.store.root),
         "token": token,
@@ -49,52 +55,53 @@ def order(builder: CandidateBuilder, key: str, placed: LocatedStep, seed: int, t
         "recipe": to_data(builder.recipe, full=True),
         "sources": builder.sources,
         "task": builder.store.keep_task(builder.task),
-        "records": [_described(record, builder, seed) for record in {each.key: each for each in ancestors}.values()],
+        "records": [_described(each, builder, seed, paths) for each in {own.key: own for own in ancestors}.values()],
         "key": key,
         "path": placed.path,
         "seed": seed,
-        "base": builder.child_base(key, placed.step, seed),
+        "base": builder.child_base(key, step, seed) if isinstance(step, Technique) else None,
         "needed": [name for name in (key, teacher) if name is not None and name != builder.given_key],
     }
 
 
-def _described(record: Record, builder: CandidateBuilder, seed: int) -> Values:
+def _paths(recipe: Recipe) -> dict[Step, str]:
+    """Return where each step first stands in a recipe."""
+    return {placed.step: placed.path for placed in reversed(list(leaves(placed_steps(recipe))))}
+
+
+def _described(record: Record, builder: CandidateBuilder, seed: int, paths: Mapping[Step, str]) -> Values:
     """Return a record with how it was made: its place in the recipe, and what its key depends on besides."""
     origin = builder.origins.get(record.key, Provenance(seed))
     made = {"seed": origin.seed, "index": origin.index, "source": origin.source, "role": origin.role}
-    path = None
-    if origin.step is not None:
-        path = next((each.path for each in leaves(placed_steps(builder.recipe)) if each.step == origin.step), None)
-    return {"record": record_to_json(record), "made": made, "path": path}
+    return {"record": record_to_json(record), "made": made, "path": paths[origin.step] if origin.step else None}
 
 
-def carry_out(payload: Values, report: Log) -> Values:
-    """Carry out an order.
+@dataclass(frozen=True)
+class Setting:
+    """What an order is carried out with: a builder that knows what the one who gave it knows, and the step."""
+
+    builder: CandidateBuilder
+    step: Step
+    shared: bool
+    """Whether the store is that of the one who gave the order."""
+
+
+def open_order(payload: Values, report: Log) -> Setting | Values:
+    """Return what an order is carried out with; or ``missing``, what has to be sent first.
 
     Args:
         payload: The order.
         report: Receives messages and progress.
-
-    Returns:
-        ``records``: the children, as JSON; or ``error`` with the name of its class and its message; or ``elsewhere``,
-        why only another machine can make the same.
     """
-    try:
-        return _carried_out(payload, report)
-    except Exception as error:  # it concerns this candidate alone: whoever gave the order reports it
-        return {"error": type(error).__name__, "message": str(error), "expected": isinstance(error, LimbeckError)}
-
-
-def _carried_out(payload: Values, report: Log) -> Values:
     shared = (Path(payload["store"]) / "locks" / payload["token"]).is_file()
     store = OPEN_STORE(Path(payload["store"])) if shared else Store()
     store.notify = lambda message: report({"note": message})
     store.machine.used = lambda use: report({"use": use._asdict()})
     store.prepare()
     if not shared:
-        for key, data in payload["objects"].items():
-            unpack(store, key, data)
-        if missing := [key for key in payload["needed"] if not store.has(key)]:
+        for name, data in payload["objects"].items():
+            unpack(store, name, data)
+        if missing := [name for name in payload["needed"] if not has(store, name)]:
             return {"missing": missing}
     recipe = parse(payload["recipe"])
 
@@ -107,16 +114,52 @@ def _carried_out(payload: Values, report: Log) -> Values:
     for described in payload["records"]:
         record = read_record(described["record"])
         builder.records[record.key] = record
-        technique = steps.get(described["path"])
-        origin = technique if isinstance(technique, Technique) else None
-        builder.origins[record.key] = Provenance(step=origin, **described["made"])
-    step = steps[payload["path"]]
+        made = steps.get(described["path"])
+        builder.origins[record.key] = Provenance(
+            step=made if isinstance(made, Technique) else None, **described["made"]
+        )
+    return Setting(builder, steps[payload["path"]], shared)
+
+
+def carry_out(payload: Values, report: Log) -> Values:
+    """Carry out an order.
+
+    Args:
+        payload: The order.
+        report: Receives messages and progress.
+
+    Returns:
+        ``records``: the children, as JSON; or ``error`` with the name of its class and its message; or ``elsewhere``,
+        why only another machine can make the same; or ``wanted``: pieces whose results the step waits for.
+    """
+    try:
+        return _carried_out(payload, report)
+    except Exception as error:  # it concerns this candidate alone: whoever gave the order reports it
+        return failure(error)
+
+
+def failure(error: Exception) -> Values:
+    """Return the outcome of an order that ended with an error."""
+    return {"error": type(error).__name__, "message": str(error), "expected": isinstance(error, LimbeckError)}
+
+
+def _carried_out(payload: Values, report: Log) -> Values:
+    opened = open_order(payload, report)
+    if not isinstance(opened, Setting):
+        return opened
+    builder, step = opened.builder, opened.step
     assert isinstance(step, Technique)
     base = builder.child_base(payload["key"], step, payload["seed"])
     if base != payload["base"]:
         return {"elsewhere": "this machine has another processor or other versions than the one that ordered"}
-    records, _ = builder.children(builder.records[payload["key"]], step, payload["seed"])
-    objects = {} if shared else {record.key: pack(store, record.key) for record in records}
+    if "results" in payload:
+        spread = KnownResults(payload["results"])
+        builder.spread = lambda first: spread if first == base else None  # no other step that has to be done again
+    try:
+        records, _ = builder.children(builder.records[payload["key"]], step, payload["seed"])
+    except PiecesWanted as wanted:
+        return {"wanted": {"pieces": wanted.pieces, "shared": wanted.shared}}
+    objects = {} if opened.shared else {record.key: pack(builder.store, record.key) for record in records}
     return {"base": base, "records": [record_to_json(record) for record in records], "objects": objects}
 
 
@@ -125,9 +168,9 @@ def supply(store: Store, missing: Sequence[str]) -> Values:
 
     Args:
         store: Has them.
-        missing: Their keys.
+        missing: Their names.
     """
-    return {"objects": {key: pack(store, key) for key in missing}}
+    return {"objects": {name: pack(store, name) for name in missing}}
 
 
 def receive(store: Store, outcome: Values) -> None:
@@ -138,9 +181,10 @@ def receive(store: Store, outcome: Values) -> None:
         outcome: What :func:`carry_out` returned.
     """
     if objects := outcome.pop("objects", None):
-        for key, data in objects.items():
-            unpack(store, key, data)
-        store.facts.remember(f"children-{outcome['base']}", outcome["records"])
+        for name, data in objects.items():
+            unpack(store, name, data)
+        if "records" in outcome:
+            store.facts.remember(f"children-{outcome['base']}", outcome["records"])
 
 
 def error_of(outcome: Mapping[str, Any]) -> Exception | None:

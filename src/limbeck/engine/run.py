@@ -7,7 +7,8 @@ and leaves the front; its siblings continue.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
@@ -41,10 +42,7 @@ from limbeck.engine.task_adaptation import adapt_task
 from limbeck.engine.weak_teacher import TeacherCheck
 from limbeck.errors import InputError, ProcessLost, StoreError
 from limbeck.measure.service.client import check_service
-from limbeck.recipe.checks import (
-    before_training,
-    trained_first,
-)
+from limbeck.recipe.checks import before_training, trained_first
 from limbeck.recipe.parsing import LocatedStep, leaves
 from limbeck.recipe.recipe import Recipe, dump, placed_steps, to_data
 from limbeck.storage.destination import check_destination, check_outside
@@ -86,18 +84,35 @@ def run(
     if teacher is not None:
         recipe = replace(recipe, teacher=str(run_folder / SCORES))
     store = Store.of(store)
+    recipe, loaded = checked(recipe, store, run_folder, task, teacher)
+    with listening(on_event, progress) as listener, open_workers(executor or ExecutorConfig(), run_folder) as workers:
+        begun = start(recipe, loaded, store, run_folder, listener, cost, teacher=teacher, workers=workers)
+        return begun.finish()
+
+
+def checked(
+    recipe: Recipe, store: Store, folder: Path, task: Task | None = None, teacher: TeacherFunction | None = None
+) -> tuple[Recipe, Task]:
+    """Return a recipe whose task can be found in the folder of the run, and the task; refuse what cannot work.
+
+    Args:
+        recipe: The recipe.
+        store: Where finished work is kept.
+        folder: Folder of the run.
+        task: See :func:`run`.
+        teacher: See :func:`run`.
+    """
     loaded = checked_task(recipe, store, task, teacher)
     for setting in recipe.settings.values():
         check_service(setting.target)
-    check_outside(run_folder, (recipe.model, recipe.teacher), "--folder")
+    check_outside(folder, (recipe.model, recipe.teacher), "--folder")
     if task is not None:
-        check_destination(run_folder, "--folder", within=True)
-        recipe = replace(recipe, task=str(keep_task(task, run_folder)))
-    with listening(on_event, progress) as listener, open_workers(executor or ExecutorConfig(), run_folder) as workers:
-        return carry_out(recipe, loaded, store, run_folder, listener, cost, teacher=teacher, workers=workers)
+        check_destination(folder, "--folder", within=True)
+        recipe = replace(recipe, task=str(keep_task(task, folder)))
+    return recipe, loaded
 
 
-def carry_out(
+def start(
     recipe: Recipe,
     task: Task,
     store: Store | str | Path | None,
@@ -107,8 +122,8 @@ def carry_out(
     executor: Executor | None = None,
     teacher: TeacherFunction | FunctionTeacher | None = None,
     workers: Workers | None = None,
-) -> RunResult:
-    """Carry out a recipe whose task is loaded and checked already. See :func:`run`.
+) -> Run:
+    """Begin a recipe whose task is loaded and checked already, and return the run.
 
     Args:
         recipe: The recipe.
@@ -127,14 +142,15 @@ def carry_out(
     task, notes = adapt_task(recipe, task, store)
     messages = list(notes)
     function = prepare_teacher(recipe.teacher, task, teacher, folder, messages.append)
-    started = _Run(recipe, task, store, folder, on_event, cost, executor or InProcess())
+    started = Run(recipe, task, store, folder, on_event, cost, executor or InProcess())
     started.builder.given.function = function
     if workers is not None:
         if function is None and cost is None:
             started.work_ahead(workers)
         else:
             messages.append("a function cannot be sent to workers: everything is made in this process")
-    return started.go(messages)
+    started.begin(messages)
+    return started
 
 
 def default_folder(name: str) -> Path:
@@ -142,7 +158,7 @@ def default_folder(name: str) -> Path:
     return Path("runs") / (name or "run")
 
 
-class _Run:
+class Run:
     """The state of one run: the builder with its records, what was measured, what was chosen."""
 
     def __init__(
@@ -166,6 +182,7 @@ class _Run:
         self.teachers = TeacherCheck(self.builder, self.log, chooses=chooses)
         self.position, self.total = 0, sum(1 for _ in leaves(self.steps))
         self.ahead: Ahead | None = None
+        self.root, self.start = "", 0.0
 
     def work_ahead(self, workers: Workers) -> None:
         """Let workers make candidates before the walk comes to them."""
@@ -175,33 +192,43 @@ class _Run:
 
         self.ahead = Ahead(self.builder, workers, self.log, may_begin)
 
-    def go(self, notes: Sequence[str] = ()) -> RunResult:
-        """Carry out the recipe; ``notes`` are emitted first."""
-        start = time.perf_counter()
+    def begin(self, notes: Sequence[str] = ()) -> None:
+        """Open the model and the teacher, and let workers begin; ``notes`` are emitted first."""
+        self.start = time.perf_counter()
         self._begin(notes)
-        try:
-            root = self._roots()
-            if obstacle := self.reach.obstacle(self.steps, root.key):
+        with self._told():
+            self.root = self._roots().key
+            if obstacle := self.reach.obstacle(self.steps, self.root):
                 raise InputError(f"{obstacle.placed.path}.{obstacle.placed.name}: {obstacle.reason}")
-            self._follow(self.steps, [root.key])
-            fronts = self._walk(self.steps, {name: [root.key] for name in self.targets})
-            made: dict[str, list[str]] = {}
-            for target in self.targets.values():
-                made |= Replicas(self.builder, self.log, target.prober, self._children, self.ahead).make(target.chosen)
+            self._follow(self.steps, [self.root])
+
+    @contextmanager
+    def _told(self) -> Iterator[None]:
+        """Tell of an interruption within the body."""
+        try:
+            yield
         except KeyboardInterrupt:
             self.log.note(f"interrupted; the same command resumes here ({self.folder})", kind="interrupted")
             raise
         except ProcessLost as error:
             self.log.note(str(error), kind="interrupted")
             raise
-        ends = ends_of(self.targets, fronts, root.key)
+
+    def finish(self) -> RunResult:
+        """Carry out the recipe of a run that has begun."""
+        with self._told():
+            fronts = self._walk(self.steps, {name: [self.root] for name in self.targets})
+            made: dict[str, list[str]] = {}
+            for target in self.targets.values():
+                made |= Replicas(self.builder, self.log, target.prober, self._children, self.ahead).make(target.chosen)
+        ends = ends_of(self.targets, fronts, self.root)
         front, chosen = everywhere(fronts), everywhere({name: end.chosen for name, end in ends.items()})
-        teacher, compared = self.builder.teacher([*chosen, *front, root.key][0]), next(iter(ends.values())).reference
+        teacher, compared = self.builder.teacher([*chosen, *front, self.root][0]), next(iter(ends.values())).reference
         end: dict[str, Any] = {"front": front, "chosen": chosen, "teacher": teacher, "replicas": made}
         end |= {"reference": compared}
         end |= {"targets": {name: asdict(each) for name, each in ends.items()}} if self.recipe.targets else {}
         self.store.release(*front, *chosen, *filter(None, (teacher, *(each.reference for each in ends.values()))))
-        seconds, failed = time.perf_counter() - start, self.log.failed
+        seconds, failed = time.perf_counter() - self.start, self.log.failed
         self.log.ledger.append("finished", **end, failed=len(failed), seconds=seconds)
         self.log.emit({"kind": "finished", **end, "failed": len(failed), "seconds": seconds})
         result = RunResult(
@@ -320,9 +347,10 @@ class _Run:
                 fronts = self._make_for(fronts, placed, step, event)
             case Probe():
                 seed = self.recipe.seed
-                fronts = {
-                    name: target.prober.probe(fronts[name], placed, seed) for name, target in self.targets.items()
-                }
+                for name, target in self.targets.items():
+                    if self.ahead is not None:
+                        self.ahead.prepared(placed, fronts[name])
+                    fronts = {**fronts, name: target.prober.probe(fronts[name], placed, seed)}
             case Choice():
                 fronts = {name: self._choose(target, fronts[name], placed) for name, target in self.targets.items()}
         seconds = time.perf_counter() - start

@@ -11,6 +11,7 @@ from limbeck.core.candidate import Reference
 from limbeck.core.cost import TargetCost
 from limbeck.core.kinds import KINDS
 from limbeck.core.measurement import machine
+from limbeck.core.pieces import Spread
 from limbeck.core.restricted_context import RestrictedContext
 from limbeck.core.step import RunContext, Step, Teacher
 from limbeck.distributed import context as processes
@@ -35,6 +36,7 @@ def services(
     scratch: Path | None = None,
     cost: TargetCost | None = None,
     compared: Reference | None = None,
+    spread: Spread | None = None,
 ) -> RunContext:
     """Return the services that a step declares; it is refused the others.
 
@@ -48,6 +50,7 @@ def services(
         scratch: Folder for the step's own checkpoints.
         cost: What a shape costs.
         compared: The model that a probe compares the others with.
+        spread: Has pieces of the step carried out elsewhere.
     """
     context = RunContext(
         seed=seed,
@@ -60,6 +63,7 @@ def services(
         log=log,
         scratch=scratch,
         cost=cost,
+        spread=spread,
     )
     return cast(RunContext, RestrictedContext(context, step.info))  # it has the fields that the step declares
 

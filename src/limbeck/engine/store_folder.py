@@ -51,6 +51,7 @@ class StoreFolder:
         self._claimed: set[str] = set()
         self._claim: Path | None = None
         self._claim_lock = ExitStack()  # released when this object, or this process, is gone
+        self._tokens: dict[str, ExitStack] = {}
 
     # --- ownership ---------------------------------------------------------------------------------------------
 
@@ -99,11 +100,15 @@ class StoreFolder:
                         )
 
     def remove_leftovers(self) -> None:
-        """Remove drafts and claims of processes that are gone, and what an interrupted gc had begun to remove."""
+        """Remove drafts, claims and tokens of processes that are gone, and what an interrupted gc began to remove."""
         for name in ("", "objects", "tasks", "memo", "kept"):
             remove_leftovers(self.root / name)
         with self.lock(CLAIMS):
             self._living_claims()
+            for path in (self.root / "locks").glob("token-*.lock"):
+                with locked(path) as free:
+                    if free:
+                        path.unlink(missing_ok=True)
         with self.lock("gc", wait=False) as free:
             if free:
                 shutil.rmtree(self.root / "trash", ignore_errors=True)
@@ -136,10 +141,22 @@ class StoreFolder:
     def token(self) -> str:
         """Return the name of a new file among the locks, by which another process knows that it sees this folder."""
         name = f"token-{uuid.uuid4().hex}.lock"
-        with self.writing():
-            (self.root / "locks").mkdir(parents=True, exist_ok=True)
-            (self.root / "locks" / name).touch()
+        with self.writing(), self.lock(CLAIMS):
+            path = self.root / "locks" / name
+            path.touch()
+            self._tokens[name] = ExitStack()
+            self._tokens[name].enter_context(locked(path))  # or it would be a leftover
         return name
+
+    def remove_token(self, name: str) -> None:
+        """Remove a file that :meth:`token` made.
+
+        Args:
+            name: Its name.
+        """
+        with suppress(OSError):
+            (self.root / "locks" / name).unlink()
+        self._tokens.pop(name, ExitStack()).close()
 
     def claim(self, *paths: Path) -> None:
         """Announce that this process uses parts of the store, so that nobody removes them while it lives."""

@@ -1,52 +1,108 @@
-"""Objects of a store as bytes, for machines that do not share its folder."""
+"""Objects and kept folders of a store as bytes, for machines that do not share its folder."""
 
 from __future__ import annotations
 
 import io
+import json
+import shutil
 import tarfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
+from limbeck.core.finite import load_json
 from limbeck.engine.store import Store
 from limbeck.errors import StoreError
+from limbeck.storage.digests import damage, folder_digests
 from limbeck.storage.drafts import temporary_folder
 
+KEPT = "kept/"
+"""Begins the name of a kept folder; the names of objects are their keys."""
 
-def pack(store: Store, key: str) -> bytes:
-    """Return an object and the rows of its task as bytes.
+
+def has(store: Store, name: str) -> bool:
+    """Return whether an object or a kept folder is there and intact.
 
     Args:
-        store: Has the object, whole.
-        key: Its key.
+        store: Where to look.
+        name: Key of the object, or ``kept/`` with the name of the folder.
     """
-    task = store.card(key).task
+    if name.startswith(KEPT):
+        return store.facts.kept(name.removeprefix(KEPT)) is not None
+    return store.has(name)
+
+
+def pack(store: Store, name: str) -> bytes:
+    """Return an object and the rows of its task, or a kept folder, as bytes.
+
+    Args:
+        store: Has it, whole.
+        name: See :func:`has`.
+
+    Raises:
+        StoreError: It is not there.
+    """
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w") as archive:
-        archive.add(store.objects / key, "object")
-        archive.add(store.tasks / task, f"tasks/{task}")
+        if name.startswith(KEPT):
+            folder = store.facts.kept(name.removeprefix(KEPT))
+            if folder is None:
+                raise StoreError(f"the store {store.root} has no folder {name} any more; run again")
+            archive.add(folder, "kept")
+            _add(archive, "digests.json", json.dumps(folder_digests(folder)).encode())
+        else:
+            task = store.card(name).task
+            archive.add(store.objects / name, "object")
+            archive.add(store.tasks / task, f"tasks/{task}")
     return buffer.getvalue()
 
 
-def unpack(store: Store, key: str, data: bytes) -> None:
-    """Keep an object that :func:`pack` packed elsewhere; its card has the digest of every file, which are checked.
+def unpack(store: Store, name: str, data: bytes) -> None:
+    """Keep what :func:`pack` packed elsewhere; every file has a digest, which is checked.
 
     Args:
         store: Where to keep it.
-        key: Its key.
+        name: See :func:`has`.
         data: What was packed.
 
     Raises:
         StoreError: It is damaged, or another object.
     """
-    with store.lock(key):
-        if store.has(key):
+    if name.startswith(KEPT):
+        store.facts.keep(name.removeprefix(KEPT), lambda folder: _unpack_kept(name, data, folder))
+        return
+    with store.lock(name):
+        if store.has(name):
             return
-        with temporary_folder() as folder:
-            try:
-                with tarfile.open(fileobj=io.BytesIO(data)) as archive:
-                    archive.extractall(folder, filter="data")
-            except tarfile.TarError as error:
-                raise StoreError(f"object {key} arrived damaged: {error}") from None
+        with _unpacked(name, data) as folder:
             for task in sorted((folder / "tasks").glob("*")):
                 store.adopt(task, store.tasks / task.name)
-            store.adopt(folder / "object", store.objects / key)
-    if not store.has(key):
-        raise StoreError(f"object {key} arrived damaged; what is wrong stands above")
+            store.adopt(folder / "object", store.objects / name)
+    if not store.has(name):
+        raise StoreError(f"object {name} arrived damaged; what is wrong stands above")
+
+
+def _unpack_kept(name: str, data: bytes, folder: Path) -> None:
+    with _unpacked(name, data) as arrived:
+        digests = load_json((arrived / "digests.json").read_text(encoding="utf-8"))
+        if problem := damage(arrived / "kept", digests):
+            raise StoreError(f"the folder {name} arrived damaged: {problem}")
+        shutil.copytree(arrived / "kept", folder, dirs_exist_ok=True)
+
+
+@contextmanager
+def _unpacked(name: str, data: bytes) -> Iterator[Path]:
+    """Yield a temporary folder with what was packed."""
+    with temporary_folder() as folder:
+        try:
+            with tarfile.open(fileobj=io.BytesIO(data)) as archive:
+                archive.extractall(folder, filter="data")
+        except tarfile.TarError as error:
+            raise StoreError(f"object {name} arrived damaged: {error}") from None
+        yield folder
+
+
+def _add(archive: tarfile.TarFile, name: str, data: bytes) -> None:
+    entry = tarfile.TarInfo(name)
+    entry.size = len(data)
+    archive.addfile(entry, io.BytesIO(data))

@@ -29,8 +29,11 @@ from limbeck.train.config import forward_seconds
 if TYPE_CHECKING:
     import numpy as np
 
+    from limbeck.core.pieces import Piece, Result
     from limbeck.core.shape import Shape
+    from limbeck.core.target import Target
     from limbeck.core.task import Task
+    from limbeck.core.task_kind import TaskKind
 
 FITTED_ON = "validation"
 
@@ -95,6 +98,20 @@ class DecisionProbe(Probe):
             tokens: Tokens of a typical text.
         """
         return forward_seconds(shape, sum(rows.get(split, 0) for split in self.required_splits()), tokens)
+
+    def prepares(self, kind: TaskKind, target: Target) -> bool:
+        """Return whether a candidate can be answered before it is measured."""
+        from limbeck.measure.split_answers import prepares_answers
+
+        return prepares_answers(kind, target)
+
+    def work_on(
+        self, pieces: Sequence[Piece], shared: Mapping[str, Any], candidate: Candidate, context: RunContext
+    ) -> Iterable[Result]:
+        """Keep the answers of a candidate."""
+        from limbeck.measure.split_answers import keep_answers
+
+        return keep_answers(candidate, self.required_splits(), self.batch, context, len(pieces))
 
     def measure(self, candidates: Sequence[Candidate], context: RunContext) -> Iterable[tuple[int, Measurement]]:
         """Yield what was fitted for each candidate, and its figures with and without."""

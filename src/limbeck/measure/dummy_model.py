@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -136,8 +137,14 @@ def stand_in(shape: Shape, setting: Setting) -> LimbeckForSequenceClassification
     return model_class(per_token=setting.per_token)(config)
 
 
-def runner_of(shape: Shape, setting: Setting) -> Runner:
-    """Load a dummy model in the runtime of the setting."""
+def runner_of(shape: Shape, setting: Setting, graph: str | None = None) -> Runner:
+    """Load a dummy model in the runtime of the setting.
+
+    Args:
+        shape: Shape of the model.
+        setting: Everything else.
+        graph: File of its graph; made now unless given.
+    """
     from limbeck.model.onnx.onnx_model import open_session, write
 
     target = setting.target
@@ -146,19 +153,27 @@ def runner_of(shape: Shape, setting: Setting) -> Runner:
         return TorchRunner(model, target.device, plain=False, precision=target.precision, compile=target.compile)
     if target.runtime == "openvino":
         with temporary_folder() as folder:
-            return OpenVinoRunner(write(graph_of(shape, setting), folder / "model.onnx"), target.threads)
+            file = Path(graph) if graph is not None else write(graph_of(shape, setting), folder / "model.onnx")
+            return OpenVinoRunner(file, target.threads)
     where = providers(target.runtime, target.device)
-    return OnnxRunner(open_session(graph_of(shape, setting), target.threads, providers=where), str(shape))
+    return OnnxRunner(open_session(graph or graph_of(shape, setting), target.threads, providers=where), str(shape))
 
 
-def warm_calls(shapes: Sequence[Shape], setting: Setting) -> list[Callable[[int], np.ndarray]]:
+def warm_calls(
+    shapes: Sequence[Shape], setting: Setting, graphs: Sequence[str] = ()
+) -> list[Callable[[int], np.ndarray]]:
     """Load a dummy model of each shape and return calls that answer one batch; each was called once.
 
     The argument of a call is ignored: ``timing.alternate`` passes the index of an input.
+
+    Args:
+        shapes: Shapes of the models.
+        setting: Everything else.
+        graphs: Files of their graphs; made now unless given.
     """
     calls: list[Callable[[int], np.ndarray]] = []
-    for shape in shapes:
-        runner = runner_of(shape, setting)
+    for number, shape in enumerate(shapes):
+        runner = runner_of(shape, setting, graphs[number] if graphs else None)
         calls.append(partial(_answer, runner, runner.prepare(inputs(setting))))
     for call in calls:
         call(0)

@@ -17,9 +17,12 @@ if TYPE_CHECKING:
 
     from limbeck.core.answer_changes import Answers
     from limbeck.core.assessment import Assessment, UnseenWord
+    from limbeck.core.pieces import Piece, Result
     from limbeck.core.shape import Shape
     from limbeck.core.statistics import Interval
+    from limbeck.core.target import Target
     from limbeck.core.task import Task
+    from limbeck.core.task_kind import TaskKind
 
 
 @step(
@@ -64,6 +67,20 @@ class Quality(Probe):
             tokens: Tokens of a typical text.
         """
         return forward_seconds(shape, rows.get(self.split, 0), tokens)
+
+    def prepares(self, kind: TaskKind, target: Target) -> bool:
+        """Return whether a candidate can be answered before it is measured."""
+        from limbeck.measure.split_answers import prepares_answers
+
+        return prepares_answers(kind, target)
+
+    def work_on(
+        self, pieces: Sequence[Piece], shared: Mapping[str, Any], candidate: Candidate, context: RunContext
+    ) -> Iterable[Result]:
+        """Keep the answers of a candidate."""
+        from limbeck.measure.split_answers import keep_answers
+
+        return keep_answers(candidate, (self.split,), self.batch, context, len(pieces))
 
     def measure(self, candidates: Sequence[Candidate], context: RunContext) -> Iterable[tuple[int, Measurement]]:
         """Yield the quality of each candidate, and how its answers differ from the reference's."""

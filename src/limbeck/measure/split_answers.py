@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from limbeck.core.candidate import Candidate
+from limbeck.core.pieces import Result
 from limbeck.core.step import RunContext
 from limbeck.storage.memmap import cached_arrays
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
     from limbeck.core.model import Runnable
     from limbeck.core.target import Target
+    from limbeck.core.task_kind import TaskKind
     from limbeck.data.batching import Encoded, Predictor
     from limbeck.measure.backends import Runner
 
@@ -49,6 +51,38 @@ def split_answers(candidate: Candidate, split: str, batch: int, context: RunCont
     Raises:
         InputError: An answer is not finite.
     """
+    return _answered(candidate, split, batch, context)[0]
+
+
+def prepares_answers(kind: TaskKind, target: Target) -> bool:
+    """Return whether :func:`keep_answers` has something to keep that any machine of this kind computes alike.
+
+    Args:
+        kind: Kind of the task.
+        target: Where the model will be served; sub-batches of requests are measured.
+    """
+    return not kind.per_token and not kind.vectors and not target.candidates
+
+
+def keep_answers(
+    candidate: Candidate, splits: Sequence[str], batch: int, context: RunContext, count: int = 1
+) -> Iterator[Result]:
+    """Answer splits for probes that come later, as pieces of them.
+
+    Args:
+        candidate: The model with its task.
+        splits: Names of the splits.
+        batch: See :func:`split_answers`.
+        context: See :func:`split_answers`.
+        count: Number of pieces.
+    """
+    for _ in range(count):
+        names = [_answered(candidate, split, batch, context)[1] for split in splits]
+        yield {"kept": [name for name in names if name is not None]}
+
+
+def _answered(candidate: Candidate, split: str, batch: int, context: RunContext) -> tuple[SplitAnswers, str | None]:
+    """Return the answers to a split, and the name under which they are kept."""
     from limbeck.core.logits import require_finite_logits
     from limbeck.data.batching import encode, predict
     from limbeck.measure.requests import best_sub_batches, served_batches
@@ -66,14 +100,14 @@ def split_answers(candidate: Candidate, split: str, batch: int, context: RunCont
         return logits
 
     if candidate.folder is None or kind.per_token or kind.vectors:
-        return SplitAnswers(encoded, answered(), size)
+        return SplitAnswers(encoded, answered(), size), None
     served_as = f"{size}" if batches is None else f"{size}-of-{target.candidates}"
     precision = target.precision if candidate.model.runtime == "torch" else "float32"
     unusual = [value for value in (target.device, precision) if value not in ("cpu", "float32")]
     served_as = "-".join([served_as, *unusual])
     name = f"logits-{VERSION}-{candidate.folder.name}-{task.fingerprint}-{split}-{served_as}"
     kept = cached_arrays(context.keep, name, lambda: {"logits": np.stack(list(answered()))})
-    return SplitAnswers(encoded, kept["logits"], size)
+    return SplitAnswers(encoded, kept["logits"], size), name
 
 
 @dataclass(frozen=True)

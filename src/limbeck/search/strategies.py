@@ -7,12 +7,13 @@ Each is a function of a :class:`BoundedSpace` and of something that scores shape
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING, Literal
 
 from limbeck.core import pareto
+from limbeck.core.pieces import Spread
 from limbeck.core.shape import Shape, canonical_json
 from limbeck.errors import InputError
 from limbeck.search.bounded_space import BoundedSpace, amount
@@ -284,6 +285,7 @@ def search_slices(
     count: int = 1,
     *,
     workers: int = 1,
+    spread: Spread | None = None,
     study_file: StudyFile | None = None,
     log: Callable[..., None] = lambda message, **numbers: None,
 ) -> tuple[list[Shape], Scored]:
@@ -295,7 +297,8 @@ def search_slices(
         slices: Scores of the slices.
         settings: How much is searched.
         count: Most shapes to return.
-        workers: Processes that score slices.
+        workers: Processes that score slices, where ``spread`` is None.
+        spread: Has slices scored by the workers of a run, unless other searches work on the same study.
         study_file: Where NSGA-II keeps its study; in memory unless given.
         log: Called with messages, and with the number of every slice that is scored.
 
@@ -305,7 +308,12 @@ def search_slices(
     Raises:
         InputError: No shape is within the limits.
     """
-    with slices.reported(log, settings.total).shared(workers) as score:
+    if study_file is not None and spread is not None:
+        if study_file.shared:
+            spread = None  # its trials are taken by whoever is free: a search that begins again would lose its own
+        else:
+            study_file = replace(study_file, storage=None)  # the search begins anew, with the scores that are there
+    with slices.reported(log, settings.total).shared(workers, spread) as score:
         scored = search(method, bounded, score, settings, study_file=study_file, log=log)
     if not scored:
         raise InputError(bounded.why_empty())

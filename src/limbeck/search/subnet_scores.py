@@ -15,6 +15,7 @@ import numpy as np
 from limbeck.core.analytic_cost import NumberFormat
 from limbeck.core.candidate import Candidate
 from limbeck.core.finite import load_json
+from limbeck.core.pieces import Piece, Result, Spread
 from limbeck.core.shape import Shape
 from limbeck.storage.drafts import temporary_folder
 from limbeck.storage.jsonl import append_lines, whole_lines
@@ -22,6 +23,7 @@ from limbeck.storage.jsonl import append_lines, whole_lines
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from limbeck.core.step import RunContext
     from limbeck.core.task import Task
     from limbeck.data.batching import Encoded
     from limbeck.model.encoder import LimbeckForSequenceClassification
@@ -57,6 +59,23 @@ class SliceScores:
     on_score: Callable[[Shape, float], None] = lambda shape, score: None
     scores: dict[Shape, float] = field(default_factory=dict)
     remote: Callable[[Iterable[Shape]], Iterator[float]] | None = None
+
+    @classmethod
+    def of(
+        cls, candidate: Candidate, context: RunContext, number_format: NumberFormat, split: str, samples: int | None
+    ) -> SliceScores:
+        """Return the scores that a step of a run needs.
+
+        Args:
+            candidate: The super-network.
+            context: Gives the texts in a batch, the seed, and the folder in which scores are kept.
+            number_format: Arithmetic of the slices.
+            split: Split to score on.
+            samples: Texts of it; None for all.
+        """
+        file = context.scratch / "scores.jsonl" if context.scratch else None
+        slices = cls(candidate, number_format, split, batch=context.target.batch, file=file)
+        return slices.sampled(samples, context.seed)
 
     def __post_init__(self) -> None:
         for line in whole_lines(self.file) if self.file is not None else ():
@@ -95,11 +114,19 @@ class SliceScores:
         return replace(self, on_score=report)
 
     @contextmanager
-    def shared(self, workers: int) -> Iterator[SliceScores]:
-        """Yield the same scores, computed by worker processes that open the super-network once each."""
+    def shared(self, workers: int, spread: Spread | None = None) -> Iterator[SliceScores]:
+        """Yield the same scores, computed elsewhere: by the workers of a run, or by processes of its own.
+
+        Args:
+            workers: Processes, which open the super-network once each; 1 scores in this process.
+            spread: Has pieces carried out by the workers of a run; there, :meth:`work_on` scores the shapes.
+        """
         from limbeck.measure.timed_session import stored
         from limbeck.storage.parallel import worker_pool
 
+        if spread is not None:
+            yield replace(self, remote=lambda shapes: _spread_scores(spread, shapes))
+            return
         if workers == 1:
             yield self
             return
@@ -110,6 +137,11 @@ class SliceScores:
             (folder / "settings.json").write_text(settings, encoding="utf-8")
             with worker_pool(workers) as each:
                 yield replace(self, remote=partial(each, partial(_score_in_worker, str(folder))))
+
+    def work_on(self, pieces: Iterable[Piece]) -> Iterator[Result]:
+        """Yield the score of the shape that each piece names."""
+        for piece in pieces:
+            yield {"score": self.score(Shape.from_json(piece["shape"]))}
 
     @property
     def task(self) -> Task:
@@ -148,6 +180,10 @@ class SliceScores:
             else:
                 logits = predict(_Slice(self.candidate.model, shape), self.encoded, 64)
         return float(self.candidate.task.score(logits, self.encoded.labels))
+
+
+def _spread_scores(spread: Spread, shapes: Iterable[Shape]) -> Iterator[float]:
+    return (float(result["score"]) for result in spread([{"shape": shape.to_json()} for shape in shapes]))
 
 
 def _score_in_worker(folder: str, shape: Shape) -> float:

@@ -8,10 +8,10 @@ them; work is kept in chunks and goes on after an interruption.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from annotated_types import Ge, Gt, Le
 
@@ -24,7 +24,11 @@ from limbeck.errors import InputError
 from limbeck.storage.drafts import temporary_folder
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
+    from limbeck.augmentation.pipeline import AugmentationPipeline
     from limbeck.augmentation.preparation import Prepared
+    from limbeck.core.pieces import Piece, Result
     from limbeck.core.shape import Shape
     from limbeck.core.task_kind import TaskKind
 
@@ -136,36 +140,44 @@ class Augment(Technique):
 
     def apply(self, candidate: Candidate, context: RunContext) -> Iterator[Candidate]:
         """Yield the candidate with a larger task."""
-        from limbeck.augmentation.label_filter import LabelFilter
-        from limbeck.augmentation.pipeline import AugmentationPipeline
-        from limbeck.augmentation.preparation import masking, substituting
-
         self.check(candidate, context)
-        label_filter = None
-        if self.judged:
-            assert context.teacher is not None
-            label_filter = LabelFilter(context.teacher.open, self.labels, self.guard, self.guard_confidence)
-        chunk_rows, workers = self.chunk_rows, self.workers
-        prepare: Callable[[], Prepared] = partial(substituting, self.substitution, candidate, context)
-        if self.method == "ngram":
-            prepare = partial(masking, self.ngrams, candidate, context, chunk_rows=chunk_rows, workers=workers)
         with temporary_folder() as folder:
-            pipeline = AugmentationPipeline(
-                candidate.task,
-                prepare,
-                self.count,
-                context.seed,
-                context.scratch or folder,
-                label_filter,
-                chunk_rows,
-                workers,
-                context.log,
-                candidate.tokenizer.mask_token if self.method == "ngram" else None,
-            )
+            pipeline = self._pipeline(candidate, context, context.scratch or folder)
             pipeline.scratch.mkdir(parents=True, exist_ok=True)
             summary = f"method {self.method}, {self.count} samples per text, labels {self.labels}, guard {self.guard}"
             task = pipeline.run(title="Augmented texts", summary=summary)
         yield replace(candidate, task=task)
+
+    def _pipeline(self, candidate: Candidate, context: RunContext, scratch: Path) -> AugmentationPipeline:
+        from limbeck.augmentation.label_filter import LabelFilter
+        from limbeck.augmentation.pieces import Elsewhere
+        from limbeck.augmentation.pipeline import AugmentationPipeline
+        from limbeck.augmentation.preparation import masking, substituting
+
+        judge, mask, chunk_rows, workers = None, None, self.chunk_rows, self.workers
+        if self.judged and context.teacher is not None:
+            judge = LabelFilter(context.teacher.open, self.labels, self.guard, self.guard_confidence)
+        prepare: Callable[[], Prepared] = partial(substituting, self.substitution, candidate, context)
+        if self.method == "ngram":
+            mask = candidate.tokenizer.mask_token
+            prepare = partial(masking, self.ngrams, candidate, context, chunk_rows=chunk_rows, workers=workers)
+        elsewhere, task = Elsewhere(context.spread) if context.spread is not None else None, candidate.task
+        options = (scratch, judge, chunk_rows, workers, context.log, mask, elsewhere)
+        return AugmentationPipeline(task, prepare, self.count, context.seed, *options)
+
+    def work_on(
+        self, pieces: Sequence[Piece], shared: Mapping[str, Any], candidate: Candidate, context: RunContext
+    ) -> Iterator[Result]:
+        """Yield tags, samples or reviews of rows."""
+        from limbeck.augmentation.pieces import work_on
+        from limbeck.augmentation.preparation import open_masked_model
+        from limbeck.augmentation.transforms import Substitute
+
+        ngram, other = self.ngrams.transform(candidate.tokenizer.mask_token or ""), self.substitution
+        transform = ngram if self.method == "ngram" else Substitute(other.replace_probability)
+        with temporary_folder() as folder:
+            pipeline = self._pipeline(candidate, context, folder)
+            yield from work_on(pieces, shared, pipeline, transform, partial(open_masked_model, other, candidate.task))
 
     def check(self, candidate: Candidate, context: RunContext) -> None:
         """Refuse what cannot work before any of it starts."""

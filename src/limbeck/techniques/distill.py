@@ -11,9 +11,10 @@ with match: [logits, hidden] the embeddings and the last hidden states.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Annotated, Literal, get_args
+from functools import partial
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 
 from annotated_types import Ge, Gt, Le, MinLen
 
@@ -34,6 +35,7 @@ from limbeck.train.layer_distillation import (
 )
 
 if TYPE_CHECKING:
+    from limbeck.core.pieces import Piece, Result
     from limbeck.core.shape import Shape
     from limbeck.core.task_kind import TaskKind
     from limbeck.train.distillation import Terms
@@ -110,15 +112,29 @@ class Distill(Technique):
             if note:
                 context.log(note)
             terms |= self.layerwise.terms(match, candidate, teacher, "distill")
-        phases: Iterable[tuple[str, TrainingConfig, Terms]] = [("", self.training, terms)]
+        phases: list[tuple[str, TrainingConfig, Terms]] = [("", self.training, terms)]
         if self.intermediate_epochs:
-            phases = two_phases(terms, LAYERS, self.training, self.intermediate_epochs, self.intermediate_learning_rate)
-        for phase, plan, used in phases:
+            rate = self.intermediate_learning_rate
+            phases = list(two_phases(terms, LAYERS, self.training, self.intermediate_epochs, rate))
+        outputs = []
+        for _, _, used in phases:  # all of them before any training: the step may end here, and begin again
             further = tuple(open_teachers(self.teachers, candidate.task)) if "logits" in used else ()
-            outputs = teacher_outputs(used, candidate, teacher, key, context, further=further, cache=self.cache_teacher)
-            objective = Weighted(used, outputs)
-            train_on_task(candidate, objective, plan, context, phase, scale=target_scale(candidate.task))
+            given = partial(teacher_outputs, used, candidate, teacher, key, context)
+            outputs.append(given(further=further, cache=self.cache_teacher))
+        for (phase, plan, used), source in zip(phases, outputs, strict=True):
+            train_on_task(candidate, Weighted(used, source), plan, context, phase, scale=target_scale(candidate.task))
         yield replace(candidate, folder=None)
+
+    def work_on(
+        self, pieces: Sequence[Piece], shared: Mapping[str, Any], candidate: Candidate, context: RunContext
+    ) -> Iterator[Result]:
+        """Keep answers of the teachers."""
+        from limbeck.teachers.opening import open_teachers
+        from limbeck.train.distillation import work_on
+
+        assert context.teacher is not None  # the step has handed out the pieces
+        teachers = [(context.teacher.key, context.teacher.open()), *open_teachers(self.teachers, candidate.task)]
+        yield from work_on(pieces, candidate, teachers, context.keep)
 
     def teacher_problems(self, teacher: AnswersOnly) -> list[str]:
         """Return why the step cannot learn from a teacher that only gives answers."""

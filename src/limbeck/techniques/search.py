@@ -7,21 +7,14 @@ INT8 latency counts, because larger quantized models then win; NSGA-II (Deb et a
 shape fits only if its latency is below the bound with that error; the winners come out as candidates, to be distilled
 further, quantized and measured themselves, with their predicted latency beside.
 
-    steps:
-      - finetune: {}
-      - supernet: {}
-      - search: {latency_ms: 1.0, number_format: int8, winners: 3}
-      - distill: {match: [logits, hidden]}
-      - export: {}
-      - quantize: {}
-      - latency: {}
+    steps: [finetune: {}, supernet: {}, search: {latency_ms: 1.0, winners: 3}, distill: {}, export: {}, quantize: {}]
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from annotated_types import Ge, Le
 
@@ -36,7 +29,12 @@ from limbeck.search.study_config import StudyConfig
 from limbeck.train.config import forward_seconds
 
 if TYPE_CHECKING:
+    from limbeck.core.pieces import Piece, Result
     from limbeck.core.target import Budget, Target
+    from limbeck.search.subnet_scores import SliceScores
+
+
+EXAMPLE = {"keep": 0.7, "cost": "macs", "at_least": 0.2, "population": 4, "generations": 2, "winners": 2, "samples": 16}
 
 
 @step(
@@ -53,15 +51,7 @@ if TYPE_CHECKING:
             "autotinybert": {"number_format": "float", "at_least": 0.85, "at_most": 1.1, "sure": False},
             "bigger-and-faster": {"number_format": "int8", "at_least": 0.85, "at_most": 1.1, "sure": False},
         },
-        example={
-            "keep": 0.7,
-            "cost": "macs",
-            "at_least": 0.2,
-            "population": 4,
-            "generations": 2,
-            "winners": 2,
-            "samples": 16,
-        },
+        example=EXAMPLE,
     )
 )
 class Search(Technique):
@@ -152,14 +142,11 @@ class Search(Technique):
         from limbeck.model.pruning.subnetwork import extract
         from limbeck.report.evaluated_shapes import evaluated_shapes
         from limbeck.search.strategies import Settings, search_slices, study_settings
-        from limbeck.search.subnet_scores import SliceScores
 
         if problems := self.problems() + self.budget_problems(context.budget):
             raise InputError(f"search: {problems[0]}")
         settings = Settings(self.population, self.generations, self.explore, self.mutation, context.seed)
-        file, batch = context.scratch / "scores.jsonl" if context.scratch else None, context.target.batch
-        slices = SliceScores(candidate, self.bound.number_format, self.split, batch=batch, file=file)
-        slices = slices.sampled(self.samples, context.seed)
+        slices = self.scores(candidate, context)
         try:
             space = trained_space(candidate.model)
             bounded = self.bound.bounded(space, candidate, context, front=self.searches_front)
@@ -172,6 +159,7 @@ class Search(Technique):
                 settings,
                 self.winners,
                 workers=self.workers,
+                spread=context.spread,
                 study_file=self.study.file(context.scratch, agreed),
                 log=context.log,
             )
@@ -183,6 +171,18 @@ class Search(Technique):
                 values, cost = bounded.costs.many(list(scored))[:, 0].tolist(), bounded.costs(shape)
                 facts += (evaluated_shapes(scored, values, winners, cost, candidate.task.metric, self.split),)
             yield replace(candidate, model=extract(candidate.model, shape), folder=None, facts=facts)
+
+    def scores(self, candidate: Candidate, context: RunContext) -> SliceScores:
+        """Return what scores the slices of a candidate."""
+        from limbeck.search.subnet_scores import SliceScores
+
+        return SliceScores.of(candidate, context, self.bound.number_format, self.split, self.samples)
+
+    def work_on(
+        self, pieces: Sequence[Piece], shared: Mapping[str, Any], candidate: Candidate, context: RunContext
+    ) -> Iterator[Result]:
+        """Yield the scores of slices."""
+        yield from self.scores(candidate, context).work_on(pieces)
 
     def out_of_reach(self, candidate: Candidate, context: RunContext, earlier: Sequence[Step] = ()) -> str | None:
         """Say why no slice meets the bound; None if one may.

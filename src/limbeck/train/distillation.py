@@ -6,12 +6,13 @@ References: Hinton et al., 2015, arXiv:1503.02531 (logits, also of an ensemble);
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from limbeck.core.candidate import Candidate
 from limbeck.core.model import AnswerSource
+from limbeck.core.pieces import Piece, Result, Spread
 from limbeck.core.step import RunContext
 from limbeck.errors import InputError
 from limbeck.train.config import TrainingConfig
@@ -23,11 +24,14 @@ from limbeck.train.teacher_cache import (
     cached_layers,
     cached_logits,
     cached_word_logits,
+    keepable,
     mean_logits,
 )
 
 if TYPE_CHECKING:
     import numpy as np
+
+    from limbeck.storage.memmap import Keep
 
 Terms = Mapping[str, tuple[float, Term]]
 
@@ -124,18 +128,84 @@ def mean_answers(
         The logits, by row; where words have labels, of the first token of each that the student has, NaN where no
         teacher saw the word.
     """
-    task = student.task
-    answers = []
-    for name, source in ((key, teacher), *further):
-        reader: Candidate | None = source
-        if task.task_kind.per_token:  # a label for each of the same tokens, or else of the same words
-            reader = None if isinstance(source.model, AnswerSource) else adapt_vocabulary(student, source)
-        if reader is None:
-            words, unseen = cached_word_logits(source, name, task, context.keep, student.tokenizer)
+    task, answers = student.task, []
+    readings = [reading(student, name, source) for name, source in ((key, teacher), *further)]
+    if context.spread is not None and logits is None:
+        hand_out(readings, student, context, context.spread)
+    for reader, name, by_word in readings:
+        if by_word:
+            words, unseen = cached_word_logits(reader, name, task, context.keep, student.tokenizer)
             if unseen:
                 context.log(f"distill: {unseen:,} words have no answer of the teacher and are left out of its loss")
             answers.append(words)
-            continue
-        cache_key = name if reader is source else f"{name}-{vocabulary_key(student.tokenizer)}"
-        answers.append(cached_logits(reader, cache_key, task, context.keep, logits if reader is teacher else None))
+        else:
+            answers.append(cached_logits(reader, name, task, context.keep, logits if reader is teacher else None))
     return mean_logits(answers)
+
+
+class Reading(NamedTuple):
+    """How the texts of a student are read for it: by whom, under which name answers are kept, and whether by word."""
+
+    reader: Candidate
+    name: str
+    by_word: bool
+
+
+def reading(student: Candidate, key: str, teacher: Candidate) -> Reading:
+    """Return how a teacher reads the texts of a student.
+
+    Args:
+        student: The student, with the task.
+        key: Identifies the teacher's content.
+        teacher: The teacher.
+    """
+    if not student.task.task_kind.per_token:
+        return Reading(teacher, key, by_word=False)
+    # a label for each of the same tokens, or else of the same words
+    reader = None if isinstance(teacher.model, AnswerSource) else adapt_vocabulary(student, teacher)
+    if reader is None:
+        return Reading(teacher, key, by_word=True)
+    name = key if reader is teacher else f"{key}-{vocabulary_key(student.tokenizer)}"
+    return Reading(reader, name, by_word=False)
+
+
+def hand_out(readings: Sequence[Reading], student: Candidate, context: RunContext, spread: Spread) -> None:
+    """Have the answers of teachers kept by the workers of a run; students of the same teacher share them.
+
+    Args:
+        readings: How the teachers read.
+        student: The student, with the task.
+        context: Where answers are kept.
+        spread: ``context.spread``.
+
+    Raises:
+        PiecesWanted: Some are not there yet.
+    """
+    pieces = [
+        {"keeps": part, "teacher": number}
+        for number, (reader, name, _) in enumerate(readings)
+        for part in keepable(reader, name, student.task, context.keep)
+    ]
+    if len(pieces) > 1:
+        spread(pieces)
+
+
+def work_on(
+    pieces: Sequence[Piece], student: Candidate, teachers: Sequence[tuple[str, Candidate]], keep: Keep
+) -> Iterator[Result]:
+    """Keep the answers that the pieces of :func:`hand_out` name.
+
+    Args:
+        pieces: The pieces.
+        student: The student, with the task.
+        teachers: All teachers, each with its key.
+        keep: ``RunContext.keep``.
+    """
+    parts: dict[int, Mapping[str, Callable[[], object]]] = {}
+    for piece in pieces:
+        number = piece["teacher"]
+        if number not in parts:
+            reader, name, _ = reading(student, *teachers[number])
+            parts[number] = keepable(reader, name, student.task, keep)
+        parts[number][piece["keeps"]]()
+        yield {}

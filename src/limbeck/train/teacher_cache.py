@@ -14,7 +14,7 @@ import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 from limbeck.core.model import AnswerSource
-from limbeck.data.answers import answers, by_word
+from limbeck.data.answers import answers, by_word, keepable_answers
 from limbeck.data.batching import Encoded, Predictor, collate, encode, length_batches, predict_batches
 from limbeck.errors import InputError
 from limbeck.model.placement import on_accelerator
@@ -83,9 +83,9 @@ def cached_word_logits(
     if isinstance(teacher.model, AnswerSource):
         words = answers(teacher.model, None, task, "train", keep=keep)
     else:
-        own = encode(task, "train", teacher.tokenizer)
-        table = _in_parts(teacher.model, own, task.labeled_rows, f"logits-{name}", keep, None)
-        split = _split(table, own, range(len(own)))
+        parts = LogitParts.of(teacher, name, task, keep)
+        own = parts.encoded
+        split = _split(parts.table(), own, range(len(own)))
         words = by_word([split[row] for row in range(len(own))], own.first_pieces)
     encoded, unseen = encode(task, "train", tokenizer), 0
     values = np.zeros((int(encoded.lengths.sum()), task.num_labels), dtype=np.float32)
@@ -118,46 +118,89 @@ def cached_logits(
     if isinstance(teacher.model, AnswerSource):
         logits = np.asarray(answers(teacher.model, None, task, "train", keep=keep))
         return lambda rows: torch.from_numpy(logits[rows.tolist()]).to(rows.device)
-    encoded = encode(task, "train", teacher.tokenizer)
-
-    table = _in_parts(teacher.model, encoded, task.labeled_rows, f"logits-{name}", keep, computed)
+    parts = LogitParts.of(teacher, name, task, keep)
+    encoded, table = parts.encoded, parts.table(computed)
     read = Ragged(table, encoded.lengths).padded if encoded.per_token else table.__getitem__
     return lambda rows: torch.from_numpy(read(rows.tolist())).to(rows.device)
 
 
-def _in_parts(
-    model: Predictor, encoded: Encoded, originals: int, name: str, keep: Keep, computed: np.ndarray | None
-) -> np.ndarray:
-    """Return the logits of a split [rows, classes], or [tokens, classes], stored part by part under what is read.
+@dataclass(frozen=True)
+class LogitParts:
+    """The logits of a model on a split, stored part by part under what is read, so that each is computed once.
 
     An interrupted pass continues with its part. Rows that augmentation added are apart from the originals, whose logits
     are those of the task without them.
 
-    Args:
+    Attributes:
         model: The teacher.
         encoded: The split.
         originals: How many rows, the first ones, are not from augmentation.
         name: Identifies the teacher in the cache.
         keep: ``RunContext.keep``.
-        computed: Logits of an earlier pass; None runs the teacher where they are missing.
     """
-    rows = [np.empty(0)] * len(encoded)
-    given = None if computed is None else _split(computed, encoded, range(len(encoded)))
 
-    def compute(batches: Sequence[Sequence[int]], order: Sequence[int]) -> dict[str, np.ndarray]:
-        predicted = dict(predict_batches(on_accelerator(model), encoded, batches)) if given is None else given
-        return {"logits": _joined([predicted[index] for index in order], encoded)}
+    model: Predictor
+    encoded: Encoded
+    originals: int
+    name: str
+    keep: Keep
 
-    for begin, end in ((0, originals), (originals, len(encoded))):
-        digest = _digest(encoded, begin, end)
-        batches = [[begin + index for index in batch] for batch in length_batches(encoded.lengths[begin:end], BATCH)]
-        for start in range(0, len(batches), PART):
-            part = batches[start : start + PART]
-            order = sorted(index for batch in part for index in batch)
-            table = cached_arrays(keep, f"{name}-{digest}-{start}", partial(compute, part, order))["logits"]
-            for index, row in _split(table, encoded, order).items():
+    @classmethod
+    def of(cls, teacher: Candidate, name: str, task: Task, keep: Keep) -> LogitParts:
+        """Return the parts of a task's training split.
+
+        Args:
+            teacher: The teacher, with the tokenizer that reads.
+            name: Identifies the teacher in the cache.
+            task: The task.
+            keep: ``RunContext.keep``.
+        """
+        encoded = encode(task, "train", teacher.tokenizer)
+        return cls(teacher.model, encoded, task.labeled_rows, f"logits-{name}", keep)
+
+    @cached_property
+    def parts(self) -> dict[str, list[list[int]]]:
+        """The batches of each part, by the name under which it is kept."""
+        parts = {}
+        for begin, end in ((0, self.originals), (self.originals, len(self.encoded))):
+            digest, lengths = _digest(self.encoded, begin, end), self.encoded.lengths[begin:end]
+            batches = [[begin + index for index in batch] for batch in length_batches(lengths, BATCH)]
+            for start in range(0, len(batches), PART):
+                parts[f"{self.name}-{digest}-{start}"] = batches[start : start + PART]
+        return parts
+
+    def part(self, name: str, computed: Mapping[int, np.ndarray] | None = None) -> dict[int, np.ndarray]:
+        """Return the logits of the rows of a part.
+
+        Args:
+            name: Name of the part.
+            computed: Logits of an earlier pass, by row; None runs the teacher where they are missing.
+        """
+        batches = self.parts[name]
+        order = sorted(index for batch in batches for index in batch)
+
+        def compute() -> dict[str, np.ndarray]:
+            predicted = (
+                dict(predict_batches(on_accelerator(self.model), self.encoded, batches))
+                if computed is None
+                else computed
+            )
+            return {"logits": _joined([predicted[index] for index in order], self.encoded)}
+
+        return _split(cached_arrays(self.keep, name, compute)["logits"], self.encoded, order)
+
+    def table(self, computed: np.ndarray | None = None) -> np.ndarray:
+        """Return the logits of all rows [rows, classes], or [tokens, classes].
+
+        Args:
+            computed: Logits of an earlier pass; None runs the teacher where they are missing.
+        """
+        rows = [np.empty(0)] * len(self.encoded)
+        given = None if computed is None else _split(computed, self.encoded, range(len(self.encoded)))
+        for name in self.parts:
+            for index, row in self.part(name, given).items():
                 rows[index] = row
-    return _joined(rows, encoded)
+        return _joined(rows, self.encoded)
 
 
 def _digest(encoded: Encoded, begin: int, end: int) -> str:
@@ -179,6 +222,21 @@ def _split(table: np.ndarray, encoded: Encoded, rows: Sequence[int]) -> dict[int
 
 def _joined(rows: Sequence[np.ndarray], encoded: Encoded) -> np.ndarray:
     return np.concatenate(rows) if encoded.per_token else np.stack(rows)
+
+
+def keepable(teacher: Candidate, name: str, task: Task, keep: Keep) -> Mapping[str, Callable[[], object]]:
+    """Return what keeps each part of a teacher's logits, by the names under which parts are kept.
+
+    Args:
+        teacher: The teacher.
+        name: Identifies it in the cache.
+        task: The task with the training split.
+        keep: ``RunContext.keep``.
+    """
+    if isinstance(teacher.model, AnswerSource):
+        return keepable_answers(teacher.model, task, "train", keep)
+    parts = LogitParts.of(teacher, name, task, keep)
+    return {part: partial(parts.part, part) for part in parts.parts}
 
 
 def mean_logits(logits: Sequence[CachedLogits]) -> CachedLogits:

@@ -1,0 +1,139 @@
+"""Pieces that steps of a run wait for: each is carried out once, whichever steps want it.
+
+Nothing waits here: whoever wants pieces is called back when their results are there.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, TypeAlias
+
+from limbeck.core.pieces import Piece, Result
+from limbeck.distributed.workers import Log, Needs, Values, Workers
+from limbeck.engine.orders import receive, supply
+from limbeck.engine.piece_orders import piece_order, work_on
+from limbeck.engine.store import Store
+from limbeck.engine.transfer import KEPT
+
+Results: TypeAlias = dict[str, Result]
+JOBS = 2
+"""Jobs for each worker: one that ends early may take a further one, and each has to open the candidate."""
+
+
+@dataclass(eq=False)
+class _Handed:
+    """A piece that was handed out; ``ended`` without a result if no worker could carry it out."""
+
+    ended: bool = False
+    result: Result | None = None
+
+
+@dataclass(eq=False)
+class _Wait:
+    """A step that waits for pieces, by their names."""
+
+    pieces: Mapping[str, _Handed]
+    then: Callable[[Results | None], None]
+    lost: Callable[[BaseException], None]
+
+    @property
+    def over(self) -> bool:
+        return all(piece.ended for piece in self.pieces.values())
+
+    def go_on(self) -> None:
+        results = {name: piece.result for name, piece in self.pieces.items() if piece.result is not None}
+        self.then(results if len(results) == len(self.pieces) else None)
+
+
+@dataclass(eq=False)
+class Pieces:
+    """Hands pieces to the workers of a run. Used by several threads.
+
+    Attributes:
+        store: The run's store.
+        workers: Carry them out.
+        report: Receives messages.
+    """
+
+    store: Store
+    workers: Workers
+    report: Log
+    _handed: dict[str, _Handed] = field(default_factory=dict)
+    _waits: list[_Wait] = field(default_factory=list)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def hand_out(
+        self,
+        order: Values,
+        wanted: Mapping[str, Any],
+        *,
+        needs: Needs,
+        urgency: float,
+        then: Callable[[Results | None], None],
+        lost: Callable[[BaseException], None],
+    ) -> None:
+        """Have the pieces that a step wants carried out.
+
+        Args:
+            order: The order of the step.
+            wanted: What it ended with: ``pieces`` by name, and ``shared``, what they all read.
+            needs: What the step needs of a machine.
+            urgency: Its urgency.
+            then: Called with the results by name; with None if workers cannot carry out all of them.
+            lost: Called with the error in place of that where worker after worker was lost over a piece.
+        """
+        fresh: dict[str, Piece] = {}
+        with self._lock:
+            mine: dict[str, _Handed] = {}
+            for name, piece in wanted["pieces"].items():
+                place = f"{KEPT}{piece['keeps']}" if "keeps" in piece else f"{order['base']}/{name}"
+                if place not in self._handed:
+                    self._handed[place], fresh[place] = _Handed(), piece
+                mine[name] = self._handed[place]
+            self._waits.append(_Wait(mine, then, lost))
+        places = list(fresh)
+        jobs = min(len(places), JOBS * self.workers.count)
+        for number in range(jobs):  # of the same size, give or take one
+            chosen = places[number * len(places) // jobs : (number + 1) * len(places) // jobs]
+            job = self.workers.submit(
+                work_on,
+                piece_order(order, [fresh[place] for place in chosen], wanted["shared"]),
+                needs=needs,
+                urgency=urgency,
+                report=self.report,
+                supply=partial(supply, self.store),
+                receive=partial(receive, self.store),
+            )
+            job.add_done_callback(partial(self._take, chosen))
+        self._settle()
+
+    def _take(self, places: Sequence[str], job: Future[Values]) -> None:
+        """Take the results of a job, and tell the steps that have all they wait for."""
+        error = None if job.cancelled() else job.exception()
+        with self._lock:
+            pieces = [self._handed[place] for place in places]
+            if error is not None:
+                concerned = [wait for wait in self._waits if any(each in wait.pieces.values() for each in pieces)]
+                self._waits = [wait for wait in self._waits if wait not in concerned]
+                for place in places:
+                    del self._handed[place]
+        if error is not None:
+            for wait in concerned:
+                wait.lost(error)
+            return
+        results = {} if job.cancelled() else job.result()
+        with self._lock:
+            for piece, result in zip(pieces, results.get("results", [None] * len(pieces)), strict=True):
+                piece.ended, piece.result = True, result
+        self._settle()
+
+    def _settle(self) -> None:
+        with self._lock:
+            over = [wait for wait in self._waits if wait.over]
+            self._waits = [wait for wait in self._waits if not wait.over]
+        for wait in over:
+            wait.go_on()
