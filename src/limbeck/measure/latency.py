@@ -226,7 +226,7 @@ def facts(
 
     timings = [Timing(seconds) for seconds in answer["seconds"]]
     name = uuid.uuid4().hex[:12]
-    load = {name: answer[name] for name in ("load", "gpu_mhz") if name in answer}
+    load: dict[str, Any] = {name: answer[name] for name in ("load", "gpu_mhz") if name in answer}
     reference = runtimes.index("torch") if "torch" in runtimes else None
     for index, timing in enumerate(timings):
         detail = {
