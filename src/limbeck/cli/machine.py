@@ -170,8 +170,8 @@ def predictor(
 
 def _selection(options: Full, threads: int, measure: bool) -> dict[str, Any]:
     """Return the setting of the predictor: the whole setting if it is measured, else the options that were given."""
-    wanted = {"runtime": options.runtime, "batch": options.batch, "seq_len": options.seq_len, "threads": threads}
-    wanted |= {"device": options.device, "precision": options.precision}
+    names = ("runtime", "batch", "seq_len", "device", "precision")
+    wanted: dict[str, Any] = {name: getattr(options, name) for name in names} | {"threads": threads}
     form = options.number_format[0]
     if measure:
         return wanted | {"number_format": form}

@@ -162,8 +162,7 @@ def compress(
     budget, options = Budget(latency_ms, size_mb, max_drop, max_flips, confidence), training or Training()
     request = Request(budget, strategy, effort, seed, replicas, "", options, allow_weak_teacher, None, decision)
     request = replace(request, profile=_profile_for(target, profile))
-    where = {"device": device, "precision": precision, "url": target}
-    serving = Target(threads=threads, batch=batch, seq_len=seq_len, candidates=candidates, **where)
+    serving = Target(device, "onnxruntime", threads, batch, seq_len, candidates, target, precision)
     work = _Compression(str(model), request, serving, runtime, folder, out, executor or ExecutorConfig())
     return work.taught_by(teacher).listened(task, store, on_event, progress)
 

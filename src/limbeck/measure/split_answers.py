@@ -122,7 +122,8 @@ class _Served:
         from limbeck.core.logits import joined_rows
 
         arrays = {name: tensor.numpy() for name, tensor in batch.items()}
-        return joined_rows(self.runner(self.runner.prepare(arrays)), arrays)
+        logits: np.ndarray = joined_rows(self.runner(self.runner.prepare(arrays)), arrays)
+        return logits
 
 
 def served(model: Runnable, target: Target) -> Predictor:
