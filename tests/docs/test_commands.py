@@ -76,7 +76,10 @@ def runnable(page):
     """The commands of a page that need nothing but a model, a task and what came out before."""
     text = (pages.DOCS / f"{page}.md").read_text(encoding="utf-8")
     for words in pages.commands(text):
-        of_a_run = any(word.startswith(("runs/", "reviews-models/")) or word in ("machine.jsonl", "predictor.json") for word in words)
+        of_a_run = any(
+            word.startswith(("runs/", "reviews-models/")) or word in ("machine.jsonl", "predictor.json")
+            for word in words
+        )
         if words[0] not in ELSEWHERE and not of_a_run:
             yield as_here(words)
 

@@ -306,5 +306,5 @@ def retained_keys(folder: str | Path) -> tuple[Path, set[str]]:
         raise InputError(f"{problem}, so the models that the run needs are not all known; run it again, then clean")
     if ends is None:
         return root, set(ledger.records(events))
-    others = (ends["teacher"], ends.get("reference"))
+    others = [ends["teacher"], ends.get("reference"), *(end["reference"] for end in ends.get("targets", {}).values())]
     return root, {key for key in (*ends["front"], *ends["chosen"], *others) if key}
