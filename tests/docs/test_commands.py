@@ -77,7 +77,10 @@ def runnable(page):
     """The commands of a page that need nothing but a model, a task and what came out before."""
     text = (pages.DOCS / f"{page}.md").read_text(encoding="utf-8")
     for words in pages.commands(text):
-        of_a_run = any(word.startswith("runs/") or word in ("machine.jsonl", "predictor.json") for word in words)
+        of_a_run = any(
+            word.startswith(("runs/", "reviews-models/")) or word in ("machine.jsonl", "predictor.json")
+            for word in words
+        )
         if words[0] not in ELSEWHERE and not of_a_run:
             yield as_here(words)
 
@@ -95,7 +98,7 @@ def of_runs(path):
 
 
 def of_one_run(words):
-    return {"recipe.yaml", "runs/quickstart"}.intersection(words)
+    return {"recipe.yaml", "two-targets.yaml", "runs/quickstart"}.intersection(words)
 
 
 @pytest.fixture(scope="module")
@@ -157,6 +160,8 @@ def test_commands_of_one_run(small):
     """They check, plan and run a small recipe under the names that the pages use, and inspect the result."""
     steps = [{"finetune": {"epochs": 1}}, {"export": {}}, {"quality": {}}, {"latency": {"rounds": 2}}, {"cheapest": {}}]
     recipe("recipe.yaml", *steps, model=small, task="reviews", allow_weak_teacher=True)
+    targets = {"server": {"threads": 2}, "laptop": {}}
+    recipe("two-targets.yaml", *steps, model=small, task="reviews", allow_weak_teacher=True, targets=targets)
     Path("cluster.yaml").write_text("executor: {executor: processes, workers: 1, threads: 1}\n", encoding="utf-8")
     result = answer("run", "recipe.yaml", "--folder", "runs/quickstart", statuses=(0, 3))
     commands = [words for path in ALL_PAGES for words in of_runs(path) if of_one_run(words)]
@@ -164,6 +169,7 @@ def test_commands_of_one_run(small):
     for words in commands:
         carry_out([result["teacher"] if word == "KEY" else word for word in words], statuses=(0, 3))
     assert Path("runs/quickstart/report.html").is_file()
+    carry_out(["evaluate", "reviews-models/laptop", "--task", "reviews"])
     assert Path("small/model.safetensors").is_file()
 
 

@@ -314,8 +314,7 @@ def test_each_target_has_its_artefact_and_report(several, tmp_path):
         assert (artefact / "report.html").is_file()
         assert f"report-{name}.html" in (several.folder / "report.html").read_text()
         assert (several.folder / f"report-{name}.html").is_file()
-    read = read_result(several.folder)
-    again = write_report(replace(read, targets={n: replace(r, task=TASK) for n, r in read.targets.items()}))
+    again = write_report(read_result(several.folder).with_task(TASK))
     assert sorted(again) == sorted(set(written) - {"artefact server", "artefact board"})
     made = Compressed(several, written, budget_violations(several))
     assert set(made.front["target"]) == {"server", "board"}

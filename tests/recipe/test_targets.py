@@ -6,8 +6,10 @@ import random
 
 import pytest
 
+from limbeck.core.step import identity
 from limbeck.core.target import Budget, Target
 from limbeck.errors import RecipeError
+from limbeck.recipe.parsing import registry
 from limbeck.recipe.recipe import Recipe, check, dump, parse, to_data
 from limbeck.recipe.targets import MAX_TARGETS, budget_path, limits_over, path_of, read_settings, unknown_target
 
@@ -117,3 +119,16 @@ def test_where_things_stand():
     ]
     assert "leave out 'x', or give 'targets'" in unknown_target("x", {"": 1})
     assert "did you mean 'server'" in unknown_target("sever", {"server": 1, "laptop": 2})
+
+
+@pytest.mark.parametrize(("name", "fields"), [("prune", {"speedup": 2.0}), ("search", {"latency_ms": 2.0})])
+def test_the_name_of_a_target_is_in_no_key(name, fields):
+    """What it names is, by the services that the step reads."""
+    cls = registry()[name]
+    step, named = cls.of(**fields), cls.of(**fields, target="laptop")
+    assert identity(step) == identity(named)
+    assert (step.goal_target(), named.goal_target()) == ("", "laptop")
+    assert cls.of(keep=0.5, cost="macs").goal_target() is None
+    recipe = Recipe("bert", "movie-reviews", (named,), targets={"server": Target(threads=8), "laptop": Target()})
+    assert parse(to_data(recipe)) == recipe
+    assert f"steps[0].{name}.target" in {problem.path for problem in check(recipe.at("server"))}

@@ -292,7 +292,7 @@ def report(folder: Path, *, store: Store = None, json: Json = False) -> int:
     from limbeck.engine.result import read_result
 
     result = read_result(folder, open_store(store))
-    result = replace(result, task=result.reloaded_task())
+    result = result.with_task(result.reloaded_task())
     return finish(result, write_report(result), json)
 
 

@@ -191,6 +191,11 @@ class RunResult:
         task = load_run_task(self.recipe.task, self.recipe.model, self.recipe.teacher, self.store)
         return adapt_task(self.recipe, fit_length(task, self.recipe.model), self.store, dry=True)[0]
 
+    def with_task(self, task: Task) -> RunResult:
+        """Return this result, and those of its targets, with the task of the run."""
+        targets = {name: replace(result, task=task) for name, result in self.targets.items()}
+        return replace(self, task=task, targets=targets)
+
     @cached_property
     def _maker(self) -> CandidateBuilder:
         """Makes candidates again: the builder of the run, or one that has adopted its records."""
@@ -301,5 +306,5 @@ def retained_keys(folder: str | Path) -> tuple[Path, set[str]]:
         raise InputError(f"{problem}, so the models that the run needs are not all known; run it again, then clean")
     if ends is None:
         return root, set(ledger.records(events))
-    others = (ends["teacher"], ends.get("reference"))
+    others = [ends["teacher"], ends.get("reference"), *(end["reference"] for end in ends.get("targets", {}).values())]
     return root, {key for key in (*ends["front"], *ends["chosen"], *others) if key}

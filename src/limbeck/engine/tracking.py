@@ -82,7 +82,7 @@ class Tracking:
             case "facts":
                 candidate = "-".join(filter(None, (self.steps.get(event["key"]), event["key"])))
                 for fact in event["facts"]:
-                    name = "_".join(filter(None, (fact["name"], fact.get("split"))))
+                    name = "_".join(filter(None, (event.get("target"), fact["name"], fact.get("split"))))
                     self.facts.append({f"{candidate}/{name}": fact["value"]})
 
     def _words(self, step: str, key: str) -> list[str]:
