@@ -10,6 +10,7 @@ from limbeck.benchmark.run import Row
 from limbeck.benchmark.training import make_training
 from limbeck.core.shape import Shape
 from limbeck.data.synthetic import toy_task, toy_tokenizer
+from limbeck.distributed.config import ExecutorConfig
 from limbeck.engine.result import read_result
 from limbeck.engine.store import Store
 from limbeck.errors import InputError
@@ -72,6 +73,24 @@ def test_both_ways_begin_with_the_same_slice_of_the_base(base, tmp_path, approac
         assert all(torch.equal(again[name], value) for name, value in small.state_dict().items())
         (row,) = [row for row in rows if row.point.shape == record.shape]
         assert row.scores["shared"] == record.fact("quality", "validation")
+
+
+@pytest.mark.slow
+def test_workers_train_what_one_process_would_train(base, tmp_path):
+    spec = plan(Grid(layers=(1, 2), base=base), Timing(number_format=("float", "int8")))
+    asked = Training("both", str(tmp_path / "task"), **QUICK)
+    rows = [Row(point, setting, False, ()) for setting in spec.settings for point in spec.points]
+
+    def judged(name, executor=None):
+        made = make_training(spec, base, asked, Store(tmp_path / f"store-{name}"))
+        assert [training_run.name for training_run in made.runs] == ["alone", "shared-layers"]
+        rated, failed = made.evaluate(rows, tmp_path / name, executor=executor)
+        assert not failed
+        return [{way: (fact.value, fact.low, fact.high) for way, fact in row.scores.items()} for row in rated]
+
+    alone = judged("alone")
+    assert all(set(scores) == {"alone", "shared"} for scores in alone)
+    assert judged("together", ExecutorConfig("processes", workers=2, threads=1)) == alone
 
 
 @pytest.mark.slow

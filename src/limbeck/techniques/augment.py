@@ -69,7 +69,7 @@ class Augment(Technique):
         guard: What happens to a new text where the teacher is confident that the label no longer holds.
         guard_confidence: Probability from which the teacher counts as confident.
         chunk_rows: Texts that are worked on, and kept in case of an interruption, together.
-        workers: Processes that change texts; the result does not depend on it.
+        workers: Processes that change texts, unless the run has workers; the result does not depend on it.
     """
 
     method: Literal["ngram", "tinybert"] = "ngram"

@@ -71,7 +71,7 @@ class Search(Technique):
         winners: Models that come out, the best first; of nsga2 those that together span the most of the front.
         split: Where slices are judged.
         samples: Texts that slices are judged on; all of the split unless given.
-        workers: Processes of this machine that judge slices, each with one thread; the result is the same.
+        workers: Processes that judge slices, each with one thread, unless the run has workers; the result is the same.
         study: Where nsga2 keeps its study.
     """
 
