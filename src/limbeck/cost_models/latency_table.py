@@ -369,8 +369,7 @@ def quiet(seconds: np.ndarray) -> np.ndarray:
 
     Other work on the machine only ever adds time: the best call of each round, and the better quarter of the rounds.
     """
-    undisturbed: np.ndarray = np.quantile(seconds.min(axis=2), 0.25, axis=1)
-    return undisturbed
+    return np.asarray(np.quantile(seconds.min(axis=2), 0.25, axis=1))
 
 
 def relative_errors(table: LatencyTable, shapes: Sequence[Shape], times: np.ndarray) -> np.ndarray:

@@ -7,7 +7,7 @@ it is rebuilt from its parent, however far back that goes. ``adopt`` loads the r
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping, MutableMapping, Sequence
+from collections.abc import Callable, Iterable, MutableMapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -26,7 +26,7 @@ from limbeck.engine.given_teacher import GivenTeacher
 from limbeck.engine.helping import helped, together
 from limbeck.engine.ledger import lineage, record_to_json
 from limbeck.engine.provenance import Provenance, provenance_of
-from limbeck.engine.root_record import check_trained, root_record
+from limbeck.engine.root_record import ROOT_VERSION, check_trained, root_record
 from limbeck.engine.services import machine_in_keys, services, services_in_keys
 from limbeck.engine.store import Store
 from limbeck.engine.stored_form import read_record, read_records
@@ -36,8 +36,6 @@ from limbeck.recipe.checks import next_traits
 from limbeck.recipe.recipe import Recipe
 from limbeck.storage.disk import disk_full
 from limbeck.train.config import kept_steps
-
-ROOT_VERSION = 2  # 2: a head of which any part is missing counts as untrained
 
 
 class CandidateBuilder:
@@ -312,14 +310,13 @@ class CandidateBuilder:
             raise InputError(f"the model '{origin.source}' has changed since {key} was made from it; run again")
         if key == self.given_key:
             record = self.given.record(key)
-            self.store.facts.remember(f"record-{key}", record_to_json(record))
-            return record
-        model, tokenizer = self.store.open_model(origin.source, task=self.task, seed=origin.seed)
-        record = root_record(key, origin.role, origin.source, model)
-        check_trained(record, origin.source, self.recipe.teacher)
-        if model.runtime == "onnxruntime":
-            model.session()  # a damaged graph is an error before any step begins
-        self._keep(record, Candidate(model, tokenizer, self.task), origin.seed)
+        else:
+            model, tokenizer = self.store.open_model(origin.source, task=self.task, seed=origin.seed)
+            record = root_record(key, origin.role, origin.source, model)
+            check_trained(record, origin.source, self.recipe.teacher)
+            if model.runtime == "onnxruntime":
+                model.session()  # a damaged graph is an error before any step begins
+            self._keep(record, Candidate(model, tokenizer, self.task), origin.seed)
         self.store.facts.remember(f"record-{key}", record_to_json(record))
         return record
 
@@ -353,7 +350,6 @@ class CandidateBuilder:
         scratch = self.store.scratch(base)
         cost = self.make_cost(candidate, step, self.teacher(parent.key, step)) if "cost" in step.info.reads else None
         context = self.context(parent.key, step, seed, log, scratch=scratch, cost=cost, spread=self.spread(base))
-        traits = next_traits(parent.traits, step.info)
         records: list[Record] = []
         teacher = self.teacher(parent.key, step) if "teacher" in step.info.reads else None
         if teacher and together(step):
@@ -362,7 +358,6 @@ class CandidateBuilder:
         with alone, self.store.machine.working():
             start = time.perf_counter()
             for index, child in enumerate(step.apply(candidate, context)):
-                now = time.perf_counter()
                 if steps := kept_steps(scratch):
                     child = replace(child, epoch_checkpoints=(*child.epoch_checkpoints, *steps))
                 record = Record(
@@ -371,9 +366,9 @@ class CandidateBuilder:
                     step=step.info.name,
                     parameters=parameters(step),
                     shape=child.model.shape,
-                    traits=traits,
+                    traits=next_traits(parent.traits, step.info),
                     facts=child.facts,
-                    duration=now - start,
+                    duration=time.perf_counter() - start,
                     notes=tuple(notes),
                 )
                 self._keep(record, child, seed)
@@ -381,15 +376,13 @@ class CandidateBuilder:
                 notes.clear()
                 start = time.perf_counter()
         if not records:
-            raise StepFailed(
-                f"{step.info.name} made no candidate from {parent.key}" + "".join(f"; {note}" for note in notes)
-            )
+            raise StepFailed("; ".join((f"{step.info.name} made no candidate from {parent.key}", *notes)))
         self.store.facts.remember(f"children-{base}", [record_to_json(record) for record in records])
         self.store.done(base)
         return records
 
     def _keep(self, record: Record, candidate: Candidate, seed: int) -> None:
-        card: Mapping[str, Any] = {"record": record_to_json(record), "environment": environment(), "seed": seed}
+        card = {"record": record_to_json(record), "environment": environment(), "seed": seed}
         self.store.put(record.key, candidate, card)
 
     def make_cost(self, candidate: Candidate, step: Step, teacher: str | None) -> TargetCost:

@@ -46,7 +46,8 @@ def order(builder: CandidateBuilder, key: str, placed: LocatedStep, seed: int, t
     step = placed.step
     teacher = builder.teacher(key, step) if "teacher" in step.info.reads else None
     ancestors = lineage(builder.records, key)
-    ancestors += lineage(builder.records, teacher) if teacher in builder.records else []
+    if teacher is not None and teacher in builder.records:
+        ancestors += lineage(builder.records, teacher)
     paths = _paths(builder.recipe)
     return {
         "store": str(builder.store.root),

@@ -6,6 +6,8 @@ from limbeck.core.candidate import Record
 from limbeck.core.model import Runnable
 from limbeck.errors import InputError
 
+ROOT_VERSION = 2
+"""Of the records; 2: a head of which any part is missing counts as untrained."""
 FRESH_HEAD = "has no trained head for this task"
 """Beginning of the note on a root whose answers must still be trained."""
 

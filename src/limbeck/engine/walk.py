@@ -1,0 +1,302 @@
+"""Follow the steps of a recipe: breadth first, one step over all candidates, then the next.
+
+A candidate that fails is recorded in the ledger and leaves the front; its siblings continue.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from limbeck.core.candidate import Record
+from limbeck.core.field_groups import parameters
+from limbeck.core.measurement import environment
+from limbeck.core.step import REGISTRY, Choice, Probe, Technique
+from limbeck.core.task import Task
+from limbeck.distributed.executor import Executor, Work, lane_of
+from limbeck.distributed.workers import Workers
+from limbeck.engine.ahead import Ahead, Steps
+from limbeck.engine.builder import CandidateBuilder
+from limbeck.engine.choosing import choose
+from limbeck.engine.costs import CostFactory
+from limbeck.engine.data_report import announce
+from limbeck.engine.reachability import Reach
+from limbeck.engine.replicas import Replicas
+from limbeck.engine.result import RunResult
+from limbeck.engine.root_record import untrained
+from limbeck.engine.run_log import OnEvent, RunLog
+from limbeck.engine.store import Store
+from limbeck.engine.stored_task import FOLDER
+from limbeck.engine.target_runs import Fronts, TargetRun, ends_of, everywhere, joined, suited, target_runs
+from limbeck.engine.weak_teacher import TeacherCheck
+from limbeck.errors import InputError, ProcessLost, StoreError
+from limbeck.recipe.checks import before_training, trained_first
+from limbeck.recipe.parsing import LocatedStep, leaves
+from limbeck.recipe.recipe import Recipe, dump, placed_steps, to_data
+
+
+class Walk:
+    """The state of one run: the builder with its records, what was measured, what was chosen."""
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        task: Task,
+        store: Store,
+        folder: Path,
+        on_event: OnEvent,
+        cost: CostFactory | None,
+        executor: Executor,
+    ) -> None:
+        self.recipe, self.task, self.store, self.folder, self.executor = recipe, task, store, folder, executor
+        self.log = RunLog(folder, store, on_event)
+        self.builder = CandidateBuilder(recipe, task, store, cost, self.log.step)
+        self.records = self.builder.records
+        self.targets = target_runs(self.builder, self.log, executor)
+        self.reach = Reach(self.builder, recipe.seed)
+        self.steps = placed_steps(recipe)
+        chooses = any(located.step.info.final for located in leaves(self.steps))
+        self.teachers = TeacherCheck(self.builder, self.log, chooses=chooses)
+        self.position, self.total = 0, sum(1 for _ in leaves(self.steps))
+        self.ahead: Ahead | None = None
+        self.root, self.start = "", 0.0
+
+    def work_ahead(self, workers: Workers) -> None:
+        """Let workers make candidates before the walk comes to them."""
+
+        def may_begin(branch: Steps, key: str) -> bool:
+            return self.reach.obstacle(branch, key) is None
+
+        self.ahead = Ahead(self.builder, workers, self.log, may_begin)
+
+    def begin(self, notes: Sequence[str] = ()) -> None:
+        """Open the model and the teacher, and let workers begin; ``notes`` are emitted first."""
+        self.start = time.perf_counter()
+        self._begin(notes)
+        with self._told():
+            self.root = self._roots().key
+            if obstacle := self.reach.obstacle(self.steps, self.root):
+                raise InputError(f"{obstacle.placed.path}.{obstacle.placed.name}: {obstacle.reason}")
+            self._follow(self.steps, [self.root])
+
+    @contextmanager
+    def _told(self) -> Iterator[None]:
+        """Tell of an interruption within the body."""
+        try:
+            yield
+        except KeyboardInterrupt:
+            self.log.note(f"interrupted; the same command resumes here ({self.folder})", kind="interrupted")
+            raise
+        except ProcessLost as error:
+            self.log.note(str(error), kind="interrupted")
+            raise
+
+    def finish(self) -> RunResult:
+        """Carry out the recipe of a run that has begun."""
+        with self._told():
+            fronts = self._walk(self.steps, {name: [self.root] for name in self.targets})
+            made: dict[str, list[str]] = {}
+            for target in self.targets.values():
+                made |= Replicas(self.builder, self.log, target.prober, self._children, self.ahead).make(target.chosen)
+        ends = ends_of(self.targets, fronts, self.root)
+        front, chosen = everywhere(fronts), everywhere({name: end.chosen for name, end in ends.items()})
+        teacher, compared = self.builder.teacher([*chosen, *front, self.root][0]), next(iter(ends.values())).reference
+        end: dict[str, Any] = {"front": front, "chosen": chosen, "teacher": teacher, "replicas": made}
+        end |= {"reference": compared}
+        end |= {"targets": {name: asdict(each) for name, each in ends.items()}} if self.recipe.targets else {}
+        self.store.release(*front, *chosen, *filter(None, (teacher, *(each.reference for each in ends.values()))))
+        seconds, failed = time.perf_counter() - self.start, self.log.failed
+        self.log.ledger.append("finished", **end, failed=len(failed), seconds=seconds)
+        self.log.emit({"kind": "finished", **end, "failed": len(failed), "seconds": seconds})
+        result = RunResult(
+            recipe=self.recipe,
+            folder=self.folder,
+            store=self.store,
+            records=self._records_at(next(iter(self.targets))),
+            front=front,
+            chosen=chosen,
+            teacher=teacher,
+            reference=compared,
+            failed=failed,
+            replicas=made,
+            environment=environment(),
+            task=self.task,
+            builder=self.builder,
+        )
+        return result.split(ends, self._records_at) if self.recipe.targets else result
+
+    def _records_at(self, name: str) -> dict[str, Record]:
+        """Return the records that were written, with the facts of one target."""
+        records = self.targets[name].builder.records
+        return {key: records[key] for key in self.log.written}
+
+    # --- the beginning -----------------------------------------------------------------------------------------
+
+    def _begin(self, notes: Sequence[str]) -> None:
+        """Write the beginning of the ledger, and the resolved recipe."""
+        self.log.begin(
+            recipe=to_data(self.recipe, full=True),
+            environment=environment(),
+            store=str(self.store.root),
+            task=str(self.task.fingerprint),
+            kept_task=FOLDER if self._keeps_task else None,
+        )
+        self._write_recipe()
+        announce(self.log.emit, self.task, self.recipe.model)
+        for note in notes:
+            self.log.note(note)
+
+    def _roots(self) -> Record:
+        """Return the record of the model; write it and that of the recipe's teacher."""
+        model, seed = self.recipe.model, self.recipe.seed
+        root = self.builder.root(model, seed)
+        self.log.write(root)
+        _check_head(root, model, self.steps)
+        if reason := untrained(root):
+            end = "and trained" if trained_first(self.steps) else "and stays untrained if no step trains it"
+            self.log.note(f"'{model}' {reason}; it is initialized from the seed {seed} {end}")
+        if self.recipe.teacher:
+            teacher = self.builder.root(self.recipe.teacher, seed, "teacher")
+            self.log.write(teacher)
+            if self.builder.given_key is not None:
+                name = teacher.parameters.get("function") or self.recipe.teacher
+                self.log.note(f"the teacher '{name}' {'; '.join(teacher.notes)}")
+        return root
+
+    @property
+    def _keeps_task(self) -> bool:
+        """Whether the recipe's task is the one in the run's own folder."""
+        task = self.recipe.task
+        return not isinstance(task, Mapping) and Path(task).resolve() == (self.folder / FOLDER).resolve()
+
+    def _write_recipe(self) -> None:
+        """Write the resolved recipe beside the ledger; it can be edited and run again."""
+        path = self.folder / "recipe.yaml"
+        temporary = path.with_suffix(f".{self.log.ledger.run}.tmp")
+        try:
+            # a task in this folder is named relative to the recipe, which may be moved together with it
+            recipe = replace(self.recipe, task=FOLDER) if self._keeps_task else self.recipe
+            temporary.write_text(dump(recipe, full=True), encoding="utf-8")
+            temporary.replace(path)
+        except OSError as error:
+            raise StoreError(f"the recipe cannot be written to {path}: {error}") from error
+
+    # --- the walk ----------------------------------------------------------------------------------------------
+
+    def _walk(self, steps: Steps, fronts: Fronts, then: Steps = ()) -> Fronts:
+        """Carry out steps; ``then`` are those after the fork that they are a branch of."""
+        for number, placed in enumerate(steps, start=1):
+            rest = [*steps[number:], *then]
+            fronts = self._advance(fronts, placed, rest)
+            if placed.branches is None and isinstance(placed.step, Choice):
+                self._follow(rest, everywhere(fronts))
+        return fronts
+
+    def _follow(self, steps: Steps, front: Sequence[str]) -> None:
+        """Let workers begin what can be done now with each candidate."""
+        if self.ahead is not None:
+            for key in front:
+                self.teachers.check(key)
+                self.ahead.follow(steps, key, self.recipe.seed)
+
+    def _branch(self, branch: Steps, fronts: Fronts, then: Steps) -> Fronts:
+        """Return what is left after a branch; one that cannot reach its goal fails before it trains anything."""
+        front = everywhere(fronts)
+        obstacle = self.reach.obstacle(branch, front[0]) if len(front) == 1 else None
+        if obstacle is None:
+            return self._walk(branch, fronts, then)
+        with self.log.isolate_failure(obstacle.placed.path, obstacle.placed.name, front[0]):
+            raise InputError(f"{obstacle.placed.name}: {obstacle.reason}")
+        self.position += sum(1 for _ in leaves(branch))
+        return {name: [] for name in fronts}
+
+    def _advance(self, fronts: Fronts, placed: LocatedStep, rest: Steps) -> Fronts:
+        """Carry out one step, which ``rest`` comes after, and return what is left after it."""
+        if placed.branches is not None:
+            return joined((self._branch(branch, fronts, rest) for branch in placed.branches), self.targets)
+        self.position += 1
+        start = time.perf_counter()
+        event = {"path": placed.path, "step": placed.name, "position": self.position, "total": self.total}
+        count, step_parameters = len(everywhere(fronts)), parameters(placed.step)
+        self.log.emit({"kind": "step_start", **event, "candidates": count, "parameters": step_parameters})
+        match placed.step:
+            case Technique() as step:
+                fronts = self._make_for(fronts, placed, step, event)
+            case Probe():
+                seed = self.recipe.seed
+                for name, target in self.targets.items():
+                    if self.ahead is not None:
+                        self.ahead.prepared(placed, fronts[name])
+                    fronts = {**fronts, name: target.prober.probe(fronts[name], placed, seed)}
+            case Choice():
+                fronts = {name: self._choose(target, fronts[name], placed) for name, target in self.targets.items()}
+        seconds = time.perf_counter() - start
+        self.log.emit({"kind": "step_end", **event, "candidates": len(everywhere(fronts)), "seconds": seconds})
+        return fronts
+
+    def _make_for(self, fronts: Fronts, placed: LocatedStep, step: Technique, event: dict[str, Any]) -> Fronts:
+        """Apply a technique to every candidate once, and return the children by target."""
+        fronts, notes = suited(fronts, step, self.recipe)
+        for note in notes:
+            self.log.note(f"{placed.path}.{placed.name}: {note}")
+        front = everywhere(fronts)
+        children = dict(zip(front, self._make(front, placed, step, event), strict=True))
+        return {name: everywhere({key: children[key] for key in keys}) for name, keys in fronts.items()}
+
+    def _make(
+        self, front: Sequence[str], placed: LocatedStep, step: Technique, event: dict[str, Any]
+    ) -> list[list[str]]:
+        """Apply a technique to every candidate and return the keys of the children of each."""
+        for key in front:
+            self.teachers.check(key)
+        events = [
+            {**event, "key": key, "candidate": number, "candidates": len(front)}
+            for number, key in enumerate(front, start=1)
+        ]
+
+        def apply(index: int) -> tuple[list[Record], bool]:
+            self.log.emit({"kind": "candidate_start", **events[index]})
+            return self._children(self.records[front[index]], step, self.recipe.seed)
+
+        children: list[list[str]] = [[] for _ in front]
+        work = [Work(lane_of(step), partial(apply, index)) for index in range(len(front))]
+        for ended in self.executor.run(work):
+            records, stored = list[Record](), False
+            with self.log.isolate_failure(placed.path, placed.name, front[ended.index]):
+                records, stored = ended.result()
+            for record in records:
+                self.log.write(record)
+            keys = children[ended.index] = [record.key for record in records]
+            outcome = {"children": keys, "known": stored, "seconds": ended.seconds}
+            self.log.emit({"kind": "candidate_end", **events[ended.index], **outcome})
+        return children
+
+    def _children(self, parent: Record, step: Technique, seed: int) -> tuple[list[Record], bool]:
+        """Return the records that a step makes of a record, here or elsewhere, and whether they were stored before."""
+        made = self.ahead is not None and self.ahead.finish(parent.key, step, seed)
+        records, stored = self.builder.children(parent, step, seed)
+        return records, stored and not made
+
+    def _choose(self, target: TargetRun, front: list[str], placed: LocatedStep) -> list[str]:
+        """Return the keys that a choice keeps for a target; all of them if it fails."""
+        if front:
+            with self.log.isolate_failure(placed.path, placed.name):
+                front = choose(target.builder, self.log, front, placed, self.recipe.seed)
+                if placed.step.info.final:
+                    target.chosen = front
+        return front
+
+
+def _check_head(root: Record, model: str, steps: Steps) -> None:
+    """Refuse to work with answers that were never trained."""
+    if (reason := untrained(root)) and (early := before_training(steps)):
+        trainers = " or ".join(f"'{name}'" for name, cls in sorted(REGISTRY.items()) if cls.info.trains)
+        raise InputError(
+            f"'{model}' {reason}, and '{early[0].name}' ({early[0].path}) works on trained answers; "
+            f"put {trainers} before it"
+        )
