@@ -3,6 +3,7 @@ from __future__ import annotations
 from toy_runs import values
 
 from limbeck.engine.gc import collect
+from limbeck.engine.run import read_result
 from limbeck.recipe.recipe import Fork, load_recipe
 
 

@@ -283,10 +283,7 @@ class CandidateBuilder:
             )
         record, origin = self.records[key], self.origins[key]
         if self.store.lacks_task(key):  # the model is whole, only its rows are gone
-            if record.parent is None:
-                self.store.keep_task(self.task)
-            else:
-                self.ensure(record.parent)
+            self.ensure(record.parent) if record.parent else self.store.keep_task(self.task)
             if self.store.has(key):
                 return
             self.store.quarantine(key, f"object {key} in {self.store.root} is damaged: its task is missing")
@@ -382,8 +379,8 @@ class CandidateBuilder:
         return records
 
     def _keep(self, record: Record, candidate: Candidate, seed: int) -> None:
-        card = {"record": record_to_json(record), "environment": environment(), "seed": seed}
-        self.store.put(record.key, candidate, card)
+        made = {"record": record_to_json(record), "environment": environment(), "seed": seed}
+        self.store.put(record.key, candidate, made)
 
     def make_cost(self, candidate: Candidate, step: Step, teacher: str | None) -> TargetCost:
         """Return what shapes of a candidate cost on the target of a step.
