@@ -82,7 +82,8 @@ def told(result):
 def without_pace(told):
     """Leave out the notes of trainings, which say how many texts they read in a second."""
     front, made = told
-    return front, {key: (step, None if "t" in step else notes, *rest) for key, (step, notes, *rest) in made.items()}
+    paced = ("finetune", "distill")
+    return front, {key: (step, None if step in paced else notes, *rest) for key, (step, notes, *rest) in made.items()}
 
 
 def slow_but(*names):

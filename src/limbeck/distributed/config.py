@@ -27,9 +27,9 @@ class ExecutorConfig:
     """Options of executors.
 
     Attributes:
-        executor: 'local' carries out one step after another in this process. 'processes' makes candidates, and pieces of
-            long steps, in worker processes on this machine, 'ray' on the nodes of a Ray cluster, 'slurm' in jobs that
-            submitit submits.
+        executor: 'local' carries out one step after another in this process. 'processes' makes candidates, and pieces
+            of long steps, in worker processes on this machine, 'ray' on the nodes of a Ray cluster, 'slurm' in jobs
+            that submitit submits.
         workers: How much is made at once; one for every two cores, or for every node's share, unless given.
         threads: Threads of each worker; an equal share of this machine's cores unless given. Weights are the same bit
             for bit only with the same number.
