@@ -118,7 +118,7 @@ class AugmentationPipeline:
         """Write the samples of every chunk that is not in the scratch folder yet."""
         missing = [number for number in range(len(self.chunks)) if not self._path("drawn", number).is_file()]
         done = len(self.chunks) - len(missing)
-        if done:
+        if done and self.elsewhere is None:  # with workers the step itself begins again
             self.log(f"resumed: {done:,} of {len(self.chunks):,} chunks were drawn already")
         if not missing:
             return
