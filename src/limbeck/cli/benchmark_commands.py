@@ -68,7 +68,6 @@ def bench(
         track: Tracker of the numbers of training.
         json: Print JSON.
     """
-    from limbeck.benchmark import report as bench_report
     from limbeck.benchmark import run as bench_run
     from limbeck.benchmark.plan import plan
     from limbeck.benchmark.training import make_training
@@ -92,14 +91,23 @@ def bench(
         with watching(json, track) as show:
             rows, failed = trainings.evaluate(rows, folder / "training", show, executor)
         bench_run.write_table(rows, folder / bench_run.TABLE)
-    summary, page = trainings.summary if trainings else "", folder / "report.html"
-    page.write_text(bench_report.report(rows, f"{grid.base} on {spec.target_text}", summary), encoding="utf-8")
+    title, summary = f"{grid.base} on {spec.target_text}", trainings.summary if trainings else ""
+    _present(rows, failed, folder, (title, summary), json)
+    return 1 if failed else 0
+
+
+def _present(rows: Sequence[Row], failed: Sequence[Failure], folder: Path, words: tuple[str, str], json: bool) -> None:
+    """Write the page with a title and a summary, and print the figures."""
+    from limbeck.benchmark import report as bench_report
+
+    title, summary = words
+    page = folder / "report.html"
+    page.write_text(bench_report.report(rows, title, summary), encoding="utf-8")
     if json:
         _print_json(rows, failed, folder)
     else:
         _print_tables(rows, failed, summary)
         print(f"samples and table: {folder}, charts: {page}")
-    return 1 if failed else 0
 
 
 def _check(grid: Grid, timing: Timing, training: Training, track: str | None) -> None:
