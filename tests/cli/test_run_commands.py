@@ -284,12 +284,12 @@ def test_limits_given_to_run_are_checked(limit):
 
 
 def test_limits_given_to_run_replace_those_of_the_recipe():
-    limits = {"size_mb": 0.001, "max_drop": 7.0}
+    limits = {"size_mb": 0.001, "max_drop": 7.0, "confidence": 0.6}
     file = recipe("replaced.yaml", "export", "size", "quality", "best", teacher="tuned", budget=limits)
     status, _, err = call("run", file, "--size-mb", "100", "--max-flips", "1")
     assert status == 0, err
     budget = yaml.safe_load(Path("runs/replaced/recipe.yaml").read_text())["budget"]
-    assert budget == {"latency_ms": None, "size_mb": 100.0, "max_drop": 7.0, "max_flips": 1.0, "confidence": 0.8}
+    assert budget == {"latency_ms": None, "size_mb": 100.0, "max_drop": 7.0, "max_flips": 1.0, "confidence": 0.6}
     lines = Path("runs/replaced/front.csv").read_text().splitlines()
     assert "flips_validation" in lines[0]
 

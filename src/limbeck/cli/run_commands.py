@@ -23,7 +23,7 @@ from limbeck.cli._app import (
     watching,
 )
 from limbeck.cli.machines import Machines
-from limbeck.cli.run_options import Folders, Search, Serving, Teaching
+from limbeck.cli.run_options import Folders, Limits, Search, Serving, Teaching
 from limbeck.cli.task_options import TaskOptions, task_or_texts
 from limbeck.core.decision import DecisionGoal
 from limbeck.core.target import Budget
@@ -101,7 +101,7 @@ def run(
     recipe: str,
     *,
     set: Changes = None,
-    budget: Annotated[Budget, Parameter(name="*")] = Budget(),  # noqa: B008 frozen
+    budget: Annotated[Limits, Parameter(name="*")] = Limits(),  # noqa: B008 frozen
     folders: Annotated[Folders, Parameter(name="*")] = Folders(),  # noqa: B008 frozen
     target: str | None = None,
     data: Annotated[TaskOptions, Parameter(name="*")] = TaskOptions(),  # noqa: B008 frozen
@@ -151,7 +151,7 @@ def run(
 def _limited(recipe: Recipe, limits: Mapping[str, float]) -> Recipe:
     """Return a recipe with limits that replace its own, on every target."""
     own = {
-        name: Budget(**{key: value for key, value in vars(budget).items() if key == "confidence" or key not in limits})
+        name: Budget(**{key: value for key, value in vars(budget).items() if key not in limits})
         for name, budget in recipe.budgets.items()
     }
     return replace(recipe, budget=replace(recipe.budget, **limits), budgets=own)

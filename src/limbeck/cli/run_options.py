@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
-from annotated_types import Ge, Le
+from annotated_types import Ge, Gt, Le, Lt
 
 from limbeck.core.target import FloatFormat
 
@@ -39,6 +39,26 @@ class Serving:
     precision: FloatFormat = "float32"
     target: str | None = None
     profile: Path | None = None
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Limits that replace those of a recipe; what is not given stays as the recipe says.
+
+    Attributes:
+        latency_ms: Largest median latency of a call, in milliseconds.
+        size_mb: Largest size of the served file, in MB.
+        max_drop: Largest loss against the fine-tuned model, or a teacher that limbeck opens, in points of the metric.
+        max_flips: Largest share of answers that may differ from that model's, right or wrong, in per cent.
+        confidence: How probable it must be that max_drop holds and not only seems to on the validation texts; 0.5
+            compares two numbers, and ignores noise wherever models are compared.
+    """
+
+    latency_ms: Annotated[float, Gt(0), Le(10_000_000)] | None = None
+    size_mb: Annotated[float, Gt(0), Le(10_000_000)] | None = None
+    max_drop: Annotated[float, Ge(0), Le(100)] | None = None
+    max_flips: Annotated[float, Ge(0), Le(100)] | None = None
+    confidence: Annotated[float, Ge(0.5), Lt(1)] | None = None
 
 
 @dataclass(frozen=True)
