@@ -7,6 +7,7 @@ import pytest
 from scipy import stats
 from sklearn import metrics as reference
 
+from limbeck.core.judged_texts import BY_ROW
 from limbeck.core.kinds import KINDS
 from limbeck.core.metrics import (
     METRICS,
@@ -58,7 +59,7 @@ def test_correlations_equal_scipy_with_ties():
 
 ALWAYS_RIGHT = ("accuracy", "agreement", "balanced_accuracy", "macro_f1", "micro_f1")
 # of vectors there is no constant that is undefined, and rankings have labels of their own (tests/core/kinds)
-OTHERS = ("mean_cosine", "neighbor_overlap", "ndcg_at_10", "mrr_at_10", "overlap_at_10")
+OTHERS = ("mean_cosine", "neighbor_overlap", "mrr_at_10", "overlap_at_10", *BY_ROW)
 
 
 @pytest.mark.parametrize("name", [name for name in METRICS if not METRICS[name].reads_scores and name not in OTHERS])

@@ -345,4 +345,4 @@ def test_a_goal_in_latency_elsewhere_needs_latencies_of_that_machine():
     assert not problems(finetune, {"prune": {"heads": 2}}, "latency", target=target)
     assert not problems(finetune, {"prune": {"size_mb": 5}}, "latency", target=target)
     (found,) = problems(finetune, target={"url": "board"})
-    assert found == "target: url: should be http://HOST:PORT or https://HOST:PORT, got 'board'"
+    assert found == "target: url: should be http://HOST:PORT, https://HOST:PORT or ray:RESOURCE, got 'board'"

@@ -62,10 +62,10 @@ def to_float16(graph: OnnxGraph) -> OnnxGraph:
 
 
 def half(array: np.ndarray) -> np.ndarray:
-    """Round an array to float16, within the range in which two may be added; what is not 0 stays so.
+    """Round an array to float16, within the range in which two may be added; a single number that is not 0 stays so.
 
-    >>> half(np.float32([-1e9, 1e-30, 0.5])).tolist()
-    [-32752.0, 6.103515625e-05, 0.5]
+    >>> half(np.float32([-1e9, 1e-30, 0.5])).tolist(), half(np.float32([1e-30])).tolist()
+    ([-32752.0, 0.0, 0.5], [6.103515625e-05])
     """
     bounded = np.clip(array, -LARGEST, LARGEST)
     if array.size == 1 and 0 < abs(float(bounded.reshape(()))) < SMALLEST:  # a weight may as well be 0
