@@ -76,11 +76,12 @@ def test_grids_on_all_pages_can_be_timed():
 
 
 def grid_of(words):
-    """What ``limbeck bench`` would time; tasks of the hub need a network, and give lengths alone."""
+    """What ``limbeck bench`` would time, on a processor; tasks of the hub need a network, and give lengths alone."""
     words = ["bench", *words]
     given = make_app(words).parse_args(words, exit_on_error=False, print_error=False)[1].arguments
     training, timing = given.get("training", Training()), given.get("timing", Timing())
     training.check()
+    timing = replace(timing, device="cpu")
     if lengths := given.get("lengths"):
         timing = replace(timing, seq_len=lengths)
     task = None if training.task in (None, "sst2") else load_task(training.task)

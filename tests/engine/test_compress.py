@@ -126,11 +126,11 @@ def begun(place, tmp_path, monkeypatch):
     """What a call of ``compress`` would run: the recipe and its task."""
     seen = []
 
-    def carry_out(recipe, task, store, folder, listener, **options):
+    def start(recipe, task, store, folder, listener, **options):
         seen.append((recipe, task))
         raise Stop
 
-    monkeypatch.setattr(compressing, "carry_out", carry_out)
+    monkeypatch.setattr(compressing, "start", start)
     monkeypatch.setattr(compressing, "faster_core", lambda *arguments: None)
     monkeypatch.setattr(compressing, "faster_runtime", lambda *arguments: "onnxruntime")
 
