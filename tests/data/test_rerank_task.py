@@ -94,7 +94,7 @@ def test_evaluation_reads_the_same_fold(folder):
     ("options", "message"),
     [
         ({"label": "score"}, "data option 'label' has no meaning for it"),
-        ({"kind": "embedding"}, "is of kind rerank, not embedding"),
+        ({"kind": "regression"}, "is of kind rerank or embedding, not regression"),
         ({"fold": 5}, "'fold': should be at most 4, of 5 folds, got 5"),
         ({"candidates": 1}, "'candidates': should be at least 2"),
         ({"folds": 1}, "'folds': should be at least 2"),

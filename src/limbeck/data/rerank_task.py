@@ -54,7 +54,8 @@ def check_options(folder: Path, options: Options, given: frozenset[str], base: P
             f"{nearest(unsuited[0], ALLOWED)}"
         )
     if options.kind not in (None, KIND):
-        raise InputError(f"{folder} is a retrieval task in BEIR's form, which is of kind {KIND}, not {options.kind}")
+        form = f"{folder} is a retrieval task in BEIR's form"
+        raise InputError(f"{form}, which is of kind {KIND} or embedding, not {options.kind}")
     folds = options.folds or FOLDS
     if options.fold is not None and options.fold >= folds:
         raise InputError(f"data option 'fold': should be at most {folds - 1}, of {folds} folds, got {options.fold}")
