@@ -2,7 +2,7 @@
 
 Every line is one JSON object with ``event``, ``time`` and ``run``, written in one piece and flushed to disk. A line
 that is torn by a crash or damaged is skipped and reported (``Ledger.torn``, ``Ledger.unreadable``). Events: run,
-record, facts, failed, choice, note, finished.
+record, facts, failed, choice, note, use, finished.
 """
 
 from __future__ import annotations

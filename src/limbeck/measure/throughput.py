@@ -74,7 +74,7 @@ class Throughput(Probe):
         """Yield the fact of each candidate."""
         if not candidates:
             return
-        target, split = replace(context.target, batch=self.batch), self.sample.split
+        target, split = replace(context.target, batch=self.batch, candidates=None), self.sample.split
         check_here(target, candidates)
         rows = sample_rows(candidates[0].task, split, self.sample.samples)
         batches = (sorted_batches(candidate, split, rows, target) for candidate in candidates)
