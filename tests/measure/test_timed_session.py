@@ -7,11 +7,10 @@ import pytest
 from limbeck.core.field_groups import fields_of
 from limbeck.core.shape import Shape
 from limbeck.core.step import RunContext, identity
-from limbeck.core.target import Target
 from limbeck.measure import timed_session
 from limbeck.measure.latency import Latency
 from limbeck.measure.throughput import Throughput
-from limbeck.measure.timed_session import TimedModels, TimedSample
+from limbeck.measure.timed_session import TimedSample
 
 BUSY = {"load": [2.0, 2.5], "others": 0.9, "taken": 0.5, "seconds": 10.0}
 
@@ -55,8 +54,3 @@ def test_a_busy_machine_is_reported(probe, candidate, monkeypatch):
     assert answered["pinned"]
     (message,) = messages
     assert message.startswith("the machine was busy: other programs used 50% of the core that the target needs")
-
-
-def test_exported_models_run_on_the_processor():
-    timed = TimedModels({}, ["torch", "onnxruntime"], Target(device="cuda"))
-    assert [timed.setting(index) for index in (0, 1)] == [str(Target(device="cuda")), str(Target())]
