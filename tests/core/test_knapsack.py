@@ -57,6 +57,10 @@ def test_what_costs_less_and_loses_less_is_chosen_first():
     assert choose([[Option(2, 1), Option(1, 1), Option(1, 3)]], budget=5) == [1]
 
 
+def test_of_options_that_cost_nothing_the_one_that_loses_least_is_chosen():
+    assert choose([[Option(0.0, 0)], [Option(0.0, 1), Option(0.0, 0)]], budget=0.0, resolution=1) == [0, 1]
+
+
 def test_nothing_is_chosen_when_the_cheapest_does_not_fit():
     assert choose([[Option(2, 0), Option(3, 0)]], budget=1) is None
 

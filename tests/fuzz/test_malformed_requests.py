@@ -12,6 +12,7 @@ from hypothesis import given
 
 from limbeck.core.measurement import environment
 from limbeck.errors import InputError, LimbeckError
+from limbeck.measure.machine_state import Conditions
 from limbeck.measure.service.graph_check import check_graph
 from limbeck.measure.service.request import TimingAnswer, parse
 
@@ -22,7 +23,8 @@ REQUESTS = [
     {"inputs": [[BATCH], [BATCH]], "threads": 2, "rounds": 3, "warmup": 0, "runtime": "openvino"},
     {"inputs": [[{**BATCH, "token_type_ids": [[0, 0, 0], [0, 0, 1]]}] * 3]},
 ]
-ANSWER = json.loads(json.dumps(TimingAnswer(np.ones((2, 3, 2)), [3.0, 4.0], environment(), (0.1, 0.2)).to_json()))
+CONDITIONS = Conditions((0.1, 0.2), (2000.0, 1990.0), 0.1, 0.05, 3.0, (1,))
+ANSWER = json.loads(json.dumps(TimingAnswer(np.ones((2, 3, 2)), [3.0, 4.0], environment(), CONDITIONS).to_json()))
 
 
 def test_requests(rule):

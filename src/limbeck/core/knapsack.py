@@ -55,7 +55,7 @@ def choose(units: Sequence[Sequence[Option]], budget: float, resolution: int = 2
         total_loss = (np.array([[option.loss] for option in unit]) + losses).ravel()
         best = _efficient(total_cost, total_loss, limit)
         if len(best) > resolution:
-            best = _thinned(best, total_cost / limit * resolution)
+            best = _thinned(best, total_cost / (limit or 1.0) * resolution)  # within a limit of 0 all costs are 0
         history.append(np.divmod(best, len(costs)))
         costs, losses = total_cost[best], total_loss[best]
     state, chosen = len(costs) - 1, []  # the last one costs most and loses least
