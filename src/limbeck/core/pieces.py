@@ -60,14 +60,15 @@ class Divisible:
 
 
 class PiecesWanted(BaseException):
-    """Ends a step until its pieces are carried out. No error, so that nothing that handles errors takes it for one.
-
-    Attributes:
-        pieces: The pieces without a result, by name.
-        shared: What they all read.
-    """
+    """Ends a step until its pieces are carried out. No error, so that nothing that handles errors takes it for one."""
 
     def __init__(self, pieces: Mapping[str, Piece], shared: Mapping[str, Any]) -> None:
+        """Name the pieces that are to be carried out.
+
+        Args:
+            pieces: The pieces without a result, by name.
+            shared: What they all read.
+        """
         super().__init__(f"{len(pieces)} pieces of work")
         self.pieces, self.shared = dict(pieces), dict(shared)
 
