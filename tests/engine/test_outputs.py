@@ -399,4 +399,4 @@ def test_one_target_is_here_and_one_is_a_measuring_service(tmp_path, make_model,
             assert single.records == {key: each.records[key] for key in single.records}
             fact = each.records[each.chosen[0]].fact("latency_p50")
             assert fact.target == str(several.targets[name])
-            assert ("load" in fact.detail) == (name == "board")
+            assert (", at 127.0.0.1" in fact.target) == (name == "board")
