@@ -7,7 +7,7 @@ as in SentEval, Conneau and Kiela, 2018, arXiv:1803.05449).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, TypeGuard
 
 import numpy as np
@@ -34,6 +34,10 @@ class Example(NamedTuple):
     learned: bool
 
 
+OF_SEARCHES, OF_PROBES = ("ndcg_at_10", "recall_at_100"), ("probe_accuracy",)
+"""Metrics of a search and of a probe, the usual one first."""
+BY_ROW = (*OF_SEARCHES, *OF_PROBES)
+"""The metrics of vectors that are judged together."""
 Judged = Document | Query | Example
 """A label of a text by which vectors are judged."""
 FORMS: Mapping[str, type[Document] | type[Query] | type[Example]] = {
@@ -82,39 +86,50 @@ def column(labels: Sequence[Judged] | np.ndarray) -> np.ndarray:
     return values
 
 
-def by_row(name: str, vectors: np.ndarray, labels: Sequence[Judged] | np.ndarray) -> np.ndarray:
-    """Compute a metric of each query, or of each example that the probe answers.
+def rows_of(vectors: np.ndarray, labels: Sequence[Judged] | np.ndarray) -> dict[str, np.ndarray]:
+    """Compute each metric of each query, or of each example that the probe answers.
 
     Args:
-        name: A key of ``BY_ROW``.
         vectors: The texts' vectors [texts, width].
         labels: Their labels [texts].
 
     Returns:
-        The values [queries] or [examples]; queries without a relevant document are left out.
+        The values [queries] or [examples], by metric; queries without a relevant document are left out.
     """
     values = np.asarray(vectors, dtype=float).reshape(len(labels), -1)
-    return BY_ROW[name](values / np.maximum(np.linalg.norm(values, axis=1, keepdims=True), 1e-12), labels)
+    unit = values / np.maximum(np.linalg.norm(values, axis=1, keepdims=True), 1e-12)
+    if len(labels) and isinstance(labels[0], Example):
+        return {"probe_accuracy": _right_answers(unit, labels)}
+    scores: dict[str, list[float]] = {name: [] for name in OF_SEARCHES}
+    for ranked, gains in _rankings(unit, labels):
+        scores["ndcg_at_10"].append(ndcg(ranked, gains))
+        scores["recall_at_100"].append(recall(ranked, {number for number, gain in gains.items() if gain > 0}))
+    return {name: np.array(row, dtype=float) for name, row in scores.items()}
 
 
-def _by_query(score: Callable[[list[int], Mapping[int, float]], float]) -> Callable[[np.ndarray, Any], np.ndarray]:
-    def values(vectors: np.ndarray, labels: Sequence[Judged]) -> np.ndarray:
-        documents = vectors[[isinstance(label, Document) for label in labels]]
-        numbers = np.array([label.number for label in labels if isinstance(label, Document)], dtype=np.int64)
-        results = []
-        for vector, label in zip(vectors, labels, strict=True):
-            if isinstance(label, Query) and any(gain > 0 for _, gain in label.gains):
-                results.append(score(numbers[order(documents @ vector)].tolist(), dict(label.gains)))
-        return np.array(results, dtype=float)
+def by_row(name: str, vectors: np.ndarray, labels: Sequence[Judged] | np.ndarray) -> np.ndarray:
+    """Compute one metric as :func:`rows_of` does.
 
-    return values
+    Args:
+        name: Name of the metric.
+        vectors: The texts' vectors [texts, width].
+        labels: Their labels [texts].
+    """
+    return rows_of(vectors, labels)[name]
 
 
-def _recall(ranked: list[int], gains: Mapping[int, float]) -> float:
-    return recall(ranked, {number for number, gain in gains.items() if gain > 0})
+def _rankings(
+    vectors: np.ndarray, labels: Sequence[Judged] | np.ndarray
+) -> Iterator[tuple[list[int], dict[int, float]]]:
+    """Yield the numbers of all documents, nearest first, and the gains, of each query that has a relevant one."""
+    documents = vectors[[isinstance(label, Document) for label in labels]]
+    numbers = np.array([label.number for label in labels if isinstance(label, Document)], dtype=np.int64)
+    for vector, label in zip(vectors, labels, strict=True):
+        if isinstance(label, Query) and any(gain > 0 for _, gain in label.gains):
+            yield numbers[order(documents @ vector)].tolist(), dict(label.gains)
 
 
-def _right_answers(vectors: np.ndarray, labels: Sequence[Judged]) -> np.ndarray:
+def _right_answers(vectors: np.ndarray, labels: Sequence[Judged] | np.ndarray) -> np.ndarray:
     """Learn classes from the vectors of some examples; return whether the answers to the others are right."""
     from sklearn.linear_model import LogisticRegression
 
@@ -123,14 +138,6 @@ def _right_answers(vectors: np.ndarray, labels: Sequence[Judged]) -> np.ndarray:
     return np.asarray(probe.predict(vectors[~learned]) == classes[~learned], dtype=float)
 
 
-BY_ROW: Mapping[str, Callable[[np.ndarray, Any], np.ndarray]] = {
-    "ndcg_at_10": _by_query(ndcg),
-    "recall_at_100": _by_query(_recall),
-    "probe_accuracy": _right_answers,
-}
-"""The metrics of vectors that are judged together, row by row."""
-
-
 def metrics_for(label: Judged) -> tuple[str, ...]:
     """Return the metrics of a split with such labels, the usual one first."""
-    return ("probe_accuracy",) if isinstance(label, Example) else ("ndcg_at_10", "recall_at_100")
+    return OF_PROBES if isinstance(label, Example) else OF_SEARCHES

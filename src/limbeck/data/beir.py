@@ -6,13 +6,15 @@ A folder has ``corpus.jsonl`` (``_id``, ``title``, ``text``), ``queries.jsonl`` 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import hashlib
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from limbeck.core.paths import exists
 from limbeck.data.corpus.documents import numbered_lines
+from limbeck.data.hub import SPLIT_NAMES
 from limbeck.data.readers import parse_json
 from limbeck.errors import InputError, nearest, shown
 
@@ -34,6 +36,15 @@ class Retrieval:
     def relevant(self, query: str) -> set[str]:
         """Return the documents with a positive judgment."""
         return {document for document, score in self.judgments[query].items() if score > 0}
+
+    def only(self, chosen: Collection[str]) -> Retrieval:
+        """Return the same for some of the queries, in the order of the file."""
+        queries = {query: text for query, text in self.queries.items() if query in chosen}
+        return Retrieval(self.documents, queries, {query: self.judgments[query] for query in queries})
+
+    def shuffled(self, seed: int) -> list[str]:
+        """Return the queries in an order that depends on the seed alone, never on the version of a random generator."""
+        return sorted(self.queries, key=lambda query: hashlib.sha256(f"{seed}/{query}".encode()).digest())
 
     def binary(self) -> Retrieval:
         """Return the same with judgments of 0 and 1."""
@@ -75,6 +86,11 @@ def read_splits(folder: Path) -> dict[str, Retrieval]:
     if names := _judgment_names(folder):
         return {name: _judged(_judgments_file(folder, name), *texts) for name in names}
     return {"": _judged(_judgments_file(folder, ""), *texts)}
+
+
+def by_split(judged: Mapping[str, Retrieval]) -> dict[str, Retrieval]:
+    """Return the judgments of each split of a task, by the customary names of their files."""
+    return {split: judged[name] for split, names in SPLIT_NAMES.items() for name in names if name in judged}
 
 
 def _texts(folder: Path) -> tuple[dict[str, str], dict[str, str]]:

@@ -5,7 +5,6 @@ They replace held-out rows of the training data in a task for embeddings (data o
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -15,9 +14,8 @@ from limbeck.core.kinds import find
 from limbeck.core.metrics import check_metric
 from limbeck.core.paths import exists, user_path
 from limbeck.core.task import Split, Task, choose
-from limbeck.data.beir import Retrieval, is_beir, read_splits
+from limbeck.data.beir import Retrieval, by_split, is_beir, read_splits
 from limbeck.data.config import Options
-from limbeck.data.hub import SPLIT_NAMES
 from limbeck.data.readers import missing_file, plural
 from limbeck.errors import InputError, nearest
 
@@ -105,10 +103,9 @@ def search_task(name: str, folder: Path, options: Options, *, evaluation: bool =
     Raises:
         InputError: There is nothing to train on, or the folder cannot be read.
     """
-    splits, notes = judged_splits(folder, options)
     judged = read_splits(folder)
-    train = next((judged[name] for name in SPLIT_NAMES["train"] if name in judged), None)
-    if train is not None:
+    splits, notes = _searches(folder, judged, options.seed)
+    if (train := by_split(judged).get("train")) is not None:
         splits = {"train": _positive_pairs(train), **splits}
     elif not evaluation:
         raise InputError(
@@ -132,7 +129,7 @@ def judged_splits(path: Path, options: Options) -> tuple[dict[str, Split], list[
     if path.is_dir() and is_beir(path):
         if options.shots is not None:
             raise InputError(f"data option 'shots': is for texts with classes, but {path} is a search in BEIR's form")
-        return _searches(path, options.seed)
+        return _searches(path, read_splits(path), options.seed)
     return _probes(path, options)
 
 
@@ -144,26 +141,26 @@ def _metric(splits: Mapping[str, Split], wanted: str | None, kind: str) -> str:
     return wanted or fitting[0]
 
 
-def _searches(folder: Path, seed: int) -> tuple[dict[str, Split], list[str]]:
-    """Return searches by the judgments of validation and test, or by one list of judgments in two halves."""
-    judged = read_splits(folder)
-    parts = {split: judged[name] for split in HELD_OUT for name in SPLIT_NAMES[split] if name in judged}
+def _searches(folder: Path, judged: Mapping[str, Retrieval], seed: int) -> tuple[dict[str, Split], list[str]]:
+    """Return searches by the judgments of validation and test, or by one list of judgments in two halves.
+
+    Args:
+        folder: The folder.
+        judged: Its judgments, by the names of their files.
+        seed: Divides the queries.
+    """
+    parts = {split: part for split, part in by_split(judged).items() if split in HELD_OUT}
     notes = []
     if len(parts) < len(HELD_OUT):
         whole = next(judged[name] for name in ("", "test", *judged) if name in judged)
         if len(whole.queries) < len(HELD_OUT):
             raise InputError(f"{folder}: one judged query cannot be divided into validation and test")
-        ordered = sorted(whole.queries, key=lambda query: hashlib.sha256(f"{seed}/{query}".encode()).digest())
-        parts = {split: _only(whole, ordered[index::2]) for index, split in enumerate(HELD_OUT)}
+        ordered = whole.shuffled(seed)
+        parts = {split: whole.only(ordered[index::2]) for index, split in enumerate(HELD_OUT)}
         notes.append(f"{folder.name}: the queries are divided into halves (seed {seed}), for validation and for test")
     for split, part in parts.items():
         notes.append(f"{split}: {len(part.queries):,} queries search {plural(len(part.documents), 'document')}")
     return {split: _search(part) for split, part in parts.items()}, notes
-
-
-def _only(retrieval: Retrieval, chosen: Sequence[str]) -> Retrieval:
-    queries = {query: retrieval.queries[query] for query in chosen}
-    return Retrieval(retrieval.documents, queries, {query: retrieval.judgments[query] for query in queries})
 
 
 def _search(retrieval: Retrieval) -> Split:

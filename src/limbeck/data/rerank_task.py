@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 from limbeck.core.kinds import find
 from limbeck.core.requests import requests_of
 from limbeck.core.task import Split, Task
-from limbeck.data.beir import Retrieval, read_splits
+from limbeck.data.beir import Retrieval, by_split, read_splits
 from limbeck.data.config import Options
 from limbeck.data.first_stage import candidates_of, check_first_stage
-from limbeck.data.hub import SPLIT_NAMES
 from limbeck.data.readers import plural
 from limbeck.data.requests import check_contrast, request_rows
 from limbeck.data.task_builder import find_oddities, hold_out_validation
@@ -108,26 +106,26 @@ def rerank_task(name: str, folder: Path, options: Options, base: Path = Path()) 
 def _parts(folder: Path, options: Options, notes: list[str]) -> dict[str, Retrieval]:
     """Return the judged queries of each split."""
     judged = read_splits(folder)
-    by_split = {split: judged[name] for split, names in SPLIT_NAMES.items() for name in names if judged.get(name)}
+    splits = by_split(judged)
     if len(judged) > 1:
         if options.folds is not None or options.fold is not None:
             names = ", ".join(judged)
             raise InputError(f"data option 'folds': {folder} has judgments by split ({names}); leave it out")
-        if "train" not in by_split:
+        if "train" not in splits:
             raise InputError(f"{folder}: there is no qrels/train.tsv; {nearest('train', judged)}")
-        return by_split
+        return splits
     (retrieval,) = judged.values()
     folds, fold = options.folds or FOLDS, options.fold or 0
     if len(retrieval.queries) < max(folds, 3):
         raise InputError(f"{folder}: {len(retrieval.queries)} judged queries cannot be divided into {folds} folds")
-    order = sorted(retrieval.queries, key=lambda query: hashlib.sha256(f"{options.seed}/{query}".encode()).digest())
+    order = retrieval.shuffled(options.seed)
     held_out = {"validation": set(order[(fold + 1) % folds :: folds]), "test": set(order[fold::folds])}
     notes.append(
         f"the queries are divided into {folds} folds (seed {options.seed}): fold {fold} for testing, the next one for "
         "validation"
     )
-    parts = {split: _only(retrieval, queries) for split, queries in held_out.items()}
-    return {"train": _only(retrieval, retrieval.queries.keys() - set().union(*held_out.values())), **parts}
+    parts = {split: retrieval.only(queries) for split, queries in held_out.items()}
+    return {"train": retrieval.only(retrieval.queries.keys() - set().union(*held_out.values())), **parts}
 
 
 def _together(parts: Mapping[str, Retrieval]) -> Retrieval:
@@ -135,15 +133,6 @@ def _together(parts: Mapping[str, Retrieval]) -> Retrieval:
     queries = {query: text for part in parts.values() for query, text in part.queries.items()}
     judgments = {query: scores for part in parts.values() for query, scores in part.judgments.items()}
     return Retrieval(next(iter(parts.values())).documents, dict(sorted(queries.items())), judgments)
-
-
-def _only(retrieval: Retrieval, chosen: Collection[str]) -> Retrieval:
-    queries = [query for query in retrieval.queries if query in chosen]
-    return Retrieval(
-        retrieval.documents,
-        {query: retrieval.queries[query] for query in queries},
-        {query: retrieval.judgments[query] for query in queries},
-    )
 
 
 def _rows(retrieval: Retrieval, ranked: dict[str, list[str]], *, complete: bool) -> tuple[Split, float]:

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from limbeck.core.assessment import Assessment, UnseenWord
-from limbeck.core.judged_texts import BY_ROW, Document, Example, Query, by_row, column, is_judged, metrics_for
+from limbeck.core.judged_texts import BY_ROW, Document, Example, Query, by_row, column, is_judged, rows_of
 from limbeck.core.logits import Activation
 from limbeck.core.metrics import METRICS, Metric, metric
 from limbeck.core.statistics import Resampled, pack_numbers, resampled_mean, resampled_score
@@ -277,7 +277,7 @@ def _of_pairs(truth: np.ndarray) -> bool:
 
 def _judged_together(metric: str, vectors: np.ndarray, labels: np.ndarray) -> Assessment:
     """Score vectors in a search or in a probe, with an interval over queries, or over the texts of the probe."""
-    rows = {name: by_row(name, vectors, labels) for name in metrics_for(labels[0])}
+    rows = rows_of(vectors, labels)
     beside = {name: resampled_mean(values).interval for name, values in rows.items() if name != metric}
     whole = resampled_mean(rows[metric])
     stored = _stored(metric, vectors, whole, lambda read: resampled_mean(by_row(metric, read, labels)))
