@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
-from annotated_types import Ge, Gt, Le, Lt
+from annotated_types import Ge, Le
 
-from limbeck.core.target import FloatFormat
+from limbeck.core.target import Confidence, FloatFormat, Megabytes, Milliseconds, Points
 
 
 @dataclass(frozen=True)
@@ -54,11 +54,11 @@ class Limits:
             compares two numbers, and ignores noise wherever models are compared.
     """
 
-    latency_ms: Annotated[float, Gt(0), Le(10_000_000)] | None = None
-    size_mb: Annotated[float, Gt(0), Le(10_000_000)] | None = None
-    max_drop: Annotated[float, Ge(0), Le(100)] | None = None
-    max_flips: Annotated[float, Ge(0), Le(100)] | None = None
-    confidence: Annotated[float, Ge(0.5), Lt(1)] | None = None
+    latency_ms: Milliseconds | None = None
+    size_mb: Megabytes | None = None
+    max_drop: Points | None = None
+    max_flips: Points | None = None
+    confidence: Confidence | None = None
 
 
 @dataclass(frozen=True)

@@ -15,12 +15,21 @@ Runtime = Literal["torch", "onnxruntime", "openvino", "tensorrt"]
 Precision = Literal["float32", "float16", "bfloat16"]
 FloatFormat = Literal["float32", "float16"]
 """Precisions that graphs are exported in."""
+Milliseconds = Annotated[float, Gt(0), Le(10_000_000)]
+Megabytes = Annotated[float, Gt(0), Le(10_000_000)]
+Points = Annotated[float, Ge(0), Le(100)]
+Confidence = Annotated[float, Ge(0.5), Lt(1)]
 TYPICAL_SUB_BATCH = 8
 """Documents in a call that costs of shapes are measured with, before the fastest size of a model is known."""
 URL = re.compile(r"https?://([A-Za-z0-9._-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\])(:[0-9]{1,5})?(/[A-Za-z0-9._~/-]{0,200})?")
 """Address of a measuring service: no user, no query."""
 RAY = re.compile(r"ray:([A-Za-z0-9_.-]{1,100})")
 """In place of an address: a node of a Ray cluster measures, the one that has this resource."""
+
+
+def is_gpu(device: str) -> bool:
+    """Return whether torch and ONNX Runtime reach a device through CUDA."""
+    return device.partition(":")[0] == "cuda"
 
 
 @dataclass(frozen=True)
@@ -63,7 +72,7 @@ class Target:
     @property
     def on_gpu(self) -> bool:
         """Whether models run on a GPU of NVIDIA's (or AMD's, which torch gives the same name)."""
-        return self.device.partition(":")[0] == "cuda"
+        return is_gpu(self.device)
 
     def _check_device(self) -> None:
         """Refuse a runtime that cannot use the device, and a precision that the runtime does not compute in."""
@@ -158,11 +167,11 @@ class Budget:
             compares two numbers, and ignores noise wherever models are compared.
     """
 
-    latency_ms: Annotated[float, Gt(0), Le(10_000_000)] | None = None
-    size_mb: Annotated[float, Gt(0), Le(10_000_000)] | None = None
-    max_drop: Annotated[float, Ge(0), Le(100)] | None = None
-    max_flips: Annotated[float, Ge(0), Le(100)] | None = None
-    confidence: Annotated[float, Ge(0.5), Lt(1)] = 0.8
+    latency_ms: Milliseconds | None = None
+    size_mb: Megabytes | None = None
+    max_drop: Points | None = None
+    max_flips: Points | None = None
+    confidence: Confidence = 0.8
 
     @property
     def weighs_noise(self) -> bool:

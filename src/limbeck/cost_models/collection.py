@@ -88,13 +88,12 @@ def time_group(shapes: Sequence[Shape], setting: Setting, plan: Collection, grap
     Returns:
         Seconds of every call [shape, round, call].
     """
-    from limbeck.measure.isolation import run_isolated
+    from limbeck.measure.isolation import run_timed
 
     payload: dict[str, Any] = {"shapes": [shape.to_json() for shape in shapes], "setting": setting.to_json()}
     payload |= {"rounds": plan.rounds, "calls": plan.calls, "seconds": plan.seconds}
     payload["graphs"] = [str(path) for path in graphs]
-    on_cpu = setting.target.device == "cpu"
-    answer = run_isolated("limbeck.cost_models.collection:session", payload, setting.target.threads, pinned=on_cpu)
+    answer = run_timed("limbeck.cost_models.collection:session", payload, setting.target)
     seconds: np.ndarray = answer["seconds"]
     return seconds
 

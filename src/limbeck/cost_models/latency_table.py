@@ -209,7 +209,7 @@ def build(
         seconds: Approximate timing budget; loading comes on top.
         seed: Seed of the sampled shapes.
     """
-    from limbeck.measure.isolation import run_isolated
+    from limbeck.measure.isolation import run_timed
 
     length = seq_len or target.seq_len or 32
     setting = Setting(style_of(style), target, number_format, length, per_token)
@@ -218,8 +218,7 @@ def build(
     fitted, held_out = designs(full, seed)
     shapes = [each.to_json() for each in (*fitted, *held_out)]
     payload = {"shapes": shapes, "setting": setting.to_json(), "seconds": seconds}
-    on_cpu = target.device == "cpu"
-    answer = run_isolated("limbeck.cost_models.latency_table:session", payload, target.threads, pinned=on_cpu)
+    answer = run_timed("limbeck.cost_models.latency_table:session", payload, target)
     times = quiet(answer["seconds"])
     table = fit(full, fitted, times[: len(fitted)], str(target), number_format, length)
     errors = relative_errors(table, held_out, times[len(fitted) :])

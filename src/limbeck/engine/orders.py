@@ -30,6 +30,10 @@ OPEN_STORE: Callable[[Path], Store] = Store
 """Opens the store of an order; tests replace it."""
 
 
+ELSEWHERE = {"elsewhere": "this machine has another processor or other versions than the one that ordered"}
+"""The outcome where only another machine can make the same."""
+
+
 def order(builder: CandidateBuilder, key: str, placed: LocatedStep, seed: int, token: str) -> Values:
     """Return the order to apply a step to a candidate.
 
@@ -152,7 +156,7 @@ def _carried_out(payload: Values, report: Log) -> Values:
     assert isinstance(step, Technique)
     base = builder.child_base(payload["key"], step, payload["seed"])
     if base != payload["base"]:
-        return {"elsewhere": "this machine has another processor or other versions than the one that ordered"}
+        return dict(ELSEWHERE)
     if "results" in payload:
         spread = KnownResults(payload["results"])
         builder.spread = lambda first: spread if first == base else None  # no other step that has to be done again

@@ -9,7 +9,7 @@ from limbeck.core.measurement import machine
 from limbeck.core.pieces import NOTHING, Piece
 from limbeck.core.step import discard
 from limbeck.distributed.workers import Log, Values
-from limbeck.engine.orders import Setting, failure, open_order
+from limbeck.engine.orders import ELSEWHERE, Setting, failure, open_order
 from limbeck.engine.transfer import KEPT, pack
 
 
@@ -44,7 +44,7 @@ def work_on(payload: Values, report: Log) -> Values:
 
 def _worked_on(payload: Values, report: Log) -> Values:
     if payload["machine"] != machine():
-        return {"elsewhere": "this machine has another processor or other versions than the one that ordered"}
+        return dict(ELSEWHERE)
     opened = open_order(payload, report)
     if not isinstance(opened, Setting):
         return opened

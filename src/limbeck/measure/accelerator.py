@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from limbeck.core.target import is_gpu
 from limbeck.errors import LimbeckError
 from limbeck.measure.timing import Clock
 
@@ -26,11 +27,6 @@ PROVIDERS = {
 PROCESSOR = "CPUExecutionProvider"
 WARM_SECONDS = 1.0
 """How long a GPU is kept busy before it is timed: idle, it lowers its clock rate within fractions of a second."""
-
-
-def is_gpu(device: str) -> bool:
-    """Return whether torch and ONNX Runtime reach a device through CUDA."""
-    return device.partition(":")[0] == "cuda"
 
 
 def providers(runtime: str, device: str) -> list[Provider]:

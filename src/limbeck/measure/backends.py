@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import numpy as np
 
+from limbeck.core.target import is_gpu
 from limbeck.errors import InputError, LimbeckError, MissingExtra, nearest, shown
-from limbeck.measure.accelerator import check_provider, is_gpu, providers
+from limbeck.measure.accelerator import check_provider, providers
 
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession

@@ -19,6 +19,7 @@ from typing import Any, NoReturn
 
 import numpy as np
 
+from limbeck.core.target import Target
 from limbeck.errors import LimbeckError
 from limbeck.measure.pinning import cores_for
 from limbeck.storage.disk import has_space
@@ -93,6 +94,17 @@ def run_isolated(
             message = (folder / "stderr").read_text(encoding="utf-8", errors="replace").strip()
             raise LimbeckError(f"{function} failed in its own process ({_reason(status)}):\n{message[-3000:]}")
         return _read(folder, "out")
+
+
+def run_timed(function: str, payload: Mapping[str, Any], target: Target) -> dict[str, Any]:
+    """Call a function that times models: with the threads of the target, and pinned unless that is a GPU.
+
+    Args:
+        function: As for :func:`run_isolated`.
+        payload: Its argument.
+        target: Where the models are timed.
+    """
+    return run_isolated(function, payload, target.threads, pinned=target.device == "cpu")
 
 
 def _import_path() -> list[str]:

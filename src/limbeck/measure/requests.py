@@ -179,7 +179,7 @@ def best_sub_batches(candidate: Candidate, target: Target, memo: Memo) -> SubBat
 def _measure(candidate: Candidate, target: Target, tokens: list[list[list[int]]]) -> dict[str, Any]:
     """Time requests in sub-batches of every size; the last one is a whole request."""
     from limbeck.measure.backends import runner_options
-    from limbeck.measure.isolation import run_isolated
+    from limbeck.measure.isolation import run_timed
     from limbeck.measure.timed_session import stored
 
     assert target.candidates is not None
@@ -192,8 +192,7 @@ def _measure(candidate: Candidate, target: Target, tokens: list[list[list[int]]]
             "inputs": [calls_of(tokens, size, pad, types) for size in sizes],
             **runner_options(target),
         }
-        on_cpu = target.device == "cpu"
-        answer = run_isolated("limbeck.measure.requests:session", payload, target.threads, pinned=on_cpu)
+        answer = run_timed("limbeck.measure.requests:session", payload, target)
     return {"sizes": sizes, "seconds": list(map(float, answer["seconds"]))}
 
 

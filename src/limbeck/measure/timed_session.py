@@ -120,7 +120,7 @@ def time_models(
         log: Told if the machine was busy.
     """
     from limbeck.measure.backends import runner_options
-    from limbeck.measure.isolation import run_isolated
+    from limbeck.measure.isolation import run_timed
     from limbeck.measure.machine_state import Conditions
 
     repetitions = {"rounds": sample.rounds, "warmup": sample.warmup}
@@ -134,8 +134,7 @@ def time_models(
         else:
             models = [str(stack.enter_context(stored(candidate))) for candidate in candidates]
             payload = {"models": models, "inputs": inputs, **runner_options(target), **repetitions}
-            pinned = target.device == "cpu"
-            answer = run_isolated("limbeck.measure.timed_session:session", payload, target.threads, pinned=pinned)
+            answer = run_timed("limbeck.measure.timed_session:session", payload, target)
     where = "the machine" if target.url is None else f"the machine at {target.url}"
     if warning := Conditions.from_json(answer["conditions"]).warning(target.threads, where):
         log(warning)

@@ -67,11 +67,10 @@ class Trial:
 
 def time_trial(trial: Trial) -> np.ndarray:
     """Time a trial in a fresh process: seconds of every call after the warm-up."""
-    from limbeck.measure.isolation import run_isolated
+    from limbeck.measure.isolation import run_timed
 
     trial.check()
-    payload, target = {"trial": trial.to_json()}, trial.setting.target
-    answer = run_isolated("limbeck.measure.trial:session", payload, target.threads, pinned=target.device == "cpu")
+    answer = run_timed("limbeck.measure.trial:session", {"trial": trial.to_json()}, trial.setting.target)
     return np.asarray(answer["seconds"])
 
 
