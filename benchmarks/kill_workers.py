@@ -28,6 +28,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import psutil
+from runs import command_of
 
 from limbeck.core.measurement import environment, machine
 from limbeck.engine.ledger import Ledger
@@ -56,13 +57,7 @@ KINDS = {"processes": ("worker", "run"), "ray": ("worker", "node", "run")}
 
 def begin(folder, settings=None):
     """Start a run, or go on with it, in a process group of its own."""
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "recipe.yaml").write_text(RECIPE)
-    command = [sys.executable, "-m", "limbeck", "run", str(folder / "recipe.yaml"), "--folder", str(folder / "run")]
-    command += ["--store", str(folder / "store")]
-    if settings is not None:
-        (folder / "settings.yaml").write_text(json.dumps({"executor": settings}))
-        command += ["--settings", str(folder / "settings.yaml")]
+    command = command_of(folder, RECIPE, settings)
     variables = {**os.environ, "OMP_NUM_THREADS": "1", "RAY_DEDUP_LOGS": "0"}
     with open(folder / "stderr", "ab") as log:
         return subprocess.Popen(command, start_new_session=True, stdout=subprocess.DEVNULL, stderr=log, env=variables)

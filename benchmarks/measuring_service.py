@@ -19,9 +19,10 @@ import tempfile
 import time
 from pathlib import Path
 
+from runs import print_ratio
+
 from limbeck.core.candidate import Candidate
 from limbeck.core.measurement import environment
-from limbeck.core.statistics import median, paired_ratio
 from limbeck.core.step import RunContext
 from limbeck.core.target import Target
 from limbeck.errors import ServiceError
@@ -92,11 +93,7 @@ def main() -> None:
             child.terminate()
             child.wait()
     print(f"{environment()['processor']}, {options.threads} threads, n = {options.repetitions} sessions each")
-    for name, values in seconds.items():
-        value, low, high = median(values)
-        print(f"{name}: p50 {1e3 * value:.3f} ms [{1e3 * low:.3f}, {1e3 * high:.3f}]")
-    ratio, low, high = paired_ratio(seconds["service"], seconds["local"])
-    print(f"service over local: {ratio:.3f} [{low:.3f}, {high:.3f}] (above 1: the service is slower)")
+    print_ratio(seconds, "service", "local", "service over local", "the service is slower")
 
 
 if __name__ == "__main__":

@@ -20,8 +20,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+from runs import command_of, print_ratio
+
 from limbeck.core.measurement import environment
-from limbeck.core.statistics import median, paired_ratio
 from limbeck.engine.ledger import Ledger
 
 MEASURED = "[{export: {}}, {quantize: {}}, {latency: {rounds: ROUNDS}}]"
@@ -46,13 +47,7 @@ def recipe(workers, rounds):
 def measured(folder, text, settings):
     """Carry out a run; return the fact and the ledger's uses of the machine."""
     shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
-    (folder / "recipe.yaml").write_text(text)
-    command = [sys.executable, "-m", "limbeck", "run", str(folder / "recipe.yaml"), "--folder", str(folder / "run")]
-    command += ["--store", str(folder / "store")]
-    if settings is not None:
-        (folder / "settings.yaml").write_text(json.dumps({"executor": settings}))
-        command += ["--settings", str(folder / "settings.yaml")]
+    command = command_of(folder, text, settings)
     with open(folder / "stderr", "wb") as log:
         status = subprocess.run(command, stdout=subprocess.DEVNULL, stderr=log, check=False).returncode
     rows = Ledger(folder / "run" / "ledger.jsonl").read()
@@ -107,11 +102,7 @@ def main():
         print(json.dumps(rows[-1]), file=sys.stderr, flush=True)
     seconds = {name: [row[name]["p50"] for row in rows] for name in ("among", "alone")}
     print(f"{environment()['processor']}, {options.executor}, n = {len(rows)} runs each")
-    for name, values in seconds.items():
-        value, low, high = median(values)
-        print(f"{name}: p50 {1e3 * value:.3f} ms [{1e3 * low:.3f}, {1e3 * high:.3f}]")
-    ratio, low, high = paired_ratio(seconds["among"], seconds["alone"])
-    print(f"among workers over alone: {ratio:.3f} [{low:.3f}, {high:.3f}] (above 1: slower among workers)")
+    print_ratio(seconds, "among", "alone", "among workers over alone", "slower among workers")
     overlap = sum(row["among"]["overlap_s"] for row in rows)
     print(f"work beside a measurement, by the ledgers: {overlap:.3f} s")
 

@@ -32,15 +32,18 @@ TASK = toy_task(train=24, validation=16, test=16)
 STEPS = ["export", "size", "quality", {"quality": {"split": "test"}}, {"cheapest": {}}]
 
 
+def toy_run(folder, make_model, **fields):
+    """Carry out a recipe on a random model that is its own teacher."""
+    tokenizer = toy_tokenizer(TASK)
+    save_model(make_model(labels=3, vocab_size=len(tokenizer)), tokenizer, folder / "model")
+    model = str(folder / "model")
+    recipe = {"model": model, "teacher": model, "task": "movie-reviews", "name": "toy", "allow_weak_teacher": True}
+    return run(parse({**recipe, **fields}), folder / "store", folder / "run", task=TASK)
+
+
 @pytest.fixture(scope="module")
 def result(tmp_path_factory, make_model):
-    place = tmp_path_factory.mktemp("delivered")
-    tokenizer = toy_tokenizer(TASK)
-    save_model(make_model(labels=3, vocab_size=len(tokenizer)), tokenizer, place / "model")
-    model = str(place / "model")
-    recipe = {"model": model, "teacher": model, "task": "movie-reviews", "name": "toy", "steps": STEPS}
-    recipe = parse({**recipe, "allow_weak_teacher": True})  # the model is random
-    return run(recipe, place / "store", place / "run", task=TASK)
+    return toy_run(tmp_path_factory.mktemp("delivered"), make_model, steps=STEPS)
 
 
 def test_vectors_are_delivered_at_the_models_own_length_for_sentence_transformers(tmp_path, make_model):
@@ -283,15 +286,9 @@ def test_a_reranker_is_served_in_the_sub_batches_it_was_judged_in(tmp_path, make
 @pytest.fixture(scope="module")
 def several(tmp_path_factory, make_model):
     """A run on two targets, one of which has room for nothing."""
-    place = tmp_path_factory.mktemp("several")
-    tokenizer = toy_tokenizer(TASK)
-    save_model(make_model(labels=3, vocab_size=len(tokenizer)), tokenizer, place / "model")
-    model = str(place / "model")
     targets = {"server": {"threads": 2}, "board": {"budget": {"size_mb": 0.001}}}
     steps = ["export", {"fork": [[], ["quantize"]]}, "size", "quality", {"quality": {"split": "test"}}, "best"]
-    recipe = {"model": model, "teacher": model, "task": "movie-reviews", "name": "toy", "steps": steps}
-    recipe = parse({**recipe, "targets": targets, "allow_weak_teacher": True})
-    return run(recipe, place / "store", place / "run", task=TASK)
+    return toy_run(tmp_path_factory.mktemp("several"), make_model, targets=targets, steps=steps)
 
 
 def test_each_target_has_its_artefact_and_report(several, tmp_path):

@@ -37,7 +37,7 @@ def _command_of(name: str, technique: type[Step]) -> Callable[..., int]:
     own_length = any(field.name == "max_length" for field in fields(options_type))
     data_type = TaskSettings if own_length else TaskOptions
     own_workers = any(field.name == "workers" for field in fields(options_type))
-    place = Place if own_workers else Machines
+    machines_type = Place if own_workers else Machines
 
     def command(
         *,
@@ -52,7 +52,7 @@ def _command_of(name: str, technique: type[Step]) -> Callable[..., int]:
         track: Track = None,
         json: Json = False,
         data: TaskSettings = data_type(),  # noqa: B008 frozen
-        machines: Place | Machines = place(),  # noqa: B008 frozen
+        machines: Place | Machines = machines_type(),  # noqa: B008 frozen
         options: _Options = options_type(),  # noqa: B008 frozen
     ) -> int:
         plain: dict[str, Any] = {"model": model, "task": data.of(task), "teacher": teacher, "seed": seed}
@@ -75,7 +75,7 @@ def _command_of(name: str, technique: type[Step]) -> Callable[..., int]:
         machines: Where the step is carried out; the result is the same everywhere.
     """
     command.__annotations__["data"] = Annotated[data_type, Parameter(name="*")]
-    command.__annotations__["machines"] = Annotated[place, Parameter(name="*")]
+    command.__annotations__["machines"] = Annotated[machines_type, Parameter(name="*")]
     command.__annotations__["options"] = Annotated[options_type, Parameter(name="*")]
     return command
 

@@ -73,7 +73,7 @@ class _Ordered:
     """A step that was ordered, the chains that wait for it, and the records it made.
 
     ``payload`` is the order. A step begins again when the pieces that it wants are there, and repeats its messages:
-    ``said`` are those that came, ``repeated`` how many of them came again.
+    ``messages`` are those that came, ``repeated`` how many of them came again.
     """
 
     step: Technique
@@ -82,7 +82,7 @@ class _Ordered:
     urgency: float = 0.0
     future: Future[Values] = field(default_factory=Future)
     records: list[Record] | None = None
-    said: list[tuple[str, str, str]] = field(default_factory=list)
+    messages: list[tuple[str, str, str]] = field(default_factory=list)
     repeated: int = 0
 
     def is_repeated(self, values: Values) -> bool:
@@ -90,10 +90,10 @@ class _Ordered:
         if not values.get("message"):
             return False
         message = (values["step"], values["key"], values["message"])
-        again = self.repeated < len(self.said) and self.said[self.repeated] == message
+        again = self.repeated < len(self.messages) and self.messages[self.repeated] == message
         if not again:
-            self.said.append(message)
-            self.repeated = len(self.said)
+            self.messages.append(message)
+            self.repeated = len(self.messages)
         else:
             self.repeated += 1
         return again
@@ -234,14 +234,14 @@ class Ahead:
         """Let a worker keep what a probe will read of a candidate."""
         step, builder = placed.step, self._builder
         assert isinstance(step, Probe)
-        place = (placed.path, key)
-        if place in self._prepared or not step.prepares(builder.task.task_kind, builder.recipe.target):
+        probed = (placed.path, key)
+        if probed in self._prepared or not step.prepares(builder.task.task_kind, builder.recipe.target):
             return
         name = builder.fact_name(key, step, seed, beside(builder, [key], step))
         if builder.store.facts.recall(name, read_probed) is not None:
             return
         payload = piece_order(order(builder, key, placed, seed, self._token), [{}])
-        self._prepared[place] = self._workers.submit(
+        self._prepared[probed] = self._workers.submit(
             work_on,
             payload | {"needed": [key]},
             urgency=length(rest) + SHORT,

@@ -283,7 +283,10 @@ class CandidateBuilder:
             )
         record, origin = self.records[key], self.origins[key]
         if self.store.lacks_task(key):  # the model is whole, only its rows are gone
-            self.ensure(record.parent) if record.parent else self.store.keep_task(self.task)
+            if record.parent is None:
+                self.store.keep_task(self.task)
+            else:
+                self.ensure(record.parent)
             if self.store.has(key):
                 return
             self.store.quarantine(key, f"object {key} in {self.store.root} is damaged: its task is missing")
@@ -355,8 +358,7 @@ class CandidateBuilder:
         with alone, self.store.machine.working():
             start = time.perf_counter()
             for index, child in enumerate(step.apply(candidate, context)):
-                if steps := kept_steps(scratch):
-                    child = replace(child, epoch_checkpoints=(*child.epoch_checkpoints, *steps))
+                child = replace(child, epoch_checkpoints=(*child.epoch_checkpoints, *kept_steps(scratch)))
                 record = Record(
                     key=base if index == 0 else f"{base}-{index}",
                     parent=parent.key,
@@ -374,13 +376,13 @@ class CandidateBuilder:
                 start = time.perf_counter()
         if not records:
             raise StepFailed("; ".join((f"{step.info.name} made no candidate from {parent.key}", *notes)))
-        self.store.facts.remember(f"children-{base}", [record_to_json(record) for record in records])
+        self.store.facts.remember(f"children-{base}", list(map(record_to_json, records)))
         self.store.done(base)
         return records
 
     def _keep(self, record: Record, candidate: Candidate, seed: int) -> None:
-        made = {"record": record_to_json(record), "environment": environment(), "seed": seed}
-        self.store.put(record.key, candidate, made)
+        card = {"record": record_to_json(record), "environment": environment(), "seed": seed}
+        self.store.put(record.key, candidate, card)
 
     def make_cost(self, candidate: Candidate, step: Step, teacher: str | None) -> TargetCost:
         """Return what shapes of a candidate cost on the target of a step.

@@ -42,10 +42,10 @@ def choose(builder: CandidateBuilder, log: RunLog, front: Sequence[str], placed:
             log.rewrite(builder.records[record.key], builder.target)
             log.note(f"{step.info.name}{f' for {builder.target}' * bool(builder.target)}: {record.notes[-1]}")
     keys = [record.key for record in chosen]
-    made: dict[str, Any] = {"step": step.info.name, "path": placed.path, "among": list(front), "kept": keys}
-    made |= {"target": builder.target} if builder.target else {}
-    log.ledger.append("choice", parameters=parameters(step), **made)
-    log.emit({"kind": "choice", **made})
+    event: dict[str, Any] = {"step": step.info.name, "path": placed.path, "among": list(front), "kept": keys}
+    event |= {"target": builder.target} if builder.target else {}
+    log.ledger.append("choice", parameters=parameters(step), **event)
+    log.emit({"kind": "choice", **event})
     return keys
 
 

@@ -225,8 +225,8 @@ class _Planner:
         seconds = sum(times) if len(times) == len(estimates) else None
         rough = any(rough for _, rough in estimates)
         after = self._all_before(front)
-        told = (placed, None, len(front), None, not left, seconds, 0, rough)
-        self._row(*told, after=after, own=True, target=builder.target)
+        row = (placed, None, len(front), None, not left, seconds, 0, rough)
+        self._row(*row, after=after, own=True, target=builder.target)
 
     def _measured(self, builder: CandidateBuilder, step: Step, key: str | None, first: str | None) -> bool:
         """Return whether the facts of a candidate on the builder's target are in the memo."""

@@ -77,8 +77,8 @@ def _paths(recipe: Recipe) -> dict[Step, str]:
 def _described(record: Record, builder: CandidateBuilder, seed: int, paths: Mapping[Step, str]) -> Values:
     """Return a record with how it was made: its place in the recipe, and what its key depends on besides."""
     origin = builder.origins.get(record.key, Provenance(seed))
-    made = {"seed": origin.seed, "index": origin.index, "source": origin.source, "role": origin.role}
-    return {"record": record_to_json(record), "made": made, "path": paths[origin.step] if origin.step else None}
+    provenance = {"seed": origin.seed, "index": origin.index, "source": origin.source, "role": origin.role}
+    return {"record": record_to_json(record), "made": provenance, "path": paths[origin.step] if origin.step else None}
 
 
 @dataclass(frozen=True)
@@ -119,10 +119,9 @@ def open_order(payload: Values, report: Log) -> Setting | Values:
     for described in payload["records"]:
         record = read_record(described["record"])
         builder.records[record.key] = record
-        made = steps.get(described["path"])
-        builder.origins[record.key] = Provenance(
-            step=made if isinstance(made, Technique) else None, **described["made"]
-        )
+        step = steps.get(described["path"])
+        technique = step if isinstance(step, Technique) else None
+        builder.origins[record.key] = Provenance(step=technique, **described["made"])
     return Setting(builder, steps[payload["path"]], shared)
 
 
