@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from importlib.util import find_spec
+from shutil import rmtree
+from tempfile import mkdtemp
 from types import SimpleNamespace
 
 import pytest
@@ -93,11 +95,13 @@ def test_without_a_cluster_the_variable_is_named(monkeypatch):
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.skipif(find_spec("ray") is None, reason="pip install 'limbeck[ray]'")
-def test_a_node_of_a_cluster_measures_as_this_machine_does(candidate, exported):
+def test_a_node_of_a_cluster_measures_as_this_machine_does(candidate, exported, monkeypatch):
     """Two nodes: one that works, and one with the resource and without cores that work could take."""
     from ray.cluster_utils import Cluster
 
     memory = {"object_store_memory": 100_000_000}
+    root = mkdtemp(prefix="ray-", dir="/tmp")  # tmp_path would make the names of its sockets too long
+    monkeypatch.setenv("RAY_TMPDIR", root)
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False, **memory})
     try:
         cluster.add_node(num_cpus=0, resources={"limbeck_measure": 1}, **memory)
@@ -112,6 +116,7 @@ def test_a_node_of_a_cluster_measures_as_this_machine_does(candidate, exported):
 
         ray.shutdown()
         cluster.shutdown()
+        rmtree(root, ignore_errors=True)
     fact = facts[1, "latency_p50"]
     assert fact.value > 0
     assert fact.target == f"{Target()}, at ray:limbeck_measure"

