@@ -103,6 +103,14 @@ def test_pieces_become_entities_with_their_offsets():
     ]
 
 
+@pytest.mark.parametrize(
+    ("names", "expected"),
+    [(("O", "B-A", "I-A"), True), (("O", "I-A"), True), (("O", "B-A", "I-A", "E-A"), False), (("O", "U-A"), False)],
+)
+def test_schemes_that_mark_ends_are_told_apart(names, expected):
+    assert scheme_of(names).has_only_begin_and_inside is expected
+
+
 def test_the_pieces_of_a_word_take_the_tag_of_its_first():
     pieces = [Piece(1, 0.8, 0, 2), Piece(0, 0.6, 2, 4), Piece(2, 0.9, 4, 5), Piece(0, 0.7, 6, 9)]
     assert join_pieces(pieces, [False, True, True, False]) == [Piece(1, 0.8, 0, 5), pieces[3]]

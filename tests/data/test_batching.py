@@ -116,13 +116,12 @@ def test_texts_without_labels_make_batches_without_them():
     assert batch["input_ids"].tolist() == [[2, 3, 0], [2, 5, 3]]
 
 
-def test_requests_share_a_batch_as_far_as_there_is_room():
+def test_requests_stay_whole_and_share_a_batch_where_there_is_room():
     requests = [range(0, 3), range(3, 5), range(5, 18), range(18, 24)]
     batches = request_batches(requests, 6, seed=1, epoch=2)
     assert sorted(row for batch in batches for row in batch) == list(range(24))
-    assert max(map(len, batches)) <= 6
+    assert sorted(map(len, batches)) == [5, 6, 13]
     for request in requests:
-        parts = [set(batch) & set(request) for batch in batches if set(batch) & set(request)]
-        assert len(parts) == -(-len(request) // 6)
+        assert sum(set(request) <= set(batch) for batch in batches) == 1
     assert batches == request_batches(requests, 6, seed=1, epoch=2)
     assert batches != request_batches(requests, 6, seed=1, epoch=3)

@@ -29,8 +29,8 @@ def problems(recipe):
 
 def planned(place, model="other", task="task", budget=None, linear=None, target=Target(threads=2), **more):  # noqa: B008
     request = Request(budget or Budget(latency_ms=2.0), **more)
-    planner = Planner(str(place / model), load_task(place / task), request)
-    recipe = planner.recipe(str(place / task), target, linear)
+    spec = task if isinstance(task, dict) else str(place / task)
+    recipe = Planner(str(place / model), load_task(spec), request).recipe(spec, target, linear)
     assert not problems(recipe)
     assert parse(to_data(recipe)) == recipe
     return recipe
@@ -254,6 +254,14 @@ def test_the_configuration_says_whether_a_model_answers_the_task(place, tmp_path
     recipe = planned(place, str(tmp_path / "model"))
     assert (recipe.teacher is not None) is fits
     assert (names(recipe.steps)[0] != "finetune") is fits
+
+
+def test_an_encoder_that_makes_no_vectors_yet_is_fine_tuned_first(place, tmp_path):
+    for split in ("train", "validation"):
+        (tmp_path / f"{split}.csv").write_text("text,pair,label\nsad,unhappy,5\nsad,cheerful,0\n")
+    recipe = planned(place, "other", {"path": str(tmp_path), "kind": "embedding"})
+    assert recipe.teacher is None
+    assert names(recipe.steps)[0] == "finetune"
 
 
 def test_half_of_the_drop_is_left_to_int8(place):

@@ -1,7 +1,10 @@
 """What the trainings of the main job are given, by the size of the data and by what the user says."""
 
+import pytest
+
+from limbeck.core.kinds import find
 from limbeck.core.task import Split, Task
-from limbeck.engine.training_options import Training
+from limbeck.engine.training_options import Training, loss_of
 from limbeck.train.config import TrainingConfig
 
 
@@ -25,3 +28,19 @@ def test_what_the_user_says_wins():
     options = Training(epochs=8, learning_rate=1e-4, early_stopping_patience=3)
     expected = TrainingConfig(num_train_epochs=8, early_stopping_patience=3, learning_rate=1e-4)
     assert options.finetune(task(10_000), 3) == expected
+
+
+@pytest.mark.parametrize(
+    ("kind", "labels", "expected"),
+    [
+        ("embedding", (0.0, 5.0), {}),
+        ("embedding", (1.0, 1.0), {"pair_loss": "contrastive"}),
+        ("rerank", ((0, 1.0, 1.0), (0, 0.0, 1.0)), {}),
+        ("rerank", ((0, 0.7, 1.0), (0, 0.2, 1.0)), {"rank_loss": "pointwise"}),
+        ("classification", (0, 1), {}),
+    ],
+)
+def test_labels_that_the_usual_loss_cannot_learn_have_another(kind, labels, expected):
+    train = Split(("first", "second"), labels, ("third", "fourth"))
+    names = ("no", "yes") if kind == "classification" else ()
+    assert loss_of(Task("toy", kind, {"train": train}, names, find(kind).default_metric)) == expected

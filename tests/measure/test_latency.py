@@ -63,7 +63,7 @@ def test_facts_are_computed_from_the_rounds():
 
 def test_a_missing_runtime_is_refused_before_any_work(candidate, monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    monkeypatch.setattr(latency, "sample_rows", lambda *_: pytest.fail("worked"))
+    monkeypatch.setattr(latency, "sample_rows", lambda *_, **__: pytest.fail("worked"))
     with pytest.raises(MissingExtra):
         list(Latency().measure([candidate], context(runtime="openvino")))
 

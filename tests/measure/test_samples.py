@@ -1,9 +1,13 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
+from limbeck.core.judged_texts import Document, Query
 from limbeck.core.target import Target
+from limbeck.core.task import Split
 from limbeck.errors import InputError
 from limbeck.measure.samples import sample_rows, sorted_batches, token_batches, token_lists
 
@@ -43,3 +47,12 @@ def test_sorted_batches_hold_the_same_texts_with_less_padding(candidate):
         np.sum(batch["attention_mask"]) for batch in plain
     )
     assert sum(np.size(batch["input_ids"]) for batch in ordered) < sum(np.size(batch["input_ids"]) for batch in plain)
+
+
+def test_queries_and_documents_of_a_search_are_sampled_apart(task):
+    texts = tuple("word " * (row + 1) for row in range(8))
+    labels = (*map(Document, range(6)), Query(((0, 1.0),)), Query(((3, 1.0),)))
+    search = replace(task, kind="embedding", splits={"test": Split(texts, labels)}, label_names=(), metric="ndcg_at_10")
+    assert sorted(sample_rows(search, "test", 9, part=Query)) == [6, 7]
+    assert sorted(sample_rows(search, "test", 9, part=Document)) == list(range(6))
+    assert len(sample_rows(task, "test", 9, part=Query)) == 9

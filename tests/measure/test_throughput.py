@@ -44,7 +44,7 @@ def test_the_rate_is_that_of_whole_rounds():
 
 def test_a_missing_runtime_is_refused_before_any_work(candidate, monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    monkeypatch.setattr(throughput, "sample_rows", lambda *_: pytest.fail("worked"))
+    monkeypatch.setattr(throughput, "sample_rows", lambda *_, **__: pytest.fail("worked"))
     with pytest.raises(MissingExtra):
         list(Throughput().measure([candidate], context(runtime="openvino")))
 

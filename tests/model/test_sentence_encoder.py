@@ -7,7 +7,9 @@ import pytest
 import torch
 
 from limbeck.core.candidate import Candidate
+from limbeck.core.judged_texts import Document, Query
 from limbeck.core.sentence_embedding import POOLINGS, Dense, SentenceEmbedding
+from limbeck.core.task import Split, Task
 from limbeck.data.batching import encode, predict
 from limbeck.data.encoding import TextEncoding
 from limbeck.data.synthetic import toy_task, toy_tokenizer
@@ -86,6 +88,29 @@ def test_prompt_length_and_case_belong_to_the_tokenizer(candidate, tmp_path, mak
     assert encoding.max_length == 6
     expected = TextEncoding.of(candidate.tokenizer, 6).encode(candidate.tokenizer, ["sunny bleak film"])["input_ids"]
     assert encoding.encode(tokenizer, ["BLEAK film"])["input_ids"] == expected
+
+
+@pytest.mark.parametrize(
+    ("prompts", "default", "asked", "found"),
+    [
+        ({"query": "Sunny ", "passage": "bleak "}, None, "sunny film", "bleak film"),
+        ({"query": "Sunny "}, None, "sunny film", "film"),
+        ({"query": "Sunny ", "q": "dull "}, "q", "sunny film", "dull film"),
+        ({"query": "Sunny ", "document": "Sunny "}, None, "sunny film", "sunny film"),
+        ({"other": "Sunny "}, None, "film", "film"),
+    ],
+)
+def test_texts_of_a_search_have_the_prompts_of_their_part(  # as encode_query and encode_document choose
+    candidate, tmp_path, make_model, prompts, default, asked, found
+):
+    model = make_model(kind="embedding", vocab_size=len(candidate.tokenizer))
+    model.embedding = SentenceEmbedding(prompts=prompts, default_prompt=default, lower_case=True)
+    save_model(model, candidate.tokenizer, tmp_path)
+    _, tokenizer = open_model(tmp_path)
+    labels = (Document(0), Document(1), Query(((0, 1.0),)))
+    search = Task("search", "embedding", {"test": Split(("film",) * 3, labels)}, (), "ndcg_at_10")
+    expected = TextEncoding.of(candidate.tokenizer, 50).encode(candidate.tokenizer, [found, found, asked])["input_ids"]
+    assert encode(search, "test", tokenizer).input_ids == expected
 
 
 @pytest.mark.slow

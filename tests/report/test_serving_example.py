@@ -99,6 +99,14 @@ def test_examples_fit_the_card():
         compile(text, runtime, "exec")
 
 
+def test_tags_that_transformers_cannot_join_are_printed_by_word():
+    bio, bioes = (example("tokens", runtime="torch", labels=("O", "B-A", "I-A", *more)) for more in ((), ("S-A",)))
+    assert "pipeline(" in bio
+    assert "pipeline(" not in bioes
+    assert "labels[" in bioes
+    assert "entities" in example("tokens", labels=("O", "B-A", "I-A", "S-A"))
+
+
 def test_torch_artefact_uses_transformers(tmp_path, exported):
     folder = tmp_path / "torch"
     folder.mkdir()

@@ -2,8 +2,9 @@ import numpy as np
 import pytest
 from scipy.special import softmax
 
+from limbeck.core.task import Split, Task
 from limbeck.errors import InputError
-from limbeck.teachers.scores import ScoreFormat, are_probabilities
+from limbeck.teachers.scores import ScoreFormat, are_probabilities, check_gives_scores
 
 LABELS = ("bad", "fair", "good")
 GIVEN = ScoreFormat("classification", LABELS, probabilities=True)
@@ -58,3 +59,10 @@ def test_probabilities_are_told_from_logits():
     assert not are_probabilities("classification", np.array([[1.2, -0.2]]))
     assert are_probabilities("multilabel", np.array([[0.9, 0.9]]))
     assert not are_probabilities("regression", np.array([[0.5]]))
+
+
+def test_answers_are_refused_where_a_task_has_vectors():
+    pairs = Split(("a",), (1.0,), ("b",))
+    with pytest.raises(InputError, match=r"'scores\.jsonl' only gives answers, and those of a task of kind"):
+        check_gives_scores("scores.jsonl", Task("pairs", "embedding", {"train": pairs}, (), "spearman"))
+    check_gives_scores("scores.jsonl", Task("pairs", "regression", {"train": pairs}, (), "pearson"))

@@ -36,6 +36,11 @@ class TagScheme:
     types: tuple[str, ...]
     codes: tuple[int, ...]
 
+    @property
+    def has_only_begin_and_inside(self) -> bool:
+        """Whether no tag says where an entity ends (E-, S-, L-, U-): transformers' pipeline knows B- and I- alone."""
+        return all(code < 0 or code % 4 in (_BEGIN, _INSIDE) for code in self.codes)
+
 
 @lru_cache
 def scheme_of(names: tuple[str, ...]) -> TagScheme | None:

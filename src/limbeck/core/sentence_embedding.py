@@ -18,6 +18,9 @@ POOLINGS = ("mean", "cls", "max", "mean_sqrt_len_tokens", "lasttoken")
 """Modes of sentence-transformers' ``Pooling`` that are supported."""
 ACTIVATIONS = ("identity", "tanh", "gelu", "relu", "sigmoid", "silu")
 """Activations of dense layers."""
+QUERY_PROMPTS, DOCUMENT_PROMPTS = ("query",), ("document", "passage", "corpus")
+"""Names of the prompts of texts that search, and of those that are found; the first that a model has counts, as in
+``encode_query`` and ``encode_document`` of sentence-transformers."""
 
 
 @dataclass(frozen=True)
@@ -75,6 +78,14 @@ class SentenceEmbedding:
     def prompt(self) -> str:
         """Text that is put before each text; empty for none."""
         return "" if self.default_prompt is None else self.prompts[self.default_prompt]
+
+    def prompt_of(self, *names: str) -> str:
+        """Return the first of these prompts that there is, as sentence-transformers chooses; else the default one.
+
+        Args:
+            names: Names of prompts, as in ``QUERY_PROMPTS``.
+        """
+        return next((self.prompts[name] for name in names if name in self.prompts), self.prompt)
 
     def width(self, hidden: int) -> int:
         """Return the number of components of a vector, given the hidden width."""

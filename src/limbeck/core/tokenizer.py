@@ -11,10 +11,11 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
+from limbeck.core.judged_texts import Document, Query
+from limbeck.core.sentence_embedding import DOCUMENT_PROMPTS, QUERY_PROMPTS, SentenceEmbedding
+
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
-
-    from limbeck.core.sentence_embedding import SentenceEmbedding
 
 LARGEST_LENGTH = 10**9
 """Larger values stand for no limit (transformers stores 1e30)."""
@@ -73,7 +74,7 @@ def fit(tokenizer: FastTokenizer, *, positions: int, token_types: int, words: bo
 
 
 def fit_embedding(tokenizer: FastTokenizer, embedding: SentenceEmbedding) -> None:
-    """Adapt a tokenizer to a model that makes vectors, in place: maximum length, lower case, and the default prompt.
+    """Adapt a tokenizer to a model that makes vectors, in place: maximum length, lower case, and prompts.
 
     Args:
         tokenizer: A tokenizer opened for this model alone.
@@ -84,6 +85,10 @@ def fit_embedding(tokenizer: FastTokenizer, embedding: SentenceEmbedding) -> Non
     if embedding.max_length is not None:
         tokenizer.model_max_length = min(embedding.max_length, largest_length(tokenizer) or embedding.max_length)
     tokenizer.prompt = embedding.prompt  # type: ignore[attr-defined]  # read by TextEncoding.of
+    tokenizer.search_prompts = {  # type: ignore[attr-defined]  # read by with_search_prompts
+        Query: embedding.prompt_of(*QUERY_PROMPTS),
+        Document: embedding.prompt_of(*DOCUMENT_PROMPTS),
+    }
     backend = tokenizer.backend_tokenizer
     if embedding.lower_case and "Lowercase" not in str(_text_state(backend)["normalizer"]):
         own = [] if backend.normalizer is None else [backend.normalizer]

@@ -14,7 +14,7 @@ from limbeck.core.assessment import UnseenWord
 from limbeck.core.judged_texts import is_judged
 from limbeck.core.kinds import KINDS
 from limbeck.core.metrics import IGNORED
-from limbeck.data.encoding import TextEncoding, first_pieces
+from limbeck.data.encoding import TextEncoding, first_pieces, search_prompts
 
 if TYPE_CHECKING:
     import torch
@@ -91,7 +91,7 @@ def encode(task: Task, split: str, tokenizer: PreTrainedTokenizerBase) -> Encode
     pairs = list(map(replace_mask, rows.pairs)) if rows.pairs is not None else None
     encoding = TextEncoding.of(tokenizer, task.max_length, words=words)
     if task.task_kind.vectors:
-        return encode_apart(encoding, tokenizer, texts, pairs, list(rows.labels), task.kind)
+        return encode_apart(encoding, tokenizer, texts, pairs, list(rows.labels), task.kind, rows.labels)
     encodings = encoding.encode(tokenizer, texts, pairs)
     ids, types, pad = encodings["input_ids"], encodings.get("token_type_ids"), tokenizer.pad_token_id or 0
     if not words:
@@ -112,6 +112,7 @@ def encode_apart(
     pairs: Sequence[str] | None,
     labels: Sequence[Any],
     kind: str,
+    parts: Sequence[Any] = (),
 ) -> Encoded:
     """Tokenize texts, and the second texts of pairs, each for itself; none has segments.
 
@@ -122,8 +123,9 @@ def encode_apart(
         pairs: Second texts, if there are any.
         labels: Labels of the rows; empty where they have none.
         kind: Kind of the task.
+        parts: What each text is in a search, as its label says; queries and documents have the model's prompts.
     """
-    first = encoding.encode(tokenizer, texts)
+    first = encoding.encode(tokenizer, texts, prompts=search_prompts(tokenizer, parts))
     types, pad = first.get("token_type_ids"), tokenizer.pad_token_id or 0
     second = () if pairs is None else encoding.encode(tokenizer, pairs)["input_ids"]
     return Encoded(first["input_ids"], types, labels, pad, kind, pairs=second)
@@ -229,11 +231,11 @@ def request_batches(
 ) -> list[list[int]]:
     """Group whole requests into batches, in random order; every example appears exactly once.
 
-    A request larger than a batch is divided at random into parts of about equal size.
+    A request larger than a batch is a batch of its own, since a loss over the request needs all its examples.
 
     Args:
         requests: The examples of each request.
-        batch_size: Examples per batch at most.
+        batch_size: Examples per batch at most, other than those of one request.
         seed: Seed of the order, with the epoch.
         epoch: Epoch number.
 
@@ -241,22 +243,18 @@ def request_batches(
         The example indices of each batch.
 
     >>> [len(batch) for batch in request_batches([range(3), range(3, 5), range(5, 12)], 5, seed=0)]
-    [3, 4, 5]
+    [7, 5]
     """
     rng = random.Random(f"{seed}/{epoch}")
-    parts: list[list[int]] = []
-    for rows in requests:
-        shuffled = rng.sample(list(rows), len(rows))
-        count = -(-len(shuffled) // batch_size)
-        parts += [shuffled[start::count] for start in range(count)]
-    rng.shuffle(parts)
+    whole = [rng.sample(list(rows), len(rows)) for rows in requests]
+    rng.shuffle(whole)
     batches: list[list[int]] = []
-    for part in parts:
-        fitting = next((batch for batch in reversed(batches) if len(batch) + len(part) <= batch_size), None)
+    for request in whole:
+        fitting = next((batch for batch in reversed(batches) if len(batch) + len(request) <= batch_size), None)
         if fitting is None:
-            batches.append(part)
+            batches.append(request)
         else:
-            fitting.extend(part)
+            fitting.extend(request)
     rng.shuffle(batches)
     return batches
 

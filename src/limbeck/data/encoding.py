@@ -8,8 +8,8 @@ An artefact carries the definition in ``limbeck.json`` and, as far as the format
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol
 
 from annotated_types import Ge
@@ -127,17 +127,27 @@ class TextEncoding:
             return_special_tokens_mask=True,
         )
 
-    def encode(self, tokenizer: TaskTokenizer, texts: Sequence[Any], pairs: Sequence[str] | None = None) -> Encodings:
+    def encode(
+        self,
+        tokenizer: TaskTokenizer,
+        texts: Sequence[Any],
+        pairs: Sequence[str] | None = None,
+        prompts: Sequence[str] | None = None,
+    ) -> Encodings:
         """Encode texts without padding.
 
         Args:
             tokenizer: The tokenizer whose encoding this is.
             texts: Strings, or lists of words.
             pairs: Second texts.
+            prompts: What is put before each text, where that is not :attr:`prompt`.
 
         Returns:
             ``input_ids`` and, where there are any, ``token_type_ids``, as ragged rows.
         """
+        if prompts is not None:
+            texts = [prompt + text for prompt, text in zip(prompts, texts, strict=True)]
+            return replace(self, prompt="")._encode(tokenizer, texts, pairs)
         return self._encode(tokenizer, texts, pairs)
 
     def _encode(
@@ -176,6 +186,20 @@ class TextEncoding:
         if not self.token_type_ids:
             state["post_processor"] = without_segments(state["post_processor"])
         return json.dumps(state, ensure_ascii=False)
+
+
+def search_prompts(tokenizer: TaskTokenizer, labels: Sequence[object]) -> list[str] | None:
+    """Return what a model wants before each text of a search; None where that is what it has before every text.
+
+    Args:
+        tokenizer: The model's tokenizer.
+        labels: The label of each text: ``Query`` or ``Document`` in a search.
+    """
+    prompts: Mapping[type, str] = getattr(tokenizer, "search_prompts", {})
+    usual = getattr(tokenizer, "prompt", "")
+    if {usual, *prompts.values()} == {usual} or not {type(label) for label in labels} & prompts.keys():
+        return None
+    return [prompts[type(label)] for label in labels]
 
 
 def first_pieces(word_ids: Sequence[int | None], words: int) -> list[int | None]:

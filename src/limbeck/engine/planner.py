@@ -21,7 +21,7 @@ from limbeck.core.target import Budget, Target
 from limbeck.core.task import Task
 from limbeck.engine.store import Store
 from limbeck.engine.task_adaptation import fit
-from limbeck.engine.training_options import Training
+from limbeck.engine.training_options import Training, loss_of
 from limbeck.errors import InputError, nearest
 from limbeck.measure.decision import DecisionProbe
 from limbeck.measure.latency import Latency
@@ -186,6 +186,8 @@ class Planner:
         self.model, self.task, self.request = model, task, request
         self.shape: Shape = description["shape"]
         self.ready = fitted is not None and fitted.answers
+        if task.task_kind.vectors and task.answered_by is None:  # any encoder has hidden states to pool
+            self.ready = self.ready and description["vectors"]
         self.may_linearize = request.effort != "one-shot" and not Linearize().task_problems(task)
 
     @property
@@ -235,7 +237,7 @@ class Planner:
     def _finetune(self) -> Finetune:
         training = self.request.training
         config = training.finetune(self.task, EPOCHS[self.request.effort][0])
-        return Finetune(training=config, class_weights=training.class_weights)
+        return Finetune(training=config, class_weights=training.class_weights, **loss_of(self.task))
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from annotated_types import Ge, Gt, Le
 
 from limbeck.train.config import TrainingConfig
+from limbeck.train.equal_labels import pair_loss_problem, rank_loss_problem
 
 if TYPE_CHECKING:
     from limbeck.core.task import Task
@@ -51,3 +52,13 @@ class Training:
         epochs = self.epochs or epochs
         config = replace(self.shared(task, epochs), num_train_epochs=float(epochs))
         return config if self.learning_rate is None else replace(config, learning_rate=self.learning_rate)
+
+
+def loss_of(task: Task) -> dict[str, str]:
+    """Return the field of ``finetune`` with a loss for labels that the usual one cannot learn; empty where it can."""
+    kind, labels = task.task_kind, task.split("train").labels
+    if kind.grouped and rank_loss_problem("binary", [gain for _, gain, _ in labels]):
+        return {"rank_loss": "pointwise"}
+    if kind.vectors and pair_loss_problem("cosent", labels):
+        return {"pair_loss": "contrastive"}
+    return {}

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from limbeck.core.candidate import Candidate
 from limbeck.core.field_groups import group
+from limbeck.core.judged_texts import Query
 from limbeck.core.measurement import Measurement
 from limbeck.core.step import Probe, RunContext, StepInfo, step
 from limbeck.core.target import Target
@@ -87,7 +88,7 @@ class Latency(Probe):
     def _batches(self, candidates: Sequence[Candidate], target: Target) -> list[list[Call]]:
         """Return the same calls for each candidate, of one batch each."""
         split = self.sample.split
-        rows = sample_rows(candidates[0].task, split, max(self.sample.samples, 8 * target.batch))
+        rows = sample_rows(candidates[0].task, split, max(self.sample.samples, 8 * target.batch), part=Query)
         return [[[batch] for batch in token_batches(candidate, split, rows, target)] for candidate in candidates]
 
     def _requests(

@@ -9,6 +9,7 @@ from dataclasses import replace
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
+from limbeck.core.judged_texts import Document, Query
 from limbeck.errors import InputError
 
 if TYPE_CHECKING:
@@ -18,11 +19,13 @@ if TYPE_CHECKING:
     from limbeck.core.target import Target
     from limbeck.core.task import Task
 
+SearchPart = type[Query] | type[Document]
+"""Which texts of a search: those that search, or those to be found."""
 PIECES = re.compile(r"\w+|[^\w\s]")
 """Words and marks, which stand for tokens where there is no tokenizer."""
 
 
-def sample_rows(task: Task, split: str, count: int, seed: int = 0) -> list[int]:
+def sample_rows(task: Task, split: str, count: int, seed: int = 0, part: SearchPart | None = None) -> list[int]:
     """Sample rows whose lengths are spread like those of the split: one from each of ``count`` strata of length.
 
     They are shuffled, as requests arrive. Lengths are in characters, so nothing needs to be tokenized.
@@ -32,11 +35,13 @@ def sample_rows(task: Task, split: str, count: int, seed: int = 0) -> list[int]:
         split: Name of the split.
         count: Rows to sample; all if the split has fewer.
         seed: Seed of the sample.
+        part: Where the split is a search, the texts that are sampled: its queries or its documents.
     """
     texts = task.split(split)
     pairs = texts.pairs if texts.pairs is not None else ("",) * len(texts)
     sizes = [sum(map(len, text)) + len(pair) for text, pair in zip(texts.texts, pairs, strict=True)]
-    order = sorted(range(len(sizes)), key=lambda row: (sizes[row], row))
+    among = [] if part is None else [row for row, label in enumerate(texts.labels) if isinstance(label, part)]
+    order = sorted(among or range(len(sizes)), key=lambda row: (sizes[row], row))
     rng = random.Random(seed)
     count = min(count, len(order))
     edges = [len(order) * index // count for index in range(count + 1)]

@@ -10,6 +10,7 @@ from annotated_types import Ge, Le
 
 from limbeck.core.candidate import Candidate
 from limbeck.core.field_groups import group
+from limbeck.core.judged_texts import Document
 from limbeck.core.measurement import Measurement
 from limbeck.core.step import Probe, RunContext, Step, StepInfo, step
 from limbeck.core.target import Target
@@ -76,7 +77,7 @@ class Throughput(Probe):
             return
         target, split = replace(context.target, batch=self.batch, candidates=None), self.sample.split
         check_here(target, candidates)
-        rows = sample_rows(candidates[0].task, split, self.sample.samples)
+        rows = sample_rows(candidates[0].task, split, self.sample.samples, part=Document)
         batches = (sorted_batches(candidate, split, rows, target) for candidate in candidates)
         calls = [[[batch] for batch in each] for each in batches]
         yield from facts(time_models(candidates, calls, target, self.sample, context.log), len(rows))

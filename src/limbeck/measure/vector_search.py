@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
+from limbeck.core.judged_texts import Document, Judged, Query
 from limbeck.errors import InputError
 
 if TYPE_CHECKING:
@@ -39,8 +40,8 @@ def by_vectors(model: str, documents: Sequence[str], queries: Sequence[str], cou
         )
     opened, tokenizer = open_model(model)
     length = description["max_length"]
-    found = _unit(_vectors(opened, tokenizer, documents, length))
-    asked = _unit(_vectors(opened, tokenizer, queries, length))
+    found = _unit(_vectors(opened, tokenizer, documents, length, [Document(0)] * len(documents)))
+    asked = _unit(_vectors(opened, tokenizer, queries, length, [Query(())] * len(queries)))
     best: list[list[int]] = []
     for start in range(0, len(asked), BLOCK):
         cosines = asked[start : start + BLOCK] @ found.T
@@ -48,12 +49,14 @@ def by_vectors(model: str, documents: Sequence[str], queries: Sequence[str], cou
     return best
 
 
-def _vectors(model: Runnable, tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], length: int) -> np.ndarray:
+def _vectors(
+    model: Runnable, tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], length: int, parts: Sequence[Judged]
+) -> np.ndarray:
     from limbeck.data.batching import encode_apart, predict
     from limbeck.data.encoding import TextEncoding
 
     encoding = TextEncoding.of(cast(Any, tokenizer), length)
-    encoded = encode_apart(encoding, tokenizer, list(texts), None, (), "embedding")
+    encoded = encode_apart(encoding, tokenizer, list(texts), None, (), "embedding", parts)
     return np.asarray(predict(model, encoded))
 
 

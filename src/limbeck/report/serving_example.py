@@ -184,7 +184,8 @@ def example(
         decision: Fitted thresholds and temperature.
     """
     words, vectors = output(kind).per_token, output(kind).vectors
-    if words and scheme_of(tuple(labels)) is not None:
+    scheme = scheme_of(tuple(labels)) if words else None
+    if scheme is not None and (runtime in SESSIONS or scheme.has_only_begin_and_inside):
         return _entity_example(kind, runtime, threads, max_length)
     if vectors and runtime not in SESSIONS:
         return SENTENCE_TRANSFORMERS

@@ -15,7 +15,7 @@ from limbeck.core.task import Task
 from limbeck.errors import InputError, shown
 from limbeck.storage.atomic import sync
 from limbeck.teachers.score_file import LOGITS, NUMBER, PROBABILITIES, Key, ScoreFile, input_key
-from limbeck.teachers.scores import ScoreFormat, are_probabilities, names_labels
+from limbeck.teachers.scores import ScoreFormat, are_probabilities, check_gives_scores, names_labels
 
 TeacherFunction: TypeAlias = Callable[[list[Any]], Any]
 """Takes texts, (text, second text) tuples or lists of words, and returns a row of scores for each: an array, or a
@@ -41,6 +41,7 @@ class FunctionTeacher:
         Raises:
             InputError: The function fails, or does not return a row of scores for each text.
         """
+        check_gives_scores(name_of(function), task)
         self._function, self._task, self._words = function, task, task.task_kind.per_token
         self.name = name_of(function)
         self._logits: dict[Key, np.ndarray] = {}

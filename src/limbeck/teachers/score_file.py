@@ -27,7 +27,7 @@ import numpy as np
 from limbeck.core.paths import user_path
 from limbeck.core.task import Task
 from limbeck.errors import InputError, nearest, shown
-from limbeck.teachers.scores import ScoreFormat, names_labels
+from limbeck.teachers.scores import ScoreFormat, check_gives_scores, names_labels
 
 if TYPE_CHECKING:
     from limbeck.data.readers import Table
@@ -91,6 +91,7 @@ class ScoreFile:
         """
         from limbeck.data.readers import read_table
 
+        check_gives_scores(str(path), task)
         self.path, self._further, self._words = path, further, task.task_kind.per_token
         table = read_table(path)
         column, self.probabilities, named = _score_column(table, task)

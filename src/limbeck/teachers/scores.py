@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -17,8 +17,28 @@ from limbeck.core.kinds import Kind, find
 from limbeck.core.outputs import match_labels
 from limbeck.errors import InputError, nearest, shown
 
+if TYPE_CHECKING:
+    from limbeck.core.task import Task
+
 LEAST = 1e-12
 """Smaller probabilities are raised to this, so that their logarithms stay finite."""
+
+
+def check_gives_scores(source: str, task: Task) -> None:
+    """Refuse a teacher that only gives answers where answers are vectors.
+
+    Args:
+        source: How the user named it.
+        task: The task.
+
+    Raises:
+        InputError: The task's answers are vectors.
+    """
+    if task.task_kind.vectors:
+        raise InputError(
+            f"teacher '{source}' only gives answers, and those of a task of kind '{task.kind}' are vectors; give an "
+            "encoder that limbeck opens, as a folder of transformers or sentence-transformers, or a name on the hub"
+        )
 
 
 @dataclass(frozen=True)

@@ -145,6 +145,8 @@ class Distill(Technique):
         problems = self.answers.kind_problems(kind)
         if kind.vectors and self.cache_teacher:
             problems["cache_teacher"] = "keeps what a teacher has inside for single texts, and rows may be pairs here"
+        if kind.vectors and self.teachers:
+            problems["teachers"] = "have no vectors in common that could be averaged; give one 'teacher'"
         return problems
 
     def label_problems(self, kind: TaskKind) -> dict[str, str]:

@@ -16,9 +16,11 @@ from limbeck.core.candidate import Candidate
 from limbeck.core.field_groups import group
 from limbeck.core.step import RunContext, Technique, step
 from limbeck.train.config import NO_LABELS, TRAINING, TrainingConfig, weight_problems
+from limbeck.train.equal_labels import pair_loss_problem, rank_loss_problem
 
 if TYPE_CHECKING:
     from limbeck.core.shape import Shape
+    from limbeck.core.task import Task
     from limbeck.core.task_kind import TaskKind
     from limbeck.train.objectives import Term
 
@@ -87,6 +89,18 @@ class Finetune(Technique):
     def label_problems(self, kind: TaskKind) -> dict[str, str]:
         """Return that there is nothing to learn from without labels."""
         return {"": f"{NO_LABELS}; use 'distill', which learns from the answers of 'teacher: MODEL'"}
+
+    def task_problems(self, task: Task) -> dict[str, str]:
+        """Return why the labels cannot be learned by these losses."""
+        problems, kind = super().task_problems(task), task.task_kind
+        if problems or not (kind.vectors or kind.grouped):
+            return problems
+        labels = task.split("train").labels
+        if kind.grouped:
+            name, reason = "rank_loss", rank_loss_problem(self.rank_loss, [gain for _, gain, _ in labels])
+        else:
+            name, reason = "pair_loss", pair_loss_problem(self.pair_loss, labels)
+        return {name: reason} if reason else {}
 
     def apply(self, candidate: Candidate, context: RunContext) -> Iterator[Candidate]:
         """Yield the candidate with trained weights."""

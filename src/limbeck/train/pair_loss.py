@@ -14,6 +14,7 @@ from torch import Tensor
 
 from limbeck.errors import InputError
 from limbeck.model.vector_losses import cosent, cosine_error, halves, in_batch_negatives
+from limbeck.train.equal_labels import pair_loss_problem
 from limbeck.train.matryoshka import check_sizes
 from limbeck.train.objectives import Batch, Outputs, Taps
 
@@ -50,13 +51,9 @@ class PairLoss:
             InputError: There are not so many components, or all scores are the same where they are compared.
         """
         check_sizes(matryoshka, width)
-        low, high = float(min(scores)), float(max(scores))
-        if kind != "contrastive" and low == high:
-            raise InputError(
-                f"pair_loss: {kind} compares scores, and all pairs have {low:g}; if the texts of each pair belong "
-                "together, set pair_loss: contrastive"
-            )
-        return cls(kind, low, high, tuple(matryoshka))
+        if reason := pair_loss_problem(kind, scores):
+            raise InputError(f"pair_loss: {reason}")
+        return cls(kind, float(min(scores)), float(max(scores)), tuple(matryoshka))
 
     def __call__(self, student: Outputs, teacher: Outputs, batch: Batch) -> Tensor:
         """Compute the loss, averaged over the numbers of components.
