@@ -20,7 +20,7 @@ FINETUNE, DISTILL, PRUNE = (
 SIZE, QUALITY = StepInfo("size", with_teacher=True), StepInfo("quality", with_teacher=True, judges=True)
 
 
-def line(*infos, answers_only=True, fresh=False, measured=()):
+def line(*infos, answers_only=True, fresh=False, measured=(), vectors=False):
     """A builder of one line of records '0', '1', ..., and the teacher 'given'."""
     keys = list(map(str, range(len(infos) + 1)))
     fact = Measurement("size", 1.0, "B")
@@ -34,7 +34,9 @@ def line(*infos, answers_only=True, fresh=False, measured=()):
     steps = [None, *(SimpleNamespace(info=info) for info in infos)]
     origins = {key: SimpleNamespace(step=step) for key, step in zip(keys, steps, strict=True)}
     key = "given" if answers_only else None
-    return SimpleNamespace(records=records, origins=origins, given_key=key, teacher=lambda key, step=None: "given")
+    task = SimpleNamespace(task_kind=SimpleNamespace(vectors=vectors), answered_by="given" if vectors else None)
+    teacher = {"given_key": key, "teacher": lambda key, step=None: "given"}
+    return SimpleNamespace(records=records, origins=origins, task=task, **teacher)
 
 
 @pytest.mark.parametrize(
@@ -53,6 +55,11 @@ def test_the_reference_is_the_fine_tuned_model_or_the_first_that_is_trained(info
     builder = line(*infos, fresh=fresh)
     assert reference(builder, [str(len(infos))]) == expected
     assert reference(line(*infos, answers_only=False), [str(len(infos))]) == "given"
+
+
+def test_a_model_that_has_not_learned_the_vectors_of_a_teacher_is_no_reference():
+    assert reference(line(DISTILL, PRUNE, vectors=True), ["2"]) == "1"
+    assert reference(line(DISTILL, PRUNE, vectors=True, answers_only=False), ["2"]) == "given"
 
 
 def test_of_several_references_one_that_was_measured_counts():

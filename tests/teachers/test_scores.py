@@ -61,8 +61,8 @@ def test_probabilities_are_told_from_logits():
     assert not are_probabilities("regression", np.array([[0.5]]))
 
 
-def test_answers_are_refused_where_a_task_has_vectors():
+def test_scores_are_refused_where_a_task_has_vectors():
     pairs = Split(("a",), (1.0,), ("b",))
-    with pytest.raises(InputError, match=r"'scores\.jsonl' only gives answers, and those of a task of kind"):
+    with pytest.raises(InputError, match=r"'scores\.jsonl' gives scores, and the answers of a task of kind"):
         check_gives_scores("scores.jsonl", Task("pairs", "embedding", {"train": pairs}, (), "spearman"))
     check_gives_scores("scores.jsonl", Task("pairs", "regression", {"train": pairs}, (), "pearson"))

@@ -309,3 +309,18 @@ class AnswerSource(Protocol):
         answer, because it cut the text before them or does not know them.
         """
         ...
+
+
+@runtime_checkable
+class VectorSource(AnswerSource, Protocol):
+    """A teacher that only gives vectors."""
+
+    @property
+    def width(self) -> int:
+        """Components of a vector."""
+        ...
+
+    @property
+    def max_length(self) -> int:
+        """Longest text that it reads, in its own tokens."""
+        ...

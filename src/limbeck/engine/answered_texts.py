@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from limbeck.core.judged_texts import is_judged
 from limbeck.core.kinds import find
+from limbeck.core.kinds.embedding import Embedding
 from limbeck.core.task import Task
 from limbeck.data.config import Options
 from limbeck.data.loading import load_task
@@ -22,8 +23,10 @@ from limbeck.engine.fingerprint import fingerprint
 from limbeck.engine.store import Store
 from limbeck.errors import InputError
 from limbeck.model.location import model_folder
+from limbeck.teachers.sentence_transformers_model import is_embedding_model
 
 if TYPE_CHECKING:
+    from limbeck.core.model import Runnable, VectorSource
     from limbeck.core.outputs import OutputSpec
 
 VERSION = 2
@@ -96,10 +99,13 @@ def load_judged_texts(
 
 
 def _outputs(source: str) -> OutputSpec:
+    from limbeck.core.outputs import OutputSpec
     from limbeck.model.checkpoints import peek_outputs
     from limbeck.teachers.opening import describe
 
     if (answers_only := describe(source)) is not None:
+        if is_embedding_model(source):
+            return OutputSpec(Embedding.name, (), "identity")
         raise InputError(
             f"task: texts without labels are answered by a model that limbeck opens, but of '{source}' "
             f"{answers_only.reason}; label the texts with it first, and give them as a task"
@@ -115,7 +121,10 @@ def _outputs(source: str) -> OutputSpec:
 
 def _length(source: str, kind: str) -> int:
     from limbeck.model.checkpoints import peek
+    from limbeck.teachers.opening import describe, open_vectors
 
+    if describe(source) is not None:
+        return open_vectors(source).max_length
     return int(peek(source)["vector_length" if find(kind).vectors else "max_length"])
 
 
@@ -123,8 +132,13 @@ def _answered(task: Task, source: str) -> Task:
     """Return the task with the model's answers as labels; of vectors, those of the held-out texts alone."""
     from limbeck.data.answers import answers
     from limbeck.model.checkpoints import open_model
+    from limbeck.teachers.opening import describe, open_vectors
 
-    model, tokenizer = open_model(source, task=task)
+    model: Runnable | VectorSource
+    if describe(source) is not None:
+        model, tokenizer = open_vectors(source), None
+    else:
+        model, tokenizer = open_model(source, task=task)
     splits = dict(task.splits)
     for name, split in task.splits.items():
         if task.task_kind.vectors and (name == "train" or is_judged(split.labels[0])):

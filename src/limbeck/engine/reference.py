@@ -52,6 +52,8 @@ def _reference(builder: CandidateBuilder, key: str) -> str | None:
     chain = lineage(builder.records, key)
     steps = [(record.key, origin) for record in chain if (origin := builder.origins[record.key].step) is not None]
     tuned = [key for key, origin in steps if "teacher" in origin.info.gives]
-    if not tuned and untrained(chain[0]):
+    # texts whose labels are the teacher's vectors: those of the own model are no answers until it has learned them
+    foreign = builder.task.task_kind.vectors and builder.task.answered_by is not None
+    if not tuned and (foreign or untrained(chain[0])):
         tuned = [key for key, origin in steps if origin.info.trains]
     return tuned[0] if tuned else chain[0].key

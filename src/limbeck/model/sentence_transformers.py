@@ -171,6 +171,23 @@ def _parts(root: Path) -> list[tuple[str, str]]:
     return [(row["type"].rpartition(".")[2], row["path"]) for row in entries]
 
 
+def check_gives_vectors(root: Path) -> None:
+    """Refuse a folder of sentence-transformers that gives no vectors, or that would run code of others when opened.
+
+    Args:
+        root: The folder with ``modules.json``.
+
+    Raises:
+        InputError: Says which part is missing, or is none of sentence-transformers.
+    """
+    kinds = [kind for kind, _ in _parts(root)]
+    if "Pooling" not in kinds:
+        raise InputError(f"{root / MODULES} has the parts {', '.join(kinds)} and no Pooling, so it gives no vectors")
+    for row in read_json(root / MODULES):
+        if not row["type"].startswith("sentence_transformers."):
+            raise InputError(f"{root / MODULES} names {shown(row['type'])}, which is no part of sentence-transformers")
+
+
 def _inner(root: Path, path: str) -> Path:
     return inner_file(root, path, ("",), MODULES) if path else root
 

@@ -17,6 +17,7 @@ from limbeck.measure.label_order import TEXTS, compare_orders, fit_task
 from limbeck.model.checkpoints import peek, peek_here
 from limbeck.model.location import is_path, model_folder
 from limbeck.teachers.score_file import ScoreFile, gives_probabilities, is_score_file
+from limbeck.teachers.sentence_transformers_model import SentenceTransformersTeacher
 
 if TYPE_CHECKING:
     from limbeck.core.task import Task
@@ -83,9 +84,24 @@ def open_answers(source: str, task: Task, function: FunctionTeacher | None = Non
     """
     if is_score_file(source):
         return ScoreFile(user_path(source), task, None if function is None else function.answer)
+    if task.task_kind.vectors:
+        return open_vectors(source)
     from limbeck.teachers.transformers_model import TransformersTeacher
 
     return TransformersTeacher(source, task, _identity(source))
+
+
+def open_vectors(source: str) -> SentenceTransformersTeacher:
+    """Open an embedding model that limbeck itself does not open.
+
+    Args:
+        source: Folder or hub name of a model of sentence-transformers.
+
+    Raises:
+        InputError: It gives no vectors.
+        MissingExtra: sentence-transformers is not installed.
+    """
+    return SentenceTransformersTeacher(source, _identity(source))
 
 
 def open_teacher(source: str, task: Task) -> Candidate:

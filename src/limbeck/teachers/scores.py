@@ -25,7 +25,7 @@ LEAST = 1e-12
 
 
 def check_gives_scores(source: str, task: Task) -> None:
-    """Refuse a teacher that only gives answers where answers are vectors.
+    """Refuse a teacher that gives scores where answers are vectors.
 
     Args:
         source: How the user named it.
@@ -36,8 +36,8 @@ def check_gives_scores(source: str, task: Task) -> None:
     """
     if task.task_kind.vectors:
         raise InputError(
-            f"teacher '{source}' only gives answers, and those of a task of kind '{task.kind}' are vectors; give an "
-            "encoder that limbeck opens, as a folder of transformers or sentence-transformers, or a name on the hub"
+            f"teacher '{source}' gives scores, and the answers of a task of kind '{task.kind}' are vectors; give an "
+            "embedding model, as a folder of sentence-transformers or a name on the hub"
         )
 
 

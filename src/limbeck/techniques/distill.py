@@ -100,7 +100,7 @@ class Distill(Technique):
             raise InputError(f"distill {NO_TEACHER}")
         teacher, key = context.teacher.open(), context.teacher.key
         set_seed(context.seed)  # projections are drawn here, before the loop seeds itself
-        if candidate.task.task_kind.vectors and not isinstance(teacher.model, AnswerSource):
+        if candidate.task.task_kind.vectors:
             match_width(candidate.model, teacher.model, context.log)
         terms = self.answers.terms(candidate, self.match)
         if isinstance(teacher.model, AnswerSource):

@@ -12,23 +12,26 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from limbeck.core.model import VectorSource
 from limbeck.core.sentence_embedding import Dense, embedding_in
 from limbeck.errors import InputError
 
 if TYPE_CHECKING:
-    from limbeck.core.model import Runnable
+    from limbeck.core.model import AnswerSource, Runnable
     from limbeck.model.sentence_encoder import LimbeckForSentenceEmbedding
 
 
-def vector_width(model: Runnable) -> int:
+def vector_width(model: Runnable | AnswerSource) -> int:
     """Return the width of a model's vectors.
 
     Args:
-        model: A torch model or an ONNX file.
+        model: A torch model, an ONNX file, or a teacher that only gives vectors.
 
     Raises:
         InputError: It makes none.
     """
+    if isinstance(model, VectorSource):
+        return model.width
     config = model.config  # type: ignore[attr-defined]  # both kinds of model have one
     embedding = embedding_in(config if isinstance(config, Mapping) else config.to_dict())
     if embedding is None:
@@ -49,7 +52,9 @@ def keep_width(model: LimbeckForSentenceEmbedding) -> None:
         model.widen(Dense(width, bias=False), torch.eye(width), None)
 
 
-def match_width(student: LimbeckForSentenceEmbedding, teacher: Runnable, log: Callable[[str], None]) -> None:
+def match_width(
+    student: LimbeckForSentenceEmbedding, teacher: Runnable | AnswerSource, log: Callable[[str], None]
+) -> None:
     """Append a dense layer to a student whose vectors have another width than its teacher's.
 
     Args:
