@@ -67,8 +67,8 @@ class SentenceTransformersTeacher:
         root = sentence_folder(source)
         if root is None:
             raise InputError(
-                f"teacher '{source}' gives no vectors: {MODULES}, which says how they are made, is missing; give a folder "
-                "of sentence-transformers, or its name on the hub"
+                f"teacher '{source}' gives no vectors: {MODULES}, which says how they are made, is missing; give a "
+                "folder of sentence-transformers, or its name on the hub"
             )
         check_gives_vectors(root)
         if find_spec("sentence_transformers") is None:
