@@ -36,6 +36,16 @@ def spec(folder, **options):
     return {"path": str(folder), "candidates": 4, **options}
 
 
+def by_split(folder, **topics):
+    """Divide the one list of judgments into a file for each split."""
+    lines = (folder / "qrels.tsv").read_text().splitlines()
+    (folder / "qrels.tsv").unlink()
+    (folder / "qrels").mkdir()
+    for name, chosen in topics.items():
+        own = [line for line in lines if line.split("\t")[0].removeprefix("q-") in chosen]
+        (folder / "qrels" / f"{name}.tsv").write_text("\n".join(own))
+
+
 def test_requests_have_the_candidates_of_the_first_stage(folder):
     task = load_task(spec(folder))
     assert (task.kind, task.metric) == ("rerank", "ndcg_at_10")
@@ -70,18 +80,29 @@ def test_every_query_is_tested_in_one_fold(folder):
 
 
 def test_judgments_by_split_are_taken_as_they_are(folder):
-    lines = (folder / "qrels.tsv").read_text().splitlines()
-    (folder / "qrels.tsv").unlink()
-    (folder / "qrels").mkdir()
-    for name, topics in (("train", TOPICS[:8]), ("test", TOPICS[8:])):
-        own = [line for line in lines if any(line.startswith(f"q-{topic}\t") for topic in topics)]
-        (folder / "qrels" / f"{name}.tsv").write_text("\n".join(own))
+    by_split(folder, train=TOPICS[:8], test=TOPICS[8:])
     task = load_task(spec(folder))
     assert set(task.split("test").texts) == {f"about a {topic}" for topic in TOPICS[8:]}
     assert len(requests_of(task.split("train").labels)) == 7  # one is held out, without what was added
     assert len(task.split("validation")) == 4
     with pytest.raises(InputError, match="judgments by split"):
         load_task(spec(folder, folds=3))
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_validation_split_held_out_of_train_has_the_candidates_alone(folder, seed):
+    """The first stage gives fewer documents than are asked for, and not as many for each query."""
+    by_split(folder, train=TOPICS[:8], test=TOPICS[8:])
+    results = {topic: [f"{topic}{i}" for i in range(2 + number % 2)] for number, topic in enumerate(TOPICS)}
+    lines = [f"q-{topic} Q0 {d} 1 {9 - i} mine" for topic, found in results.items() for i, d in enumerate(found)]
+    (folder / "run.trec").write_text("\n".join(lines))
+    task = load_task({"path": str(folder), "first_stage": str(folder / "run.trec"), "seed": seed})
+    for name in ("validation", "test"):
+        split = task.split(name)
+        for rows in requests_of(split.labels):
+            found = results[split.texts[rows[0]].split()[-1]]
+            assert [split.pairs[row] for row in rows] == [f"the {d[:-1]} and part {d[-1]} of it" for d in found]
+    assert sum("nothing like" in text for text in task.split("train").pairs) == 7
 
 
 def test_evaluation_reads_the_same_fold(folder):

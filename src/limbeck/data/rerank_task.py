@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from limbeck.core.kinds import find
@@ -93,7 +93,8 @@ def rerank_task(name: str, folder: Path, options: Options, base: Path = Path()) 
     check_contrast(splits["train"], str(folder))
     if "validation" not in splits:
         splits = hold_out_validation(kind, splits, options.seed, notes)
-        splits["validation"] = _without_added(splits["validation"], count)
+        candidates = [len(ranked[query]) for query in parts["train"].queries]
+        splits["validation"] = _without_added(splits["validation"], candidates)
     if "test" not in splits:
         notes.append("there is no test split; results are measured on validation")
     notes += find_oddities(splits)
@@ -155,6 +156,12 @@ def _rows(retrieval: Retrieval, ranked: dict[str, list[str]], *, complete: bool)
     return request_rows(candidates, retrieval.judgments, *texts), retrieved / max(1, relevant)
 
 
-def _without_added(split: Split, count: int) -> Split:
-    """Return the rows without the documents that were added to training requests: those after the candidates."""
-    return split.take(sorted(row for rows in requests_of(split.labels) for row in rows[:count]))
+def _without_added(split: Split, candidates: Sequence[int]) -> Split:
+    """Return the rows without the documents that were added to training requests, after the candidates.
+
+    Args:
+        split: Rows of training requests.
+        candidates: Number of candidates of each query, by its index.
+    """
+    requests = requests_of(split.labels)
+    return split.take(sorted(row for rows in requests for row in rows[: candidates[split.labels[rows[0]][0]]]))
