@@ -73,6 +73,33 @@ def test_judgments_by_split_are_used_as_they_are(folder):
     assert task.split("test").texts[6:] == ("query 2",)
 
 
+def by_split(folder, **queries):
+    """Give each split a list of judgments of its own: document n is relevant to query n."""
+    (folder / "qrels").mkdir()
+    (folder / "qrels.tsv").unlink()
+    for name, numbers in queries.items():
+        lines = [f"q{number}\td{number}\t1\n" for number in numbers]
+        (folder / "qrels" / f"{name}.tsv").write_text("".join(lines))
+
+
+@pytest.mark.parametrize("name", ["val", "valid", "validation", "dev", "test", "others"])
+def test_queries_to_train_on_never_judge(folder, pairs, name):
+    by_split(folder, train=[0, 4], **{name: [1, 2, 3]})
+    task = load_task({"path": str(folder), "kind": "embedding"})
+    assert task.split("train").texts == ("query 0", "query 4")
+    judged = load_task({**pairs, "judge": str(folder)})
+    for splits in (task.splits, judged.splits):
+        queries = [text for part in ("validation", "test") for text in splits[part].texts[6:]]
+        assert sorted(queries) == ["query 1", "query 2", "query 3"]
+
+
+def test_judgments_to_train_on_alone_are_refused(folder, pairs):
+    by_split(folder, train=range(4))
+    for given in ({"path": str(folder), "kind": "embedding"}, {**pairs, "judge": str(folder)}):
+        with pytest.raises(InputError, match=r"only judgments are qrels/train.tsv, to train on.*give qrels/test.tsv"):
+            load_task(given)
+
+
 def test_a_probe_learns_from_a_few_texts_of_each_class(classes):
     splits, _ = judged_splits(classes, Options(shots=2))
     for name, count in (("validation", 6), ("test", 9)):

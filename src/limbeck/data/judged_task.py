@@ -16,6 +16,7 @@ from limbeck.core.paths import exists, user_path
 from limbeck.core.task import Split, Task, choose
 from limbeck.data.beir import Retrieval, by_split, is_beir, read_splits
 from limbeck.data.config import Options
+from limbeck.data.hub import SPLIT_NAMES
 from limbeck.data.readers import missing_file, plural
 from limbeck.errors import InputError, nearest
 
@@ -152,7 +153,7 @@ def _searches(folder: Path, judged: Mapping[str, Retrieval], seed: int) -> tuple
     parts = {split: part for split, part in by_split(judged).items() if split in HELD_OUT}
     notes = []
     if len(parts) < len(HELD_OUT):
-        whole = next(judged[name] for name in ("", "test", *judged) if name in judged)
+        whole = _to_divide(folder, judged)
         if len(whole.queries) < len(HELD_OUT):
             raise InputError(f"{folder}: one judged query cannot be divided into validation and test")
         ordered = whole.shuffled(seed)
@@ -161,6 +162,17 @@ def _searches(folder: Path, judged: Mapping[str, Retrieval], seed: int) -> tuple
     for split, part in parts.items():
         notes.append(f"{split}: {len(part.queries):,} queries search {plural(len(part.documents), 'document')}")
     return {split: _search(part) for split, part in parts.items()}, notes
+
+
+def _to_divide(folder: Path, judged: Mapping[str, Retrieval]) -> Retrieval:
+    """Return the judgments that validation and test share; never those to train on, which a model has seen."""
+    names = [name for name in judged if name not in SPLIT_NAMES["train"]]
+    if not names:
+        raise InputError(
+            f"{folder}: the only judgments are qrels/{next(iter(judged))}.tsv, to train on; vectors are judged by "
+            "other queries: give qrels/test.tsv"
+        )
+    return judged[next(name for name in ("", "test", *SPLIT_NAMES["validation"], *names) if name in names)]
 
 
 def _search(retrieval: Retrieval) -> Split:
