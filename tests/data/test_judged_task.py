@@ -12,6 +12,7 @@ from limbeck.data.loading import check_task, load_judged, load_task
 from limbeck.errors import InputError
 
 DOCUMENTS = [{"_id": f"d{n}", "title": "", "text": f"text {n}" if n else ""} for n in range(6)]
+HALVES = ("validation", "test")
 QUERIES = [{"_id": f"q{n}", "text": f"query {n}"} for n in range(5)]
 
 
@@ -137,9 +138,31 @@ def test_the_baseline_is_one_vector_for_all(pairs, folder, classes):
 
 def test_a_search_alone_evaluates_a_model(folder):
     task, split = load_judged({"path": str(folder), "kind": "embedding"})
-    assert (split, sorted(task.splits)) == ("test", ["test", "validation"])
+    assert (split, sorted(task.splits)) == ("test", ["test"])
+    assert task.split("test").texts[6:] == tuple(f"query {n}" for n in range(4))
+    halves = [load_judged({"path": str(folder), "kind": "embedding"}, "validation")[0].split(name) for name in HALVES]
+    assert sorted(text for half in halves for text in half.texts[6:]) == [f"query {n}" for n in range(4)]
     with pytest.raises(InputError, match=r"no qrels/train.tsv to learn from; train on texts or pairs, with judge"):
         load_task({"path": str(folder), "kind": "embedding"})
+
+
+@pytest.mark.parametrize(
+    ("lists", "split", "queries"),
+    [
+        ({"train": [0], "test": [1, 2, 3]}, "test", [1, 2, 3]),
+        ({"train": [0], "dev": [1, 2, 3]}, "test", [1, 2, 3]),
+        ({"dev": [1], "test": [2, 3]}, "test", [2, 3]),
+        ({"dev": [1, 4], "test": [2, 3]}, "validation", [1, 4]),
+        ({"train": [0, 4], "test": [2, 3]}, "train", [0, 4]),
+    ],
+)
+def test_evaluation_takes_the_judgments_of_a_split_whole(folder, lists, split, queries):
+    by_split(folder, **lists)
+    limit = {"test" if split == "train" else "train": 1}  # of rows that are not read
+    task, judged = load_judged({"path": str(folder), "kind": "embedding", "limit": limit}, split)
+    assert judged == split
+    assert task.split(split).texts[6:] == tuple(f"query {number}" for number in queries)
+    assert task.metric == "ndcg_at_10"
 
 
 @pytest.mark.parametrize(

@@ -111,6 +111,34 @@ def test_evaluation_reads_the_same_fold(folder):
     assert task.split("test") == load_task(spec(folder, fold=2)).split("test")
 
 
+def test_evaluation_takes_one_list_of_judgments_whole(folder):
+    task, split = load_judged(spec(folder, limit={"train": 8}))
+    assert (split, sorted(task.splits)) == ("test", ["test"])
+    assert set(task.split("test").texts) == {f"about a {topic}" for topic in TOPICS}
+    assert not any("nothing like" in text for text in task.split("test").pairs)
+    assert any("fold: 0 takes those that it has not seen" in note for note in task.notes)
+    held_out, _ = load_judged(spec(folder), "validation")
+    assert held_out.split("validation") == load_task(spec(folder)).split("validation")
+
+
+@pytest.mark.parametrize(
+    ("lists", "split", "topics"),
+    [
+        ({"dev": TOPICS[:3], "test": TOPICS[3:8]}, "test", TOPICS[3:8]),
+        ({"dev": TOPICS[:3], "test": TOPICS[3:8]}, "validation", TOPICS[:3]),
+        ({"train": TOPICS[:6], "test": TOPICS[6:]}, "test", TOPICS[6:]),
+        ({"train": TOPICS[:6], "test": TOPICS[6:]}, "train", TOPICS[:6]),
+    ],
+)
+def test_evaluation_needs_the_judgments_of_its_split_alone(folder, lists, split, topics):
+    by_split(folder, **lists)
+    task, _ = load_judged(spec(folder), split)
+    assert set(task.split(split).texts) == {f"about a {topic}" for topic in topics}
+    assert not any("nothing like" in text for text in task.split(split).pairs)
+    with pytest.raises(InputError, match="judgments by split"):
+        load_judged(spec(folder, folds=3), split)
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

@@ -93,6 +93,21 @@ def by_split(judged: Mapping[str, Retrieval]) -> dict[str, Retrieval]:
     return {split: judged[name] for split, names in SPLIT_NAMES.items() for name in names if name in judged}
 
 
+def whole_split(judged: Mapping[str, Retrieval], split: str) -> dict[str, Retrieval]:
+    """Return the judgments to evaluate a model by, as those of the split; empty if it has no list of its own.
+
+    The only list that is not to train on is that of 'test', whatever its name.
+
+    Args:
+        judged: Judgments by the names of their files.
+        split: Name of the split.
+    """
+    if split in (own := by_split(judged)):
+        return {split: own[split]}
+    others = [part for name, part in judged.items() if name not in SPLIT_NAMES["train"]]
+    return {split: others[0]} if split == "test" and len(others) == 1 else {}
+
+
 def _texts(folder: Path) -> tuple[dict[str, str], dict[str, str]]:
     """Return documents and queries by their ids."""
     return tuple(  # type: ignore[return-value]  # there are two
