@@ -74,6 +74,14 @@ def test_judgments_by_split_are_used_as_they_are(folder):
     assert task.split("test").texts[6:] == ("query 2",)
 
 
+def test_a_query_that_is_a_document_does_not_find_itself(folder):
+    queries = [{"_id": "d1", "text": "text 1"}, {"_id": "d2", "text": "another text"}]
+    (folder / "queries.jsonl").write_text("\n".join(map(json.dumps, queries)))
+    (folder / "qrels.tsv").write_text("d1\td3\t1\nd2\td3\t1\n")
+    task, _ = load_judged({"path": str(folder), "kind": "embedding"})
+    assert task.split("test").labels[6:] == (Query(((3, 1.0),), 1), Query(((3, 1.0),)))
+
+
 def by_split(folder, **queries):
     """Give each split a list of judgments of its own: document n is relevant to query n."""
     (folder / "qrels").mkdir()

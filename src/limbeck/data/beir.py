@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from limbeck.core.paths import exists
-from limbeck.data.corpus.documents import numbered_lines
+from limbeck.data.corpus.documents import normal, numbered_lines
 from limbeck.data.hub import SPLIT_NAMES
 from limbeck.data.readers import parse_json
 from limbeck.errors import InputError, nearest, shown
@@ -36,6 +36,18 @@ class Retrieval:
     def relevant(self, query: str) -> set[str]:
         """Return the documents with a positive judgment."""
         return {document for document, score in self.judgments[query].items() if score > 0}
+
+    def itself(self, query: str) -> str | None:
+        """Return the document that is the query, which no search should find; None if there is none.
+
+        In ArguAna and Quora queries are documents, too. BEIR leaves out what has the query's id
+        (``ignore_identical_ids``). Differs: only if it also has the query's text and was not judged relevant, because
+        other folders number queries and documents independently.
+        """
+        text = self.queries[query]
+        if not text or query not in self.documents or query in self.relevant(query):
+            return None
+        return query if normal(text) in normal(self.documents[query]) else None
 
     def only(self, chosen: Collection[str]) -> Retrieval:
         """Return the same for some of the queries, in the order of the file."""

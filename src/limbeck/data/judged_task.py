@@ -183,7 +183,9 @@ def _search(retrieval: Retrieval) -> Split:
     numbers = {document: number for number, document in enumerate(retrieval.documents)}
     labels: list[Judged] = [Document(number) for number in numbers.values()]
     for query in retrieval.queries:
-        labels.append(Query(tuple((numbers[key], gain) for key, gain in retrieval.judgments[query].items())))
+        gains = tuple((numbers[key], gain) for key, gain in retrieval.judgments[query].items())
+        itself = retrieval.itself(query)
+        labels.append(Query(gains, None if itself is None else numbers[itself]))
     texts = (*(text or "." for text in retrieval.documents.values()), *retrieval.queries.values())
     return Split(texts, tuple(labels))
 
