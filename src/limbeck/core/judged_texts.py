@@ -88,6 +88,11 @@ def from_plain(value: Mapping[str, Any]) -> Judged:
     return Example(int(index), bool(learned))
 
 
+def is_asked(label: Judged) -> bool:
+    """Return whether a metric counts the text: a query, or an example that the probe answers."""
+    return isinstance(label, Query) or (isinstance(label, Example) and not label.learned)
+
+
 def column(labels: Sequence[Judged] | np.ndarray) -> np.ndarray:
     """Return labels as an array of objects [texts]."""
     values = np.empty(len(labels), dtype=object)
