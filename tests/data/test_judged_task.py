@@ -195,13 +195,20 @@ def test_what_does_not_go_together_is_refused_before_any_row_is_read(pairs, fold
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"judge": "BEIR", "metric": "spearman"}, "'spearman' does not fit what judges the vectors"),
+        ({"judge": "BEIR", "metric": "spearman"}, "'spearman' does not fit labels that are the judgments"),
         ({"judge": "BEIR", "shots": 4}, "'shots': is for texts with classes"),
     ],
 )
 def test_a_judge_that_does_not_fit_is_refused(pairs, folder, options, message):
     with pytest.raises(InputError, match=message):
         load_task({**pairs, **options, "judge": str(folder)})
+
+
+def test_a_metric_that_does_not_fit_the_split_to_evaluate_is_refused(pairs, folder):
+    given = {"train": pairs.pop("path"), **pairs, "judge": str(folder)}
+    assert load_judged(given, "test")[0].metric == "ndcg_at_10"
+    with pytest.raises(InputError, match="'ndcg_at_10' does not fit labels that are scores of pairs; choose"):
+        load_judged(given, "train")
 
 
 def test_options_without_a_meaning_for_a_search_are_refused(folder):

@@ -11,7 +11,6 @@ from pathlib import Path
 
 from limbeck.core.judged_texts import BY_ROW, Document, Example, Judged, Query, metrics_for
 from limbeck.core.kinds import find
-from limbeck.core.metrics import check_metric
 from limbeck.core.paths import exists, user_path
 from limbeck.core.task import Split, Task, choose
 from limbeck.data.beir import Retrieval, by_split, is_beir, read_splits, whole_split
@@ -68,12 +67,9 @@ def judged_by(task: Task, options: Options, base: Path = Path()) -> Task:
         return task
     check_judge(options, base, task.kind)
     splits, notes = judged_splits(base / user_path(options.judge), options)
-    return replace(
-        task,
-        splits={"train": task.split("train"), **splits},
-        metric=_metric(splits, options.metric, task.kind),
-        notes=(*task.notes, *notes),
-    )
+    metric = options.metric or _usual_metric(splits)
+    splits = {"train": task.split("train"), **splits}
+    return replace(task, splits=splits, metric=metric, notes=(*task.notes, *notes)).checked()
 
 
 def check_search(folder: Path, given: Collection[str]) -> None:
@@ -106,7 +102,7 @@ def search_task(name: str, folder: Path, options: Options, *, evaluated: str | N
     """
     judged = read_splits(folder)
     splits, notes = _searches(folder, judged, options.seed, evaluated)
-    metric = _metric(splits, options.metric, "embedding")
+    metric = options.metric or _usual_metric(splits)
     if evaluated is None and (train := by_split(judged).get("train")) is not None:
         splits = {"train": _positive_pairs(train), **splits}
     elif evaluated is None:
@@ -115,7 +111,7 @@ def search_task(name: str, folder: Path, options: Options, *, evaluated: str | N
         )
     kind = find("embedding")
     length = kind.usual_length if options.max_length is None else options.max_length
-    task = Task(name, "embedding", splits, (), metric, length, tuple(notes))
+    task = Task(name, "embedding", splits, (), metric, length, tuple(notes)).checked()
     return task.limit(options.seed, **options.limit) if options.limit else task
 
 
@@ -133,12 +129,8 @@ def judged_splits(path: Path, options: Options) -> tuple[dict[str, Split], list[
     return _probes(path, options)
 
 
-def _metric(splits: Mapping[str, Split], wanted: str | None, kind: str) -> str:
-    fitting = metrics_for(next(iter(splits.values())).labels[0])
-    if wanted is not None and wanted not in fitting:
-        check_metric(kind, wanted, ())
-        raise InputError(f"data: metric '{wanted}' does not fit what judges the vectors; {nearest(wanted, fitting)}")
-    return wanted or fitting[0]
+def _usual_metric(splits: Mapping[str, Split]) -> str:
+    return metrics_for(next(iter(splits.values())).labels[0])[0]
 
 
 def _searches(

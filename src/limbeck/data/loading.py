@@ -9,7 +9,7 @@ from types import MappingProxyType
 from typing import Any
 
 from limbeck.core.kinds import KINDS
-from limbeck.core.metrics import metrics_of
+from limbeck.core.metrics import check_form, metrics_of
 from limbeck.core.paths import exists, user_path
 from limbeck.core.task import SPLITS, Task
 from limbeck.data.beir import is_beir
@@ -96,7 +96,7 @@ def load_judged(
         limit = {name: count for name, count in location.options.limit.items() if name == split or name not in SPLITS}
         location = replace(location, options=replace(location.options, limit=limit))
     task = _load(location, split if evaluation else None)
-    task.split(split)
+    check_form(task.kind, task.metric, task.split(split).labels)
     return task, split
 
 

@@ -106,7 +106,7 @@ def rerank_task(
     notes += find_oddities(splits)
     metric = options.metric or kind.usual_metric(())
     length = kind.usual_length if options.max_length is None else options.max_length
-    task = Task(name, KIND, splits, (), metric, length, tuple(notes))
+    task = Task(name, KIND, splits, (), metric, length, tuple(notes)).checked()
     return task.limit(options.seed, **options.limit) if options.limit else task
 
 
