@@ -100,6 +100,14 @@ def test_documents_that_are_left_out_are_not_found():
     assert by_row("recall_at_100", vectors, labels).tolist() == [0.5]
 
 
+def test_a_query_that_is_a_document_does_not_find_itself():
+    """The other queries do."""
+    vectors = np.array([[1.0, 0.0], [0.9, 0.1], [0.0, 1.0], [1.0, 0.0], [0.9, 0.1]])
+    labels = [*map(Document, range(3)), Query(((1, 1.0),), 0), Query(((0, 1.0), (2, 0.0)))]
+    assert by_row("ndcg_at_10", vectors, labels).tolist() == [1.0, pytest.approx(1 / np.log2(3))]
+    assert by_row("ndcg_at_10", vectors[:4], [*labels[:3], Query(((1, 1.0),))]).tolist()[0] < 1
+
+
 def test_labels_are_told_apart():
     assert is_judged(Document(0))
     assert not is_judged((0.1, 0.2))

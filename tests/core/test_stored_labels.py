@@ -19,6 +19,7 @@ from limbeck.core.stored_labels import from_plain, to_plain
         Document(7),
         Query(((3, 1.0), (0, 2.0))),
         Query(()),
+        Query(((3, 1.0),), 2),
         Example(2, True),
     ],
 )

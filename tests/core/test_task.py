@@ -9,8 +9,10 @@ import sys
 from collections import Counter
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
+from limbeck.core.judged_texts import Document, Example, Query, by_row
 from limbeck.core.task import Split, Task, choose
 from limbeck.data.loading import task_from_lists
 from limbeck.data.synthetic import toy_task
@@ -163,6 +165,55 @@ def test_limit_keeps_the_share_of_every_class():
 def test_a_smaller_limit_keeps_a_subset():
     labels = [row % 3 for row in range(300)]
     assert set(choose(labels, 30, 7, stratified=True)) < set(choose(labels, 90, 7, stratified=True))
+
+
+def searching(documents=30, queries=10):
+    """A search whose documents and queries are mixed."""
+    labels = [Document(number) for number in range(documents)]
+    labels += [Query(((number, 1.0), (number + 1, 2.0))) for number in range(queries)]
+    labels = labels[::3] + labels[1::3] + labels[2::3]
+    return Split(tuple(f"text {label}" for label in labels), tuple(labels))
+
+
+def probing(learned=8, answered=30):
+    labels = [Example(row % 2, True) for row in range(learned)]
+    labels += [Example(int(row % 3 > 0), False) for row in range(answered)]
+    return Split(tuple(map(str, range(len(labels)))), tuple(labels))
+
+
+@pytest.mark.parametrize("count", [1, 4, 9])
+def test_a_limited_search_keeps_all_documents(count):
+    split = searching()
+    task = Task("s", "embedding", {"test": split}, (), "ndcg_at_10")
+    small = task.limit(test=count).split("test")
+    order = [split.texts.index(text) for text in small.texts]
+    assert order == sorted(order)
+    assert sum(isinstance(label, Document) for label in small.labels) == 30
+    assert sum(isinstance(label, Query) for label in small.labels) == count
+    assert set(small.texts) <= set(task.limit(test=count + 1).split("test").texts)
+    # the queries that are left have the values that they have among all
+    vectors = np.random.default_rng(0).normal(size=(40, 4))
+    whole = dict(zip(queries_of(split), by_row("ndcg_at_10", vectors, split.labels), strict=True))
+    values = by_row("ndcg_at_10", vectors[order], small.labels)
+    assert values.tolist() == pytest.approx([whole[text] for text in queries_of(small)])
+
+
+def queries_of(split):
+    return [text for text, label in zip(split.texts, split.labels, strict=True) if isinstance(label, Query)]
+
+
+def test_a_limited_probe_keeps_what_it_learns_from_and_the_share_of_every_class():
+    task = Task("p", "embedding", {"test": probing()}, (), "probe_accuracy")
+    small = task.limit(test=6).split("test")
+    assert small.labels[:8] == task.split("test").labels[:8]
+    assert sorted(label.label for label in small.labels[8:]) == [0, 0, 1, 1, 1, 1]
+
+
+@pytest.mark.parametrize("split", [searching(), probing()])
+def test_a_limit_beyond_the_queries_changes_nothing(split):
+    task = Task("s", "embedding", {"test": split}, (), "ndcg_at_10")
+    assert task.limit(test=30) == task
+    assert task.limit(test=30).notes == ()
 
 
 def test_limit_beyond_the_rows_changes_nothing(task):

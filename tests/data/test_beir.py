@@ -57,6 +57,22 @@ def test_a_bad_line_is_named(folder, file, line, message):
         read_beir(folder)
 
 
+@pytest.mark.parametrize(
+    ("key", "text", "gain", "itself"),
+    [
+        ("d1", "wings,  of BIRDS", 0, "d1"),
+        ("d1", "of birds", 0, "d1"),  # the document has a title before it
+        ("d1", "of fish", 0, None),  # numbered independently
+        ("d1", "of birds", 1, None),  # judged relevant to itself
+        ("d9", "of birds", 0, None),
+    ],
+)
+def test_a_document_is_the_query_if_id_and_text_are_the_same(folder, key, text, gain, itself):
+    (folder / "queries.jsonl").write_text(json.dumps({"_id": key, "text": text}))
+    (folder / "qrels.tsv").write_text(f"{key}\td1\t{gain}\n{key}\td2\t1\n")
+    assert read_beir(folder).itself(key) == itself
+
+
 def test_what_is_missing_is_named(folder):
     (folder / "queries.jsonl").unlink()
     assert not is_beir(folder)

@@ -2,6 +2,8 @@ import random
 
 import numpy as np
 
+from limbeck.core.judged_texts import Document, Query
+from limbeck.core.task import Split, Task
 from limbeck.data.batching import encode
 from limbeck.data.calibration import chosen_batches, first_batches, random_batches, spaced_texts
 from limbeck.data.synthetic import toy_task, toy_tokenizer
@@ -38,6 +40,14 @@ def test_first_batches_keep_the_order_of_the_split():
         for row, index in enumerate(batch["index"].tolist()):
             real = np.asarray(batch["attention_mask"][row], dtype=bool)
             assert batch["input_ids"][row][real].tolist() == list(ids[index])
+
+
+def test_first_batches_of_a_search_are_a_few_of_its_texts():
+    labels = (*map(Document, range(10)), *(Query(((number, 1.0),)) for number in range(10)))
+    split = Split(TASK.split("validation").texts, labels)
+    search = Task("s", "embedding", {"validation": split}, (), "ndcg_at_10")
+    batches, texts = first_batches(search, "validation", TOKENIZER, 3)
+    assert [len(batch["index"]) for batch in batches] == [len(texts)] == [3]
 
 
 def test_chosen_batches_are_the_same_for_the_seed_the_longest_first():

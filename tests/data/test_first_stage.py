@@ -56,6 +56,22 @@ def test_bm25_finds_what_the_formula_ranks_first():
     assert all("d" not in keys for keys in candidates_of(RETRIEVAL, "bm25", 50).values())  # it has no text
 
 
+@pytest.mark.parametrize("first_stage", ["bm25", "run.txt"])
+@pytest.mark.parametrize("count", [1, 2, 9])
+def test_a_query_that_is_a_document_is_no_candidate_of_its_own(tmp_path, first_stage, count):
+    pytest.importorskip("bm25s")
+    queries = {"a": DOCUMENTS["a"], "c": "wing flutter", "f": "lift of a wing"}
+    retrieval = Retrieval(DOCUMENTS, queries, {"a": {"c": 1.0}, "c": {"c": 1.0}, "f": {"a": 1.0}})
+    scores = {"a": "ac", "c": "ca", "f": "acf"}
+    lines = [f"{query}\t{key}\t{-rank}" for query, keys in scores.items() for rank, key in enumerate(keys)]
+    (tmp_path / "run.txt").write_text("\n".join(lines))
+    found = candidates_of(retrieval, first_stage, count, tmp_path)
+    assert "a" not in found["a"]
+    assert [keys[0] for keys in found.values()] == ["c", "c", "a"]
+    most = {"bm25": {"a": 4, "c": 5, "f": 5}, "run.txt": {"a": 1, "c": 2, "f": 3}}[first_stage]
+    assert {query: len(keys) for query, keys in found.items()} == {key: min(count, own) for key, own in most.items()}
+
+
 def test_results_are_kept_and_damaged_ones_are_made_again(tmp_path, monkeypatch):
     pytest.importorskip("bm25s")
     first = candidates_of(RETRIEVAL, "bm25", 3)

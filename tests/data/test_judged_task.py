@@ -12,6 +12,7 @@ from limbeck.data.loading import check_task, load_judged, load_task
 from limbeck.errors import InputError
 
 DOCUMENTS = [{"_id": f"d{n}", "title": "", "text": f"text {n}" if n else ""} for n in range(6)]
+HALVES = ("validation", "test")
 QUERIES = [{"_id": f"q{n}", "text": f"query {n}"} for n in range(5)]
 
 
@@ -73,6 +74,41 @@ def test_judgments_by_split_are_used_as_they_are(folder):
     assert task.split("test").texts[6:] == ("query 2",)
 
 
+def test_a_query_that_is_a_document_does_not_find_itself(folder):
+    queries = [{"_id": "d1", "text": "text 1"}, {"_id": "d2", "text": "another text"}]
+    (folder / "queries.jsonl").write_text("\n".join(map(json.dumps, queries)))
+    (folder / "qrels.tsv").write_text("d1\td3\t1\nd2\td3\t1\n")
+    task, _ = load_judged({"path": str(folder), "kind": "embedding"})
+    assert task.split("test").labels[6:] == (Query(((3, 1.0),), 1), Query(((3, 1.0),)))
+
+
+def by_split(folder, **queries):
+    """Give each split a list of judgments of its own: document n is relevant to query n."""
+    (folder / "qrels").mkdir()
+    (folder / "qrels.tsv").unlink()
+    for name, numbers in queries.items():
+        lines = [f"q{number}\td{number}\t1\n" for number in numbers]
+        (folder / "qrels" / f"{name}.tsv").write_text("".join(lines))
+
+
+@pytest.mark.parametrize("name", ["val", "valid", "validation", "dev", "test", "others"])
+def test_queries_to_train_on_never_judge(folder, pairs, name):
+    by_split(folder, train=[0, 4], **{name: [1, 2, 3]})
+    task = load_task({"path": str(folder), "kind": "embedding"})
+    assert task.split("train").texts == ("query 0", "query 4")
+    judged = load_task({**pairs, "judge": str(folder)})
+    for splits in (task.splits, judged.splits):
+        queries = [text for part in ("validation", "test") for text in splits[part].texts[6:]]
+        assert sorted(queries) == ["query 1", "query 2", "query 3"]
+
+
+def test_judgments_to_train_on_alone_are_refused(folder, pairs):
+    by_split(folder, train=range(4))
+    for given in ({"path": str(folder), "kind": "embedding"}, {**pairs, "judge": str(folder)}):
+        with pytest.raises(InputError, match=r"only judgments are qrels/train.tsv, to train on.*give qrels/test.tsv"):
+            load_task(given)
+
+
 def test_a_probe_learns_from_a_few_texts_of_each_class(classes):
     splits, _ = judged_splits(classes, Options(shots=2))
     for name, count in (("validation", 6), ("test", 9)):
@@ -110,9 +146,31 @@ def test_the_baseline_is_one_vector_for_all(pairs, folder, classes):
 
 def test_a_search_alone_evaluates_a_model(folder):
     task, split = load_judged({"path": str(folder), "kind": "embedding"})
-    assert (split, sorted(task.splits)) == ("test", ["test", "validation"])
+    assert (split, sorted(task.splits)) == ("test", ["test"])
+    assert task.split("test").texts[6:] == tuple(f"query {n}" for n in range(4))
+    halves = [load_judged({"path": str(folder), "kind": "embedding"}, "validation")[0].split(name) for name in HALVES]
+    assert sorted(text for half in halves for text in half.texts[6:]) == [f"query {n}" for n in range(4)]
     with pytest.raises(InputError, match=r"no qrels/train.tsv to learn from; train on texts or pairs, with judge"):
         load_task({"path": str(folder), "kind": "embedding"})
+
+
+@pytest.mark.parametrize(
+    ("lists", "split", "queries"),
+    [
+        ({"train": [0], "test": [1, 2, 3]}, "test", [1, 2, 3]),
+        ({"train": [0], "dev": [1, 2, 3]}, "test", [1, 2, 3]),
+        ({"dev": [1], "test": [2, 3]}, "test", [2, 3]),
+        ({"dev": [1, 4], "test": [2, 3]}, "validation", [1, 4]),
+        ({"train": [0, 4], "test": [2, 3]}, "train", [0, 4]),
+    ],
+)
+def test_evaluation_takes_the_judgments_of_a_split_whole(folder, lists, split, queries):
+    by_split(folder, **lists)
+    limit = {"test" if split == "train" else "train": 1}  # of rows that are not read
+    task, judged = load_judged({"path": str(folder), "kind": "embedding", "limit": limit}, split)
+    assert judged == split
+    assert task.split(split).texts[6:] == tuple(f"query {number}" for number in queries)
+    assert task.metric == "ndcg_at_10"
 
 
 @pytest.mark.parametrize(
@@ -137,13 +195,20 @@ def test_what_does_not_go_together_is_refused_before_any_row_is_read(pairs, fold
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"judge": "BEIR", "metric": "spearman"}, "'spearman' does not fit what judges the vectors"),
+        ({"judge": "BEIR", "metric": "spearman"}, "'spearman' does not fit labels that are the judgments"),
         ({"judge": "BEIR", "shots": 4}, "'shots': is for texts with classes"),
     ],
 )
 def test_a_judge_that_does_not_fit_is_refused(pairs, folder, options, message):
     with pytest.raises(InputError, match=message):
         load_task({**pairs, **options, "judge": str(folder)})
+
+
+def test_a_metric_that_does_not_fit_the_split_to_evaluate_is_refused(pairs, folder):
+    given = {"train": pairs.pop("path"), **pairs, "judge": str(folder)}
+    assert load_judged(given, "test")[0].metric == "ndcg_at_10"
+    with pytest.raises(InputError, match="'ndcg_at_10' does not fit labels that are scores of pairs; choose"):
+        load_judged(given, "train")
 
 
 def test_options_without_a_meaning_for_a_search_are_refused(folder):

@@ -36,6 +36,16 @@ def spec(folder, **options):
     return {"path": str(folder), "candidates": 4, **options}
 
 
+def by_split(folder, **topics):
+    """Divide the one list of judgments into a file for each split."""
+    lines = (folder / "qrels.tsv").read_text().splitlines()
+    (folder / "qrels.tsv").unlink()
+    (folder / "qrels").mkdir()
+    for name, chosen in topics.items():
+        own = [line for line in lines if line.split("\t")[0].removeprefix("q-") in chosen]
+        (folder / "qrels" / f"{name}.tsv").write_text("\n".join(own))
+
+
 def test_requests_have_the_candidates_of_the_first_stage(folder):
     task = load_task(spec(folder))
     assert (task.kind, task.metric) == ("rerank", "ndcg_at_10")
@@ -70,12 +80,7 @@ def test_every_query_is_tested_in_one_fold(folder):
 
 
 def test_judgments_by_split_are_taken_as_they_are(folder):
-    lines = (folder / "qrels.tsv").read_text().splitlines()
-    (folder / "qrels.tsv").unlink()
-    (folder / "qrels").mkdir()
-    for name, topics in (("train", TOPICS[:8]), ("test", TOPICS[8:])):
-        own = [line for line in lines if any(line.startswith(f"q-{topic}\t") for topic in topics)]
-        (folder / "qrels" / f"{name}.tsv").write_text("\n".join(own))
+    by_split(folder, train=TOPICS[:8], test=TOPICS[8:])
     task = load_task(spec(folder))
     assert set(task.split("test").texts) == {f"about a {topic}" for topic in TOPICS[8:]}
     assert len(requests_of(task.split("train").labels)) == 7  # one is held out, without what was added
@@ -84,10 +89,54 @@ def test_judgments_by_split_are_taken_as_they_are(folder):
         load_task(spec(folder, folds=3))
 
 
+@pytest.mark.parametrize("seed", range(3))
+def test_a_validation_split_held_out_of_train_has_the_candidates_alone(folder, seed):
+    """The first stage gives fewer documents than are asked for, and not as many for each query."""
+    by_split(folder, train=TOPICS[:8], test=TOPICS[8:])
+    results = {topic: [f"{topic}{i}" for i in range(2 + number % 2)] for number, topic in enumerate(TOPICS)}
+    lines = [f"q-{topic} Q0 {d} 1 {9 - i} mine" for topic, found in results.items() for i, d in enumerate(found)]
+    (folder / "run.trec").write_text("\n".join(lines))
+    task = load_task({"path": str(folder), "first_stage": str(folder / "run.trec"), "seed": seed})
+    for name in ("validation", "test"):
+        split = task.split(name)
+        for rows in requests_of(split.labels):
+            found = results[split.texts[rows[0]].split()[-1]]
+            assert [split.pairs[row] for row in rows] == [f"the {d[:-1]} and part {d[-1]} of it" for d in found]
+    assert sum("nothing like" in text for text in task.split("train").pairs) == 7
+
+
 def test_evaluation_reads_the_same_fold(folder):
     task, split = load_judged(spec(folder, fold=2))
     assert split == "test"
     assert task.split("test") == load_task(spec(folder, fold=2)).split("test")
+
+
+def test_evaluation_takes_one_list_of_judgments_whole(folder):
+    task, split = load_judged(spec(folder, limit={"train": 8}))
+    assert (split, sorted(task.splits)) == ("test", ["test"])
+    assert set(task.split("test").texts) == {f"about a {topic}" for topic in TOPICS}
+    assert not any("nothing like" in text for text in task.split("test").pairs)
+    assert any("fold: 0 takes those that it has not seen" in note for note in task.notes)
+    held_out, _ = load_judged(spec(folder), "validation")
+    assert held_out.split("validation") == load_task(spec(folder)).split("validation")
+
+
+@pytest.mark.parametrize(
+    ("lists", "split", "topics"),
+    [
+        ({"dev": TOPICS[:3], "test": TOPICS[3:8]}, "test", TOPICS[3:8]),
+        ({"dev": TOPICS[:3], "test": TOPICS[3:8]}, "validation", TOPICS[:3]),
+        ({"train": TOPICS[:6], "test": TOPICS[6:]}, "test", TOPICS[6:]),
+        ({"train": TOPICS[:6], "test": TOPICS[6:]}, "train", TOPICS[:6]),
+    ],
+)
+def test_evaluation_needs_the_judgments_of_its_split_alone(folder, lists, split, topics):
+    by_split(folder, **lists)
+    task, _ = load_judged(spec(folder), split)
+    assert set(task.split(split).texts) == {f"about a {topic}" for topic in topics}
+    assert not any("nothing like" in text for text in task.split(split).pairs)
+    with pytest.raises(InputError, match="judgments by split"):
+        load_judged(spec(folder, folds=3), split)
 
 
 @pytest.mark.parametrize(

@@ -275,6 +275,23 @@ def test_tags_without_outside_are_judged_by_accuracy():
     assert task_from_lists("x", train=train, validation=train).metric == "accuracy"
 
 
+@pytest.mark.parametrize("metric", ["mean_cosine", "neighbor_overlap", "ndcg_at_10", "probe_accuracy"])
+def test_a_metric_that_does_not_read_scores_of_pairs_is_refused(metric):
+    train = ([f"one {row}" for row in range(20)], [f"two {row}" for row in range(20)], [row / 4 for row in range(20)])
+    message = f"'{metric}' does not fit labels that are scores of pairs; choose from 'pearson', .*, 'spearman'"
+    with pytest.raises(InputError, match=message):
+        task_from_lists("x", train=train, kind="embedding", metric=metric)
+
+
+def test_scores_of_documents_without_a_relevant_one_are_compared_as_rankings():
+    """So are a model's logits, which may all be negative."""
+    rows = [(f"query {row // 5}", f"document {row}", -1.0 - row % 5) for row in range(40)]
+    with pytest.raises(InputError, match=r"'ndcg_at_10' does not fit labels that are scores .*'overlap_at_10'"):
+        task_from_lists("x", train=list(zip(*rows, strict=True)), kind="rerank")
+    train = list(zip(*rows, strict=True))
+    assert task_from_lists("x", train=train, kind="rerank", metric="overlap_at_10").metric == "overlap_at_10"
+
+
 @pytest.mark.parametrize(
     ("lists", "message"),
     [

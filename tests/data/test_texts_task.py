@@ -94,6 +94,22 @@ def test_pairs_have_two_columns(tmp_path):
     assert task.split("test").pairs == tuple(text[::-1] for text in task.split("test").texts)
 
 
+@pytest.mark.parametrize(
+    ("kind", "metric", "message"),
+    [
+        ("embedding", "spearman", "labels that are the vectors of a model; .*'mean_cosine', 'neighbor_overlap'"),
+        ("embedding", "probe_accuracy", "labels that are the vectors of a model; .*'mean_cosine', 'neighbor_overlap'"),
+        ("rerank", "ndcg_at_10", "scores by which no document is relevant; .*'overlap_at_10'"),
+        ("rerank", "mrr_at_10", "scores by which no document is relevant; .*'overlap_at_10'"),
+    ],
+)
+def test_a_metric_of_other_labels_is_refused(tmp_path, kind, metric, message):
+    (tmp_path / "pairs.txt").write_text("\n".join(f"query {row // 6}\tdocument {row}" for row in range(60)))
+    given = {"texts": str(tmp_path / "pairs.txt"), "text": "0", "pair": "1"} if kind == "rerank" else {}
+    with pytest.raises(InputError, match=message):
+        texts_task(options(**given, metric=metric), kind, ())
+
+
 def test_few_texts_are_refused():
     with pytest.raises(InputError, match=f"has 3 different texts; at least {LEAST} are needed"):
         texts_task(options(texts=("a", "b", "c", "a")), "classification", ("no", "yes"))

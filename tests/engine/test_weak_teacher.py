@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
+from limbeck.core.judged_texts import Document, Query
+from limbeck.core.task import Split, Task
 from limbeck.data.synthetic import toy_task, toy_tokenizer
+from limbeck.engine import weak_teacher
 from limbeck.engine.outputs import budget_violations, deliver
 from limbeck.engine.run import run
 from limbeck.engine.weak_teacher import WeakTeacher
@@ -78,6 +82,29 @@ def test_a_teacher_that_knows_more_goes_on(tmp_path, make_model):
     )
     assert budget_violations(result) == ()
     assert not headline(result.run_summary).startswith("Nothing was learned")
+
+
+class OneHot:
+    """A teacher whose vector of a text is that of the number in it."""
+
+    identity, probabilities, notes, order_assumed = "one-hot", False, (), False
+
+    def lacks(self, task, split):
+        return ""
+
+    def answer(self, task, split):
+        return np.eye(40)[[int(text.split()[-1]) for text in task.split(split).texts]]
+
+
+def test_it_is_compared_on_a_sample_of_queries_with_all_documents(monkeypatch):
+    monkeypatch.setattr(weak_teacher, "ROWS", 12)
+    labels = (*map(Document, range(40)), *(Query(((number, 1.0),)) for number in range(30)))
+    split = Split((*(f"text {n}" for n in range(40)), *(f"query {n}" for n in range(30))), labels)
+    task = Task("s", "embedding", {"train": split, "validation": split}, (), "ndcg_at_10")
+    comparison, _ = weak_teacher.compare_teacher(OneHot(), None, task)
+    assert comparison.model.value == 1
+    assert comparison.model.n == 52
+    assert comparison.better
 
 
 def test_the_field_of_the_recipe(model):

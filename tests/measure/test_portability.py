@@ -6,11 +6,13 @@ import numpy as np
 import onnx
 import pytest
 
+from limbeck.core.requests import requests_of
 from limbeck.core.restricted_context import RestrictedContext
 from limbeck.core.step import RunContext
 from limbeck.core.target import Target
 from limbeck.data.batching import encode, predict
-from limbeck.measure.portability import Portability, agreement
+from limbeck.data.synthetic import toy_task
+from limbeck.measure.portability import Portability, agreement, compared_rows
 from limbeck.model.onnx.onnx_model import INT8_FILE, OnnxModel, answer, open_session, read_parts, write
 from limbeck.model.onnx.quantization import Int8, quantizable_modules, quantize
 from limbeck.model.onnx.vnni_emulation import saturating
@@ -69,6 +71,19 @@ def test_the_full_range_is_compared_text_by_text(quantized, batch):
     assert fact.detail["largest"] > 0
     assert fact.value == 1 - fact.detail["differ"] / 40
     assert fact.low < fact.value <= fact.high
+
+
+def test_requests_are_compared_whole():
+    task = toy_task("rerank", train=20, validation=120)
+    requests = requests_of(task.split("validation").labels)
+    assert len(requests) > 2
+    most = max(map(len, requests))
+    rows = set(compared_rows(task, "validation", 2 * most))
+    assert len(rows) <= 2 * most
+    assert [len(rows & set(request)) for request in requests if rows & set(request)] == [
+        len(request) for request in requests if rows & set(request)
+    ]
+    assert len(compared_rows(toy_task(train=20, validation=30), "validation", 7)) == 7
 
 
 @pytest.mark.parametrize("static", [False, True])

@@ -1,11 +1,14 @@
 import os
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
 from limbeck.core.candidate import Candidate
+from limbeck.core.judged_texts import Document, Query
 from limbeck.core.shape import Shape
+from limbeck.core.task import Split, Task
 from limbeck.data.batching import encode, predict
 from limbeck.data.synthetic import toy_task, toy_tokenizer
 from limbeck.errors import InputError
@@ -50,6 +53,14 @@ def test_some_rows_alone(candidate):
     assert len(rows.encoded) == 2
     assert rows([FULL])[0] in (0.0, 0.5, 1.0)
     assert np.isfinite(rows([FULL])[0])
+
+
+def test_a_sample_of_a_search_is_of_its_queries(candidate):
+    labels = (*map(Document, range(30)), *(Query(((number, 1.0),)) for number in range(20)))
+    search = Task("s", "embedding", {"validation": Split(tuple(map(str, labels)), labels)}, (), "ndcg_at_10")
+    sampled = SliceScores(replace(candidate, task=search)).sampled(7, seed=0).task.split("validation").labels
+    assert sampled[:30] == labels[:30]
+    assert [type(label) for label in sampled[30:]] == [Query] * 7
 
 
 @pytest.mark.slow

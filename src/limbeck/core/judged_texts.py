@@ -22,9 +22,15 @@ class Document(NamedTuple):
 
 
 class Query(NamedTuple):
-    """The label of a text that searches: number and gain of each document that was judged for it."""
+    """The label of a text that searches.
+
+    Attributes:
+        gains: Number and gain of each document that was judged for it.
+        itself: Number of the document that is this text, which is not to be found; None if there is none.
+    """
 
     gains: tuple[tuple[int, float], ...]
+    itself: int | None = None
 
 
 class Example(NamedTuple):
@@ -61,7 +67,8 @@ def to_plain(label: Judged) -> dict[str, Any]:
     """
     name = next(name for name, form in FORMS.items() if isinstance(label, form))
     if isinstance(label, Query):
-        return {name: [list(gain) for gain in label.gains]}
+        plain: dict[str, Any] = {name: [list(gain) for gain in label.gains]}
+        return plain if label.itself is None else {**plain, "itself": label.itself}
     return {name: label.number if isinstance(label, Document) else [label.label, label.learned]}
 
 
@@ -69,14 +76,21 @@ def from_plain(value: Mapping[str, Any]) -> Judged:
     """Invert :func:`to_plain`.
 
     >>> from_plain({"query": [[4, 1.0]]})
-    Query(gains=((4, 1.0),))
+    Query(gains=((4, 1.0),), itself=None)
     """
     if "document" in value:
         return Document(int(value["document"]))
     if "query" in value:
-        return Query(tuple((int(number), float(gain)) for number, gain in value["query"]))
+        itself = value.get("itself")
+        gains = tuple((int(number), float(gain)) for number, gain in value["query"])
+        return Query(gains, None if itself is None else int(itself))
     index, learned = value["example"]
     return Example(int(index), bool(learned))
+
+
+def is_asked(label: Judged) -> bool:
+    """Return whether a metric counts the text: a query, or an example that the probe answers."""
+    return isinstance(label, Query) or (isinstance(label, Example) and not label.learned)
 
 
 def column(labels: Sequence[Judged] | np.ndarray) -> np.ndarray:
@@ -121,12 +135,13 @@ def by_row(name: str, vectors: np.ndarray, labels: Sequence[Judged] | np.ndarray
 def _rankings(
     vectors: np.ndarray, labels: Sequence[Judged] | np.ndarray
 ) -> Iterator[tuple[list[int], dict[int, float]]]:
-    """Yield the numbers of all documents, nearest first, and the gains, of each query that has a relevant one."""
+    """Yield the numbers of all other documents, nearest first, and the gains, of queries that have a relevant one."""
     documents = vectors[[isinstance(label, Document) for label in labels]]
     numbers = np.array([label.number for label in labels if isinstance(label, Document)], dtype=np.int64)
     for vector, label in zip(vectors, labels, strict=True):
         if isinstance(label, Query) and any(gain > 0 for _, gain in label.gains):
-            yield numbers[order(documents @ vector)].tolist(), dict(label.gains)
+            ranked = numbers[order(documents @ vector)]
+            yield ranked[ranked != (-1 if label.itself is None else label.itself)].tolist(), dict(label.gains)
 
 
 def _right_answers(vectors: np.ndarray, labels: Sequence[Judged] | np.ndarray) -> np.ndarray:

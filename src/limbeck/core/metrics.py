@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -314,6 +314,22 @@ def metrics_of(kind: str) -> tuple[str, ...]:
 def counts_rows(name: object) -> bool:
     """Return whether a metric, as a stored fact names it, is the share of right rows."""
     return isinstance(name, str) and name in METRICS and METRICS[name].counts
+
+
+def check_form(kind: str, metric: str, labels: Sequence[Any]) -> None:
+    """Refuse a metric that does not fit the form of the labels.
+
+    Args:
+        kind: Kind of task.
+        metric: Name of the metric.
+        labels: The labels that it is to read.
+
+    Raises:
+        InputError: It reads labels of another form.
+    """
+    form = find(kind).form_of(labels)
+    if form is not None and metric not in form.metrics:
+        raise InputError(f"metric '{metric}' does not fit labels that are {form.name}; {nearest(metric, form.metrics)}")
 
 
 def check_metric(kind: str, metric: str, label_names: Sequence[str]) -> None:

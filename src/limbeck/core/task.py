@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from limbeck.core.finite import load_json
+from limbeck.core.judged_texts import Example, is_asked, is_judged
 from limbeck.core.kinds import Kind, find
-from limbeck.core.metrics import check_metric
+from limbeck.core.metrics import check_form, check_metric
 from limbeck.core.requests import choose_requests
 from limbeck.core.stored_labels import from_plain, to_plain
 from limbeck.errors import InputError, nearest, shown
@@ -186,19 +187,27 @@ class Task:
     def limit(self, seed: int = 0, **rows: int) -> Task:
         """Keep at most a number of rows of the named splits: ``task.limit(train=2000)``.
 
-        Of documents of requests, whole requests are kept, at least one. The choice depends on the seed alone, never on
-        the version of a random generator. Classes keep their proportions, and a smaller limit keeps, in every class, a
-        subset of what a larger one keeps.
+        Of documents of requests, whole requests are kept, at least one. Of a search, that many queries are kept with
+        all documents, and of a probe, that many texts to answer with all that it learns from. The choice depends on the
+        seed alone, never on the version of a random generator. Classes keep their proportions, and a smaller limit
+        keeps, in every class, a subset of what a larger one keeps.
         """
         splits, notes = dict(self.splits), list(self.notes)
         for name, most in rows.items():
             split = self.split(name)
             if isinstance(most, bool) or not isinstance(most, int) or most < 1:
                 raise InputError(f"limit of split '{name}': should be a whole number of at least 1, got {shown(most)}")
-            if most < len(split):
-                splits[name] = split.take(choose_rows(self.task_kind, split.labels, most, seed))
+            kept = range(len(split)) if most >= len(split) else choose_rows(self.task_kind, split.labels, most, seed)
+            if len(kept) < len(split):
+                splits[name] = split.take(kept)
                 notes.append(f"{name}: limited to {len(splits[name]):,} of {len(split):,} rows (seed {seed})")
         return replace(self, splits=splits, notes=tuple(notes))
+
+    def checked(self) -> Task:
+        """Return the task; the metric has to fit the held-out labels, or all of them where none are held out."""
+        splits = [split for name, split in self.splits.items() if name != "train"] or list(self.splits.values())
+        check_form(self.kind, self.metric, [label for split in splits for label in split.labels])
+        return self
 
     def score(self, logits: np.ndarray | Sequence[np.ndarray], labels: np.ndarray | Sequence[Any]) -> float:
         """Compute the task's metric of logits; token positions labeled -100 do not count."""
@@ -284,10 +293,12 @@ def texts_of(split: Split) -> Iterator[str]:
 def choose_rows(kind: TaskKind, labels: Sequence[Any], count: int, seed: int) -> list[int]:
     """Choose rows at random, as their kind needs it: classes keep their proportions, requests stay whole.
 
+    Rows that are judged together keep what the others are judged by: all documents, or all that a probe learns from.
+
     Args:
         kind: Kind of the task.
         labels: The label of each row.
-        count: Number of rows to choose.
+        count: Number of rows to choose; of rows that are judged together, of queries or of texts to answer.
         seed: Seed of the choice.
 
     Returns:
@@ -295,6 +306,11 @@ def choose_rows(kind: TaskKind, labels: Sequence[Any], count: int, seed: int) ->
     """
     if kind.grouped:
         return choose_requests(labels, count, seed)
+    if labels and is_judged(labels[0]):
+        asked = [row for row, label in enumerate(labels) if is_asked(label)]
+        classes = [labels[row].label if isinstance(labels[row], Example) else 0 for row in asked]
+        chosen = {asked[index] for index in choose(classes, count, seed, stratified=True)}
+        return [row for row, label in enumerate(labels) if row in chosen or not is_asked(label)]
     return choose(labels, count, seed, stratified=kind.single_class)
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, ClassVar, Literal, TypeAlias
+from typing import Any, ClassVar, Literal, NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -33,6 +33,18 @@ PROBLEM_TYPES = ("regression", "single_label_classification", "multi_label_class
 
 CONSTANTS = 200  #: the most frequent labels tried as constant answers
 OWN_LENGTH = 100_000  #: ``max_length`` of a task whose texts are as long as its model reads
+
+
+class LabelForm(NamedTuple):
+    """One of several forms that labels of a kind may have.
+
+    Attributes:
+        name: What such labels are, in words.
+        metrics: Metrics that read them, the usual one first.
+    """
+
+    name: str
+    metrics: tuple[str, ...]
 
 
 class TaskKind(Output):
@@ -113,6 +125,10 @@ class TaskKind(Output):
     def label_counts(self, labels: Sequence[Label]) -> Counter[int]:
         """Count how often each label index occurs."""
         return Counter(index for label in labels for index in self.classes_in(label))
+
+    def form_of(self, labels: Sequence[Label]) -> LabelForm | None:
+        """Return the form of labels; None where every metric of the kind reads them."""
+        return None
 
     def usual_metric(self, names: Sequence[str]) -> str:
         """Return the metric of a task with these label names, unless the user names one."""

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from limbeck.core.paths import exists
-from limbeck.data.corpus.documents import numbered_lines
+from limbeck.data.corpus.documents import normal, numbered_lines
 from limbeck.data.hub import SPLIT_NAMES
 from limbeck.data.readers import parse_json
 from limbeck.errors import InputError, nearest, shown
@@ -36,6 +36,18 @@ class Retrieval:
     def relevant(self, query: str) -> set[str]:
         """Return the documents with a positive judgment."""
         return {document for document, score in self.judgments[query].items() if score > 0}
+
+    def itself(self, query: str) -> str | None:
+        """Return the document that is the query, which no search should find; None if there is none.
+
+        In ArguAna and Quora queries are documents, too. BEIR leaves out what has the query's id
+        (``ignore_identical_ids``). Differs: only if it also has the query's text and was not judged relevant, because
+        other folders number queries and documents independently.
+        """
+        text = self.queries[query]
+        if not text or query not in self.documents or query in self.relevant(query):
+            return None
+        return query if normal(text) in normal(self.documents[query]) else None
 
     def only(self, chosen: Collection[str]) -> Retrieval:
         """Return the same for some of the queries, in the order of the file."""
@@ -91,6 +103,21 @@ def read_splits(folder: Path) -> dict[str, Retrieval]:
 def by_split(judged: Mapping[str, Retrieval]) -> dict[str, Retrieval]:
     """Return the judgments of each split of a task, by the customary names of their files."""
     return {split: judged[name] for split, names in SPLIT_NAMES.items() for name in names if name in judged}
+
+
+def whole_split(judged: Mapping[str, Retrieval], split: str) -> dict[str, Retrieval]:
+    """Return the judgments to evaluate a model by, as those of the split; empty if it has no list of its own.
+
+    The only list that is not to train on is that of 'test', whatever its name.
+
+    Args:
+        judged: Judgments by the names of their files.
+        split: Name of the split.
+    """
+    if split in (own := by_split(judged)):
+        return {split: own[split]}
+    others = [part for name, part in judged.items() if name not in SPLIT_NAMES["train"]]
+    return {split: others[0]} if split == "test" and len(others) == 1 else {}
 
 
 def _texts(folder: Path) -> tuple[dict[str, str], dict[str, str]]:

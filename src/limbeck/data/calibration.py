@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from limbeck.core.task import choose
+from limbeck.core.task import choose, choose_rows
 from limbeck.data.batching import collate, encode, length_batches
 
 if TYPE_CHECKING:
@@ -91,8 +91,13 @@ def first_batches(
         count: Texts to take; all if there are fewer.
         batch_size: Texts in a batch.
     """
-    few = task.limit(**{split: count})
-    encoded = encode(few, split, tokenizer)
+    rows, kind = task.split(split), task.task_kind
+    # vectors are compared text by text, so the documents of a search are not needed
+    chosen = (
+        choose(rows.labels, count, 0, stratified=False) if kind.vectors else choose_rows(kind, rows.labels, count, 0)
+    )
+    few = rows.take(chosen)
+    encoded = encode(replace(task, splits={split: few}), split, tokenizer)
     starts = range(0, len(encoded), batch_size)
     batches = [collate(encoded, range(start, min(start + batch_size, len(encoded)))) for start in starts]
-    return batches, few.split(split).texts
+    return batches, few.texts

@@ -38,7 +38,7 @@ class Ranker(Protocol):
 
 
 def candidates_of(retrieval: Retrieval, first_stage: str, count: int, base: Path = Path()) -> Ranked:
-    """Return the best documents of a first stage for each query; documents without text are left out.
+    """Return the best documents of a first stage for each query, without those that have no text or are the query.
 
     Results are kept beside the store, so that a large corpus is searched once.
 
@@ -51,6 +51,24 @@ def candidates_of(retrieval: Retrieval, first_stage: str, count: int, base: Path
     Raises:
         InputError: There is no such file or model, or a result names an unknown document.
         MissingExtra: BM25 needs a package that is not installed.
+    """
+    itself = {query: retrieval.itself(query) for query in retrieval.queries}
+    depth = count + any(document is not None for document in itself.values())
+    ranked = _ranked(retrieval, first_stage, depth, base)
+    return {
+        query: [document for document in documents if document != itself[query]][:count]
+        for query, documents in ranked.items()
+    }
+
+
+def _ranked(retrieval: Retrieval, first_stage: str, count: int, base: Path) -> Ranked:
+    """Return the best documents of a first stage that have a text.
+
+    Args:
+        retrieval: Documents and queries.
+        first_stage: As for :func:`candidates_of`.
+        count: Documents for each query.
+        base: Folder that a path is relative to.
     """
     file = base / user_path(first_stage)
     if first_stage != BM25 and exists(file) and file.is_file():

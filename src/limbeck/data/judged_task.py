@@ -11,11 +11,11 @@ from pathlib import Path
 
 from limbeck.core.judged_texts import BY_ROW, Document, Example, Judged, Query, metrics_for
 from limbeck.core.kinds import find
-from limbeck.core.metrics import check_metric
 from limbeck.core.paths import exists, user_path
 from limbeck.core.task import Split, Task, choose
-from limbeck.data.beir import Retrieval, by_split, is_beir, read_splits
+from limbeck.data.beir import Retrieval, by_split, is_beir, read_splits, whole_split
 from limbeck.data.config import Options
+from limbeck.data.hub import SPLIT_NAMES
 from limbeck.data.readers import missing_file, plural
 from limbeck.errors import InputError, nearest
 
@@ -67,12 +67,9 @@ def judged_by(task: Task, options: Options, base: Path = Path()) -> Task:
         return task
     check_judge(options, base, task.kind)
     splits, notes = judged_splits(base / user_path(options.judge), options)
-    return replace(
-        task,
-        splits={"train": task.split("train"), **splits},
-        metric=_metric(splits, options.metric, task.kind),
-        notes=(*task.notes, *notes),
-    )
+    metric = options.metric or _usual_metric(splits)
+    splits = {"train": task.split("train"), **splits}
+    return replace(task, splits=splits, metric=metric, notes=(*task.notes, *notes)).checked()
 
 
 def check_search(folder: Path, given: Collection[str]) -> None:
@@ -89,7 +86,7 @@ def check_search(folder: Path, given: Collection[str]) -> None:
         )
 
 
-def search_task(name: str, folder: Path, options: Options, *, evaluation: bool = False) -> Task:
+def search_task(name: str, folder: Path, options: Options, *, evaluated: str | None = None) -> Task:
     """Build a task for embeddings from a folder in BEIR's form alone: to judge by, and to train on if it has judgments.
 
     Judgments of a training split become pairs of a query and a relevant document.
@@ -98,24 +95,23 @@ def search_task(name: str, folder: Path, options: Options, *, evaluation: bool =
         name: Name of the task.
         folder: The folder.
         options: May have ``metric``, ``max_length``, ``limit`` and ``seed``.
-        evaluation: Whether the task is only to evaluate a model on.
+        evaluated: The split, if the task is only to evaluate a model on: its judgments are taken whole.
 
     Raises:
         InputError: There is nothing to train on, or the folder cannot be read.
     """
     judged = read_splits(folder)
-    splits, notes = _searches(folder, judged, options.seed)
-    if (train := by_split(judged).get("train")) is not None:
+    splits, notes = _searches(folder, judged, options.seed, evaluated)
+    metric = options.metric or _usual_metric(splits)
+    if evaluated is None and (train := by_split(judged).get("train")) is not None:
         splits = {"train": _positive_pairs(train), **splits}
-    elif not evaluation:
+    elif evaluated is None:
         raise InputError(
             f"{folder}: there is no qrels/train.tsv to learn from; train on texts or pairs, with judge: {folder}"
         )
     kind = find("embedding")
     length = kind.usual_length if options.max_length is None else options.max_length
-    held_out = {name: split for name, split in splits.items() if name in HELD_OUT}
-    metric = _metric(held_out, options.metric, kind.name)
-    task = Task(name, "embedding", splits, (), metric, length, tuple(notes))
+    task = Task(name, "embedding", splits, (), metric, length, tuple(notes)).checked()
     return task.limit(options.seed, **options.limit) if options.limit else task
 
 
@@ -133,26 +129,26 @@ def judged_splits(path: Path, options: Options) -> tuple[dict[str, Split], list[
     return _probes(path, options)
 
 
-def _metric(splits: Mapping[str, Split], wanted: str | None, kind: str) -> str:
-    fitting = metrics_for(splits["test"].labels[0])
-    if wanted is not None and wanted not in fitting:
-        check_metric(kind, wanted, ())
-        raise InputError(f"data: metric '{wanted}' does not fit what judges the vectors; {nearest(wanted, fitting)}")
-    return wanted or fitting[0]
+def _usual_metric(splits: Mapping[str, Split]) -> str:
+    return metrics_for(next(iter(splits.values())).labels[0])[0]
 
 
-def _searches(folder: Path, judged: Mapping[str, Retrieval], seed: int) -> tuple[dict[str, Split], list[str]]:
+def _searches(
+    folder: Path, judged: Mapping[str, Retrieval], seed: int, evaluated: str | None = None
+) -> tuple[dict[str, Split], list[str]]:
     """Return searches by the judgments of validation and test, or by one list of judgments in two halves.
 
     Args:
         folder: The folder.
         judged: Its judgments, by the names of their files.
         seed: Divides the queries.
+        evaluated: The only split that is needed, undivided; if it has no list of its own, both are returned.
     """
-    parts = {split: part for split, part in by_split(judged).items() if split in HELD_OUT}
+    whole_parts = {} if evaluated is None else whole_split(judged, evaluated)
+    parts = whole_parts or {split: part for split, part in by_split(judged).items() if split in HELD_OUT}
     notes = []
-    if len(parts) < len(HELD_OUT):
-        whole = next(judged[name] for name in ("", "test", *judged) if name in judged)
+    if len(parts) < len(HELD_OUT) and not whole_parts:
+        whole = _to_divide(folder, judged)
         if len(whole.queries) < len(HELD_OUT):
             raise InputError(f"{folder}: one judged query cannot be divided into validation and test")
         ordered = whole.shuffled(seed)
@@ -163,12 +159,25 @@ def _searches(folder: Path, judged: Mapping[str, Retrieval], seed: int) -> tuple
     return {split: _search(part) for split, part in parts.items()}, notes
 
 
+def _to_divide(folder: Path, judged: Mapping[str, Retrieval]) -> Retrieval:
+    """Return the judgments that validation and test share; never those to train on, which a model has seen."""
+    names = [name for name in judged if name not in SPLIT_NAMES["train"]]
+    if not names:
+        raise InputError(
+            f"{folder}: the only judgments are qrels/{next(iter(judged))}.tsv, to train on; vectors are judged by "
+            "other queries: give qrels/test.tsv"
+        )
+    return judged[next(name for name in ("", "test", *SPLIT_NAMES["validation"], *names) if name in names)]
+
+
 def _search(retrieval: Retrieval) -> Split:
     """Return the documents and then the queries; an empty document is a text that nothing is like."""
     numbers = {document: number for number, document in enumerate(retrieval.documents)}
     labels: list[Judged] = [Document(number) for number in numbers.values()]
     for query in retrieval.queries:
-        labels.append(Query(tuple((numbers[key], gain) for key, gain in retrieval.judgments[query].items())))
+        gains = tuple((numbers[key], gain) for key, gain in retrieval.judgments[query].items())
+        itself = retrieval.itself(query)
+        labels.append(Query(gains, None if itself is None else numbers[itself]))
     texts = (*(text or "." for text in retrieval.documents.values()), *retrieval.queries.values())
     return Split(texts, tuple(labels))
 

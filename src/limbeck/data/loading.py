@@ -9,7 +9,7 @@ from types import MappingProxyType
 from typing import Any
 
 from limbeck.core.kinds import KINDS
-from limbeck.core.metrics import metrics_of
+from limbeck.core.metrics import check_form, metrics_of
 from limbeck.core.paths import exists, user_path
 from limbeck.core.task import SPLITS, Task
 from limbeck.data.beir import is_beir
@@ -78,7 +78,7 @@ def load_judged(
     """Load a task to evaluate a model on, and choose the split to evaluate it on.
 
     Args:
-        spec: As for :func:`load_task`, but files need no training split.
+        spec: As for :func:`load_task`, but files and judgments need no training split.
         split: The split; None means all rows of a single file, and 'test' otherwise.
         base: Folder that paths are relative to.
 
@@ -92,24 +92,29 @@ def load_judged(
     split = split or "test"
     if location.files and evaluation and split not in location.files:
         raise InputError(f"task '{location.name}' has no split '{split}'; {nearest(split, location.files)}")
-    task = _load(location, evaluation=evaluation)
-    task.split(split)
+    if location.retrieval is not None:  # the other splits are not there to be limited
+        limit = {name: count for name, count in location.options.limit.items() if name == split or name not in SPLITS}
+        location = replace(location, options=replace(location.options, limit=limit))
+    task = _load(location, split if evaluation else None)
+    check_form(task.kind, task.metric, task.split(split).labels)
     return task, split
 
 
-def _load(location: _Location, *, evaluation: bool = False) -> Task:
+def _load(location: _Location, evaluated: str | None = None) -> Task:
+    """Load a task; of one that is only to evaluate a model on, ``evaluated`` names the split."""
     options = location.options
     if location.folder is not None:
         task = Task.from_folder(location.folder)
         task = replace(task, name=location.name) if options.name else task
         return task.limit(options.seed, **options.limit)
     if location.retrieval is not None and options.kind == EMBEDDING:
-        return search_task(location.name, location.retrieval, options, evaluation=evaluation)
+        return search_task(location.name, location.retrieval, options, evaluated=evaluated)
     if location.retrieval is not None:
-        return rerank_task(location.name, location.retrieval, options, location.base)
+        return rerank_task(location.name, location.retrieval, options, location.base, evaluated=evaluated)
     refuse_options(options)
     if options.dataset is None:
-        task = build_task(location.name, _read_files(location.files, options), options, evaluation=evaluation)
+        tables = _read_files(location.files, options)
+        task = build_task(location.name, tables, options, evaluation=evaluated is not None)
         return judged_by(task, options, location.base)
     tables, names, notes = load_tables(options)
     if options.label_names is None and (options.kind is None or not KINDS[options.kind].numeric):

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from limbeck.core.kinds import find
 from limbeck.core.requests import requests_of
 from limbeck.core.task import Split, Task
-from limbeck.data.beir import Retrieval, by_split, read_splits
+from limbeck.data.beir import Retrieval, by_split, read_splits, whole_split
 from limbeck.data.config import Options
 from limbeck.data.first_stage import candidates_of, check_first_stage
 from limbeck.data.readers import plural
@@ -60,7 +60,9 @@ def check_options(folder: Path, options: Options, given: frozenset[str], base: P
     check_first_stage(options.first_stage or "bm25", base)
 
 
-def rerank_task(name: str, folder: Path, options: Options, base: Path = Path()) -> Task:
+def rerank_task(
+    name: str, folder: Path, options: Options, base: Path = Path(), *, evaluated: str | None = None
+) -> Task:
     """Read a folder and let the first stage choose the documents of each query.
 
     Judgments by split (``qrels/train.tsv``, ``dev.tsv``, ``test.tsv``) are used as they are. One list of judgments is
@@ -73,44 +75,64 @@ def rerank_task(name: str, folder: Path, options: Options, base: Path = Path()) 
         folder: The folder.
         options: How to read it.
         base: Folder that paths are relative to.
+        evaluated: The split, if the task is only to evaluate a model on: its judgments are taken whole, unless
+            ``folds`` or ``fold`` divides them, and nothing is added.
 
     Raises:
         InputError: A file is missing or unusable, or there is nothing to train on.
     """
     first_stage, count = options.first_stage or "bm25", options.candidates or CANDIDATES
     notes: list[str] = []
-    parts = _parts(folder, options, notes)
+    parts = _parts(folder, options, notes, evaluated)
+    trains = parts.keys() != {evaluated}
     ranked = candidates_of(_together(parts), first_stage, count, base)
     splits = {}
     for split, retrieval in parts.items():
-        splits[split], recall = _rows(retrieval, ranked, complete=split == "train")
+        splits[split], recall = _rows(retrieval, ranked, complete=trains and split == "train")
         requests = len(requests_of(splits[split].labels))
         notes.append(
             f"{split}: {plural(requests, 'request')} of up to {count} documents; the first stage {first_stage} finds "
             f"{recall:.1%} of the relevant documents"
         )
     kind = find(KIND)
-    check_contrast(splits["train"], str(folder))
-    if "validation" not in splits:
+    if trains:
+        check_contrast(splits["train"], str(folder))
+    if trains and "validation" not in splits:
         splits = hold_out_validation(kind, splits, options.seed, notes)
-        splits["validation"] = _without_added(splits["validation"], count)
-    if "test" not in splits:
+        candidates = [len(ranked[query]) for query in parts["train"].queries]
+        splits["validation"] = _without_added(splits["validation"], candidates)
+    if trains and "test" not in splits:
         notes.append("there is no test split; results are measured on validation")
     notes += find_oddities(splits)
     metric = options.metric or kind.usual_metric(())
     length = kind.usual_length if options.max_length is None else options.max_length
-    task = Task(name, KIND, splits, (), metric, length, tuple(notes))
+    task = Task(name, KIND, splits, (), metric, length, tuple(notes)).checked()
     return task.limit(options.seed, **options.limit) if options.limit else task
 
 
-def _parts(folder: Path, options: Options, notes: list[str]) -> dict[str, Retrieval]:
-    """Return the judged queries of each split."""
+def _parts(folder: Path, options: Options, notes: list[str], evaluated: str | None) -> dict[str, Retrieval]:
+    """Return the judged queries of each split, or of the one that is evaluated.
+
+    Args:
+        folder: The folder.
+        options: Perhaps with folds.
+        notes: Receives a note about the queries.
+        evaluated: The only split that is needed; if it has no list of its own, all are returned.
+    """
     judged = read_splits(folder)
     splits = by_split(judged)
+    divided = options.folds is not None or options.fold is not None
+    if len(judged) > 1 and divided:
+        names = ", ".join(judged)
+        raise InputError(f"data option 'folds': {folder} has judgments by split ({names}); leave it out")
+    if evaluated is not None and not divided and (whole := whole_split(judged, evaluated)):
+        if len(judged) == 1:  # the list that a training divides
+            notes.append(
+                f"{evaluated}: all judged queries; a reranker that was trained on this folder has learned from most of "
+                "them, and fold: 0 takes those that it has not seen"
+            )
+        return whole
     if len(judged) > 1:
-        if options.folds is not None or options.fold is not None:
-            names = ", ".join(judged)
-            raise InputError(f"data option 'folds': {folder} has judgments by split ({names}); leave it out")
         if "train" not in splits:
             raise InputError(f"{folder}: there is no qrels/train.tsv; {nearest('train', judged)}")
         return splits
@@ -155,6 +177,12 @@ def _rows(retrieval: Retrieval, ranked: dict[str, list[str]], *, complete: bool)
     return request_rows(candidates, retrieval.judgments, *texts), retrieved / max(1, relevant)
 
 
-def _without_added(split: Split, count: int) -> Split:
-    """Return the rows without the documents that were added to training requests: those after the candidates."""
-    return split.take(sorted(row for rows in requests_of(split.labels) for row in rows[:count]))
+def _without_added(split: Split, candidates: Sequence[int]) -> Split:
+    """Return the rows without the documents that were added to training requests, after the candidates.
+
+    Args:
+        split: Rows of training requests.
+        candidates: Number of candidates of each query, by its index.
+    """
+    requests = requests_of(split.labels)
+    return split.take(sorted(row for rows in requests for row in rows[: candidates[split.labels[rows[0]][0]]]))

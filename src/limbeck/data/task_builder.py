@@ -72,7 +72,7 @@ def build_task(
     metric = None if options.judge is not None else options.metric
     metric = metric or find(kind).usual_metric(label_names)
     length = find(kind).usual_length if options.max_length is None else options.max_length
-    task = Task(name, kind, splits, label_names, metric, length, tuple(collected), columns=columns)
+    task = Task(name, kind, splits, label_names, metric, length, tuple(collected), columns=columns).checked()
     return task.limit(options.seed, **options.limit) if options.limit else task
 
 

@@ -90,7 +90,7 @@ def texts_task(options: Options, kind: str, label_names: Sequence[str], base: Pa
     metric = (None if options.judge else options.metric) or find(kind).fidelity_metric(label_names)
     name = options.name or (Path(options.texts).stem if isinstance(options.texts, str) else "texts")
     length = find(kind).usual_length if options.max_length is None else options.max_length
-    task = Task(name, kind, splits, tuple(label_names), metric, length, tuple(notes))
+    task = Task(name, kind, splits, tuple(label_names), metric, length, tuple(notes)).checked()
     task = judged_by(task, options, base)
     return task.limit(options.seed, **options.limit) if options.limit else task
 

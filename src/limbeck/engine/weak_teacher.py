@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from limbeck.core.model import Runnable
 
-ROWS = 2000  #: most validation rows to compare on
+ROWS = 2000  #: most validation rows to compare on; of a search, queries
 
 
 class WeakTeacher(InputError):

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from onnxruntime import InferenceSession
 
     from limbeck.core.kinds import Kind
+    from limbeck.core.task import Task
 
 
 @step(
@@ -58,7 +59,6 @@ class Portability(Probe):
         """Measure the fraction of unchanged answers; texts of a batch share a range."""
         from limbeck.core.statistics import wilson
         from limbeck.data.batching import encode, predict
-        from limbeck.measure.samples import sample_rows
         from limbeck.model.external import load
         from limbeck.model.onnx.onnx_model import open_session
         from limbeck.model.onnx.vnni_emulation import integer, saturating
@@ -67,7 +67,7 @@ class Portability(Probe):
         clipping, pairs = saturating(ordinary)
         if not pairs:
             return Measurement("portability", 1.0, "1", 1.0, 1.0, split=self.split, detail={"pairs": 0})
-        rows = candidate.task.split(self.split).take(sample_rows(candidate.task, self.split, self.samples))
+        rows = candidate.task.split(self.split).take(compared_rows(candidate.task, self.split, self.samples))
         task = replace(candidate.task, splits={self.split: rows})
         encoded = encode(task, self.split, candidate.tokenizer)
         sessions = (open_session(graph, exact=True) for graph in (ordinary, clipping))
@@ -76,6 +76,22 @@ class Portability(Probe):
         value, low, high = wilson(int(same.sum()), len(same))
         detail = {"pairs": pairs, "differ": int((~same).sum()), "largest": largest}
         return Measurement("portability", value, "1", low, high, len(same), split=self.split, detail=detail)
+
+
+def compared_rows(task: Task, split: str, count: int) -> list[int]:
+    """Choose rows to compare answers on, in lengths like those of the split; of requests whole ones, at least one.
+
+    Args:
+        task: Has the split.
+        split: Name of the split.
+        count: Rows to choose; all if the split has fewer.
+    """
+    from limbeck.core.task import choose_rows
+    from limbeck.measure.samples import sample_rows
+
+    if task.task_kind.grouped:  # a document's rank among a few others says nothing
+        return choose_rows(task.task_kind, task.split(split).labels, count, seed=0)
+    return sample_rows(task, split, count)
 
 
 @dataclass(frozen=True)

@@ -71,7 +71,7 @@ class SliceScores:
             context: Gives the texts in a batch, the seed, and the folder in which scores are kept.
             number_format: Arithmetic of the slices.
             split: Split to score on.
-            samples: Texts of it; None for all.
+            samples: Texts of it, or queries that search all documents; None for all.
         """
         file = context.scratch / "scores.jsonl" if context.scratch else None
         slices = cls(candidate, number_format, split, batch=context.target.batch, file=file)

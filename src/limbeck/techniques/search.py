@@ -70,7 +70,7 @@ class Search(Technique):
         mutation: Chance of every value of a child to change.
         winners: Models that come out, the best first; of nsga2 those that together span the most of the front.
         split: Where slices are judged.
-        samples: Texts that slices are judged on; all of the split unless given.
+        samples: Texts that slices are judged on, or queries that search all documents; all of the split unless given.
         workers: Processes that judge slices, each with one thread, unless the run has workers; the result is the same.
         study: Where nsga2 keeps its study.
     """

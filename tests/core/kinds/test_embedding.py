@@ -3,9 +3,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from limbeck.core.judged_texts import Document, Example, Query
 from limbeck.core.kinds import find
 from limbeck.core.kinds.embedding import mean_cosine, neighbor_overlap
+from limbeck.core.metrics import check_form, metrics_of
 from limbeck.core.vector_storage import int8, signs
+from limbeck.errors import InputError
 
 KIND = find("embedding")
 
@@ -46,6 +49,36 @@ def test_neighbors_equal_a_search_text_by_text():
 
 def test_a_single_text_has_no_neighbors_to_lose():
     assert neighbor_overlap([[1.0, 2.0]], [[3.0, 1.0]]) == 1
+
+
+RNG = np.random.default_rng(4)
+FORMS = {
+    "scores": ([0.5, 1.0, 3.0, 2.0, 0.0], RNG.normal(size=(5, 8))),
+    "vectors": ([tuple(row) for row in RNG.normal(size=(5, 4))], RNG.normal(size=(5, 4))),
+    "search": ([*map(Document, range(3)), Query(((1, 1.0),)), Query(((0, 2.0),))], RNG.normal(size=(5, 4))),
+    "probe": ([Example(row % 2, row < 3) for row in range(5)], RNG.normal(size=(5, 4))),
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_a_metric_is_accepted_where_it_can_be_computed(form):
+    labels, vectors = FORMS[form]
+    fitting = KIND.form_of(labels).metrics
+    assert len(fitting) == {"scores": 3, "probe": 1}.get(form, 2)
+    for name in metrics_of("embedding"):
+        if name in fitting:
+            check_form("embedding", name, labels)
+            assert -1 <= KIND.score(name, (), vectors, labels) <= 1
+            assert np.isfinite(KIND.assess(name, (), list(vectors), labels).quality.value)
+        else:
+            with pytest.raises(InputError, match=f"metric '{name}' does not fit labels that are "):
+                check_form("embedding", name, labels)
+
+
+def test_every_metric_fits_some_labels():
+    assert {name for labels, _ in FORMS.values() for name in KIND.form_of(labels).metrics} == set(
+        metrics_of("embedding")
+    )
 
 
 def test_answers_are_alike_up_to_a_small_angle():

@@ -15,11 +15,11 @@ import numpy as np
 import numpy.typing as npt
 
 from limbeck.core.assessment import Assessment, UnseenWord
-from limbeck.core.judged_texts import BY_ROW, Document, Example, Query, by_row, column, is_judged, rows_of
+from limbeck.core.judged_texts import BY_ROW, Document, Example, Query, by_row, column, is_judged, metrics_for, rows_of
 from limbeck.core.logits import Activation
-from limbeck.core.metrics import METRICS, Metric, metric
+from limbeck.core.metrics import METRICS, Metric, metric, metrics_of
 from limbeck.core.statistics import Resampled, pack_numbers, resampled_mean, resampled_score
-from limbeck.core.task_kind import OWN_LENGTH, Label, Logits, TaskKind
+from limbeck.core.task_kind import OWN_LENGTH, Label, LabelForm, Logits, TaskKind
 from limbeck.core.vector_storage import stored_forms
 
 NEIGHBORS = 10
@@ -132,6 +132,18 @@ class Embedding(TaskKind):
         if isinstance(label, Example):
             return f"class {label.label}"
         return f"a vector of {len(label)}" if isinstance(label, (list, tuple)) else f"{label:g}"
+
+    def form_of(self, labels: Sequence[Label]) -> LabelForm | None:
+        """Return whether labels are scores of pairs, vectors, a search or a probe."""
+        if not labels:
+            return None
+        if is_judged(labels[0]):
+            name = "texts of classes, for a probe" if isinstance(labels[0], Example) else "the judgments of a search"
+            return LabelForm(name, metrics_for(labels[0]))
+        if isinstance(labels[0], (list, tuple)):
+            return LabelForm("the vectors of a model", tuple(OF_VECTORS))
+        scores = (name for name in metrics_of(self.name) if name not in {*OF_VECTORS, *BY_ROW})
+        return LabelForm("scores of pairs", tuple(scores))
 
     def truth(self, labels: Sequence[Label] | np.ndarray) -> np.ndarray:
         """Return the scores [rows], vectors [rows, width], or parts in a search or a probe as objects [rows]."""

@@ -20,7 +20,7 @@ from limbeck.core.requests import DEPTH, Judged, requests_of
 from limbeck.core.retrieval import dcg, order, overlap, reciprocal_rank
 from limbeck.core.single_number import SingleNumber
 from limbeck.core.statistics import Interval, Resampled, pack_numbers, resampled_score
-from limbeck.core.task_kind import Label, Logits
+from limbeck.core.task_kind import Label, LabelForm, Logits
 
 Request = Callable[[np.ndarray, np.ndarray, float], float | None]
 """Scores a request, given scores [documents], gains [documents] and the ideal gain; None where it says nothing."""
@@ -118,6 +118,12 @@ class Rerank(SingleNumber):
     def describe(self, label: Label, names: Sequence[str]) -> str:
         """Format the gain."""
         return f"{label[1]:g}"
+
+    def form_of(self, labels: Sequence[Label]) -> LabelForm | None:
+        """Return that labels are scores alone, where no document is relevant; a model's answers are such labels."""
+        if not labels or any(label[2] > 0 for label in labels):
+            return None
+        return LabelForm("scores by which no document is relevant", ("overlap_at_10",))
 
     def truth(self, labels: Sequence[Label] | np.ndarray) -> np.ndarray:
         """Return query, gain and ideal gain [rows, 3]."""
