@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import threading
 from collections import Counter
 from itertools import product
 from types import SimpleNamespace
@@ -13,6 +15,7 @@ from limbeck.core.target import Budget, Target
 from limbeck.distributed.workers import Workers
 from limbeck.engine import orders
 from limbeck.engine.ahead import SHORT, length
+from limbeck.engine.gc import collect
 from limbeck.engine.ledger import Ledger
 from limbeck.engine.run import start
 from limbeck.errors import ProcessLost
@@ -86,6 +89,39 @@ def test_nothing_works_while_something_is_measured(go, toys, tmp_path):
         assert len(measured) == 1
         for one, use in product(measured, uses):
             assert use is one or use["ended"] <= one["began"] or one["ended"] <= use["began"]
+
+
+def test_gc_beside_a_run_removes_nothing_that_was_made_ahead(go, toys, tmp_path):
+    class Cleaned(Threads):
+        """Workers that are gone after each order, and somebody who then cleans the store."""
+
+        def call(self, work, payload, needs, report):
+            result = super().call(work, payload, needs, report)
+            gc.collect()  # the worker's claims end with its store
+            collected.append(collect(toys.store(tmp_path / "store")).models)
+            return result
+
+    collected = []
+    steps = (toys.ToyTrain(1), toys.ToyLevels((8, 4)), toys.ToyTrain(2), toys.ToyPrune(), toys.ToyQuality())
+    result = go(steps, "store", Cleaned(), 1).result
+    assert collected == [0] * 6
+    epochs = [call for call in toys.calls() if call.startswith("epoch")]
+    assert len(epochs) == 1 + 2 * 2  # nothing was trained again
+    assert len(result.front) == 2
+
+
+def test_gc_beside_a_resumed_run_removes_nothing_that_it_will_come_to(go, toys, tmp_path, monkeypatch):
+    steps = (toys.ToyTrain(1), toys.ToyPrune(), toys.ToyQuality())
+    go(steps, "store")
+    measure, collected = toys.ToyQuality.measure, []
+
+    def cleaned(self, candidates, context):
+        collected.append(collect(toys.store(tmp_path / "store")).models)
+        return measure(self, candidates, context)
+
+    monkeypatch.setattr(toys.ToyQuality, "measure", cleaned)
+    go((*steps[:2], toys.ToyQuality(split="test")), "store")
+    assert collected == [0]
 
 
 def test_what_is_stored_is_not_ordered_again(go, toys):

@@ -172,6 +172,7 @@ class Ahead:
         step = placed.step
         assert isinstance(step, Technique)
         base = self._builder.child_base(key, step, chain.seed)
+        self._builder.store.claim(base)  # what a worker has made is claimed by nobody once its order has ended
         if (ordered := self._ordered.get(base)) is not None:  # another branch begins with the same step
             if ordered.records is None:
                 ordered.chains.append(chain)
