@@ -174,6 +174,22 @@ def test_one_shot_leaves_out_goals_that_the_whole_model_meets(begun, place, monk
     ]
 
 
+def test_a_service_is_asked_for_the_runtime_that_it_will_use_and_this_machine_is_not(begun, place, monkeypatch):
+    def missing(runtime):
+        raise LimbeckError(f"{runtime} is not here")
+
+    asked = []
+    monkeypatch.setattr(compressing, "check_service", asked.append)
+    monkeypatch.setattr(compressing, "check_runtime", missing)
+    monkeypatch.setattr("limbeck.measure.backends.check_runtime", missing)
+    monkeypatch.setattr("limbeck.cost_models.predictor_file.check_file", lambda *given: None)
+    there = {"size_mb": 5.0, "target": "http://board:8765", "profile": "machine.jsonl"}
+    for runtime, final in (("openvino", "openvino"), ("auto", "onnxruntime")):
+        recipe, _ = begun(str(place / "task"), runtime=runtime, **there)
+        assert asked.pop() == recipe.target
+        assert recipe.target.runtime == final
+
+
 def counted(monkeypatch, calls, module, name):
     """Count the calls of a function by the name that its module has for it."""
     function = getattr(module, name)

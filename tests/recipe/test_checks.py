@@ -269,6 +269,18 @@ def test_what_the_machine_lacks_is_reported_before_training(monkeypatch):
         assert found[1].startswith("steps[0].finetune.mixed_precision: 'fp16' is for training on a GPU")
 
 
+def test_the_runtime_of_a_target_elsewhere_is_needed_where_this_machine_measures(monkeypatch):
+    def missing(runtime):
+        raise InputError("not here")
+
+    monkeypatch.setattr("limbeck.measure.backends.check_runtime", missing)
+    target = {"runtime": "openvino", "url": "http://board:8765"}
+    assert not problems("finetune", "export", "latency", "throughput", "quality", target=target)
+    assert problems("finetune", "export", "memory", target=target) == ["target.runtime: not here"]
+    targets = {"board": target, "here": {"runtime": "openvino"}}
+    assert problems("finetune", "export", "latency", targets=targets) == ["targets.here.runtime: not here"]
+
+
 def test_lengths_are_checked_as_far_as_the_recipe_says_them(tmp_path, make_model):
     save_model(make_model(max_positions=64, vocab_size=60), toy_tokenizer(toy_task(train=9)), tmp_path)
     data = {"model": str(tmp_path), "task": {"path": "movie-reviews", "max_length": 100}, "steps": ["finetune"]}

@@ -92,6 +92,8 @@ def _unsuited(step: Step, where: str, values: Mapping[str, Any], placed: Sequenc
 def _machine(target: Target, path: str, placed: Sequence[LocatedStep]) -> list[Problem]:
     """Return what a target needs and this machine lacks: a device, a runtime.
 
+    The runtime of a target elsewhere is needed here only by probes that its measuring service does not carry out.
+
     Args:
         target: The target.
         path: Its location in the recipe.
@@ -99,7 +101,10 @@ def _machine(target: Target, path: str, placed: Sequence[LocatedStep]) -> list[P
     """
     backends = import_module("limbeck.measure.backends")
     problems = []
-    for name, requirement in (("device", backends.check_device), ("runtime", backends.check_runtime)):
+    infos = [located.cls.info for located in leaves(placed) if located.cls is not None]
+    here = target.url is None or any(info.machine_bound and not info.at_target for info in infos)
+    requirements = {"device": backends.check_device} | ({"runtime": backends.check_runtime} if here else {})
+    for name, requirement in requirements.items():
         try:
             requirement(getattr(target, name))
         except LimbeckError as error:
