@@ -12,6 +12,7 @@ from limbeck.core.measurement import Measurement
 from limbeck.core.task import Task
 from limbeck.data import given, loading
 from limbeck.data.loading import load_task
+from limbeck.distributed.config import ExecutorConfig
 from limbeck.engine import checked_task as checking
 from limbeck.engine import compress as compressing
 from limbeck.engine.compress import compress
@@ -30,6 +31,8 @@ def test_nothing_is_timed_for_options_that_are_wrong(place, tmp_path, monkeypatc
         compress(str(place / "other"), str(place / "task"), effort="fast", store=tmp_path)
     with pytest.raises(InputError, match="runtime: exported models do not run in 'onnx'; choose from 'auto', 'onnxr"):
         compress(str(place / "other"), str(place / "task"), runtime="onnx", store=tmp_path)
+    with pytest.raises(InputError, match="workers: the executor 'local'"):
+        compress(str(place / "other"), str(place / "task"), executor=ExecutorConfig(workers=2), store=tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -231,6 +231,7 @@ class _Compression:
         from limbeck.data.given import as_task, names_task
 
         self.request.check()
+        self.executor.check()
         name = f"compress-{Path(self.model).name}"
         folder = Path(self.folder) if self.folder else default_folder(name)
         out = Path(self.out) if self.out else None
