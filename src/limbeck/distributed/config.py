@@ -36,7 +36,7 @@ class ExecutorConfig:
         address: Address of a Ray cluster, as in ``ray.init``; 'local' starts one on this machine.
         gpus: GPUs of each worker that trains, with 'ray' and 'slurm'; a part of one only with 'ray'.
         partition: Partition of Slurm.
-        minutes: Time limit of a Slurm job; a job that is ended by it is submitted again and resumes.
+        minutes: Time limit of a Slurm job; a job that is ended by it is submitted again and resumes, for a week in all.
         cluster: Of submitit: 'slurm', or 'local' and 'debug', which need no Slurm.
     """
 
