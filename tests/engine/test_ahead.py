@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import threading
 from collections import Counter
+from dataclasses import replace
 from itertools import product
 from types import SimpleNamespace
 
@@ -259,3 +260,27 @@ def test_what_a_probe_reads_is_kept_by_workers_before_it_measures(go, toys):
     backend = Threads()
     go((toys.ToyLevels((8, 4, 2)), toys.ToyAnswers(), toys.ToyBest()), "probe", backend)
     assert not backend.jobs  # the facts are known
+
+
+def test_what_a_probe_reads_is_kept_for_each_target_that_prepares_it(go, toys, monkeypatch):
+    def answer(self, candidate, context):
+        target = context.target.threads
+
+        def build(folder):
+            built.add((target, threading.current_thread() is threading.main_thread()))
+            (folder / "value").write_text(str(target))
+
+        return float((context.keep(f"{candidate.folder.name}-{target}", build) / "value").read_text())
+
+    built = set()
+    monkeypatch.setattr(toys.ToyAnswers, "info", replace(toys.ToyAnswers.info, reads=frozenset({"target"})))
+    monkeypatch.setattr(toys.ToyAnswers, "prepares", lambda self, kind, target: target.threads != 4)
+    monkeypatch.setattr(toys.ToyAnswers, "_answer", answer)
+    targets = {"a": Target(threads=4), "b": Target(threads=2), "c": Target()}
+    backend = Threads()
+    result = go((toys.ToyLevels((8, 4)), toys.ToyAnswers(), toys.ToyBest()), "run", backend, targets=targets).result
+    assert built == {(4, True), (2, False), (1, False)}  # the walk found what workers had kept
+    assert [job["targets"] for job in backend.jobs] == [["b", "c"]] * 2
+    for name, target in targets.items():
+        answers = {record.fact("answers").value for record in result.targets[name].records.values() if record.facts}
+        assert target.threads in answers
