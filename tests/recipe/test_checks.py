@@ -240,6 +240,10 @@ def test_int8_is_refused_on_a_gpu(monkeypatch):
     (problem,) = problems("finetune", "export", "quantize", target={"device": "cuda"})
     assert problem.startswith("steps[2].quantize: INT8 graphs are made for processors")
     assert problem.endswith("export with 'precision: float16'")
+    gpus = {"large": {"device": "cuda"}, "small": {"device": "cuda:0"}}
+    (problem,) = problems("finetune", "export", "quantize", targets=gpus)
+    assert problem.startswith("steps[2].quantize: INT8 graphs are made for processors")
+    assert not problems("finetune", "export", "quantize", targets={**gpus, "laptop": {}})  # left out on the others
 
 
 @pytest.mark.parametrize(

@@ -85,7 +85,7 @@ def _unsuited(step: Step, where: str, values: Mapping[str, Any], placed: Sequenc
     counted = [setting] if goal is not None else list(known.values())
     unsuited = [step.target_problems(each.target, others) for each in counted]
     if all(unsuited):
-        problems += [Problem(f"{where}.{name}", text) for name, text in unsuited[0].items()]
+        problems += [Problem(".".join(filter(None, (where, name))), text) for name, text in unsuited[0].items()]
     return problems
 
 
@@ -116,10 +116,6 @@ def _machine(target: Target, path: str, placed: Sequence[LocatedStep]) -> list[P
             import_module("limbeck.measure.accelerator").check_provider(target.runtime, target.device)
         except LimbeckError as error:
             problems.append(Problem(f"{path}.runtime", f"{exports[0]}: {error}"))
-    if target.device != "cpu":
-        quantized = [located for located in steps if "int8" in located.step.info.gives]
-        text = backends.NO_INT8.format(device=target.device)
-        problems += [Problem(f"{located.path}.{located.name}", text) for located in quantized]
     return problems
 
 
