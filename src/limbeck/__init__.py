@@ -16,7 +16,7 @@ from limbeck import _register
 if TYPE_CHECKING:
     from limbeck.core.decision import DecisionGoal
     from limbeck.core.shape import LayerShape, Shape
-    from limbeck.core.target import Budget, Target
+    from limbeck.core.target import Budget, Limits, Target
     from limbeck.core.task import Task
     from limbeck.data.loading import load_task, task_from_lists
     from limbeck.engine.compress import compress
@@ -32,6 +32,7 @@ __all__ = [
     "Budget",
     "DecisionGoal",
     "LayerShape",
+    "Limits",
     "Recipe",
     "Shape",
     "Target",
@@ -58,6 +59,7 @@ _HOME = {
     "Budget": "limbeck.core.target",
     "DecisionGoal": "limbeck.core.decision",
     "LayerShape": "limbeck.core.shape",
+    "Limits": "limbeck.core.target",
     "Recipe": "limbeck.recipe.recipe",
     "Shape": "limbeck.core.shape",
     "Target": "limbeck.core.target",

@@ -16,11 +16,19 @@ from limbeck.errors import InputError, MissingExtra
         ({"executor": "processes", "address": "auto"}, "address: only the executor 'ray' has it, not 'processes'"),
         ({"executor": "ray", "partition": "long"}, "partition: only the executor 'slurm' has it, not 'ray'"),
         ({"executor": "processes", "cluster": "local"}, "cluster: only the executor 'slurm' has it, not 'processes'"),
+        ({"executor": "processes", "gpus": 1}, "gpus: only the executors 'ray' and 'slurm' have it, not 'processes'"),
+        ({"executor": "slurm", "gpus": 0.5}, "gpus: should be a whole number with 'slurm', got 0.5"),
+        ({"executor": "ray", "gpus": 1.5}, "gpus: should be a whole number, or less than 1, with 'ray', got 1.5"),
     ],
 )
 def test_an_option_without_a_meaning_is_refused(options, message, tmp_path):
     with pytest.raises(InputError, match=message), open_workers(ExecutorConfig(**options), tmp_path):
         pass
+
+
+def test_gpus_are_for_clusters():
+    for config in (ExecutorConfig("ray", gpus=0.5), ExecutorConfig("ray", gpus=2), ExecutorConfig("slurm", gpus=1.0)):
+        config.check()
 
 
 def test_local_needs_no_workers(tmp_path):

@@ -43,6 +43,32 @@ def test_a_job_that_is_ended_is_submitted_again_with_its_arguments():
     assert delayed.args == (remote_work.double, {"value": 4})
 
 
+@pytest.fixture
+def cluster(tmp_path, monkeypatch):
+    """Commands of Slurm on the path, that do nothing; ``scancel`` says which job it was called for, and fails."""
+    scripts = {"srun": "exit 0", "scancel": f"echo $1 >> {tmp_path}/cancelled; exit 1"}
+    for name, script in scripts.items():
+        (tmp_path / name).write_text(f"#!/bin/sh\n{script}\n")
+        (tmp_path / name).chmod(0o755)
+    monkeypatch.setenv("PATH", os.pathsep.join((str(tmp_path), os.environ["PATH"])))
+    return tmp_path
+
+
+@pytest.mark.parametrize(("minutes", "times"), [(60, 7 * 24), (24 * 60, 7), (100_000, 1)])
+def test_a_job_may_reach_its_time_limit_for_a_week(cluster, minutes, times):
+    jobs = SlurmJobs(cluster / "jobs", minutes=minutes)
+    assert jobs._executor(Needs())._executor.max_num_timeout == times
+
+
+def test_every_job_is_cancelled_although_one_is_over_already(cluster):
+    import submitit
+
+    jobs = SlurmJobs(cluster / "jobs")
+    jobs._running = {submitit.SlurmJob(cluster, str(number)) for number in (11, 12)}
+    jobs.close()
+    assert sorted((cluster / "cancelled").read_text().split()) == ["11", "12"]
+
+
 def test_a_machine_without_slurm_says_so(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", "/nowhere")
     with pytest.raises(InputError, match="Slurm does not answer here"):

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import gc
+import threading
 from collections import Counter
+from dataclasses import replace
 from itertools import product
 from types import SimpleNamespace
 
@@ -13,6 +16,7 @@ from limbeck.core.target import Budget, Target
 from limbeck.distributed.workers import Workers
 from limbeck.engine import orders
 from limbeck.engine.ahead import SHORT, length
+from limbeck.engine.gc import collect
 from limbeck.engine.ledger import Ledger
 from limbeck.engine.run import start
 from limbeck.errors import ProcessLost
@@ -86,6 +90,39 @@ def test_nothing_works_while_something_is_measured(go, toys, tmp_path):
         assert len(measured) == 1
         for one, use in product(measured, uses):
             assert use is one or use["ended"] <= one["began"] or one["ended"] <= use["began"]
+
+
+def test_gc_beside_a_run_removes_nothing_that_was_made_ahead(go, toys, tmp_path):
+    class Cleaned(Threads):
+        """Workers that are gone after each order, and somebody who then cleans the store."""
+
+        def call(self, work, payload, needs, report):
+            result = super().call(work, payload, needs, report)
+            gc.collect()  # the worker's claims end with its store
+            collected.append(collect(toys.store(tmp_path / "store")).models)
+            return result
+
+    collected = []
+    steps = (toys.ToyTrain(1), toys.ToyLevels((8, 4)), toys.ToyTrain(2), toys.ToyPrune(), toys.ToyQuality())
+    result = go(steps, "store", Cleaned(), 1).result
+    assert collected == [0] * 6
+    epochs = [call for call in toys.calls() if call.startswith("epoch")]
+    assert len(epochs) == 1 + 2 * 2  # nothing was trained again
+    assert len(result.front) == 2
+
+
+def test_gc_beside_a_resumed_run_removes_nothing_that_it_will_come_to(go, toys, tmp_path, monkeypatch):
+    steps = (toys.ToyTrain(1), toys.ToyPrune(), toys.ToyQuality())
+    go(steps, "store")
+    measure, collected = toys.ToyQuality.measure, []
+
+    def cleaned(self, candidates, context):
+        collected.append(collect(toys.store(tmp_path / "store")).models)
+        return measure(self, candidates, context)
+
+    monkeypatch.setattr(toys.ToyQuality, "measure", cleaned)
+    go((*steps[:2], toys.ToyQuality(split="test")), "store")
+    assert collected == [0]
 
 
 def test_what_is_stored_is_not_ordered_again(go, toys):
@@ -223,3 +260,27 @@ def test_what_a_probe_reads_is_kept_by_workers_before_it_measures(go, toys):
     backend = Threads()
     go((toys.ToyLevels((8, 4, 2)), toys.ToyAnswers(), toys.ToyBest()), "probe", backend)
     assert not backend.jobs  # the facts are known
+
+
+def test_what_a_probe_reads_is_kept_for_each_target_that_prepares_it(go, toys, monkeypatch):
+    def answer(self, candidate, context):
+        target = context.target.threads
+
+        def build(folder):
+            built.add((target, threading.current_thread() is threading.main_thread()))
+            (folder / "value").write_text(str(target))
+
+        return float((context.keep(f"{candidate.folder.name}-{target}", build) / "value").read_text())
+
+    built = set()
+    monkeypatch.setattr(toys.ToyAnswers, "info", replace(toys.ToyAnswers.info, reads=frozenset({"target"})))
+    monkeypatch.setattr(toys.ToyAnswers, "prepares", lambda self, kind, target: target.threads != 4)
+    monkeypatch.setattr(toys.ToyAnswers, "_answer", answer)
+    targets = {"a": Target(threads=4), "b": Target(threads=2), "c": Target()}
+    backend = Threads()
+    result = go((toys.ToyLevels((8, 4)), toys.ToyAnswers(), toys.ToyBest()), "run", backend, targets=targets).result
+    assert built == {(4, True), (2, False), (1, False)}  # the walk found what workers had kept
+    assert [job["targets"] for job in backend.jobs] == [["b", "c"]] * 2
+    for name, target in targets.items():
+        answers = {record.fact("answers").value for record in result.targets[name].records.values() if record.facts}
+        assert target.threads in answers

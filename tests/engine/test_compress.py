@@ -12,6 +12,7 @@ from limbeck.core.measurement import Measurement
 from limbeck.core.task import Task
 from limbeck.data import given, loading
 from limbeck.data.loading import load_task
+from limbeck.distributed.config import ExecutorConfig
 from limbeck.engine import checked_task as checking
 from limbeck.engine import compress as compressing
 from limbeck.engine.compress import compress
@@ -30,6 +31,8 @@ def test_nothing_is_timed_for_options_that_are_wrong(place, tmp_path, monkeypatc
         compress(str(place / "other"), str(place / "task"), effort="fast", store=tmp_path)
     with pytest.raises(InputError, match="runtime: exported models do not run in 'onnx'; choose from 'auto', 'onnxr"):
         compress(str(place / "other"), str(place / "task"), runtime="onnx", store=tmp_path)
+    with pytest.raises(InputError, match="workers: the executor 'local'"):
+        compress(str(place / "other"), str(place / "task"), executor=ExecutorConfig(workers=2), store=tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -172,6 +175,22 @@ def test_one_shot_leaves_out_goals_that_the_whole_model_meets(begun, place, monk
     assert "the whole model takes 0.17 ms in INT8, as predicted; goals that it meets are left out" in [
         event["message"] for event in events if event["kind"] == "note"
     ]
+
+
+def test_a_service_is_asked_for_the_runtime_that_it_will_use_and_this_machine_is_not(begun, place, monkeypatch):
+    def missing(runtime):
+        raise LimbeckError(f"{runtime} is not here")
+
+    asked = []
+    monkeypatch.setattr(compressing, "check_service", asked.append)
+    monkeypatch.setattr(compressing, "check_runtime", missing)
+    monkeypatch.setattr("limbeck.measure.backends.check_runtime", missing)
+    monkeypatch.setattr("limbeck.cost_models.predictor_file.check_file", lambda *given: None)
+    there = {"size_mb": 5.0, "target": "http://board:8765", "profile": "machine.jsonl"}
+    for runtime, final in (("openvino", "openvino"), ("auto", "onnxruntime")):
+        recipe, _ = begun(str(place / "task"), runtime=runtime, **there)
+        assert asked.pop() == recipe.target
+        assert recipe.target.runtime == final
 
 
 def counted(monkeypatch, calls, module, name):

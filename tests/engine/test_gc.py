@@ -70,6 +70,19 @@ def test_it_leaves_what_a_running_process_uses(store, toys):
     assert names(store.objects) == names(store.tasks) == []
 
 
+def test_it_leaves_what_a_running_process_has_ordered(store, toys):
+    """Another process makes the children of a step, and its own claims end before anybody opens them."""
+    driver = toys.store(store.root)
+    driver.claim("aa")
+    put(toys.store(store.root), toys, "aa", "aa-1", "aab", "bb")
+    assert collect(toys.store(store.root)).in_use == 2
+    assert names(store.objects) == ["aa", "aa-1"]
+    assert toys.store(store.root).open("aa-1").model == toys.ToyModel([1.0])
+    driver.release("aa")
+    collect(store)
+    assert names(store.objects) == ["aa"]
+
+
 def test_only_a_store_is_cleaned(tmp_path):
     assert collect(Store(tmp_path / "absent")) == Collected()
     subprocess.run(["git", "init", "-q", tmp_path], check=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -66,6 +67,58 @@ def test_facts_of_different_sessions_are_not_compared(go, toys):
     found = {record.fact("latency_p50").detail["session"] for record in result.records.values() if record.facts}
     assert len(found) == 1
     assert [call for call in toys.calls() if call.startswith("clock")] == ["clock 2"] * 3
+
+
+@pytest.fixture
+def refuse(toys, monkeypatch):
+    """Groups whose widths are refused by the clock; none at first."""
+    measure, refused = toys.ToyClock.measure, SimpleNamespace(of=lambda widths: False)
+
+    def timed(self, candidates, context):
+        if refused.of([each.model.ffn for each in candidates]):
+            raise RuntimeError("cannot be timed")
+        yield from measure(self, candidates, context)
+
+    monkeypatch.setattr(toys.ToyClock, "measure", timed)
+    return refused
+
+
+def clocks(toys, before):
+    return [call for call in toys.calls()[before:] if call.startswith("clock")]
+
+
+@pytest.mark.parametrize(("of", "failures"), [(lambda widths: 2 in widths, 1), (lambda widths: len(widths) > 2, 0)])
+def test_a_group_that_was_measured_one_by_one_is_not_measured_again(go, toys, refuse, of, failures):
+    """One of them cannot be timed, or they are too many for one session."""
+    refuse.of, levels = of, toys.ToyLevels((4, 2, 1))
+    first, before = go(toys.ToyTrain(), levels, toys.ToyClock()), len(toys.calls())
+    assert len(first.failed) == failures
+    again = go(toys.ToyTrain(), levels, toys.ToyClock())
+    assert facts(again) == facts(first)
+    assert again.front == first.front
+    assert [failure.error for failure in again.failed] == ["RuntimeError: cannot be timed"] * failures
+    assert clocks(toys, before) == []
+    refuse.of = lambda widths: False
+    larger = go(toys.ToyTrain(), Fork(((levels,), (toys.ToyPrune(),))), toys.ToyClock())
+    assert clocks(toys, before) == ["clock 5"]  # another group, and now together
+    assert not larger.failed
+
+
+def test_a_candidate_that_could_not_be_timed_is_tried_again_alone(go, toys, refuse):
+    refuse.of = lambda widths: 2 in widths
+    steps = (toys.ToyTrain(), toys.ToyLevels((4, 2, 1)), toys.ToyClock())
+    first, before = go(*steps), len(toys.calls())
+    refuse.of = lambda widths: False
+    again = go(*steps)
+    assert (len(first.failed), len(again.failed)) == (1, 0)
+    assert clocks(toys, before) == ["clock 2"]  # it and the teacher
+    assert len(values(again, "latency_p50")) == len(values(first, "latency_p50")) + 1
+    assert facts(go(*steps)) == facts(again)
+    assert clocks(toys, before) == ["clock 2"]
+
+
+def facts(result):
+    return {key: record.facts for key, record in result.records.items()}
 
 
 def free(machine):

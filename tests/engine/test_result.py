@@ -63,6 +63,25 @@ def test_what_a_run_ended_with_is_worth_keeping(toys, tmp_path):
     assert retained_keys(tmp_path / "run")[1] == set(result.records)
 
 
+def test_what_workers_made_ahead_of_an_interrupted_walk_is_worth_keeping(toys, tmp_path):
+    """The ledger has what the walk came to; the store has the children of every step that has ended."""
+    model, store = toys.model_folder(tmp_path / "model"), toys.store(tmp_path / "store")
+
+    def go(name, *steps):
+        recipe = Recipe(model, "movie-reviews", steps)
+        return run(recipe, store, tmp_path / name, task=toys.ToyTask())
+
+    result = go("run", toys.ToyTrain(), toys.ToyLevels((4, 2)), toys.ToyPrune())
+    others = go("other", toys.ToyTrain(), toys.ToyLevels((4, 1)), toys.ToyTrain(9))
+    assert set(result.records) & set(others.records)
+    ledger = tmp_path / "run" / "ledger.jsonl"
+    trained = next(key for key, record in result.records.items() if record.step == "toy-train")
+    lines = ledger.read_text().splitlines(keepends=True)
+    position = next(number for number, line in enumerate(lines) if f'"key": "{trained}"' in line)
+    ledger.write_text("".join(lines[: position + 1]))
+    assert retained_keys(tmp_path / "run")[1] == set(result.records)  # and nothing of other recipes
+
+
 def test_a_moved_folder_takes_its_task_along(result, toys, tmp_path):
     """The task came by value, so it lies in the folder of the run."""
     shutil.move(tmp_path / "run", tmp_path / "moved")

@@ -127,6 +127,9 @@ def test_claims_are_given_up(store):
     assert claims(other) == {"objects/bb"}
     store.folder.claim(store.objects / "aa")
     assert claims(other) == {"objects/aa", "objects/bb"}
+    store.folder.claim(store.objects / "dd*")  # all children of a step
+    store.folder.release(store.objects / "dd-1", store.objects / "dde")
+    assert claims(other) == {"objects/dd-1"}
 
 
 def test_claims_end_with_the_store_in_memory(toys, tmp_path):

@@ -240,6 +240,10 @@ def test_int8_is_refused_on_a_gpu(monkeypatch):
     (problem,) = problems("finetune", "export", "quantize", target={"device": "cuda"})
     assert problem.startswith("steps[2].quantize: INT8 graphs are made for processors")
     assert problem.endswith("export with 'precision: float16'")
+    gpus = {"large": {"device": "cuda"}, "small": {"device": "cuda:0"}}
+    (problem,) = problems("finetune", "export", "quantize", targets=gpus)
+    assert problem.startswith("steps[2].quantize: INT8 graphs are made for processors")
+    assert not problems("finetune", "export", "quantize", targets={**gpus, "laptop": {}})  # left out on the others
 
 
 @pytest.mark.parametrize(
@@ -267,6 +271,18 @@ def test_what_the_machine_lacks_is_reported_before_training(monkeypatch):
     assert found[0] == "target.runtime: not here"
     if not torch.cuda.is_available():
         assert found[1].startswith("steps[0].finetune.mixed_precision: 'fp16' is for training on a GPU")
+
+
+def test_the_runtime_of_a_target_elsewhere_is_needed_where_this_machine_measures(monkeypatch):
+    def missing(runtime):
+        raise InputError("not here")
+
+    monkeypatch.setattr("limbeck.measure.backends.check_runtime", missing)
+    target = {"runtime": "openvino", "url": "http://board:8765"}
+    assert not problems("finetune", "export", "latency", "throughput", "quality", target=target)
+    assert problems("finetune", "export", "memory", target=target) == ["target.runtime: not here"]
+    targets = {"board": target, "here": {"runtime": "openvino"}}
+    assert problems("finetune", "export", "latency", targets=targets) == ["targets.here.runtime: not here"]
 
 
 def test_lengths_are_checked_as_far_as_the_recipe_says_them(tmp_path, make_model):

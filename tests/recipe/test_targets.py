@@ -7,11 +7,11 @@ import random
 import pytest
 
 from limbeck.core.step import identity
-from limbeck.core.target import Budget, Target
+from limbeck.core.target import Budget, Limits, Target
 from limbeck.errors import RecipeError
 from limbeck.recipe.parsing import registry
 from limbeck.recipe.recipe import Recipe, check, dump, parse, to_data
-from limbeck.recipe.targets import MAX_TARGETS, budget_path, limits_over, path_of, read_settings, unknown_target
+from limbeck.recipe.targets import MAX_TARGETS, budget_path, path_of, read_settings, unknown_target
 
 BASE = {"model": "bert", "task": "movie-reviews", "steps": []}
 TARGETS = {"server": {"threads": 8, "runtime": "onnxruntime"}, "laptop": {"budget": {"latency_ms": 5}}}
@@ -22,13 +22,32 @@ def test_limits_of_a_target_replace_those_of_the_recipe():
     assert recipe.targets == {"server": Target(threads=8), "laptop": Target()}
     assert recipe.settings["server"].budget == Budget(latency_ms=2, max_drop=1)
     assert recipe.settings["laptop"].budget == Budget(latency_ms=5, max_drop=1)
-    assert limits_over(Budget(max_drop=1), Budget(confidence=0.9)) == Budget(max_drop=1, confidence=0.9)
-    assert limits_over(Budget(max_drop=1), None) == Budget(max_drop=1)
     assert (recipe.target, recipe.at().target, recipe.at("laptop").budget.latency_ms) == (Target(threads=8),) * 2 + (5,)
     assert recipe.at("laptop").targets == recipe.at("laptop").budgets == {}
     single = Recipe("bert", "movie-reviews", target=Target(threads=3))
     assert single.at() is single
     assert list(single.settings) == [""]
+
+
+def test_a_limit_of_a_target_counts_although_it_is_the_default():
+    limits = {"server": {}, "laptop": {"budget": {"confidence": 0.8}}, "board": {"budget": {"max_drop": 2}}}
+    recipe = parse({**BASE, "targets": limits, "budget": {"max_drop": 1, "confidence": 0.95}})
+    confidence = {"server": 0.95, "laptop": 0.8, "board": 0.95}
+    for read in (recipe, parse(to_data(recipe)), parse(to_data(recipe, full=True)), recipe.with_("seed=0")):
+        assert {name: setting.budget.confidence for name, setting in read.settings.items()} == confidence
+    changed = recipe.with_("targets.board.budget.confidence=0.8")
+    assert changed.settings["board"].budget == Budget(max_drop=2, confidence=0.8)
+    assert budget_path("laptop", vars(recipe), "confidence") == "targets.laptop.budget.confidence"
+
+
+def test_a_budget_of_a_target_stands_for_its_limits_that_are_not_the_default():
+    targets = {"laptop": Target()}
+    for own in (Budget(latency_ms=5), Limits(latency_ms=5)):
+        recipe = Recipe(
+            "bert", "movie-reviews", targets=targets, budgets={"laptop": own}, budget=Budget(confidence=0.9)
+        )
+        assert recipe.budgets == {"laptop": Limits(latency_ms=5)}
+        assert recipe.settings["laptop"].budget == Budget(latency_ms=5, confidence=0.9)
 
 
 def test_a_printed_recipe_is_read_back_whatever_its_targets():
@@ -112,7 +131,7 @@ def test_problems_name_the_target_that_has_them():
 
 def test_where_things_stand():
     assert (path_of("a"), path_of("")) == ("targets.a", "target")
-    values = {"budget": Budget(max_drop=1), "budgets": {"a": Budget(latency_ms=2)}}
+    values = {"budget": Budget(max_drop=1), "budgets": {"a": Limits(latency_ms=2)}}
     assert [budget_path("a", values, limit) for limit in ("latency_ms", "max_drop")] == [
         "targets.a.budget.latency_ms",
         "budget.max_drop",

@@ -74,6 +74,24 @@ def test_two_that_work_may_both_measure(lock):
     assert done == [1, 1]
 
 
+def test_an_interrupted_wait_after_a_rest_is_an_interruption(lock, monkeypatch):
+    shared, uses = lock._lock.shared, []
+    lock.used = uses.append
+
+    def interrupted(waiting):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt), lock.working(), lock.resting():
+        monkeypatch.setattr(lock._lock, "shared", interrupted)
+    assert [use.kind for use in uses] == ["work"]
+    monkeypatch.setattr(lock._lock, "shared", shared)
+    with lock.working():
+        other, _ = in_thread(lock.working())
+        assert other.wait(10)
+    with lock.alone():
+        pass
+
+
 def test_every_use_is_told_without_the_rests(lock):
     uses = []
     lock.used = uses.append

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -23,10 +22,10 @@ from limbeck.cli._app import (
     watching,
 )
 from limbeck.cli.machines import Machines
-from limbeck.cli.run_options import Folders, Limits, Search, Serving, Teaching
+from limbeck.cli.run_options import Folders, Search, Serving, Teaching
 from limbeck.cli.task_options import TaskOptions, task_or_texts
 from limbeck.core.decision import DecisionGoal
-from limbeck.core.target import Budget
+from limbeck.core.target import Budget, Limits
 from limbeck.engine.training_options import Training
 from limbeck.errors import SHOWN, InputError, without_middle
 
@@ -135,7 +134,7 @@ def run(
     check_options(budget)
     executor = machines.config()
     loaded = _load_recipe(recipe, set, data)
-    loaded = _limited(loaded, {name: limit for name, limit in asdict(budget).items() if limit is not None})
+    loaded = _limited(loaded, budget)
     if target is not None:
         loaded = _measured_at(loaded, target)
     out, folder = folders.out, folders.folder
@@ -148,13 +147,13 @@ def run(
     return finish(result, deliver(result, out), json)
 
 
-def _limited(recipe: Recipe, limits: Mapping[str, float]) -> Recipe:
+def _limited(recipe: Recipe, limits: Limits) -> Recipe:
     """Return a recipe with limits that replace its own, on every target."""
-    own = {
-        name: Budget(**{key: value for key, value in vars(budget).items() if key not in limits})
-        for name, budget in recipe.budgets.items()
+    kept = {
+        name: Limits(**{limit: value for limit, value in own.given.items() if limit not in limits.given})
+        for name, own in recipe.budgets.items()
     }
-    return replace(recipe, budget=replace(recipe.budget, **limits), budgets=own)
+    return replace(recipe, budget=limits.over(recipe.budget), budgets=kept)
 
 
 def _measured_at(recipe: Recipe, url: str) -> Recipe:

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 from annotated_types import Ge, Le
 
-from limbeck.core.target import Confidence, FloatFormat, Megabytes, Milliseconds, Points
+from limbeck.core.target import FloatFormat
 
 
 @dataclass(frozen=True)
@@ -39,26 +39,6 @@ class Serving:
     precision: FloatFormat = "float32"
     target: str | None = None
     profile: Path | None = None
-
-
-@dataclass(frozen=True)
-class Limits:
-    """Limits that replace those of a recipe; what is not given stays as the recipe says.
-
-    Attributes:
-        latency_ms: Largest median latency of a call, in milliseconds.
-        size_mb: Largest size of the served file, in MB.
-        max_drop: Largest loss against the fine-tuned model, or a teacher that limbeck opens, in points of the metric.
-        max_flips: Largest share of answers that may differ from that model's, right or wrong, in per cent.
-        confidence: How probable it must be that max_drop holds and not only seems to on the validation texts; 0.5
-            compares two numbers, and ignores noise wherever models are compared.
-    """
-
-    latency_ms: Milliseconds | None = None
-    size_mb: Megabytes | None = None
-    max_drop: Points | None = None
-    max_flips: Points | None = None
-    confidence: Confidence | None = None
 
 
 @dataclass(frozen=True)

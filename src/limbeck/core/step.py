@@ -231,7 +231,7 @@ class Step(Divisible, ABC):
         return []
 
     def target_problems(self, target: Target, others: Sequence[Step]) -> dict[str, str]:
-        """Return the fields that do not suit the target beside the recipe's other steps, with the reason."""
+        """Return the fields ('': the step) that do not suit the target beside the recipe's other steps, and why."""
         return {}
 
     def goal_target(self) -> str | None:

@@ -258,3 +258,42 @@ class Budget:
         if self.max_flips is not None:
             total += max(0.0, facts["flips"] * 100 - self.max_flips) / max(self.max_flips, 1.0)
         return total
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Limits that replace those of a recipe; what is not given stays as the recipe says.
+
+    Attributes:
+        latency_ms: Largest median latency of a call, in milliseconds.
+        size_mb: Largest size of the served file, in MB.
+        max_drop: Largest loss against the fine-tuned model, or a teacher that limbeck opens, in points of the metric.
+        max_flips: Largest share of answers that may differ from that model's, right or wrong, in per cent.
+        confidence: How probable it must be that max_drop holds and not only seems to on the validation texts; 0.5
+            compares two numbers, and ignores noise wherever models are compared.
+    """
+
+    latency_ms: Milliseconds | None = None
+    size_mb: Megabytes | None = None
+    max_drop: Points | None = None
+    max_flips: Points | None = None
+    confidence: Confidence | None = None
+
+    @classmethod
+    def of(cls, budget: Budget) -> Limits:
+        """Return the limits of a budget that are not at their default, as it does not know which were given."""
+        default = vars(Budget())
+        return cls(**{name: value for name, value in vars(budget).items() if value != default[name]})
+
+    @property
+    def given(self) -> dict[str, float]:
+        """The limits that are given, by name."""
+        return {name: value for name, value in vars(self).items() if value is not None}
+
+    def over(self, budget: Budget) -> Budget:
+        """Return a budget with these limits in place of its own.
+
+        >>> Limits(latency_ms=5, confidence=0.8).over(Budget(latency_ms=2, max_drop=1, confidence=0.95)).given
+        {'latency_ms': 5, 'max_drop': 1, 'confidence': 0.8}
+        """
+        return replace(budget, **self.given)

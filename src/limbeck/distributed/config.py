@@ -30,13 +30,13 @@ class ExecutorConfig:
         executor: 'local' carries out one step after another in this process. 'processes' makes candidates, and pieces
             of long steps, in worker processes on this machine, 'ray' on the nodes of a Ray cluster, 'slurm' in jobs
             that submitit submits.
-        workers: How much is made at once; one for every two cores, or for every node's share, unless given.
-        threads: Threads of each worker; an equal share of this machine's cores unless given. Weights are the same bit
-            for bit only with the same number.
+        workers: How much is made at once; one for every two cores of this machine unless given.
+        threads: Threads of each worker; unless given an equal share of this machine's cores with 'processes', and 1
+            with 'ray' and 'slurm'. Weights are the same bit for bit only with the same number.
         address: Address of a Ray cluster, as in ``ray.init``; 'local' starts one on this machine.
-        gpus: GPUs of each worker that trains.
+        gpus: GPUs of each worker that trains, with 'ray' and 'slurm'; a part of one only with 'ray'.
         partition: Partition of Slurm.
-        minutes: Time limit of a Slurm job; a job that is ended by it is submitted again and resumes.
+        minutes: Time limit of a Slurm job; a job that is ended by it is submitted again and resumes, for a week in all.
         cluster: Of submitit: 'slurm', or 'local' and 'debug', which need no Slurm.
     """
 
@@ -50,10 +50,10 @@ class ExecutorConfig:
     cluster: Literal["slurm", "local", "debug"] = "slurm"
 
     def check(self) -> None:
-        """Refuse options that another executor has.
+        """Refuse options that another executor has, and GPUs that this one cannot give.
 
         Raises:
-            InputError: The message names the executor that has the option.
+            InputError: The message names the executor that has the option, or what to give.
         """
         own = {"ray": ("address",), "slurm": ("partition", "cluster", "minutes")}
         for executor, names in own.items():
@@ -66,6 +66,11 @@ class ExecutorConfig:
                     f"{name}: the executor 'local' carries out one step after another in this process; choose "
                     "'processes', 'ray' or 'slurm'"
                 )
+        if self.executor == "processes" and self.gpus:
+            raise InputError("gpus: only the executors 'ray' and 'slurm' have it, not 'processes'")
+        if not float(self.gpus).is_integer() and (self.executor == "slurm" or self.gpus > 1):
+            or_part = ", or less than 1," if self.executor == "ray" else ""
+            raise InputError(f"gpus: should be a whole number{or_part} with '{self.executor}', got {self.gpus}")
 
 
 @contextmanager

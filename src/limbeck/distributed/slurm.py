@@ -1,11 +1,13 @@
 """Workers that are jobs of Slurm, submitted by submitit. Needs ``limbeck[slurm]``.
 
 The nodes see the folder of the store and that of the run. A job that its time limit or a preemption ends is submitted
-again, and its step resumes from its last checkpoint.
+again, and its step resumes from its last checkpoint. One that goes on beyond its time limit for longer than a week may
+be a step that never reaches a checkpoint; it is lost, and the same command resumes it.
 """
 
 from __future__ import annotations
 
+from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,9 @@ from typing import Any
 from limbeck.distributed.processes import THREADS
 from limbeck.distributed.workers import Log, Needs, Values, WorkFunction, collected
 from limbeck.errors import InputError, MissingExtra, ProcessLost
+
+LONGEST = 7 * 24 * 60
+"""Minutes after which a job that reaches its time limit is not submitted again."""
 
 
 class SlurmJobs:
@@ -52,8 +57,9 @@ class SlurmJobs:
         self._executor(Needs())
 
     def _executor(self, needs: Needs) -> Any:  # of submitit, which has no stubs
+        times = {"slurm_max_num_timeout": max(1, LONGEST // self._minutes)}
         try:
-            executor = self._submitit.AutoExecutor(self._folder, cluster=self._cluster)
+            executor = self._submitit.AutoExecutor(self._folder, cluster=self._cluster, **times)
         except (RuntimeError, ValueError) as error:
             raise InputError(
                 f"executor: Slurm does not answer here ({error}); its commands must be on the path"
@@ -95,7 +101,8 @@ class SlurmJobs:
     def close(self) -> None:
         """Cancel the jobs that still run."""
         for job in list(self._running):
-            job.cancel()
+            with suppress(OSError):  # the others are to end, too
+                job.cancel(check=False)
 
 
 class Job:

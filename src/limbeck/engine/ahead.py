@@ -28,6 +28,7 @@ from limbeck.engine.provenance import Provenance
 from limbeck.engine.reference import beside
 from limbeck.engine.run_log import RunLog
 from limbeck.engine.stored_form import read_probed
+from limbeck.engine.target_runs import measured_at
 from limbeck.engine.transfer import KEPT
 from limbeck.errors import LimbeckError
 from limbeck.recipe.parsing import LocatedStep
@@ -172,6 +173,7 @@ class Ahead:
         step = placed.step
         assert isinstance(step, Technique)
         base = self._builder.child_base(key, step, chain.seed)
+        self._builder.store.claim(base)  # what a worker has made is claimed by nobody once its order has ended
         if (ordered := self._ordered.get(base)) is not None:  # another branch begins with the same step
             if ordered.records is None:
                 ordered.chains.append(chain)
@@ -231,24 +233,32 @@ class Ahead:
             ordered.future.set_result(sent.result())
 
     def _prepare(self, placed: LocatedStep, rest: Steps, key: str, seed: int) -> None:
-        """Let a worker keep what a probe will read of a candidate."""
+        """Let a worker keep what a probe will read of a candidate, for each target that it is not known for."""
         step, builder = placed.step, self._builder
         assert isinstance(step, Probe)
         probed = (placed.path, key)
-        if probed in self._prepared or not step.prepares(builder.task.task_kind, builder.recipe.target):
+        if probed in self._prepared:
             return
-        name = builder.fact_name(key, step, seed, beside(builder, [key], step))
-        if builder.store.facts.recall(name, read_probed) is not None:
+        targets = [target for target in builder.recipe.settings if self._prepares(step, key, seed, target)]
+        if not targets:
             return
         payload = piece_order(order(builder, key, placed, seed, self._token), [{}])
         self._prepared[probed] = self._workers.submit(
             work_on,
-            payload | {"needed": [key]},
+            payload | {"needed": [key], "targets": targets},
             urgency=length(rest) + SHORT,
             report=self._report,
             supply=partial(supply, builder.store),
             receive=partial(receive, builder.store),
         )
+
+    def _prepares(self, step: Probe, key: str, seed: int, target: str) -> bool:
+        """Return whether a probe will read something on a target that a worker can keep for it."""
+        builder = measured_at(self._builder, target)
+        if not step.prepares(builder.task.task_kind, builder.serving(step).target):
+            return False
+        name = builder.fact_name(key, step, seed, beside(builder, [key], step))
+        return builder.store.facts.recall(name, read_probed) is None
 
     def prepared(self, placed: LocatedStep, keys: Sequence[str]) -> None:
         """Wait until workers have kept what a probe reads of its candidates, as far as they can.

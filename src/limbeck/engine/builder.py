@@ -66,9 +66,9 @@ class CandidateBuilder:
             seed: Seed of everything random.
             role: 'model' or 'teacher'.
         """
-        role = self._role(source, role)
         key = self.root_key(source, seed, role)
-        self.origins[key] = Provenance(seed, source=source, role=role)
+        self.origins[key] = Provenance(seed, source=source, role=self._role(source, role))
+        self.store.claim(key)
         if key not in self.records:
             with self.store.lock(key):
                 stored = self.store.facts.recall(f"record-{key}", read_record)
@@ -104,6 +104,7 @@ class CandidateBuilder:
             seed: Seed of everything random.
         """
         base = self.child_base(parent.key, step, seed)
+        self.store.claim(base)
         with self.store.lock(base):
             stored = self._stored_children(base)
             records = self._apply(parent, step, seed, base) if stored is None else stored
@@ -381,8 +382,7 @@ class CandidateBuilder:
         return records
 
     def _keep(self, record: Record, candidate: Candidate, seed: int) -> None:
-        card = {"record": record_to_json(record), "environment": environment(), "seed": seed}
-        self.store.put(record.key, candidate, card)
+        self.store.put(record.key, candidate, dict(record=record_to_json(record), environment=environment(), seed=seed))
 
     def make_cost(self, candidate: Candidate, step: Step, teacher: str | None) -> TargetCost:
         """Return what shapes of a candidate cost on the target of a step.

@@ -231,21 +231,22 @@ class _Compression:
         from limbeck.data.given import as_task, names_task
 
         self.request.check()
+        self.executor.check()
         name = f"compress-{Path(self.model).name}"
         folder = Path(self.folder) if self.folder else default_folder(name)
         out = Path(self.out) if self.out else None
         check_destinations(out, folder, (self.model, self.request.teacher))
         if self.runtime not in (valid := ("auto", "onnxruntime", "openvino", "tensorrt")):
             raise InputError(f"runtime: exported models do not run in '{self.runtime}'; {nearest(self.runtime, valid)}")
-        check_runtime(self.runtime)
+        if self.target.url is None:  # or that machine needs it
+            check_runtime(self.runtime)
         check_values(self.target)
         if self.target.precision != "float32" and not self.target.on_gpu:
             raise InputError(
                 f"precision: '{self.target.precision}' is for GPUs; on a processor INT8 is tried, so leave it out, or "
                 "give device 'cuda'"
             )
-        if self.runtime != "auto":
-            replace(self.target, runtime=self.runtime)  # refuses a runtime that does not run there
+        wanted = self._wanted  # refuses a runtime that does not run there
         store = Store.of(store)
         store.prepare()
         if has_no_labels(task):
@@ -256,9 +257,9 @@ class _Compression:
         if self.function is not None:
             request = replace(request, teacher=str(folder / SCORES))
         planner = Planner(self.model, loaded, request, store)
-        draft = planner.recipe(spec, self.target)
+        draft = planner.recipe(spec, wanted)
         checked_task(draft, store, loaded, self.function)  # reports what is wrong before anything is timed
-        check_service(self.target)
+        check_service(wanted)
         teacher: TeacherFunction | FunctionTeacher | None = self.function
         if request.teacher is not None:
             adapted, _ = adapt_task(draft, loaded, store)
@@ -279,6 +280,11 @@ class _Compression:
             result = start(recipe, loaded, store, folder, listener, teacher=teacher, workers=workers).finish()
         return Compressed(result, deliver(result, out), budget_violations(result))
 
+    @property
+    def _wanted(self) -> Target:
+        """The target with the runtime that the user wants; while that is open, with the usual one."""
+        return self.target if self.runtime == "auto" else replace(self.target, runtime=self.runtime)
+
     def _measured(self, task: Task, store: Store, *, linear: bool) -> tuple[Target, str | None]:
         """Return the target with its runtime, and the attention core that is faster than softmax, if any.
 
@@ -289,11 +295,8 @@ class _Compression:
             store: Where finished work is kept.
             linear: Whether the recipe may replace the attention.
         """
-        if self.target.url is not None:
-            runtime = "onnxruntime" if self.runtime == "auto" else self.runtime
-            return replace(self.target, runtime=runtime), None
-        if self.target.on_gpu:  # the dummy models that decide are in INT8
-            return replace(self.target, runtime="onnxruntime" if self.runtime == "auto" else self.runtime), None
+        if self.target.url is not None or self.target.on_gpu:  # the dummy models that decide are in INT8
+            return self._wanted, None
         case, (call, _) = Case.of(self.model, task, self.target), self.target.of_sub_batch()
         runtime = faster_runtime(case, call, store) if self.runtime == "auto" else self.runtime
         target, call = replace(self.target, runtime=runtime), replace(call, runtime=runtime)

@@ -12,7 +12,7 @@ from pathlib import Path
 from limbeck.core.digests import files_of
 from limbeck.engine.card import read_card
 from limbeck.engine.store import Store
-from limbeck.engine.store_folder import CLAIMS
+from limbeck.engine.store_folder import CLAIMS, is_claimed
 
 
 @dataclass(frozen=True)
@@ -52,17 +52,17 @@ def collect(store: Store, keep: Iterable[str] = ()) -> Collected:
         trash.mkdir(exist_ok=True)
         with store.lock(CLAIMS):  # from here on nobody can begin to use anything until it has been moved
             in_use = store.folder.claims_of_others()
-            claimed = {name.removeprefix("objects/") for name in in_use if name.startswith("objects/")}
+            all_objects = list(store.objects.glob("[!.]*"))
+            claimed = {path.name for path in all_objects if is_claimed(f"objects/{path.name}", in_use)}
             retained = {*keep, *claimed}
-            objects = [path for path in store.objects.glob("[!.]*") if path.name not in retained]
+            objects = [path for path in all_objects if path.name not in retained]
             waiting = [*objects, *_rest(store.root, in_use)]
             tasks = {task for key in retained for task in _task_of(store.objects / key)}
             waiting += [path for path in store.tasks.glob("[!.]*") if path.name not in tasks | _tasks(in_use)]
             moved = [path.rename(trash / uuid.uuid4().hex) for path in waiting]
         freed = sum(file.stat().st_size for path in moved for file in files_of(path))
         shutil.rmtree(trash)
-    stay = len([key for key in claimed - {*keep} if (store.objects / key).is_dir()])
-    return Collected(len(objects), freed, stay)
+    return Collected(len(objects), freed, len(claimed - {*keep}))
 
 
 def _rest(root: Path, in_use: set[str]) -> Iterator[Path]:

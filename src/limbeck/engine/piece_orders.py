@@ -6,10 +6,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from limbeck.core.measurement import machine
-from limbeck.core.pieces import NOTHING, Piece
+from limbeck.core.pieces import NOTHING, Piece, Result
 from limbeck.core.step import discard
 from limbeck.distributed.workers import Log, Values
 from limbeck.engine.orders import ELSEWHERE, Setting, failure, open_order
+from limbeck.engine.target_runs import measured_at
 from limbeck.engine.transfer import KEPT, pack
 
 
@@ -26,7 +27,7 @@ def piece_order(order: Values, pieces: Sequence[Piece], shared: Mapping[str, Any
 
 
 def work_on(payload: Values, report: Log) -> Values:
-    """Carry out an order of pieces.
+    """Carry out an order of pieces; those of a probe for each of its ``targets``.
 
     Args:
         payload: The order.
@@ -50,9 +51,11 @@ def _worked_on(payload: Values, report: Log) -> Values:
         return opened
     builder, step, key = opened.builder, opened.step, payload["key"]
     candidate = builder.open(key)
-    context = builder.context(key, step, payload["seed"], discard)
+    results: list[Result] = []
     with builder.store.machine.working():
-        results = [dict(each) for each in step.work_on(payload["pieces"], payload["shared"], candidate, context)]
+        for target in payload.get("targets", [""]):
+            context = measured_at(builder, target).context(key, step, payload["seed"], discard)
+            results += map(dict, step.work_on(payload["pieces"], payload["shared"], candidate, context))
     if opened.shared:
         return {"results": results}
     kept = [piece["keeps"] for piece in payload["pieces"] if "keeps" in piece]

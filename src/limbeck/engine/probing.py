@@ -42,6 +42,9 @@ class Prober:
     def probe(self, front: list[str], placed: LocatedStep, seed: int) -> list[str]:
         """Measure what is missing; a candidate that cannot be measured leaves the front.
 
+        A group that could not be measured together keeps what was measured one by one, as long as it stays the same
+        group; candidates that failed are tried again.
+
         Args:
             front: Keys of the candidates.
             placed: The probe.
@@ -63,7 +66,8 @@ class Prober:
         with self.store.lock(names[group[-1]]):
             recall = self.store.facts.recall
             remembered: dict[str, Any] = {key: recall(name, read_probed) for key, name in names.items()}
-            if step.info.group and len({_session(facts) for facts in remembered.values()}) > 1:
+            sessions = _sessions(remembered)
+            if step.info.group and len({*sessions.values()}) > 1 and sessions != recall(_apart(names), dict):
                 remembered = dict.fromkeys(group)  # facts of different sessions cannot be compared
             missing = [key for key in group if remembered[key] is None]
             if missing:
@@ -75,6 +79,8 @@ class Prober:
                 for key, facts in measured.items():
                     remembered[key] = {**description, "facts": [fact.to_json() for fact in facts]}
                     self.store.facts.remember(names[key], remembered[key])
+                if step.info.group and len({*(sessions := _sessions(remembered)).values()}) > 1:
+                    self.store.facts.remember(_apart(names), sessions)
         for key in group:
             self._add_facts(key, step.info.name, remembered[key]["facts"] if remembered[key] else [])
         self.history.append((placed, set(group)))
@@ -133,6 +139,20 @@ class Prober:
             fresh = [Measurement.from_json(fact) for fact in facts]
             self.records[key] = replace(old, facts=merge(old.facts, fresh))
             self.log.emit({"kind": "facts", "key": key, "step": probe, "facts": facts, **where})
+
+
+def _apart(names: Mapping[str, str]) -> str:
+    """Return the name under which a group keeps the session of each candidate, if they could not share one.
+
+    Args:
+        names: Names of the facts of each candidate, by key.
+    """
+    return f"sessions-{'-'.join(sorted(names.values()))}"
+
+
+def _sessions(remembered: Mapping[str, Mapping[str, Any] | None]) -> dict[str, str | None]:
+    """Return in which call the facts of each record were measured."""
+    return {key: _session(facts) for key, facts in remembered.items()}
 
 
 def _session(remembered: Mapping[str, Any] | None) -> str | None:

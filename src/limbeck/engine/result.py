@@ -11,13 +11,16 @@ from pathlib import Path
 from typing import Any
 
 from limbeck.core.candidate import Candidate, Record
+from limbeck.core.field_groups import parameters
 from limbeck.core.measurement import environment
+from limbeck.core.step import Step
 from limbeck.core.task import Task
 from limbeck.data.baseline import baseline
 from limbeck.engine.answered_texts import load_run_task
 from limbeck.engine.builder import CandidateBuilder
 from limbeck.engine.ledger import Ledger, lineage
 from limbeck.engine.store import Store
+from limbeck.engine.stored_form import read_records
 from limbeck.engine.task_adaptation import adapt_task, fit_length
 from limbeck.errors import InputError, StoreError
 from limbeck.recipe.parsing import leaves
@@ -290,7 +293,8 @@ def _failure(form: Mapping[str, str]) -> Failure:
 def retained_keys(folder: str | Path) -> tuple[Path, set[str]]:
     """Return the store of a folder's newest run, and the models that it ended with, their teacher and reference.
 
-    For an unfinished run all models, because it resumes from them.
+    For an unfinished run all models, because it resumes from them; also those that workers have made before the walk
+    came to them.
 
     Args:
         folder: Folder of the run.
@@ -301,10 +305,39 @@ def retained_keys(folder: str | Path) -> tuple[Path, set[str]]:
     ledger = Ledger(Path(folder))
     events = ledger.last()
     ends: dict[str, Any] | None = next((event for event in events if event["event"] == "finished"), None)
-    root = Path(next(event["store"] for event in events if event["event"] == "run"))
+    run = next(event for event in events if event["event"] == "run")
+    root = Path(run["store"])
     if ends is None and (problem := ledger.unreadable(newest=True)):
         raise InputError(f"{problem}, so the models that the run needs are not all known; run it again, then clean")
     if ends is None:
-        return root, set(ledger.records(events))
+        return root, _with_children(set(ledger.records(events)), parse(run["recipe"]), Store(root))
     others = [ends["teacher"], ends.get("reference"), *(end["reference"] for end in ends.get("targets", {}).values())]
     return root, {key for key in (*ends["front"], *ends["chosen"], *others) if key}
+
+
+def _with_children(keys: set[str], recipe: Recipe, store: Store) -> set[str]:
+    """Return keys with those of all that steps of a recipe have made from them.
+
+    Args:
+        keys: Keys of models.
+        recipe: The recipe.
+        store: Knows the children of each step that has ended.
+    """
+    steps = [located.step for located in leaves(placed_steps(recipe))]
+    children = [
+        record
+        for siblings in store.facts.all("children-", read_records)
+        for record in siblings
+        if any(_is_made_by(record, step) for step in steps)
+    ]
+    while grown := {record.key for record in children if record.parent in keys} - keys:
+        keys |= grown
+    return keys
+
+
+def _is_made_by(record: Record, step: Step) -> bool:
+    """Return whether a step makes such a record, as far as its parameters say."""
+    if record.step != step.info.name:
+        return False
+    fields = {name: value for name, value in parameters(step).items() if name not in step.info.neutral}
+    return all(record.parameters.get(name, value) == value for name, value in fields.items())

@@ -202,6 +202,14 @@ class Store:
         """Put a damaged object aside; it is made again when it is needed."""
         self._put_aside(self.objects / key, reason)
 
+    def claim(self, base: str) -> None:
+        """Let gc not remove an object, nor its siblings, whichever process has made or will make them.
+
+        Args:
+            base: Key of the object: a root, or the first child of a step; its siblings append their number.
+        """
+        self.folder.claim(self.objects / f"{base}*")
+
     def bytes_of(self, key: str) -> int | None:
         """Return the size of an object on the disk, if it exists."""
         folder = self.objects / key

@@ -13,7 +13,7 @@ import re
 import shutil
 import uuid
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Set
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
@@ -159,7 +159,11 @@ class StoreFolder:
         self._tokens.pop(name, ExitStack()).close()
 
     def claim(self, *paths: Path) -> None:
-        """Announce that this process uses parts of the store, so that nobody removes them while it lives."""
+        """Announce that this process uses parts of the store, so that nobody removes them while it lives.
+
+        Args:
+            *paths: What it uses; a key that ends with '*' stands for all children of a step.
+        """
         names = {path.relative_to(self.root).as_posix() for path in paths} - self._claimed
         if not names or not (self.root / "locks").is_dir():
             return
@@ -172,8 +176,9 @@ class StoreFolder:
     def release(self, *paths: Path) -> None:
         """Release all claims except those on some parts."""
         if self._claim is not None:
+            names = {path.relative_to(self.root).as_posix() for path in paths}
             with suppress(StoreError), self.lock(CLAIMS):
-                self._write_claim(self._claimed & {path.relative_to(self.root).as_posix() for path in paths})
+                self._write_claim({name for name in names if is_claimed(name, self._claimed)})
 
     def claims_of_others(self) -> set[str]:
         """Return the claims of other living processes. The caller holds the lock ``CLAIMS``."""
@@ -216,6 +221,16 @@ class StoreFolder:
             if message := refusal(error, self.root):
                 raise StoreError(message) from error
             raise
+
+
+def is_claimed(name: str, claims: Set[str]) -> bool:
+    """Return whether a part of the store is claimed, by itself or with the other children of its step.
+
+    Args:
+        name: Its name below the root, such as 'objects/KEY'.
+        claims: What is claimed.
+    """
+    return not claims.isdisjoint({name, f"{name.partition('-')[0]}*"})
 
 
 def _notify(folder: weakref.ref[StoreFolder], message: str) -> None:

@@ -112,7 +112,7 @@ def suited(fronts: Fronts, step: Technique, recipe: Recipe) -> tuple[Fronts, lis
     others = [located.step for located in leaves(placed_steps(recipe))]
     problems = {name: step.target_problems(setting.target, others) for name, setting in settings.items()}
     notes = [
-        f"is not for the target '{name}': " + "; ".join(f"{key} {reason}" for key, reason in reasons.items())
+        f"is not for the target '{name}': " + "; ".join(f"{key} {reason}".strip() for key, reason in reasons.items())
         for name, reasons in problems.items()
         if reasons and fronts[name]
     ]

@@ -85,12 +85,14 @@ def _unsuited(step: Step, where: str, values: Mapping[str, Any], placed: Sequenc
     counted = [setting] if goal is not None else list(known.values())
     unsuited = [step.target_problems(each.target, others) for each in counted]
     if all(unsuited):
-        problems += [Problem(f"{where}.{name}", text) for name, text in unsuited[0].items()]
+        problems += [Problem(".".join(filter(None, (where, name))), text) for name, text in unsuited[0].items()]
     return problems
 
 
 def _machine(target: Target, path: str, placed: Sequence[LocatedStep]) -> list[Problem]:
     """Return what a target needs and this machine lacks: a device, a runtime.
+
+    The runtime of a target elsewhere is needed here only by probes that its measuring service does not carry out.
 
     Args:
         target: The target.
@@ -99,7 +101,10 @@ def _machine(target: Target, path: str, placed: Sequence[LocatedStep]) -> list[P
     """
     backends = import_module("limbeck.measure.backends")
     problems = []
-    for name, requirement in (("device", backends.check_device), ("runtime", backends.check_runtime)):
+    infos = [located.cls.info for located in leaves(placed) if located.cls is not None]
+    here = target.url is None or any(info.machine_bound and not info.at_target for info in infos)
+    requirements = {"device": backends.check_device} | ({"runtime": backends.check_runtime} if here else {})
+    for name, requirement in requirements.items():
         try:
             requirement(getattr(target, name))
         except LimbeckError as error:
@@ -111,10 +116,6 @@ def _machine(target: Target, path: str, placed: Sequence[LocatedStep]) -> list[P
             import_module("limbeck.measure.accelerator").check_provider(target.runtime, target.device)
         except LimbeckError as error:
             problems.append(Problem(f"{path}.runtime", f"{exports[0]}: {error}"))
-    if target.device != "cpu":
-        quantized = [located for located in steps if "int8" in located.step.info.gives]
-        text = backends.NO_INT8.format(device=target.device)
-        problems += [Problem(f"{located.path}.{located.name}", text) for located in quantized]
     return problems
 
 

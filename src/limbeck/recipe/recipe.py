@@ -26,7 +26,7 @@ from limbeck.core.field_groups import fields_of, parameters, values_of
 from limbeck.core.model import AnswersOnly
 from limbeck.core.paths import exists, user_path
 from limbeck.core.step import Step, current_name, registered
-from limbeck.core.target import Budget, Target
+from limbeck.core.target import Budget, Limits, Target
 from limbeck.errors import RecipeError, nearest, shown
 from limbeck.recipe import parsing
 from limbeck.recipe.checks import meaning
@@ -49,7 +49,8 @@ class Recipe:
     A recipe that ends in a choice stops before it compresses a teacher that was not shown to be better than the best
     constant answer, unless ``allow_weak_teacher``.
     ``targets`` are several in place of ``target``, which is then the first of them: one training, and figures and a
-    choice for each. ``budgets`` has limits of single targets, which replace those of ``budget`` there.
+    choice for each. ``budgets`` has limits of single targets, which replace those of ``budget`` there; a
+    :class:`Budget` among them stands for those of its limits that are not at their default.
     """
 
     model: str
@@ -63,9 +64,11 @@ class Recipe:
     name: str = ""
     allow_weak_teacher: bool = False
     targets: Mapping[str, Target] = field(default_factory=dict)
-    budgets: Mapping[str, Budget] = field(default_factory=dict)
+    budgets: Mapping[str, Limits | Budget] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        given = {name: Limits.of(own) if isinstance(own, Budget) else own for name, own in self.budgets.items()}
+        object.__setattr__(self, "budgets", given)
         if unknown := [name for name in self.budgets if name not in self.targets]:
             raise RecipeError(f"budgets: {unknown_target(unknown[0], self.settings)}")
         if self.targets:
@@ -217,7 +220,7 @@ def _find(source: str | Path) -> Path:
 
 def _target_data(recipe: Recipe, name: str, full: bool) -> dict[str, Any]:
     """Return one of several targets as plain data, with the limits of its own."""
-    own = _fields(recipe.budgets.get(name, Budget()), full)
+    own = _fields(recipe.budgets.get(name, Limits()), full)
     return _fields(recipe.targets[name], full) | ({"budget": own} if own else {})
 
 
@@ -227,7 +230,7 @@ def _step_data(step: Step | Fork, full: bool) -> dict[str, Any]:
     return {step.info.name: _fields(step, full)}
 
 
-def _fields(value: Step | Target | Budget, full: bool) -> dict[str, Any]:
+def _fields(value: Step | Target | Budget | Limits, full: bool) -> dict[str, Any]:
     """Return the fields of a dataclass as plain data; without the defaults unless ``full``."""
     plain = parameters(value)
     if full:

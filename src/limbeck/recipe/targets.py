@@ -10,10 +10,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from limbeck.core.target import Budget, Target
+from limbeck.core.target import Budget, Limits, Target
 from limbeck.errors import nearest, shown
 from limbeck.recipe import validation as fields
 from limbeck.recipe.validation import Problem
@@ -37,19 +37,7 @@ class Named:
     """The section ``targets`` of a recipe: targets, and the limits that each has of its own."""
 
     targets: dict[str, Target] = field(default_factory=dict)
-    budgets: dict[str, Budget] = field(default_factory=dict)
-
-
-def limits_over(shared: Budget, own: Budget | None) -> Budget:
-    """Return the limits of a target: those of its own replace the recipe's.
-
-    >>> limits_over(Budget(latency_ms=2, max_drop=1), Budget(latency_ms=5)).given
-    {'latency_ms': 5, 'max_drop': 1, 'confidence': 0.8}
-    """
-    if own is None:
-        return shared
-    default = vars(Budget())
-    return replace(shared, **{name: value for name, value in vars(own).items() if value != default[name]})
+    budgets: dict[str, Limits] = field(default_factory=dict)
 
 
 def settings(values: Mapping[str, Any]) -> dict[str, Setting]:  # the fields of a recipe, each of a type of its own
@@ -62,7 +50,7 @@ def settings(values: Mapping[str, Any]) -> dict[str, Setting]:  # the fields of 
     if not named:
         return {"": Setting(values.get("target", Target()), budget)}
     own = values.get("budgets", {})
-    return {name: Setting(target, limits_over(budget, own.get(name))) for name, target in named.items()}
+    return {name: Setting(target, own.get(name, Limits()).over(budget)) for name, target in named.items()}
 
 
 def path_of(name: str) -> str:
@@ -138,11 +126,11 @@ def _read_one(named: Named, name: str, given: object) -> list[Problem]:
     if isinstance(given, Mapping):
         given = {key: value for key, value in given.items() if key != "budget"}
     target, problems = fields.read(Target, given, path_of(name))
-    budget, wrong = fields.read(Budget, own, f"{path_of(name)}.budget")
+    limits, wrong = fields.read(Limits, own, f"{path_of(name)}.budget")
     if target is not None:
         named.targets[name] = target
-    if budget is not None and budget != Budget():
-        named.budgets[name] = budget
+    if limits is not None and limits.given:
+        named.budgets[name] = limits
     return [*problems, *wrong]
 
 

@@ -99,6 +99,9 @@ class MachineLock:
         self._held.stack, self._held.began = stack, time.time()
 
     def _drop(self) -> None:
-        stack, self._held.stack = self._held.stack, None
+        """Release the lock, unless a wait for it after a rest was interrupted."""
+        stack, self._held.stack = self._stack, None
+        if stack is None:
+            return
         self.used(Use("work", self._host, os.getpid(), self._held.began, time.time()))
         stack.close()

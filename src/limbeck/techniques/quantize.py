@@ -9,7 +9,7 @@ fall back to float by themselves.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -19,7 +19,7 @@ from annotated_types import Ge, Le
 
 from limbeck.core.candidate import Candidate
 from limbeck.core.measurement import FLOAT_PARTS, Measurement
-from limbeck.core.step import RunContext, StepInfo, Technique, discard, step
+from limbeck.core.step import RunContext, Step, StepInfo, Technique, discard, step
 from limbeck.storage.drafts import process_folder
 from limbeck.train.config import forward_seconds
 
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
     from limbeck.core.shape import Shape
+    from limbeck.core.target import Target
     from limbeck.core.task import Task
     from limbeck.model.onnx.onnx_model import OnnxModel
 
@@ -76,6 +77,12 @@ class Quantize(Technique):
         """Return marks for keys: results with a limit, or smoothed ones, are others since paired tests decide."""
         by_test = {"fall_back": self.max_drop is not None, "smoothing": self.smooth}
         return {name: "paired" for name, given in by_test.items() if given}
+
+    def target_problems(self, target: Target, others: Sequence[Step]) -> dict[str, str]:
+        """Refuse a GPU, which does not run the INT8 graph."""
+        from limbeck.measure.backends import NO_INT8
+
+        return {} if target.device == "cpu" else {"": NO_INT8.format(device=target.device)}
 
     def estimated_seconds(self, shape: Shape, rows: Mapping[str, int], tokens: float) -> float:
         """Return rough seconds: writing the graph, calibration, smoothing, and for a limit up to seven evaluations.

@@ -132,6 +132,22 @@ def test_the_machine_may_not_change(tmp_path):
         time(answering(measure=(200, other)), tmp_path)
 
 
+def test_the_next_run_of_this_process_takes_the_machine_that_is_there_now(tmp_path):
+    health, environment = dict(HEALTH), {**HEALTH["environment"], "processor": "Other"}
+    timed = TimingAnswer(np.ones((2, 3, 2)), [3.0, 3.0], environment, Conditions((0.1, 0.2))).to_json()
+    service = answering(health=(200, health), measure=(200, timed))
+    transport = service._transport
+    check_service(TARGET, transport)
+    before = machine_at(f"{URL}/", transport)
+    health["environment"] = environment  # from now on
+    with pytest.raises(ServiceError, match="another machine than before, or has other libraries; run again"):
+        time(service, tmp_path)
+    assert machine_at(URL, transport) == before  # facts of this run stay those of one machine
+    check_service(TARGET, transport)
+    assert machine_at(URL, transport) != before
+    assert time(service, tmp_path)["machine"] == "Other"
+
+
 def test_what_the_service_would_refuse_is_not_sent(tmp_path):
     service = answering(health=(200, {**HEALTH, "limits": {"bytes": 1000, "seconds": 60}}))
     with pytest.raises(InputError, match=r"more than http://board:8765 takes \(0 MB\); start it with --max-mb 1"):

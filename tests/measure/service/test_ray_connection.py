@@ -15,6 +15,7 @@ from limbeck.core.target import Target
 from limbeck.errors import InputError, ServiceError
 from limbeck.measure.latency import Latency
 from limbeck.measure.service.client import Service
+from limbeck.measure.service.options import ServiceOptions
 from limbeck.measure.service.ray_connection import RayConnection
 
 FACTS = {"limits": {"seconds": 60}}
@@ -31,7 +32,9 @@ class GetTimeoutError(RayError):
 @pytest.fixture
 def ray(monkeypatch):
     """A cluster whose tasks answer as told."""
-    cluster = SimpleNamespace(answer={}, calls=[], options=None, resources={"CPU": 4.0, "limbeck_measure": 1.0})
+    cluster = SimpleNamespace(
+        answer={}, calls=[], timeouts=[], options=None, resources={"CPU": 4.0, "limbeck_measure": 1.0}
+    )
 
     def remote(**options):
         cluster.options = options
@@ -39,6 +42,7 @@ def ray(monkeypatch):
         return lambda function: submit
 
     def get(task, timeout):
+        cluster.timeouts.append(timeout)
         if isinstance(cluster.answer, Exception):
             raise cluster.answer
         return cluster.answer
@@ -60,6 +64,15 @@ def test_a_session_takes_the_resource_and_no_core_of_the_cluster(ray, tmp_path):
     assert RayConnection("limbeck_measure").measure("{}", [tmp_path / "model.onnx"], FACTS) == {"seconds": []}
     assert (ray.options["num_cpus"], ray.options["resources"]) == (0, {"limbeck_measure": 1})
     assert ray.calls == [("limbeck.measure.service.ray_node:measured", "{}", [b"graph"])]
+
+
+def test_the_state_of_a_node_may_wait_for_sessions_of_others(ray):
+    """It takes the resource as they do, or it would disturb them, and they may last as long as the node allows."""
+    ray.answer = {"limits": {"seconds": ServiceOptions.max_seconds}}
+    connection = RayConnection("limbeck_measure")
+    connection.measure("{}", [], connection.health())
+    assert ray.options["resources"] == {"limbeck_measure": 1}
+    assert ray.timeouts[0] == ray.timeouts[1] > 2 * ServiceOptions.max_seconds
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -18,6 +17,9 @@ if TYPE_CHECKING:
     import httpx2
 
     from limbeck.core.target import Target
+
+_machines: dict[tuple[str, httpx2.BaseTransport | None], str] = {}
+"""Digests of the machines of services, as they were when the newest run began."""
 
 
 class Connection(Protocol):
@@ -155,25 +157,29 @@ class Service:
         }
 
 
-def check_service(target: Target) -> None:
+def check_service(target: Target, transport: httpx2.BaseTransport | None = None) -> None:
     """Check the measuring service of a target before any work starts; of a target without one, nothing.
 
     Args:
         target: The target.
+        transport: See :class:`Service`.
 
     Raises:
         ServiceError: It cannot be used.
     """
     if target.url is not None:
-        Service(target.url).check(target)
+        service = Service(target.url, transport)
+        _machines[service.url, transport] = machine_of(service.check(target)["environment"])
 
 
-@lru_cache
 def machine_at(url: str, transport: httpx2.BaseTransport | None = None) -> str:
     """Return the digest of the machine of a measuring service, for which alone its times hold.
 
     Args:
-        url: Address of the service, which is asked once.
+        url: Address of the service, which is asked once in a run; by the next one another machine may answer there.
         transport: See :class:`Service`.
     """
-    return machine_of(Service(url, transport).health()["environment"])
+    service = Service(url, transport)
+    if (service.url, transport) not in _machines:
+        _machines[service.url, transport] = machine_of(service.health()["environment"])
+    return _machines[service.url, transport]

@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from limbeck.errors import InputError, MissingExtra, ServiceError, nearest
+from limbeck.measure.service.options import ServiceOptions
 
-HEALTH_SECONDS = 120
-"""Longest time in which a node answers; it may have to start a process and import everything."""
+PATIENCE = 10 * 2
+"""How many of the longest measurements a task waits for: others wait for the resource, too."""
 
 
 class RayConnection:
@@ -27,8 +28,11 @@ class RayConnection:
         self.resource = resource
 
     def health(self) -> dict[str, Any]:
-        """Return what the node says of its machine and its limits."""
-        return self._call("limbeck.measure.service.ray_node:health", (), HEALTH_SECONDS)
+        """Return what the node says of its machine and its limits, when sessions that have the resource have ended.
+
+        It waits for them like a session, since a process that starts beside a measurement would disturb it.
+        """
+        return self._call("limbeck.measure.service.ray_node:health", (), PATIENCE * float(ServiceOptions.max_seconds))
 
     def measure(self, text: str, graphs: Sequence[Path], facts: Mapping[str, Any]) -> dict[str, Any]:
         """Have a session carried out there, when others that wait for the resource have ended.
@@ -38,7 +42,7 @@ class RayConnection:
             graphs: The ONNX files.
             facts: What :meth:`health` returned.
         """
-        patience = 10 * 2 * float(facts["limits"]["seconds"])
+        patience = PATIENCE * float(facts["limits"]["seconds"])
         content = [path.read_bytes() for path in graphs]
         answer = self._call("limbeck.measure.service.ray_node:measured", (text, content), patience)
         if "refused" in answer:
