@@ -37,6 +37,7 @@ from limbeck.core.paths import fill_temporary
 from limbeck.core.pieces import Divisible, Spread
 from limbeck.core.search_space import Space
 from limbeck.core.shape import Shape
+from limbeck.core.step_keys import Keyed
 from limbeck.core.target import Budget, Target
 from limbeck.errors import nearest
 
@@ -170,7 +171,7 @@ class RunContext:
     """Report to the user: a message, or numbers (step, total, loss) for progress and trackers."""
 
 
-class Step(Divisible, ABC):
+class Step(Divisible, Keyed, ABC):
     """What every step has: its declaration, and answers about it that depend on the values of its fields."""
 
     info: ClassVar[StepInfo]
@@ -187,13 +188,6 @@ class Step(Divisible, ABC):
     def required_traits(self) -> AbstractSet[str]:
         """Return traits that these parameters need, besides those of ``info.needs``."""
         return frozenset()
-
-    def idle_fields(self) -> Mapping[str, Any]:
-        """Return the fields that change nothing beside the others, with the values that cache keys have for them.
-
-        A name that is no field marks results that are others than before for these values of the fields alone.
-        """
-        return {}
 
     def file_problems(self) -> list[str]:
         """Return what is wrong with the files that fields name; those of the groups, unless overridden."""
