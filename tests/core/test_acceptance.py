@@ -47,10 +47,11 @@ def test_what_its_own_float_parts_made_pointless_is_left_out():
     better = record("better", range(20), 2.0, float_parts=4)
     lucky = record("lucky", range(1, 50), 2.0, float_parts=4)
     smaller = record("smaller", range(50), 0.5, float_parts=4)
-    kept, notes = without_pointless([WHOLE, better, lucky, smaller], 0.8, lambda *_: True)
+    kept, notes = without_pointless([WHOLE, better, lucky, smaller], lambda _: True, 0.8, lambda *_: True)
     assert [each.key for each in kept] == ["whole", "better", "smaller"]
     assert "lucky is left out: with 4 of 26 parts in float it is no faster and no smaller than whole" in notes[0]
-    assert without_pointless([WHOLE, lucky], 0.8, lambda *_: False) == ([WHOLE, lucky], [])
+    assert without_pointless([WHOLE, lucky], lambda _: True, 0.8, lambda *_: False) == ([WHOLE, lucky], [])
+    assert without_pointless([WHOLE, lucky], lambda each: each is lucky, 0.8, lambda *_: True) == ([WHOLE, lucky], [])
 
 
 def test_what_seems_to_meet_the_budget_is_named_with_what_would_decide():

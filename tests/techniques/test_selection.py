@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from limbeck.core.candidate import Record
-from limbeck.core.measurement import Measurement
+from limbeck.core.measurement import FLOAT_PARTS, Measurement
 from limbeck.core.restricted_context import RestrictedContext
 from limbeck.core.statistics import pack
 from limbeck.core.step import REGISTRY, Choice, RunContext, Teacher
@@ -171,6 +171,20 @@ def test_cheapest_keeps_the_most_accurate_of_those_that_are_not_measurably_slowe
     records = [answering("a", range(60), 2.00), answering("b", range(50), 2.01), WHOLE]
     assert keys(choose(Cheapest(), records, WHOLE)) == ["b"]
     assert keys(choose(Cheapest(), records, WHOLE, confidence=0.5)) == ["a"]
+
+
+def test_what_breaks_the_budget_takes_nobodys_place():
+    """A model with parts in float is within the loss; a smaller and faster one all in 8 bits is not shown to be so."""
+    safe = answering("safe", range(1, 50), 4.0, 12.0)
+    safe = replace(safe, facts=(*safe.facts, Measurement(FLOAT_PARTS, 3.0, "1", n=26)))
+    records = [WHOLE, safe, DOUBTFUL]
+    for step, other in ((Cheapest(), {}), (Best(), {"latency_ms": 5.0})):
+        (kept,) = choose(step, records, WHOLE, max_drop=1.0, **other)
+        assert kept.key == "safe"
+        assert not any("left out" in note for note in kept.notes)
+    (kept,) = choose(Cheapest(), [*records, SMALL], WHOLE, max_drop=1.0)  # which meets it
+    assert kept.key == "small"
+    assert kept.notes[0].startswith("safe is left out: with 3 of 26 parts in float")
 
 
 @pytest.mark.parametrize("seed", range(40))

@@ -127,19 +127,26 @@ def settled(
 
 
 def without_pointless(
-    records: Sequence[Record], confidence: float, is_as_fast: Callable[[Record, Record], bool]
+    records: Sequence[Record],
+    meets: Callable[[Record], bool],
+    confidence: float,
+    is_as_fast: Callable[[Record, Record], bool],
 ) -> tuple[list[Record], list[str]]:
     """Leave out records that parts left in float made pointless, with a note for each.
 
-    Such a record is no faster and no smaller than another one that is all in 8 bits, and not shown to be better.
+    Such a record is no faster and no smaller than another one that is all in 8 bits, meets the budget, and is not shown
+    to be worse.
 
     Args:
         records: Records to choose from.
+        meets: Whether a record meets the budget; one that does not takes nobody's place.
         confidence: How probable it has to be that it is better.
         is_as_fast: Whether the first of two records is not measurably slower.
     """
     useful, notes = [], []
-    whole_int8 = [other for other in records if "int8" in other.traits and other.fact(FLOAT_PARTS) is None]
+    whole_int8 = [
+        other for other in records if "int8" in other.traits and other.fact(FLOAT_PARTS) is None and meets(other)
+    ]
     for record in records:
         parts = record.fact(FLOAT_PARTS)
         better = (
