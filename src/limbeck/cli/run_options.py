@@ -50,8 +50,8 @@ class Limits:
         size_mb: Largest size of the served file, in MB.
         max_drop: Largest loss against the fine-tuned model, or a teacher that limbeck opens, in points of the metric.
         max_flips: Largest share of answers that may differ from that model's, right or wrong, in per cent.
-        confidence: How probable it must be that max_drop holds and not only seems to on the validation texts; 0.5
-            compares two numbers, and ignores noise wherever models are compared.
+        confidence: How probable it must be that max_drop and max_flips hold and not only seem to on the validation
+            texts; 0.5 compares two numbers, and ignores noise wherever models are compared.
     """
 
     latency_ms: Milliseconds | None = None

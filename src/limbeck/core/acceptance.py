@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from limbeck.core.candidate import Record
 from limbeck.core.measurement import FLOAT_PARTS, Measurement
-from limbeck.core.target import Budget, Evidence
+from limbeck.core.target import Budget, TestedLimit, Tests
 from limbeck.errors import LimbeckError, nearest
 
 if TYPE_CHECKING:
@@ -72,8 +72,8 @@ def measured(record: Record) -> dict[str, float]:
     return {name: value(record, name) for name in ("latency_p50", "size", "quality", "flips") if record.fact(name)}
 
 
-def evidence_of(record: Record, whole: Record | None, budget: Budget) -> Evidence | None:
-    """Return how probable it is that a record loses no more than the budget allows; None where nothing can be said.
+def evidence_of(record: Record, whole: Record | None, budget: Budget) -> Tests:
+    """Return how probable it is that a record loses and changes no more than the budget allows, by limit.
 
     Args:
         record: The record.
@@ -82,10 +82,10 @@ def evidence_of(record: Record, whole: Record | None, budget: Budget) -> Evidenc
     """
     from limbeck.core.paired import evidence
 
+    fact, flips = fact_for_choices(record, "quality"), fact_for_choices(record, "flips")
     if whole is None:
-        return None
-    fact = fact_for_choices(record, "quality")
-    return evidence(budget, fact, fact if record.key == whole.key else fact_for_choices(whole, "quality"))
+        return evidence(budget, fact, None, flips)
+    return evidence(budget, fact, fact if record.key == whole.key else fact_for_choices(whole, "quality"), flips)
 
 
 def is_as_good(confidence: float, record: Record, first: Record) -> bool:
@@ -170,17 +170,16 @@ def _replaces(other: Record, record: Record, confidence: float, is_as_fast: Call
     return smaller and is_as_fast(other, record) and is_as_good(confidence, other, record)
 
 
-def doubts(earlier: Sequence[Record], tests: Mapping[str, Evidence | None], budget: Budget) -> list[str]:
+def doubts(earlier: Sequence[Record], tests: Mapping[str, Tests], budget: Budget) -> list[str]:
     """Return a note about records that come before the chosen one and meet the budget by their numbers alone.
 
     Args:
         earlier: Those records, the first one first.
-        tests: How probable it is that each stays within ``max_drop``.
+        tests: How probable it is that each stays within the limits.
         budget: The budget.
     """
-    doubted = [(record.key, test) for record in earlier if budget.doubts(test := tests[record.key])]
-    if not doubted:
-        return []
-    key, test = doubted[0]
-    assert test is not None
-    return [f"not chosen: {key}, {budget.doubt(test)}"]
+    limits_tested: tuple[TestedLimit, ...] = ("max_drop", "max_flips")
+    for record in earlier:
+        if found := [doubt for limit in limits_tested if (doubt := budget.doubt(limit, tests[record.key]))]:
+            return [f"not chosen: {record.key}, {' and '.join(found)}"]
+    return []
