@@ -1,7 +1,7 @@
 import pytest
 
 from limbeck.core.step import StepInfo
-from limbeck.core.target import Budget
+from limbeck.core.target import Budget, Target
 from limbeck.data.synthetic import toy_task
 from limbeck.engine.services import services, services_in_keys
 from limbeck.engine.store import Store
@@ -40,3 +40,18 @@ def test_limits_that_only_decide_the_choice_change_no_key(toys, monkeypatch):
 
     assert read(Budget(latency_ms=3.0)) == {"latency_ms": 3.0, "size_mb": None, "max_drop": None}
     assert read(Budget(max_flips=3.0, confidence=0.9)) == read(Budget())
+
+
+def test_a_step_decides_what_of_its_services_enters_keys(toys, monkeypatch):
+    monkeypatch.setattr(toys.ToyTrain, "info", StepInfo("toy-train", reads={"seed", "target"}))
+    given = []
+
+    def decisive(step, read, task, target):
+        given.append((dict(read), task, target))
+        return {"seed": read["seed"], "mark": True}
+
+    monkeypatch.setattr(toys.ToyTrain, "decisive_services", decisive)
+    recipe, task = Recipe("model", "toy", target=Target(batch=8)), toy_task(train=4)
+    read = services_in_keys(recipe, toys.ToyTrain(), seed=7, teacher=lambda: "t", task=task)
+    assert read == {"seed": 7, "mark": True}
+    assert given == [({"seed": 7, "target": recipe.target.identity()}, task, recipe.target)]
