@@ -208,8 +208,11 @@ class Step(Divisible, Keyed, ABC):
         return [f"needs a teacher that limbeck opens, and '{teacher.source}' only gives answers: {teacher.reason}"]
 
     def kind_problems(self, kind: TaskKind) -> dict[str, str]:
-        """Return the fields that make no sense for a kind of task, with the reason; '' stands for the step itself."""
-        return {}
+        """Return the fields that make no sense for a kind of task, with the reason; '' stands for the step itself.
+
+        Those of the groups, unless overridden.
+        """
+        return {name: text for group in checked_groups(self) for name, text in group.kind_problems(kind).items()}
 
     def label_problems(self, kind: TaskKind) -> dict[str, str]:
         """Return the fields that need labels, with what to use for texts without; '' stands for the step itself."""
