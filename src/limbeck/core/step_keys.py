@@ -32,3 +32,17 @@ class Keyed:
             target: The target that the step reads, if it reads one.
         """
         return read
+
+
+class ScoresParts(Keyed):
+    """A step that scores the parts of a model by the slope of the loss on labels."""
+
+    def decisive_services(self, read: Mapping[str, Any], task: Task, target: Target) -> Mapping[str, Any]:
+        """Mark results of pairs that all have the same score: once, their labels were not sampled, and the slope was 0.
+
+        Args:
+            read: The services that the step reads.
+            task: The task.
+            target: Ignored.
+        """
+        return read if task.only_score is None else {**read, "labels": "sampled"}
