@@ -174,3 +174,21 @@ def test_latency_times_models_beside_each_other(bert):
 def test_what_is_wrong_is_said_before_any_work(bert, call, message):
     with pytest.raises(InputError, match=message):
         call(bert)
+
+
+def test_options_that_make_no_sense_for_a_kind_of_task_are_refused():
+    config = BertConfig(
+        vocab_size=len(TOKENIZER),
+        hidden_size=32,
+        num_hidden_layers=1,
+        num_attention_heads=4,
+        intermediate_size=64,
+        max_position_embeddings=64,
+        num_labels=1,
+        problem_type="regression",
+    )
+    model, numbers = BertForSequenceClassification(config).eval(), (TEXTS, list(np.linspace(0, 1, len(TEXTS))))
+    with pytest.raises(InputError, match=r"^temperature: has no effect on answers of kind regression"):
+        limbeck.distill(model, model, TOKENIZER, numbers, temperature=4.0)
+    with pytest.raises(InputError, match=r"^temperature: has no effect on answers of kind regression"):
+        limbeck.linearize(model, TOKENIZER, numbers, alpha_output=1.0, temperature=4.0)

@@ -77,6 +77,20 @@ def checked_options(cls: type[Technique], fields: Mapping[str, Any]) -> dict[str
     return dict(vars(make_step(cls, fields)))
 
 
+def check_suits(step: Technique, task: Task) -> None:
+    """Refuse options of a step that make no sense for a task, as those of a recipe are.
+
+    Args:
+        step: The step.
+        task: The task.
+
+    Raises:
+        InputError: Names the options, with the reasons.
+    """
+    if problems := [f"{name or step.info.name}: {reason}" for name, reason in step.task_problems(task).items()]:
+        raise InputError("; ".join(problems))
+
+
 def trained_model(step: Technique, candidate: Candidate, context: RunContext) -> LimbeckForSequenceClassification:
     """Return the model that a step makes of a candidate, in eval mode.
 
@@ -85,6 +99,7 @@ def trained_model(step: Technique, candidate: Candidate, context: RunContext) ->
         candidate: The candidate, which it may change.
         context: Services of the step.
     """
+    check_suits(step, candidate.task)
     with temporary_folder() as scratch:
         (result,) = step.apply(candidate, replace(context, scratch=scratch))
         return cast("LimbeckForSequenceClassification", result.model.eval())

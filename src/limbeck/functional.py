@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast, overload
 
 from limbeck._functional import (
+    check_suits,
     checked_options,
     is_texts,
     judged,
@@ -197,6 +198,7 @@ def linearize(
         open_candidate(model, tokenizer, candidate.task) as guide,
         temporary_folder() as scratch,
     ):
+        check_suits(step, candidate.task)
         teacher = Teacher("teacher", lambda: guide)
         linearized = linearize_encoder(
             candidate,

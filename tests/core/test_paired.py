@@ -7,11 +7,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from limbeck.core.answer_changes import Changes
 from limbeck.core.kinds import KINDS
 from limbeck.core.measurement import Measurement
-from limbeck.core.paired import CountedLoss, ResampledLoss, UnpairedLoss, evidence, loss_against
+from limbeck.core.paired import ChangedShare, CountedLoss, ResampledLoss, UnpairedLoss, evidence, loss_against
 from limbeck.core.statistics import pack
-from limbeck.core.target import Budget
+from limbeck.core.target import Budget, Evidence
 from limbeck.core.task_kind import TaskKind
 
 RNG = np.random.default_rng(0)
@@ -112,6 +113,58 @@ def test_so_many_more_texts_decide_if_answers_stay_alike():
 
 def test_evidence_needs_a_limit_and_a_reference():
     right = counted(RNG.random(100) < 0.9)
-    assert evidence(Budget(), right, right) is None
-    assert evidence(Budget(max_drop=1.0), right, None) is None
-    assert evidence(Budget(max_drop=0.0), right, right).probability == 1.0  # the reference itself
+    assert evidence(Budget(), right, right, None) == {}
+    assert evidence(Budget(max_drop=1.0), right, None, None) == {}
+    assert evidence(Budget(max_drop=0.0), right, right, None)["max_drop"].probability == 1.0  # the reference itself
+
+
+def flips_of(rows, changed, kind="classification"):
+    """The fact of answers to these rows, of which some have changed."""
+    before = np.zeros(len(rows), dtype=int)
+    after = before + np.isin(np.arange(len(rows)), changed)
+    changes = Changes(KINDS[kind], ("a", "b"), np.asarray(rows), before, after, before, np.zeros(len(rows)))
+    texts = ["text"] * (max(rows) + 1)
+    return next(fact for fact in changes.facts("validation", "whole", [1] * len(texts), texts) if fact.name == "flips")
+
+
+@pytest.mark.parametrize(("changed", "n", "limit"), [(3, 100, 3.0), (0, 40, 2.0), (30, 1000, 3.5), (1, 1, 50.0)])
+def test_the_share_of_changed_answers_is_that_of_a_beta_distribution(changed, n, limit):
+    share = ChangedShare.of(flips_of(range(n), range(changed)))
+    drawn = RNG.beta(changed + 0.5, n - changed + 0.5, 200_000)
+    assert share.below(limit) == pytest.approx(np.mean(drawn <= limit / 100), abs=0.005)
+    assert share.deviation == pytest.approx(100 * drawn.std(), rel=0.02)
+    assert (share.n, share.counted) == (n, "texts")
+
+
+def test_answers_to_words_count_as_far_as_they_are_independent():
+    """A hundred texts of ten words: whole texts have changed, or as many words anywhere, or none."""
+    rows = np.repeat(np.arange(100), 10)
+    together = ChangedShare.of(flips_of(rows, range(30), "tokens"))
+    apart = ChangedShare.of(flips_of(rows, range(0, 1000, 33), "tokens"))
+    nothing = ChangedShare.of(flips_of(rows, [], "tokens"))
+    assert 50 < together.effective < 200 < 500 < apart.effective <= 1000
+    assert nothing.effective == pytest.approx(100)
+    assert nothing.below(2.0) == pytest.approx(ChangedShare.of(flips_of(range(100), [])).below(2.0))
+    assert together.counted == nothing.counted == "answers"
+    assert together.below(4.0) < apart.below(4.0)
+
+
+def test_as_many_more_texts_as_are_said_to_decide_do_so():
+    budget = Budget(max_flips=3.0)
+    doubted = evidence(budget, None, None, flips_of(range(200), range(5)))["max_flips"]
+    assert 0.5 < doubted.probability < 0.8
+    assert doubted.counted == "texts"
+    enough = 200 + doubted.missing
+    decided = evidence(budget, None, None, flips_of(range(enough), range(round(0.025 * enough))))["max_flips"]
+    assert decided.probability == pytest.approx(0.8, abs=0.04)
+    at_the_limit = evidence(budget, None, None, flips_of(range(100), range(3)))["max_flips"]
+    assert at_the_limit.probability < 0.5
+    assert at_the_limit.missing is None
+
+
+def test_changed_answers_without_a_test():
+    flips, right = flips_of(range(100), [0]), counted(np.ones(100, dtype=bool))
+    assert evidence(Budget(max_flips=0.0), None, None, flips) == {}
+    assert evidence(Budget(max_drop=2.0), None, None, flips) == {}
+    assert evidence(Budget(max_flips=2.0), None, None, replace(flips, n=None)) == {}
+    assert evidence(Budget(max_flips=2.0), right, right, flips) == {"max_flips": Evidence(1.0)}

@@ -70,6 +70,12 @@ def test_bootstrap_leaves_out_resamples_without_a_value():
     assert nothing == (1.0, 1.0, 1.0)
 
 
+@pytest.mark.parametrize(("correct", "count"), [(0, 1), (0, 50), (1, 2), (3, 100), (50, 50), (700, 1000)])
+def test_as_many_observations_as_an_interval_is_wide_for(correct, count):
+    interval = statistics.wilson(correct, count, 0.9)
+    assert statistics.wilson_count(interval.value, interval.high - interval.low, 0.9) == pytest.approx(count)
+
+
 def test_wilson_stays_within_its_range():
     assert 0.99 < statistics.wilson(10, 10).high <= 1.0
     assert 0.0 <= statistics.wilson(0, 10).low < 0.01

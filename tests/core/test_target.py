@@ -56,14 +56,30 @@ def test_changed_answers_are_limited_in_per_cent():
 
 
 def test_a_doubtful_loss_breaks_the_limit_unless_two_numbers_are_compared():
-    facts, doubtful = {"quality": 0.895}, Evidence(0.7, 300)
+    facts, doubtful = {"quality": 0.895}, {"max_drop": Evidence(0.7, 300)}
     (text,) = Budget(max_drop=1.0).violations(facts, 0.9, doubtful)
     assert "within 1 only with probability 0.70 < 0.8 (about 300 more validation texts would decide)" in text
     assert Budget(max_drop=1.0, confidence=0.5).violations(facts, 0.9, doubtful) == []
-    assert Budget(max_drop=1.0).violations(facts, 0.9, Evidence(0.85)) == []
+    assert Budget(max_drop=1.0).violations(facts, 0.9, {"max_drop": Evidence(0.85)}) == []
     assert Budget(max_drop=1.0).excess(facts, 0.9, doubtful) == pytest.approx(0.1)
     assert Budget().given == {}
     assert Budget(max_drop=1.0).given == {"max_drop": 1.0, "confidence": 0.8}
+
+
+def test_changed_answers_within_the_limit_by_luck_break_it_too():
+    facts, doubtful = {"flips": 0.03}, {"max_flips": Evidence(0.45, 1_200, "answers")}
+    budget = Budget(max_flips=3.0)
+    (text,) = budget.violations(facts, tests=doubtful)
+    assert text == (
+        "3.0 % of the answers changed, within 3 % only with probability 0.45 < 0.8 (about 1,200 more validation "
+        "answers would decide)"
+    )
+    assert budget.excess(facts, tests=doubtful) == pytest.approx(0.35)
+    assert replace(budget, confidence=0.5).violations(facts, tests=doubtful) == []
+    assert replace(budget, confidence=0.5).excess(facts, tests=doubtful) == 0.0
+    assert budget.violations(facts, tests={"max_flips": Evidence(0.8)}) == []
+    assert budget.violations({"flips": 0.031}, tests=doubtful) == ["3.1 % of the answers changed > 3 %"]
+    assert budget.given == {"max_flips": 3.0, "confidence": 0.8}
 
 
 def test_a_request_is_named_and_divided_into_calls():

@@ -232,6 +232,18 @@ def test_score_of_a_task():
     assert task.score([[2.0, 1.0, 0.0], [0.0, 1.0, 0.5]], [0, 2]) == 0.5
 
 
+def test_pairs_may_all_have_the_same_score():
+    alike = toy_task("embedding", train=4)
+    same = replace(alike.split("train"), labels=(0.5,) * 4)
+    assert alike.only_score is None
+    assert replace(alike, splits={**alike.splits, "train": same}).only_score == 0.5
+    vectors = replace(same, labels=((0.1, 0.2),) * 4, pairs=None)
+    assert replace(alike, splits={"train": vectors}).only_score is None
+    assert replace(alike, splits={"test": same}).only_score is None
+    numbers = replace(same, pairs=None)
+    assert replace(toy_task("regression", train=4), splits={"train": numbers}).only_score is None
+
+
 def test_torch_is_not_imported():
     code = (
         "import sys, limbeck.data.loading, limbeck.data.synthetic; limbeck.data.loading.check_task('movie-reviews');"

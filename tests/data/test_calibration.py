@@ -1,4 +1,5 @@
 import random
+from dataclasses import replace
 
 import numpy as np
 
@@ -60,3 +61,15 @@ def test_chosen_batches_are_the_same_for_the_seed_the_longest_first():
     assert lengths == sorted(lengths, reverse=True)
     other = chosen_batches(task, tokenizer, 20, seed=4, batch_size=8)
     assert {i for batch in batches for i in batch["index"].tolist()} != {i for b in other for i in b["index"].tolist()}
+
+
+def test_scores_of_pairs_that_are_all_the_same_are_left_out():
+    alike = toy_task("embedding", train=8)
+    same = replace(alike.split("train"), labels=(1.0,) * 8)
+    equal, tokenizer = replace(alike, splits={**alike.splits, "train": same}), toy_tokenizer(alike)
+    for batches in (random_batches, chosen_batches):
+        (batch,) = batches(equal, tokenizer, 8, 0)
+        (scored,) = batches(alike, tokenizer, 8, 0)
+        assert batch["labels"].shape == (8, 0)
+        assert scored["labels"].shape == (8,)
+        assert batch["input_ids"].equal(scored["input_ids"])

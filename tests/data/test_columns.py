@@ -9,6 +9,7 @@ import random
 import pytest
 
 from limbeck.data.loading import load_task
+from limbeck.data.summary import summarize
 from limbeck.errors import InputError
 
 WORDS = [
@@ -90,6 +91,40 @@ READ = {  # header, row, (text, pair, label, unread, kind)
 def test_columns_are_found(tmp_path, case):
     header, row, expected = READ[case]
     assert roles(load(tmp_path, header, row)) == (*expected, "classification")
+
+
+PAIRS = {"kind": "embedding", "text": "anchor", "pair": "positive"}
+
+
+@pytest.mark.parametrize(
+    ("header", "row", "options", "expected"),
+    [
+        ("anchor,positive", (), PAIRS, ("anchor", "positive", (), ())),
+        ("anchor,positive,negative", (sentence(99),), PAIRS, ("anchor", "positive", (), ("negative",))),
+        ("query,passage", (), {"kind": "embedding"}, ("query", "passage", (), ())),
+        ("", (), {"kind": "embedding", "text": 0, "pair": 1}, ("0", "1", (), ())),
+        ("anchor,positive,alike", (0.5,), PAIRS, ("anchor", "positive", ("alike",), ())),
+    ],
+)
+def test_pairs_for_vectors_need_no_scores(tmp_path, header, row, options, expected):
+    task = load(tmp_path, header, lambda n: (sentence(n), sentence(n + 50), *row), **options)
+    assert roles(task) == (*expected, "embedding")
+    score = 1.0 if not expected[2] else 0.5
+    assert {label for split in task.splits.values() for label in split.labels} == {score}
+    assert task.only_score == score
+    assert any("no column has scores, so all pairs have 1" in note for note in task.notes) == (not expected[2])
+    assert ("no scores" in summarize(task).lines()[1]) == (not expected[2])
+
+
+@pytest.mark.parametrize("kind", ["regression", "classification", "rerank"])
+def test_pairs_of_other_kinds_need_a_label(tmp_path, kind):
+    with pytest.raises(InputError, match="text and label need a column each"):
+        load(tmp_path, "anchor,positive", lambda n: (sentence(n), sentence(n + 50)), **{**PAIRS, "kind": kind})
+
+
+def test_scores_that_are_no_numbers_are_still_refused(tmp_path):
+    with pytest.raises(InputError, match="the label should be a finite number"):
+        load(tmp_path, "anchor,positive,score", lambda n: (sentence(n), sentence(n + 50), "high"), **PAIRS)
 
 
 def test_one_column_for_each_label(tmp_path):

@@ -38,3 +38,24 @@ def test_texts_and_labels():
     assert (few.is_text, few.is_label) == (False, False)
     assert Profile("b", ["1", "", "0"]).binary
     assert not Profile("b", ["1", "2"]).binary
+
+
+@pytest.mark.parametrize(
+    ("cells", "vectors"),
+    [
+        ([(1, 0), (0, 1)], True),
+        ([(1, 0), (0, 1, 1)], False),
+        ([("a", "b"), ("c", "d")], False),
+        ([(1,), (0,)], False),
+        (["1 0"], False),
+        ([], False),
+    ],
+)
+def test_vectors_of_0_and_1(cells, vectors):
+    assert Profile("labels", cells).vectors == vectors
+
+
+def test_scores_of_pairs_are_numbers_or_have_their_name():
+    assert Profile("alike", ["0.5", "1"]).may_be_score
+    assert Profile("score", ["high"]).may_be_score
+    assert not Profile("negative", SENTENCES).may_be_score

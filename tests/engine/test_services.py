@@ -1,7 +1,8 @@
 import pytest
 
 from limbeck.core.step import StepInfo
-from limbeck.core.target import Budget
+from limbeck.core.target import Budget, Target
+from limbeck.data.synthetic import toy_task
 from limbeck.engine.services import services, services_in_keys
 from limbeck.engine.store import Store
 from limbeck.errors import UndeclaredService
@@ -23,7 +24,7 @@ def test_keys_hold_what_is_read_and_the_number_of_processes_that_train(toys, mon
     monkeypatch.setattr(toys.ToyTrain, "info", info)
 
     def read(kind):
-        return services_in_keys(recipe, toys.ToyTrain(), seed=7, teacher=lambda: "t", kind=kind)
+        return services_in_keys(recipe, toys.ToyTrain(), seed=7, teacher=lambda: "t", task=toy_task(kind, train=4))
 
     assert read("classification") == {"seed": 7, "teacher": "t"}
     monkeypatch.setenv("WORLD_SIZE", "2")
@@ -35,7 +36,22 @@ def test_limits_that_only_decide_the_choice_change_no_key(toys, monkeypatch):
 
     def read(budget):
         recipe = Recipe("model", "toy", budget=budget)
-        return services_in_keys(recipe, toys.ToyTrain(), seed=7, teacher=lambda: "t", kind="tokens")["budget"]
+        return services_in_keys(recipe, toys.ToyTrain(), seed=7, teacher=lambda: "t", task=toy_task())["budget"]
 
     assert read(Budget(latency_ms=3.0)) == {"latency_ms": 3.0, "size_mb": None, "max_drop": None}
     assert read(Budget(max_flips=3.0, confidence=0.9)) == read(Budget())
+
+
+def test_a_step_decides_what_of_its_services_enters_keys(toys, monkeypatch):
+    monkeypatch.setattr(toys.ToyTrain, "info", StepInfo("toy-train", reads={"seed", "target"}))
+    given = []
+
+    def decisive(step, read, task, target):
+        given.append((dict(read), task, target))
+        return {"seed": read["seed"], "mark": True}
+
+    monkeypatch.setattr(toys.ToyTrain, "decisive_services", decisive)
+    recipe, task = Recipe("model", "toy", target=Target(batch=8)), toy_task(train=4)
+    read = services_in_keys(recipe, toys.ToyTrain(), seed=7, teacher=lambda: "t", task=task)
+    assert read == {"seed": 7, "mark": True}
+    assert given == [({"seed": 7, "target": recipe.target.identity()}, task, recipe.target)]

@@ -6,8 +6,12 @@ import numpy as np
 import pytest
 
 from limbeck.core.step import RunContext
+from limbeck.core.target import Target
 from limbeck.data.batching import encode, predict
+from limbeck.data.synthetic import toy_task, toy_tokenizer
+from limbeck.measure import requests
 from limbeck.measure.quality import Quality
+from limbeck.measure.requests import SubBatches, served_batches
 from limbeck.measure.served_answers import ServedAnswers
 
 
@@ -20,6 +24,44 @@ def test_the_quality_is_that_of_the_probe(answers, candidate):
     ((_, expected),) = Quality("validation").measure([candidate], RunContext())
     assert answers.quality(candidate.model).value == expected.value
     assert answers.quality(candidate.model).n == expected.n
+
+
+class Int8:
+    """A model that notes which texts it answered together."""
+
+    int8, runtime = True, "onnxruntime"
+
+    def __init__(self, model):
+        self.model, self.calls = model, []
+
+    def predict(self, batch):
+        self.calls.append(batch["index"].tolist())
+        return self.model.predict(batch)
+
+
+def test_int8_is_compared_in_the_batches_that_the_probe_judges_it_in(candidate):
+    answers = ServedAnswers(candidate.task, candidate.tokenizer, Target(batch=8))
+    compared, judged, train = (Int8(candidate.model) for _ in range(3))
+    answers.quality(compared)
+    list(Quality("validation").measure([replace(candidate, model=judged)], RunContext(target=Target(batch=8))))
+    assert compared.calls == judged.calls
+    assert max(map(len, compared.calls)) == 8
+    answers.changed(candidate.model, train)
+    assert sorted(row for call in train.calls for row in call) == list(range(len(candidate.task.split("train"))))
+    assert max(map(len, train.calls)) == 8
+
+
+def test_int8_is_compared_in_the_sub_batches_of_requests(make_model, monkeypatch):
+    monkeypatch.setattr(requests, "best_sub_batches", lambda *_: SubBatches(3, 1.5))
+    task = toy_task("rerank", train=20, validation=20, test=20)
+    tokenizer = toy_tokenizer(task)
+    model = Int8(make_model(labels=1, kind="rerank", vocab_size=len(tokenizer)))
+    answers = ServedAnswers(task, tokenizer, Target(candidates=5))
+    answers.quality(model)
+    assert model.calls == served_batches(encode(task, "validation", tokenizer), 3)
+    model.calls.clear()
+    answers.changed(model.model, model)
+    assert model.calls == served_batches(encode(task, "train", tokenizer), 3)
 
 
 def test_changed_answers_are_counted(answers, candidate, make_model):

@@ -7,10 +7,11 @@ from itertools import permutations
 import pytest
 import torch
 
+from limbeck.core.outputs import match_labels
 from limbeck.core.shape import Shape
 from limbeck.data.synthetic import toy_task, toy_tokenizer
 from limbeck.errors import InputError
-from limbeck.model.classification_head import build, check_finite, label_order, set_labels
+from limbeck.model.classification_head import build, check_finite, set_labels
 
 SHAPE = Shape.uniform(layers=1, hidden=8, heads=2, ffn=4)
 NAMES = ("red", "green", "blue")
@@ -45,11 +46,12 @@ def test_outputs_follow_their_names(new):
 
 
 def test_names_that_say_nothing_keep_the_order():
-    assert label_order(NAMES, ("0", "1", "2")) == [0, 1, 2]
-    assert label_order(("LABEL_0", "LABEL_1", "LABEL_2"), NAMES) == [0, 1, 2]
-    assert label_order(("LABEL_0", "LABEL_1"), ("LABEL_1", "LABEL_0")) == [1, 0]
-    assert label_order(("a", "a"), ("a", "a")) is None
-    assert label_order(NAMES, NAMES[:2]) is None
+    numbered = ("LABEL_0", "LABEL_1", "LABEL_2")
+    assert match_labels(NAMES, ("0", "1", "2"), subset=False).outputs == (0, 1, 2)
+    assert match_labels(numbered, NAMES, subset=False).outputs == (0, 1, 2)
+    assert match_labels(numbered[:2], numbered[1::-1], subset=False).outputs == (1, 0)
+    assert not match_labels(("a", "a"), ("a", "a"), subset=False)
+    assert not match_labels(NAMES, NAMES[:2], subset=False)
 
 
 def test_weights_are_copied_in_float32():

@@ -305,6 +305,10 @@ SENSELESS = {
         {"meta_pseudo_labels": {"preset": "paper", "feedback": "off"}},
     ),
     "steps[0].meta_pseudo_labels": ("embedding", "meta_pseudo_labels"),
+    "steps[0].distill.temperature": ("multilabel", {"distill": {"temperature": 4.0}}),
+    "steps[0].distill.logits_loss": ("embedding", {"distill": {"logits_loss": "soft_cross_entropy"}}),
+    "steps[0].supernet.temperature": ("rerank", {"supernet": {"temperature": 1.0}}),
+    "steps[0].linearize.temperature": ("regression", {"linearize": {"alpha_output": 1.0, "temperature": 1.0}}),
 }
 
 
@@ -362,3 +366,28 @@ def test_a_goal_in_latency_elsewhere_needs_latencies_of_that_machine():
     assert not problems(finetune, {"prune": {"size_mb": 5}}, "latency", target=target)
     (found,) = problems(finetune, target={"url": "board"})
     assert found == "target: url: should be http://HOST:PORT, https://HOST:PORT or ray:RESOURCE, got 'board'"
+
+
+@pytest.mark.parametrize(
+    ("step", "path"),
+    [
+        ({"distill": {"task_weight": 0.5}}, "steps[0].distill.task_weight"),
+        ({"supernet": {"task_weight": 0.5}}, "steps[0].supernet.task_weight"),
+        ({"linearize": {}}, "steps[0].linearize"),
+        ({"weight_sharing": {"layers": [1, 2]}}, "steps[0].weight_sharing"),
+        ({"finetune": {}}, "steps[0].finetune.pair_loss"),
+        ({"finetune": {"pair_loss": "cosine"}}, "steps[0].finetune.pair_loss"),
+        ({"finetune": {"pair_loss": "contrastive"}}, None),
+        ({"distill": {}}, None),
+        ({"supernet": {}}, None),
+    ],
+)
+def test_pairs_with_one_score_teach_no_order(step, path):
+    placed = locate(parse({"model": "m", "task": "t", "steps": [step]}).steps)
+    alike = toy_task("embedding", train=8)
+    same = replace(alike.split("train"), labels=(1.0,) * 8)
+    problems = unsuited_fields(placed, replace(alike, splits={**alike.splits, "train": same}))
+    assert [problem.path for problem in problems] == ([] if path is None else [path])
+    if path is not None:
+        assert "all have 1; use finetune: {pair_loss: contrastive}" in str(problems[0]) or "pair_loss" in path
+    assert not unsuited_fields(placed, alike)

@@ -10,10 +10,14 @@ from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast
 
 from limbeck.core.candidate import Candidate
+from limbeck.core.measurement import machine
 from limbeck.core.step import RunContext
+from limbeck.core.target import Target
 from limbeck.data.batching import encode, predict
 from limbeck.data.loading import task_from_lists
+from limbeck.data.synthetic import toy_task
 from limbeck.model.checkpoints import open_model, save_model
+from limbeck.model.onnx.onnx_model import OnnxModel
 from limbeck.techniques.export import Export
 from limbeck.techniques.quantize import Quantize
 
@@ -164,6 +168,36 @@ def test_parts_that_hurt_fall_back_to_float_until_the_drop_holds(parent, tmp_pat
     assert "layers.0.down" in stayed
     assert int8_weights(made), "some parts remain in 8 bits"
     assert "stay in float (layers.0.down" in notes[0]
+
+
+@pytest.mark.parametrize(("mode", "batch", "largest"), [("dynamic", 8, 8), ("dynamic", 1, 1), ("static", 8, 1)])
+def test_the_drop_is_decided_in_batches_as_they_will_be_served(parent, tmp_path, monkeypatch, mode, batch, largest):
+    """Static ranges do not depend on the other texts of a batch."""
+    predict_batch, sizes = OnnxModel.predict, []
+
+    def recorded(model, inputs):
+        if model.int8:
+            sizes.append(len(inputs["input_ids"]))
+        return predict_batch(model, inputs)
+
+    monkeypatch.setattr(OnnxModel, "predict", recorded)
+    step = Quantize(mode=mode, per_channel=False, max_drop=0.5, **Quantize.info.example)
+    list(step.apply(parent, RunContext(scratch=tmp_path / "scratch", target=Target(batch=batch))))
+    assert max(sizes) == largest
+
+
+def test_keys_have_the_target_only_where_it_decides():
+    task, read = toy_task(train=4), {"target": "in keys"}
+    keys = {
+        (step.mode, step.max_drop, target.batch, target.candidates): step.decisive_services(read, task, target)
+        for step in (Quantize(), Quantize(max_drop=1.0), Quantize(mode="static", max_drop=1.0))
+        for target in (Target(threads=2), Target(batch=8), Target(candidates=50), Target(batch=8, candidates=50))
+    }
+    assert {key: value for key, value in keys.items() if value} == {
+        ("dynamic", 1.0, 8, None): read,
+        ("dynamic", 1.0, 1, 50): {**read, "machine": machine()},  # sub-batches are measured
+        ("dynamic", 1.0, 8, 50): read,
+    }
 
 
 def test_nothing_falls_back_when_the_drop_holds(parent, tmp_path):

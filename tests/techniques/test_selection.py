@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from limbeck.core.candidate import Record
-from limbeck.core.measurement import Measurement
+from limbeck.core.measurement import FLOAT_PARTS, Measurement
 from limbeck.core.restricted_context import RestrictedContext
-from limbeck.core.statistics import pack
+from limbeck.core.statistics import pack, wilson
 from limbeck.core.step import REGISTRY, Choice, RunContext, Teacher
 from limbeck.core.target import Budget
 from limbeck.errors import LimbeckError
@@ -173,6 +173,20 @@ def test_cheapest_keeps_the_most_accurate_of_those_that_are_not_measurably_slowe
     assert keys(choose(Cheapest(), records, WHOLE, confidence=0.5)) == ["a"]
 
 
+def test_what_breaks_the_budget_takes_nobodys_place():
+    """A model with parts in float is within the loss; a smaller and faster one all in 8 bits is not shown to be so."""
+    safe = answering("safe", range(1, 50), 4.0, 12.0)
+    safe = replace(safe, facts=(*safe.facts, Measurement(FLOAT_PARTS, 3.0, "1", n=26)))
+    records = [WHOLE, safe, DOUBTFUL]
+    for step, other in ((Cheapest(), {}), (Best(), {"latency_ms": 5.0})):
+        (kept,) = choose(step, records, WHOLE, max_drop=1.0, **other)
+        assert kept.key == "safe"
+        assert not any("left out" in note for note in kept.notes)
+    (kept,) = choose(Cheapest(), [*records, SMALL], WHOLE, max_drop=1.0)  # which meets it
+    assert kept.key == "small"
+    assert kept.notes[0].startswith("safe is left out: with 3 of 26 parts in float")
+
+
 @pytest.mark.parametrize("seed", range(40))
 def test_confidence_one_half_compares_numbers_as_before(seed):
     """On random fronts: the first by the old order of those whose numbers meet the limits, or the nearest."""
@@ -224,3 +238,27 @@ def test_flips_are_limited_on_validation_whatever_the_test_texts_say():
     )
     with pytest.raises(LimbeckError, match="no candidate has the fact 'flips'"):
         choose(Cheapest(), [record("unknown", 0.9, 1.0)], max_flips=1.0)
+
+
+def test_flips_within_the_limit_by_luck_are_not_accepted():
+    """Three of a hundred answers changed: the true share may as well be more than 3 %."""
+
+    def changing(key, changed, latency_ms, n=100):
+        flips = Measurement("flips", *_with_interval(changed, n), n=n, split="validation")
+        made = record(key, 0.9, latency_ms)
+        return replace(made, facts=(*made.facts, flips))
+
+    records = [changing("whole", 0, 9.0), changing("sure", 0, 4.0), changing("lucky", 3, 2.0)]
+    (kept,) = choose(Cheapest(), records, records[0], max_flips=3.0)
+    assert kept.key == "sure"
+    assert kept.notes[-1].startswith("not chosen: lucky, within 3 % only with probability 0.4")
+    assert keys(choose(Cheapest(), records, records[0], max_flips=3.0, confidence=0.5)) == ["lucky"]
+    assert keys(choose(Cheapest(), [changing("many", 30, 2.0, 2000)], records[0], max_flips=3.0)) == ["many"]
+    (nearest,) = choose(Cheapest(), [changing("two", 2, 2.0)], records[0], max_flips=3.0)
+    assert "2.0 % of the answers changed, within 3 % only with probability 0.7" in nearest.notes[-1]
+    assert "more validation texts would decide" in nearest.notes[-1]
+
+
+def _with_interval(changed, n):
+    share, low, high = wilson(changed, n)
+    return share, "1", low, high

@@ -1,10 +1,9 @@
-from functools import partial
-
 import numpy as np
 import pytest
 import torch
 
 from limbeck.core.candidate import Candidate
+from limbeck.core.kinds import KINDS
 from limbeck.core.search_space import Space
 from limbeck.core.shape import Shape
 from limbeck.core.step import RunContext, Teacher, problems_of
@@ -74,7 +73,7 @@ def test_sorting_alone_changes_no_answer(teacher, tmp_path):
     encoded = encode(candidate.task, "test", candidate.tokenizer)
     before = predict(candidate.model, encoded)
     step = Supernet.of(**RANGES)
-    step.slices.arrange(candidate.model, None, step.search_space(FULL), partial(step.importance, candidate, 0))
+    step.slices.arrange(candidate.model, None, step.search_space(FULL), step.importance(candidate, 0))
     np.testing.assert_allclose(predict(candidate.model, encoded), before, rtol=1e-3, atol=1e-4)
 
 
@@ -119,3 +118,8 @@ def test_bad_ranges_are_told():
     assert "sandwich" in Supernet.of(**RANGES, rule="single", in_place=True).problems()[0]
     with pytest.raises(InputError, match=r"supernet\.heads: the model has 4, got 8; use at most 4"):
         Supernet.of(heads=(1, 8)).search_space(FULL)
+
+
+def test_a_temperature_softens_classes_alone():
+    assert Supernet(temperature=4.0).kind_problems(KINDS["multilabel"]).keys() == {"temperature"}
+    assert not Supernet(temperature=4.0).kind_problems(KINDS["tokens"])

@@ -9,6 +9,8 @@ import pytest
 from limbeck.core.analytic_cost import bytes as bytes_of
 from limbeck.core.candidate import Candidate
 from limbeck.core.step import RunContext, Teacher
+from limbeck.core.target import Target
+from limbeck.core.task import Split, Task
 from limbeck.data.batching import encode, predict
 from limbeck.data.synthetic import toy_task, toy_tokenizer
 from limbeck.data.tokenizer_training import word_pieces
@@ -23,7 +25,7 @@ from limbeck.techniques.quantize import Quantize
 from limbeck.techniques.supernet import Supernet
 from limbeck.techniques.vocabulary import Vocabulary
 
-KINDS = ("classification", "pairs", "multilabel", "regression", "tokens")
+KINDS = ("classification", "pairs", "multilabel", "regression", "tokens", "embedding", "rerank")
 
 
 def candidate_for(make_model, kind="classification", words=word_pieces, train=30, **style):
@@ -100,7 +102,8 @@ def words_of(split):
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("least", [1, 3])
 def test_words_that_the_training_texts_use_often_enough_stay(kind, least, make_model):
-    candidate = candidate_for(make_model, kind, toy_tokenizer, train=6)
+    rows = 1 if kind == "embedding" else 6  # which has few words
+    candidate = candidate_for(make_model, kind, toy_tokenizer, train=rows)
     task = candidate.task
     made, _ = made_by(Vocabulary(least), candidate)
     counts = Counter(words_of(task.split("train")))
@@ -206,6 +209,28 @@ def test_what_comes_after_it(embedding_size, make_model, tmp_path):
     np.testing.assert_allclose(answers[1], answers[0], atol=1e-4)
     assert (answers[2].argmax(-1) == answers[0].argmax(-1)).mean() > 0.7
     assert len(language_head(model, None)[0].bias) == len(tokenizer)
+
+
+def test_of_documents_whose_vectors_are_compared_with_those_of_queries_all_tokens_stay(make_model):
+    """Both have words of their own, in training and in validation."""
+    queries, documents = ("what is red", "what is blue"), ("roses bloom here", "the sky at noon")
+    rows = {name: Split(queries, (1.0, 1.0), documents) for name in ("train", "validation")}
+    task = Task("pairs", "embedding", rows, (), "spearman", 16)
+    tokenizer = toy_tokenizer(task)
+    candidate = Candidate(make_model(kind="embedding", labels=0, vocab_size=len(tokenizer)), tokenizer, task)
+    before = predict(candidate.model, encode(task, "train", tokenizer))
+    made, (said,) = made_by(Vocabulary(), candidate)
+    assert set(made.tokenizer.get_vocab()) == set(tokenizer.get_vocab())
+    assert said.endswith("100.0 % of 4 validation texts are read as before")
+    np.testing.assert_array_equal(predict(made.model, encode(task, "train", made.tokenizer)), before)
+    few, (said,) = made_by(Vocabulary(min_count=2), candidate)
+    assert {"what", "is"} <= set(few.tokenizer.get_vocab()) < set(tokenizer.get_vocab())
+    assert said.endswith("0.0 % of 4 validation texts are read as before")
+
+
+def test_only_results_of_texts_that_are_encoded_apart_have_another_key():
+    keys = {kind: Vocabulary().decisive_services({}, toy_task(kind, train=4), Target()) for kind in KINDS}
+    assert keys == {kind: {"second_texts": "counted"} if kind == "embedding" else {} for kind in KINDS}
 
 
 def test_a_head_that_was_not_trained_yet_still_has_to_be(make_model):

@@ -55,3 +55,34 @@ def test_fields_that_a_kind_of_task_or_texts_without_labels_do_not_have():
     assert not config.kind_problems(KINDS["embedding"])
     assert set(config.label_problems()) == {"task_weight"}
     assert not AnswerDistillationConfig().label_problems()
+
+
+SOFT = {"temperature": 4.0, "logits_loss": "soft_cross_entropy"}
+
+
+@pytest.mark.parametrize("fields", [*({name: value} for name, value in SOFT.items()), {"logits_loss": "mse"}])
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_changes_nothing_for_a_kind_of_task_is_refused_and_nothing_else(make_model, kind, fields):
+    """Against the losses themselves: a field is refused where two random models are as far apart without it."""
+    import torch
+
+    from limbeck.train.objectives import Outputs
+
+    student = candidate(make_model, kind)
+    shape = (5, 4, 3) if KINDS[kind].per_token else (5, 1 if kind in ("regression", "rerank") else 3)
+    ours, theirs = (Outputs(3 * torch.randn(shape, generator=torch.Generator().manual_seed(i)), {}) for i in (1, 2))
+    batch = {"labels": torch.zeros(shape[:-1]), "input_ids": torch.zeros((5, 4))}
+
+    def distance(config):
+        return config.terms(student, ("logits",))["logits"][1](ours, theirs, batch)
+
+    changes = bool(abs(distance(AnswerDistillationConfig(**fields)) - distance(AnswerDistillationConfig())) > 1e-6)
+    refused = AnswerDistillationConfig(**fields).kind_problems(KINDS[kind])
+    assert refused.keys() == (set() if changes or fields == {"logits_loss": "mse"} else fields.keys())
+
+
+def test_a_refusal_says_what_is_compared_instead_and_what_to_write():
+    reason = "has no effect on answers of kind multilabel, which are compared by binary cross-entropy; keep the default"
+    reasons = AnswerDistillationConfig(**SOFT).kind_problems(KINDS["multilabel"])
+    assert reasons == {"temperature": f"{reason}, 2.0", "logits_loss": f"{reason}, kl"}
+    assert "compared by squared error" in AnswerDistillationConfig(**SOFT).kind_problems(KINDS["rerank"])["temperature"]

@@ -7,9 +7,11 @@ from dataclasses import replace
 
 import pytest
 
+from limbeck.core.kinds import KINDS
 from limbeck.core.shape import Shape
 from limbeck.recipe.recipe import check
-from limbeck.train.config import FLOPS_PER_CORE, TRAINING, TrainingConfig, forward_seconds
+from limbeck.train.config import FLOPS_PER_CORE, TRAINING, TrainingConfig, forward_seconds, softmax_problems
+from limbeck.train.guide_config import GuideConfig
 
 SHAPE = Shape.uniform(layers=2, hidden=32, heads=4, ffn=64)
 ROWS = {"train": 100, "validation": 10}
@@ -49,3 +51,13 @@ def test_options_of_the_schedule_that_have_no_effect_are_refused(fields, problem
     assert problem in found
     problems = check({"model": "minilm-l6", "task": "movie-reviews", "steps": [{"finetune": fields}]})
     assert any(found in str(problem) for problem in problems)
+
+
+def test_options_of_distributions_over_classes_are_refused_for_other_answers():
+    options = GuideConfig(temperature=4.0)
+    assert softmax_problems(KINDS["tokens"], options, ("temperature",)) == {}
+    assert softmax_problems(KINDS["regression"], GuideConfig(), ("temperature",)) == {}
+    assert softmax_problems(KINDS["regression"], options, ("temperature",)) == {
+        "temperature": "has no effect on answers of kind regression, which are compared by squared error; keep the "
+        "default, 2.0"
+    }

@@ -1,9 +1,11 @@
 import pytest
 
 from limbeck.core.candidate import Candidate
+from limbeck.core.kinds import KINDS
 from limbeck.core.shape import Shape
 from limbeck.core.step import RunContext
 from limbeck.errors import InputError
+from limbeck.techniques.linearize import Linearize
 from limbeck.train.config import TrainingConfig
 from limbeck.train.guide_config import GuideConfig
 from limbeck.train.linearization import EpochCheckpoints, Trajectory
@@ -62,3 +64,11 @@ def test_the_objective_is_that_of_the_guide(make_model):
     waypoint = objective(guide="waypoint").prepare
     assert isinstance(waypoint, EpochCheckpoints)
     assert (waypoint.teacher, waypoint.files) == (guide, "bc")
+
+
+def test_a_temperature_softens_classes_alone():
+    soft = GuideConfig(alpha_output=1.0, temperature=4.0)
+    refused = {kind for kind in KINDS if soft.kind_problems(KINDS[kind])}
+    assert refused == {"multilabel", "regression", "rerank", "embedding"}
+    assert not any(GuideConfig(alpha_output=1.0).kind_problems(KINDS[kind]) for kind in KINDS)
+    assert Linearize(guidance=soft).kind_problems(KINDS["regression"]).keys() == {"temperature"}

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from limbeck.core.candidate import Record
 from limbeck.core.measurement import FLOAT_PARTS, Measurement
-from limbeck.core.target import Budget, Evidence
+from limbeck.core.target import Budget, TestedLimit, Tests
 from limbeck.errors import LimbeckError, nearest
 
 if TYPE_CHECKING:
@@ -72,8 +72,8 @@ def measured(record: Record) -> dict[str, float]:
     return {name: value(record, name) for name in ("latency_p50", "size", "quality", "flips") if record.fact(name)}
 
 
-def evidence_of(record: Record, whole: Record | None, budget: Budget) -> Evidence | None:
-    """Return how probable it is that a record loses no more than the budget allows; None where nothing can be said.
+def evidence_of(record: Record, whole: Record | None, budget: Budget) -> Tests:
+    """Return how probable it is that a record loses and changes no more than the budget allows, by limit.
 
     Args:
         record: The record.
@@ -82,10 +82,10 @@ def evidence_of(record: Record, whole: Record | None, budget: Budget) -> Evidenc
     """
     from limbeck.core.paired import evidence
 
+    fact, flips = fact_for_choices(record, "quality"), fact_for_choices(record, "flips")
     if whole is None:
-        return None
-    fact = fact_for_choices(record, "quality")
-    return evidence(budget, fact, fact if record.key == whole.key else fact_for_choices(whole, "quality"))
+        return evidence(budget, fact, None, flips)
+    return evidence(budget, fact, fact if record.key == whole.key else fact_for_choices(whole, "quality"), flips)
 
 
 def is_as_good(confidence: float, record: Record, first: Record) -> bool:
@@ -127,19 +127,26 @@ def settled(
 
 
 def without_pointless(
-    records: Sequence[Record], confidence: float, is_as_fast: Callable[[Record, Record], bool]
+    records: Sequence[Record],
+    meets: Callable[[Record], bool],
+    confidence: float,
+    is_as_fast: Callable[[Record, Record], bool],
 ) -> tuple[list[Record], list[str]]:
     """Leave out records that parts left in float made pointless, with a note for each.
 
-    Such a record is no faster and no smaller than another one that is all in 8 bits, and not shown to be better.
+    Such a record is no faster and no smaller than another one that is all in 8 bits, meets the budget, and is not shown
+    to be worse.
 
     Args:
         records: Records to choose from.
+        meets: Whether a record meets the budget; one that does not takes nobody's place.
         confidence: How probable it has to be that it is better.
         is_as_fast: Whether the first of two records is not measurably slower.
     """
     useful, notes = [], []
-    whole_int8 = [other for other in records if "int8" in other.traits and other.fact(FLOAT_PARTS) is None]
+    whole_int8 = [
+        other for other in records if "int8" in other.traits and other.fact(FLOAT_PARTS) is None and meets(other)
+    ]
     for record in records:
         parts = record.fact(FLOAT_PARTS)
         better = (
@@ -163,17 +170,16 @@ def _replaces(other: Record, record: Record, confidence: float, is_as_fast: Call
     return smaller and is_as_fast(other, record) and is_as_good(confidence, other, record)
 
 
-def doubts(earlier: Sequence[Record], tests: Mapping[str, Evidence | None], budget: Budget) -> list[str]:
+def doubts(earlier: Sequence[Record], tests: Mapping[str, Tests], budget: Budget) -> list[str]:
     """Return a note about records that come before the chosen one and meet the budget by their numbers alone.
 
     Args:
         earlier: Those records, the first one first.
-        tests: How probable it is that each stays within ``max_drop``.
+        tests: How probable it is that each stays within the limits.
         budget: The budget.
     """
-    doubted = [(record.key, test) for record in earlier if budget.doubts(test := tests[record.key])]
-    if not doubted:
-        return []
-    key, test = doubted[0]
-    assert test is not None
-    return [f"not chosen: {key}, {budget.doubt(test)}"]
+    limits_tested: tuple[TestedLimit, ...] = ("max_drop", "max_flips")
+    for record in earlier:
+        if found := [doubt for limit in limits_tested if (doubt := budget.doubt(limit, tests[record.key]))]:
+            return [f"not chosen: {record.key}, {' and '.join(found)}"]
+    return []

@@ -15,9 +15,12 @@ import dataclasses
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
-from typing import Any, TypeVar, get_type_hints
+from typing import TYPE_CHECKING, Any, TypeVar, get_type_hints
 
 from limbeck.errors import nearest
+
+if TYPE_CHECKING:
+    from limbeck.core.task_kind import TaskKind
 
 T = TypeVar("T")
 _MARK = "limbeck.group"
@@ -33,6 +36,10 @@ class CheckedGroup:
     def file_problems(self) -> list[str]:
         """Return what is wrong with the files that fields name."""
         return []
+
+    def kind_problems(self, kind: TaskKind) -> dict[str, str]:
+        """Return the fields that make no sense for a kind of task, with the reason."""
+        return {}
 
 
 def group(*, default: T) -> T:

@@ -1,4 +1,4 @@
-"""The loss of a model against a reference on the same examples, and how probable it is that it stays below a limit.
+"""What a model loses or changes against a reference on the same examples, and how probable it is to stay below a limit.
 
 Two accuracies on the same texts differ only where exactly one of the models is right, so a comparison text by text has
 a much smaller spread than two intervals suggest.
@@ -15,8 +15,8 @@ import numpy as np
 
 from limbeck.core.measurement import Measurement
 from limbeck.core.metrics import counts_rows
-from limbeck.core.statistics import LEVEL, unpack, unpack_numbers
-from limbeck.core.target import Budget, Evidence
+from limbeck.core.statistics import LEVEL, unpack, unpack_numbers, wilson_count
+from limbeck.core.target import Budget, Counted, Evidence, TestedLimit, Tests
 
 NORMAL = NormalDist()
 PRIOR = 1 / 3
@@ -25,6 +25,7 @@ PRIOR = 1 / 3
 
 QUANTILES = (np.arange(1000) + 0.5) / 1000
 ROUNDING = 1e-5  #: points that values kept in float32 may differ by
+CERTAIN = Evidence(1.0)  #: of the model itself
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,11 @@ class Loss(ABC):
     @abstractmethod
     def deviation(self) -> float:
         """The standard deviation of the loss, in points."""
+
+    @property
+    def counted(self) -> Counted:
+        """What ``n`` and :meth:`missing` count."""
+        return "texts"
 
     def missing(self, limit: float, confidence: float) -> int | None:
         """Estimate how many more examples would show that the loss is below a limit, if it stays as it is.
@@ -155,6 +161,53 @@ class UnpairedLoss(Loss):
         return self.spread
 
 
+@dataclass(frozen=True)
+class ChangedShare(Loss):
+    """Of answers that should stay as they are, in per cent of all: by the counts of those that changed.
+
+    The share has a Beta distribution (prior: Jeffreys, 1946). Answers to the words of one text are not independent;
+    as many independent ones count as have an interval of the measured width (the effective sample size, Kish, 1965).
+
+    Attributes:
+        effective: Number of independent answers.
+    """
+
+    effective: float
+
+    @classmethod
+    def of(cls, flips: Measurement) -> ChangedShare:
+        """Create the share from its measurement, which has an interval."""
+        assert flips.n
+        assert flips.low is not None
+        assert flips.high is not None
+        width = flips.high - flips.low
+        effective = wilson_count(flips.value, width) if 0 < width < 1 else float(flips.n)
+        return cls(100 * flips.value, flips.n, min(max(effective, 1.0), float(flips.n)))
+
+    @property
+    def counted(self) -> Counted:
+        """What the numbers count: texts, or answers that depend on others."""
+        return "texts" if round(self.effective) == self.n else "answers"
+
+    @property
+    def _posterior(self) -> tuple[float, float]:
+        changed = self.points / 100 * self.effective
+        return changed + 0.5, self.effective - changed + 0.5
+
+    def below(self, limit: float) -> float:
+        """Return the probability that at most ``limit`` per cent of all answers change."""
+        from scipy.special import betainc
+
+        return float(betainc(*self._posterior, min(limit / 100, 1.0)))
+
+    @property
+    def deviation(self) -> float:
+        """The standard deviation of the share, in per cent."""
+        changed, same = self._posterior
+        whole = changed + same
+        return 100 * math.sqrt(changed * same / (whole + 1)) / whole
+
+
 def loss_against(fact: Measurement, reference: Measurement) -> Loss:
     """Compare two measurements of quality, on the same examples where both have kept what that needs.
 
@@ -183,25 +236,37 @@ def loss_against(fact: Measurement, reference: Measurement) -> Loss:
     return UnpairedLoss(points, n, math.hypot(*spreads) if len(spreads) == 2 else 0.0)
 
 
-def evidence(budget: Budget, fact: Measurement | None, reference: Measurement | None) -> Evidence | None:
-    """Return how probable it is that a model loses no more than the budget allows.
+def evidence(
+    budget: Budget, quality: Measurement | None, reference: Measurement | None, flips: Measurement | None
+) -> Tests:
+    """Return how probable it is that a model loses and changes no more than the budget allows, by limit.
+
+    ``max_flips: 0`` is not tested: no number of texts shows that no answer at all changes.
 
     Args:
         budget: Says how much, and how probable it has to be.
-        fact: Quality of the model.
-        reference: Quality of the model that losses are counted from.
+        quality: Quality of the model.
+        reference: Quality of the model that losses are counted from; the same object for that model itself.
+        flips: Share of its answers that differ from that model's.
 
     Returns:
-        The evidence; None where the budget has no such limit, or a quality is unknown.
+        The evidence; none for a limit that the budget does not have, or where a measurement is unknown.
     """
-    if budget.max_drop is None or fact is None or reference is None:
-        return None
-    if fact is reference:
-        return Evidence(1.0)
-    loss = loss_against(fact, reference)
-    probability = loss.below(budget.max_drop)
-    missing = loss.missing(budget.max_drop, budget.confidence) if probability < budget.confidence else None
-    return Evidence(probability, missing)
+    itself = quality is not None and quality is reference
+    tests: dict[TestedLimit, Evidence] = {}
+    if budget.max_drop is not None and quality is not None and reference is not None:
+        loss = loss_against(quality, reference)
+        tests["max_drop"] = CERTAIN if itself else _weighed(loss, budget.max_drop, budget.confidence)
+    if budget.max_flips and flips is not None and flips.n and flips.low is not None and flips.high is not None:
+        share = ChangedShare.of(flips)
+        tests["max_flips"] = CERTAIN if itself else _weighed(share, budget.max_flips, budget.confidence)
+    return tests
+
+
+def _weighed(loss: Loss, limit: float, confidence: float) -> Evidence:
+    probability = loss.below(limit)
+    missing = loss.missing(limit, confidence) if probability < confidence else None
+    return Evidence(probability, missing, loss.counted)
 
 
 def _metric(fact: Measurement) -> object:

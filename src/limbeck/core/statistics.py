@@ -87,6 +87,25 @@ def wilson(successes: int, count: int, level: float = LEVEL) -> Interval:
     return Interval(proportion, max((center - margin) / scale, 0.0), min((center + margin) / scale, 1.0))
 
 
+def wilson_count(proportion: float, width: float, level: float = LEVEL) -> float:
+    """Return how many observations have a Wilson interval of this width: the inverse of :func:`wilson`.
+
+    Of observations that are not independent, it is the number of independent ones that tell as much.
+
+    Args:
+        proportion: Share of the observations that count.
+        width: Width of the interval, above 0 and below 1.
+        level: Confidence level.
+
+    >>> _, low, high = wilson(9, 10)
+    >>> round(wilson_count(0.9, high - low), 6)
+    10.0
+    """
+    z, square = NormalDist().inv_cdf((1 + level) / 2), width * width
+    half = 2 * proportion * (1 - proportion) - square  # the width squared is a ratio of polynomials in z^2 / count
+    return z * z * (1 - square) / (math.sqrt(half * half + (1 - square) * square) - half)
+
+
 def bootstrap(statistic: Callable[[np.ndarray], float], count: int, **options: Unpack[BootstrapOptions]) -> Interval:
     """Compute a statistic with its percentile bootstrap interval (Efron, 1979).
 

@@ -37,6 +37,7 @@ from limbeck.core.paths import fill_temporary
 from limbeck.core.pieces import Divisible, Spread
 from limbeck.core.search_space import Space
 from limbeck.core.shape import Shape
+from limbeck.core.step_keys import Keyed
 from limbeck.core.target import Budget, Target
 from limbeck.errors import nearest
 
@@ -131,6 +132,7 @@ class StepInfo:
         return self.formerly or self.name
 
 
+EQUAL_SCORES = "learns the order of the scores of pairs, and all have {:g}; use finetune: {{pair_loss: contrastive}}"
 NO_TEACHER = "has no teacher; put 'finetune' before it or name one with 'teacher: MODEL'"
 
 
@@ -170,7 +172,7 @@ class RunContext:
     """Report to the user: a message, or numbers (step, total, loss) for progress and trackers."""
 
 
-class Step(Divisible, ABC):
+class Step(Divisible, Keyed, ABC):
     """What every step has: its declaration, and answers about it that depend on the values of its fields."""
 
     info: ClassVar[StepInfo]
@@ -187,13 +189,6 @@ class Step(Divisible, ABC):
     def required_traits(self) -> AbstractSet[str]:
         """Return traits that these parameters need, besides those of ``info.needs``."""
         return frozenset()
-
-    def idle_fields(self) -> Mapping[str, Any]:
-        """Return the fields that change nothing beside the others, with the values that cache keys have for them.
-
-        A name that is no field marks results that are others than before for these values of the fields alone.
-        """
-        return {}
 
     def file_problems(self) -> list[str]:
         """Return what is wrong with the files that fields name; those of the groups, unless overridden."""
@@ -214,17 +209,23 @@ class Step(Divisible, ABC):
         return [f"needs a teacher that limbeck opens, and '{teacher.source}' only gives answers: {teacher.reason}"]
 
     def kind_problems(self, kind: TaskKind) -> dict[str, str]:
-        """Return the fields that make no sense for a kind of task, with the reason; '' stands for the step itself."""
-        return {}
+        """Return the fields that make no sense for a kind, '' for the step; those of the groups, unless overridden."""
+        return {name: text for group in checked_groups(self) for name, text in group.kind_problems(kind).items()}
 
     def label_problems(self, kind: TaskKind) -> dict[str, str]:
         """Return the fields that need labels, with what to use for texts without; '' stands for the step itself."""
         return {}
 
+    def equal_label_problems(self, task: Task) -> dict[str, str]:
+        """Return the fields that learn nothing from labels that are alike, '' for the step: those that need labels."""
+        if (score := task.only_score) is None:
+            return {}
+        return dict.fromkeys(self.label_problems(task.task_kind), EQUAL_SCORES.format(score))
+
     def task_problems(self, task: Task) -> dict[str, str]:
         """Return the fields that make no sense for a task, with the reason; '' stands for the step itself."""
         unlabeled = self.label_problems(task.task_kind) if task.answered_by is not None else {}
-        return unlabeled or self.kind_problems(task.task_kind)
+        return unlabeled or self.equal_label_problems(task) | self.kind_problems(task.task_kind)
 
     def budget_problems(self, budget: Budget) -> list[str]:
         """Return what the step needs of a recipe's budget and does not find there."""

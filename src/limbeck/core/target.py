@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
-from typing import Annotated, Any, ClassVar, Literal, NamedTuple, TypeGuard
+from types import MappingProxyType
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple, TypeAlias
 
 from annotated_types import Ge, Gt, Le, Lt
 
@@ -19,6 +20,9 @@ Milliseconds = Annotated[float, Gt(0), Le(10_000_000)]
 Megabytes = Annotated[float, Gt(0), Le(10_000_000)]
 Points = Annotated[float, Ge(0), Le(100)]
 Confidence = Annotated[float, Ge(0.5), Lt(1)]
+TestedLimit = Literal["max_drop", "max_flips"]
+"""Limits that hold with a probability, by the answers to a sample of texts."""
+Counted = Literal["texts", "answers"]
 TYPICAL_SUB_BATCH = 8
 """Documents in a call that costs of shapes are measured with, before the fastest size of a model is known."""
 URL = re.compile(r"https?://([A-Za-z0-9._-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\])(:[0-9]{1,5})?(/[A-Za-z0-9._~/-]{0,200})?")
@@ -143,15 +147,21 @@ class Target:
 
 
 class Evidence(NamedTuple):
-    """How probable it is that a loss of quality stays within ``max_drop``.
+    """How probable it is that a model stays within a limit on what it loses or changes.
 
     Attributes:
-        probability: By a paired test on the validation texts.
-        missing: About how many more texts would decide, if the model answers those alike; None where none would.
+        probability: By its answers to the validation texts.
+        missing: About how many more would decide, if the model answers those alike; None where none would.
+        counted: What ``missing`` counts: texts, or answers where a text has several.
     """
 
     probability: float
     missing: int | None = None
+    counted: Counted = "texts"
+
+
+Tests: TypeAlias = Mapping[TestedLimit, Evidence]
+"""Evidence by the limit that it is about; where there is none, the numbers alone count."""
 
 
 @dataclass(frozen=True)
@@ -163,8 +173,8 @@ class Budget:
         size_mb: Largest size of the served file, in MB.
         max_drop: Largest loss against the fine-tuned model, or a teacher that limbeck opens, in points of the metric.
         max_flips: Largest share of answers that may differ from that model's, right or wrong, in per cent.
-        confidence: How probable it must be that ``max_drop`` holds and not only seems to on the validation texts; 0.5
-            compares two numbers, and ignores noise wherever models are compared.
+        confidence: How probable it must be that ``max_drop`` and ``max_flips`` hold and not only seem to on the
+            validation texts; 0.5 compares two numbers, and ignores noise wherever models are compared.
     """
 
     latency_ms: Milliseconds | None = None
@@ -182,13 +192,14 @@ class Budget:
     def given(self) -> dict[str, Any]:  # numbers, each of the type of its field
         """The limits that are set, with the confidence where one of them needs it."""
         limits = {name: value for name, value in vars(self).items() if value is not None and name != "confidence"}
-        return limits | ({"confidence": self.confidence} if self.max_drop is not None else {})
+        tested = self.max_drop is not None or self.max_flips is not None
+        return limits | ({"confidence": self.confidence} if tested else {})
 
     def violations(
         self,
         facts: Mapping[str, float],
         reference_quality: float | None = None,
-        evidence: Evidence | None = None,
+        tests: Tests = MappingProxyType({}),
     ) -> list[str]:
         """Describe every limit that is exceeded; a missing fact exceeds none.
 
@@ -196,7 +207,7 @@ class Budget:
             facts: ``latency_p50`` (seconds), ``size`` (bytes), ``quality`` (0 to 1, or a correlation) and ``flips`` (0
                 to 1).
             reference_quality: Quality that ``max_drop`` is counted from.
-            evidence: How probable it is that ``max_drop`` holds; where unknown, the numbers alone count.
+            tests: How probable it is that limits hold.
 
         >>> Budget(latency_ms=2).violations({"latency_p50": 0.003})
         ['latency 3.00 ms > 2 ms']
@@ -211,28 +222,46 @@ class Budget:
             drop = (reference_quality - quality) * 100
             if drop > self.max_drop + 1e-9:  # 0.932 - 0.917 is a little more than 0.015
                 violations.append(f"quality {drop:.2f} points below the reference > {self.max_drop:g}")
-            elif self.doubts(evidence):
-                violations.append(f"quality {drop:.2f} points below the reference, {self.doubt(evidence)}")
+            elif doubt := self.doubt("max_drop", tests):
+                violations.append(f"quality {drop:.2f} points below the reference, {doubt}")
         flips = facts.get("flips")
-        if self.max_flips is not None and flips is not None and flips * 100 > self.max_flips + 1e-9:
-            violations.append(f"{flips * 100:.1f} % of the answers changed > {self.max_flips:g} %")
+        if self.max_flips is not None and flips is not None:
+            if flips * 100 > self.max_flips + 1e-9:
+                violations.append(f"{flips * 100:.1f} % of the answers changed > {self.max_flips:g} %")
+            elif doubt := self.doubt("max_flips", tests):
+                violations.append(f"{flips * 100:.1f} % of the answers changed, {doubt}")
         return violations
 
-    def doubts(self, evidence: Evidence | None) -> TypeGuard[Evidence]:
-        """Return whether it is not probable enough that ``max_drop`` holds."""
-        return evidence is not None and self.weighs_noise and evidence.probability < self.confidence
+    def lacking(self, limit: TestedLimit, tests: Tests) -> float:
+        """Return what the probability that a limit holds lacks to ``confidence``; 0 where noise does not count.
 
-    def doubt(self, evidence: Evidence) -> str:
-        """Say how probable it is that ``max_drop`` holds, and what would decide."""
-        text = f"within {self.max_drop:g} only with probability {evidence.probability:.2f} < {self.confidence:g}"
-        more = evidence.missing
-        return text + (f" (about {more:,} more validation texts would decide)" if more is not None else "")
+        Args:
+            limit: The limit.
+            tests: How probable it is that limits hold.
+        """
+        if limit not in tests or not self.weighs_noise:
+            return 0.0
+        return max(0.0, self.confidence - tests[limit].probability)
+
+    def doubt(self, limit: TestedLimit, tests: Tests) -> str:
+        """Say how probable it is that a limit holds, and what would decide; empty where it is probable enough.
+
+        Args:
+            limit: The limit.
+            tests: How probable it is that limits hold.
+        """
+        if not self.lacking(limit, tests):
+            return ""
+        probability, more, counted = tests[limit]
+        bound = f"{self.max_flips:g} %" if limit == "max_flips" else f"{self.max_drop:g}"
+        text = f"within {bound} only with probability {probability:.2f} < {self.confidence:g}"
+        return text + (f" (about {more:,} more validation {counted} would decide)" if more is not None else "")
 
     def excess(
         self,
         facts: Mapping[str, float],
         reference_quality: float | None = None,
-        evidence: Evidence | None = None,
+        tests: Tests = MappingProxyType({}),
     ) -> float:
         """Return how far facts are from the budget: the sum of the shares by which they exceed each limit.
 
@@ -242,7 +271,7 @@ class Budget:
         Args:
             facts: As for :meth:`violations`; those that the budget limits must be there.
             reference_quality: Quality that ``max_drop`` is counted from.
-            evidence: As for :meth:`violations`.
+            tests: As for :meth:`violations`.
 
         >>> Budget(latency_ms=2).excess({"latency_p50": 0.003})
         0.5
@@ -254,9 +283,10 @@ class Budget:
         if self.max_drop is not None and reference_quality is not None:
             drop = (reference_quality - facts["quality"]) * 100
             total += max(0.0, drop - self.max_drop) / max(self.max_drop, 1.0)
-            total += self.confidence - evidence.probability if self.doubts(evidence) else 0.0
+            total += self.lacking("max_drop", tests)
         if self.max_flips is not None:
             total += max(0.0, facts["flips"] * 100 - self.max_flips) / max(self.max_flips, 1.0)
+            total += self.lacking("max_flips", tests)
         return total
 
 
@@ -269,8 +299,8 @@ class Limits:
         size_mb: Largest size of the served file, in MB.
         max_drop: Largest loss against the fine-tuned model, or a teacher that limbeck opens, in points of the metric.
         max_flips: Largest share of answers that may differ from that model's, right or wrong, in per cent.
-        confidence: How probable it must be that max_drop holds and not only seems to on the validation texts; 0.5
-            compares two numbers, and ignores noise wherever models are compared.
+        confidence: How probable it must be that max_drop and max_flips hold and not only seem to on the validation
+            texts; 0.5 compares two numbers, and ignores noise wherever models are compared.
     """
 
     latency_ms: Milliseconds | None = None

@@ -125,6 +125,13 @@ class Task:
             digest.update(json.dumps([name, rows.texts, rows.pairs, list(map(to_plain, rows.labels))]).encode())
         return digest.hexdigest()[:16]
 
+    @cached_property
+    def only_score(self) -> float | None:
+        """The score of all training pairs, where they have the same, and so no order; None for any other labels."""
+        labels = self.splits["train"].labels if self.task_kind.vectors and "train" in self.splits else ()
+        first = labels[0] if labels else None
+        return first if isinstance(first, float) and all(label == first for label in labels) else None
+
     @property
     def num_labels(self) -> int:
         """Width of the logits; 1 for regression."""

@@ -64,6 +64,11 @@ class Encoded:
         """Whether every word has an answer."""
         return self.kind in KINDS and KINDS[self.kind].per_token
 
+    @property
+    def sequences(self) -> list[Sequence[int]]:
+        """The ids of every text: those of the rows, and then second texts that are encoded apart."""
+        return [*self.input_ids, *self.pairs]
+
     @cached_property
     def lengths(self) -> np.ndarray:
         """Number of tokens of each example [examples], of the longer text where two are encoded apart."""

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
     from limbeck.core.task import Task
+    from limbeck.data.batching import Encoded
 
 
 def random_batches(
@@ -31,7 +32,7 @@ def random_batches(
         seed: Decides which texts are taken.
         batch_size: Texts in a batch.
     """
-    encoded = encode(task, "train", tokenizer)
+    encoded = _training_texts(task, tokenizer)
     count = min(count, len(encoded))
     rows = sorted(random.Random(seed).sample(range(len(encoded)), count), key=lambda row: encoded.lengths[row])
     return [collate(encoded, rows[start : start + batch_size]) for start in range(0, count, batch_size)]
@@ -49,10 +50,16 @@ def chosen_batches(
         seed: Decides which texts are taken.
         batch_size: Texts in a batch.
     """
-    encoded = encode(task, "train", tokenizer)
+    encoded = _training_texts(task, tokenizer)
     rows = choose(encoded.labels, min(count, len(encoded)), seed, stratified=False)
     parts = length_batches(encoded.lengths[rows], batch_size)
     return [collate(encoded, [rows[index] for index in part]) for part in parts]
+
+
+def _training_texts(task: Task, tokenizer: PreTrainedTokenizerBase) -> Encoded:
+    """Return the training texts, without scores of pairs that are all the same: their order has no slope."""
+    encoded = encode(task, "train", tokenizer)
+    return encoded if task.only_score is None else replace(encoded, labels=[()] * len(encoded))
 
 
 def spaced_texts(

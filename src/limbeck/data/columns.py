@@ -16,7 +16,6 @@ from limbeck.data.ambiguity import Choice, ambiguous, quoted
 from limbeck.data.cells import (
     NumberFormat,
     comma_is_ambiguous,
-    is_missing,
     is_unlabeled,
     number_format,
     parse_bool,
@@ -43,7 +42,7 @@ class Columns:
 
     Attributes:
         text: Column of the texts.
-        label: Column of the labels; several where each label has a column of 0 and 1.
+        label: Column of the labels; several where each label has a column of 0 and 1; none where pairs have no scores.
         kind: Kind of task.
         pair: Column of the second texts.
         vectors: Whether labels are vectors of 0 and 1, one element per label.
@@ -141,7 +140,7 @@ class _Chooser:
 
     def choose(self) -> Columns:
         pair = self._named_pair() if "text" not in self.requested and "pair" not in self.requested else None
-        label = self.labels or self._label(set(pair or ()))
+        label = () if self._unscored(pair) else self.labels or self._label(set(pair or ()))
         used = {*label, *self.requested.values()}
         texts = self._texts(pair, used)
         roles = {*texts, *label}
@@ -155,6 +154,19 @@ class _Chooser:
         return Columns(text, label, kind, second, vectors, numbers, unread=unread, notes=tuple(self.notes))
 
     # ---- labels ----
+
+    def _unscored(self, pair: tuple[str, str] | None) -> bool:
+        """Return whether there are pairs for vectors, and no column that could have their scores."""
+        kind, texts = self.options.kind, pair or tuple(self.requested.values())
+        if kind is None or not KINDS[kind].vectors or self.labels or len(texts) < 2:
+            return False
+        if any(profile.may_be_score for profile in self.free if profile.name not in texts):
+            return False
+        self.notes.append(
+            "no column has scores, so all pairs have 1: they can be learned from (finetune: {pair_loss: contrastive}, "
+            "distill), and judge: FOLDER says what the vectors are good for, which no correlation with 1 does"
+        )
+        return True
 
     def _label(self, texts: set[str]) -> tuple[str, ...]:
         """Find the label column, or columns, that the user did not name."""
@@ -280,7 +292,10 @@ class _Chooser:
 
     def _kind(self, text: str, label: tuple[str, ...]) -> tuple[Kind, bool, NumberFormat]:
         """Find the kind of task, whether labels are vectors of 0 and 1, and how numbers are written."""
-        requested, profile = self.options.kind, self.profiles[label[0]]
+        requested = self.options.kind
+        if not label and requested is not None:
+            return requested, False, PLAIN
+        profile = self.profiles[label[0]]
         if len(label) > 1:
             return (
                 self._vectors([[row[self.table.columns.index(name)] for name in label] for row in self.table.rows]),
@@ -291,7 +306,7 @@ class _Chooser:
             return "tokens", False, PLAIN
         if requested is not None and KINDS[requested].per_token:
             return requested, False, PLAIN
-        vectors = profile.lists and _are_vectors(profile.filled)
+        vectors = profile.vectors
         if profile.lists or self.options.label_separator is not None:
             return (
                 (self._vectors(profile.filled), True, PLAIN) if vectors else (requested or "multilabel", False, PLAIN)
@@ -381,13 +396,3 @@ class _Chooser:
                     ],
                     f"the labels in column '{profile.name}' are joined with '{sign}'",
                 )
-
-
-def _are_vectors(cells: Sequence[Any]) -> bool:
-    """Return whether lists are vectors of 0 and 1: of equal length, with two elements or more."""
-    if not all(isinstance(cell, (list, tuple)) and cell for cell in cells) or not cells:
-        return False
-    widths = {len(cell) for cell in cells}
-    values = [value for cell in cells for value in cell]
-    numeric = all(isinstance(value, (bool, int, float)) and not is_missing(value) for value in values)
-    return len(widths) == 1 and min(widths) > 1 and numeric and None not in map(parse_bool, values)

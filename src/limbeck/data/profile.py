@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-from limbeck.data.cells import is_number, is_unlabeled, number_format, parse_bool
+from limbeck.data.cells import is_missing, is_number, is_unlabeled, number_format, parse_bool
 from limbeck.data.column_names import ID_WORDS, LABEL_WORDS
 from limbeck.data.conll import is_word_numbering
 
@@ -65,6 +65,21 @@ class Profile:
     def binary(self) -> bool:
         """Whether every filled cell is 0 or 1 (or false or true), and most are filled."""
         return 2 * len(self.filled) > len(self.cells) and None not in map(parse_bool, self.filled)
+
+    @cached_property
+    def vectors(self) -> bool:
+        """Whether the filled cells are vectors of 0 and 1: lists of equal length, with two elements or more."""
+        if not self.filled or not all(isinstance(cell, (list, tuple)) and cell for cell in self.filled):
+            return False
+        widths = {len(cell) for cell in self.filled}
+        values = [value for cell in self.filled for value in cell]
+        numeric = all(isinstance(value, (bool, int, float)) and not is_missing(value) for value in values)
+        return len(widths) == 1 and min(widths) > 1 and numeric and None not in map(parse_bool, values)
+
+    @property
+    def may_be_score(self) -> bool:
+        """Whether a pair of texts may have its score here."""
+        return self.numeric or self.name.lower() in LABEL_WORDS
 
     @property
     def is_text(self) -> bool:

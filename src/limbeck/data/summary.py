@@ -55,7 +55,7 @@ class Summary:
         rows: Rows of every split.
         text: Text column; None where the task does not come from columns, as for the other columns.
         pair: Column of second texts.
-        label: Label columns.
+        label: Label columns; none where pairs have no scores.
         unread: Columns that are ignored.
         labels: Rows of each label in the first split (words in a token task); empty for regression.
         range: Smallest, mean and largest target of a regression in the first split.
@@ -97,7 +97,7 @@ class Summary:
     def _columns(self) -> str:
         if self.text is None:
             return ""
-        label = f"label: {_listed(self.label)}" if len(self.label) == 1 else f"labels: {_listed(self.label)}"
+        label = f"{'label' if len(self.label) == 1 else 'labels'}: {_listed(self.label)}" if self.label else "no scores"
         pair = f", pair: {_named(self.pair)}" if self.pair is not None else ""
         unread = f", not read: {_listed(self.unread)}" if self.unread else ""
         return f"text: {_named(self.text)}{pair}, {label}{unread}; "

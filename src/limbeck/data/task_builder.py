@@ -21,7 +21,8 @@ from limbeck.errors import InputError, shown
 if TYPE_CHECKING:
     from limbeck.core.task_kind import TaskKind
 
-_JOINED = "\0labels"  #: the column that replaces several label columns
+_JOINED = "\0labels"  #: the column that stands for several label columns, or for the scores that pairs do not have
+BELONG_TOGETHER = 1.0  #: score of such pairs
 VALIDATION_SHARE = 0.1  #: fraction of train set aside for validation where there is none
 #: how other programs write "no value" into text files
 _MISSING_WORDS = frozenset({"nan", "NaN", "<NA>", "None", "NULL"})
@@ -77,12 +78,14 @@ def build_task(
 
 
 def _prepare(table: Table, columns: Columns) -> Table:
-    """Parse lists written as text, and join several label columns into one column of vectors."""
+    """Parse lists written as text, and join several label columns into one; of pairs without scores add one."""
     table, _ = parse_lists(table, columns.lists)
     if len(columns.label) == 1:
         return table
     indices = [table.columns.index(resolve_column(table, name)) for name in columns.label]
-    rows: list[Sequence[Any]] = [[*row, tuple(row[index] for index in indices)] for row in table.rows]
+    rows: list[Sequence[Any]] = [
+        [*row, tuple(row[index] for index in indices) if indices else BELONG_TOGETHER] for row in table.rows
+    ]
     return replace(table, columns=(*table.columns, _JOINED), rows=rows)
 
 

@@ -191,7 +191,7 @@ class CandidateBuilder:
             seed: Seed of everything random.
         """
         teacher = partial(self.teacher, key, step)
-        return services_in_keys(self.serving(step), step, seed=seed, teacher=teacher, kind=self.task.kind)
+        return services_in_keys(self.serving(step), step, seed=seed, teacher=teacher, task=self.task)
 
     def child_base(self, parent: str, step: Technique, seed: int) -> str:
         """Return the key of the first child that a step makes; its siblings append their number.

@@ -133,7 +133,7 @@ def compress(
         size_mb: Upper limit of the served file's size, in MB.
         max_drop: Upper limit of the loss in points against the fine-tuned model, or a teacher that limbeck opens.
         max_flips: Upper limit of the answers that differ from that model's, right or wrong, in per cent.
-        confidence: How probable it must be, by a paired test on validation, that ``max_drop`` holds.
+        confidence: How probable it must be, by the answers to validation, that ``max_drop`` and ``max_flips`` hold.
         threads: Threads used for serving.
         batch: Texts in a call.
         seq_len: Tokens in a text; None for the real lengths of the task.

@@ -9,11 +9,11 @@ from typing import Any, cast
 
 from limbeck.core.candidate import Reference
 from limbeck.core.cost import TargetCost
-from limbeck.core.kinds import KINDS
 from limbeck.core.measurement import machine
 from limbeck.core.pieces import Spread
 from limbeck.core.restricted_context import RestrictedContext
 from limbeck.core.step import RunContext, Step, Teacher
+from limbeck.core.task import Task
 from limbeck.distributed import context as processes
 from limbeck.engine.costs import measured_alone
 from limbeck.engine.helping import keep_once, together
@@ -69,7 +69,7 @@ def services(
 
 
 def services_in_keys(
-    recipe: Recipe, step: Step, *, seed: int, teacher: Callable[[], str | None], kind: str
+    recipe: Recipe, step: Step, *, seed: int, teacher: Callable[[], str | None], task: Task
 ) -> dict[str, Any]:
     """Return the values of the services that a step declares, as they enter keys.
 
@@ -78,7 +78,7 @@ def services_in_keys(
         step: The step.
         seed: Seed of everything random.
         teacher: Returns the key of the model to imitate.
-        kind: Kind of the task.
+        task: The task of the run.
     """
     target = recipe.target.identity()
     values: dict[str, Callable[[], Any]] = {
@@ -88,8 +88,9 @@ def services_in_keys(
         "teacher": teacher,
         "cost": lambda: {"target": target, "machine": machine(), "teacher": teacher()},
     }
-    read = {name: value() for name, value in values.items() if name in step.info.reads}
-    if step.info.standardizes and KINDS[kind].numeric:
+    given = {name: value() for name, value in values.items() if name in step.info.reads}
+    read = dict(step.decisive_services(given, task, recipe.target))
+    if step.info.standardizes and task.task_kind.numeric:
         read["targets"] = "standardized"  # results from before that are others
     if together(step):
         read["processes"] = processes.count()  # batches are as many times larger

@@ -67,6 +67,33 @@ def sorted_parts(lengths: Sequence[int] | np.ndarray, size: int) -> list[list[in
     return [order[start : start + size] for start in range(0, len(order), size)]
 
 
+class ServedBatches(NamedTuple):
+    """How a split is answered together, as on the target.
+
+    Attributes:
+        size: Texts in a batch at most.
+        batches: Rows of each batch; None for batches of that size by length.
+    """
+
+    size: int
+    batches: list[list[int]] | None = None
+
+
+def batches_on(candidate: Candidate, encoded: Encoded, target: Target, memo: Memo) -> ServedBatches:
+    """Return the batches in which a split is answered on the target: of its size, or the sub-batches of requests.
+
+    Args:
+        candidate: The model, with its task.
+        encoded: The split.
+        target: Where the model will be served.
+        memo: Keeps which sub-batches are fastest.
+    """
+    if not target.candidates:
+        return ServedBatches(target.batch)
+    size = best_sub_batches(candidate, target, memo).size
+    return ServedBatches(size, served_batches(encoded, size))
+
+
 def served_batches(encoded: Encoded, size: int) -> list[list[int]]:
     """Return the sub-batches of all requests of a split, as they are served.
 

@@ -85,14 +85,14 @@ def _answered(candidate: Candidate, split: str, batch: int, context: RunContext)
     """Return the answers to a split, and the name under which they are kept."""
     from limbeck.core.logits import require_finite_logits
     from limbeck.data.batching import encode, predict
-    from limbeck.measure.requests import best_sub_batches, served_batches
+    from limbeck.measure.requests import ServedBatches, batches_on
 
     task, kind, target = candidate.task, candidate.task.task_kind, context.target
     encoded = encode(task, split, candidate.tokenizer)
-    size, batches = target.batch if candidate.model.int8 else batch, None
-    if candidate.model.int8 and target.candidates:
-        size = best_sub_batches(candidate, target, context.memo).size
-        batches = served_batches(encoded, size)
+    together = ServedBatches(batch)
+    if candidate.model.int8:
+        together = batches_on(candidate, encoded, target, context.memo)
+    size, batches = together
 
     def answered() -> Sequence[np.ndarray] | np.ndarray:
         logits = predict(served(candidate.model, target), encoded, size, batches)

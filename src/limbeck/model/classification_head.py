@@ -234,20 +234,6 @@ def _draw(model: LimbeckForSequenceClassification, width: int, seed: int, *, fre
             layer.bias = nn.Parameter(torch.zeros(len(layer.weight), device=layer.weight.device))
 
 
-def label_order(old: Sequence[str], new: Sequence[str]) -> list[int] | None:
-    """For each new label the old output that stands for it; None when the two have nothing to do with each other.
-
-    >>> label_order(["NEGATIVE", "POSITIVE"], ["positive", "negative"])
-    [1, 0]
-    >>> label_order(["LABEL_0", "LABEL_1"], ["negative", "positive"])
-    [0, 1]
-    >>> label_order(["entailment", "contradiction"], ["negative", "positive"]) is None
-    True
-    """
-    match = match_labels(old, new, subset=False)
-    return list(match.outputs) if match else None
-
-
 def check_finite(weights: Mapping[str, Tensor], source: object = "model") -> None:
     """Refuse weights that hold NaN or infinity, and name the tensors.
 

@@ -110,9 +110,12 @@ def figures(summary: RunSummary, row: Row, reference: Row | None) -> list[Figure
     lines = []
     for split in row.quality:
         lines += _quality_figures(summary, row, reference, split)
-    if row.within_max_drop is not None and reference is not None:
-        label = f"probability that it loses at most {summary.budget.max_drop:g} points, {summary.split}"
-        lines.append(Figure(label, f"{row.within_max_drop:.2f}"))
+    for limit, probability in row.within.items() if reference is not None else ():
+        if limit == "max_flips":
+            bound = f"changes at most {summary.budget.max_flips:g} % of the answers"
+        else:
+            bound = f"loses at most {summary.budget.max_drop:g} points"
+        lines.append(Figure(f"probability that it {bound}, {summary.split}", f"{probability:.2f}"))
     # without a reference the last column is empty
     before = reference or replace(row, p50=None, p90=None, p99=None, size=None, parameters=None)
     latencies = (("p50", row.p50, before.p50), ("p90", row.p90, before.p90), ("p99", row.p99, before.p99))

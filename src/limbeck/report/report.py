@@ -6,11 +6,12 @@ console.print(front_table(summary))
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from limbeck.core.measurement import Measurement
 from limbeck.core.metrics import METRICS
+from limbeck.core.target import TestedLimit
 from limbeck.report.ablation import gains, quality_change
 from limbeck.report.decisions import decision_lines, decision_values, decisions_json
 from limbeck.report.display_names import names, reference_line, reference_words
@@ -169,9 +170,9 @@ def front_table(summary: RunSummary) -> Table:
     figures += ["MB", "vs PyTorch", "vs INT8"]
     for heading in figures:
         table.add_column(heading, justify="right")
-    tested = any(row.within_max_drop is not None for row in candidates)
-    if tested:
-        table.add_column(f"P(≤{summary.budget.max_drop:g})", justify="right")
+    tested = _tested(summary, candidates)
+    for heading, _ in tested.values():
+        table.add_column(heading, justify="right")
     table.add_column("budget")
     for row in candidates:
         better = not baseline_problems(summary, row.quality.get(summary.split))
@@ -184,7 +185,7 @@ def front_table(summary: RunSummary) -> Table:
         cells += [rate(row.throughput.value) if row.throughput is not None else "–"] if counted else []
         cells += [megabytes(row.size.value) if row.size is not None else "–"]
         cells += [f"{ratio.value:.2f}x" if ratio is not None else "–" for ratio in (row.speedup, row.speedup_int8)]
-        cells += [f"{row.within_max_drop:.2f}" if row.within_max_drop is not None else "–"] if tested else []
+        cells += [f"{row.within[limit]:.2f}" if limit in row.within else "–" for limit in tested]
         cells += ["; ".join(row.problems) or "ok"]
         style = "bold green" if row.chosen else "" if row.on_front or row.teacher or row.reference else "dim"
         table.add_row(*map(Text, cells), style=style)  # Text: a label with [brackets] must not be read as markup
@@ -194,12 +195,20 @@ def front_table(summary: RunSummary) -> Table:
         table.add_row(*map(Text, ["", f"constant: {summary.baseline.answer}", *scores, *padding]), style="dim")
     table.caption = "★ chosen   ● on the front (nothing measured is both faster and better)"
     table.caption += "   ✓ ✗ p50 is within the predicted interval or not" if predicted else ""
-    if tested:
-        table.caption += f"   P(≤{summary.budget.max_drop:g}) probability that no more points are truly lost"
+    table.caption += "".join(f"   {heading} probability that {words}" for heading, words in tested.values())
     lines = reference_line(summary), volume_line(summary), errors_line(summary), *decision_lines(summary)
     for line in filter(None, lines):
         table.caption += f"\n{line}"
     return table
+
+
+def _tested(summary: RunSummary, candidates: Sequence[Row]) -> dict[TestedLimit, tuple[str, str]]:
+    """Return the heading of each limit that holds with a probability, and what that means."""
+    words: dict[TestedLimit, tuple[str, str]] = {
+        "max_drop": (f"P(≤{summary.budget.max_drop or 0:g})", "no more points are truly lost"),
+        "max_flips": (f"P(≤{summary.budget.max_flips or 0:g} %)", "no more answers truly change"),
+    }
+    return {limit: texts for limit, texts in words.items() if any(limit in row.within for row in candidates)}
 
 
 def _predicted_cell(row: Row) -> str:
@@ -289,7 +298,7 @@ def _flat(summary: RunSummary, row: Row) -> dict[str, Any]:
         line |= {name: None, f"{name}_low": None, f"{name}_high": None}
         if ratio is not None:
             line |= {name: ratio.value, f"{name}_low": ratio.low, f"{name}_high": ratio.high}
-    line |= {} if row.within_max_drop is None else {"probability_within_max_drop": row.within_max_drop}
+    line |= {f"probability_within_{limit}": probability for limit, probability in row.within.items()}
     line |= {"drop_points": row.drop, "on_front": row.on_front, "chosen": row.chosen, "teacher": row.teacher}
     line["reference"] = row.reference
     line |= {"meets_budget": row.meets_budget, "problems": "; ".join(row.problems)}

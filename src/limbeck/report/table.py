@@ -12,6 +12,7 @@ from limbeck.core.candidate import Record
 from limbeck.core.measurement import Measurement
 from limbeck.core.paired import evidence
 from limbeck.core.pareto import beyond, hypervolume
+from limbeck.core.target import TestedLimit
 from limbeck.report.display_names import names
 from limbeck.report.speed_up import Ratio, speed_ratio
 from limbeck.report.summary import RunSummary, once
@@ -38,7 +39,8 @@ class Row:
     teacher: bool
     reference: bool  # the model that speed-ups and losses are relative to
     predicted: Measurement | None = None  # the latency that a search predicted
-    within_max_drop: float | None = None  # probability, by a paired test on the headline split
+    within: Mapping[TestedLimit, float] = field(default_factory=dict)
+    """Probabilities that limits of the budget hold, by the answers to the headline split."""
     portability: Measurement | None = None  # fraction of answers unchanged on processors without VNNI
     throughput: Measurement | None = None  # texts per second in batches sorted by length
     changes: Mapping[tuple[str, str], Measurement] = field(default_factory=dict)
@@ -90,7 +92,7 @@ def rows(summary: RunSummary) -> tuple[Row, ...]:
         values |= {"quality": headline.value} if headline is not None else {}
         changes = changes_of(record, summary.reference)
         values |= {"flips": flips.value} if (flips := changes.get((FLIPS, summary.split))) is not None else {}
-        test = evidence(summary.budget, headline, whole)
+        tests = evidence(summary.budget, headline, whole, changes.get((FLIPS, summary.split)))
         drop = (whole.value - headline.value) * 100 if headline is not None and whole is not None else None
         table.append(
             Row(
@@ -107,14 +109,14 @@ def rows(summary: RunSummary) -> tuple[Row, ...]:
                 drop=drop,
                 on_front=key in front,
                 problems=(
-                    *summary.budget.violations(values, whole.value if whole is not None else None, test),
+                    *summary.budget.violations(values, whole.value if whole is not None else None, tests),
                     *baseline_problems(summary, headline),
                 ),
                 chosen=key in summary.chosen,
                 teacher=key == summary.teacher,
                 reference=key == summary.reference,
                 predicted=predicted(summary, key),
-                within_max_drop=test.probability if test is not None else None,
+                within={limit: test.probability for limit, test in tests.items()},
                 portability=record.fact("portability"),
                 throughput=record.fact("throughput"),
                 changes=changes,

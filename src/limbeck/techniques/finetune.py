@@ -90,12 +90,11 @@ class Finetune(Technique):
         """Return that there is nothing to learn from without labels."""
         return {"": f"{NO_LABELS}; use 'distill', which learns from the answers of 'teacher: MODEL'"}
 
-    def task_problems(self, task: Task) -> dict[str, str]:
+    def equal_label_problems(self, task: Task) -> dict[str, str]:
         """Return why the labels cannot be learned by these losses."""
-        problems, kind = super().task_problems(task), task.task_kind
-        if problems or not (kind.vectors or kind.grouped):
-            return problems
-        labels = task.split("train").labels
+        kind, labels = task.task_kind, task.split("train").labels
+        if not (kind.vectors or kind.grouped):
+            return {}
         if kind.grouped:
             name, reason = "rank_loss", rank_loss_problem(self.rank_loss, [gain for _, gain, _ in labels])
         else:

@@ -18,7 +18,7 @@ Gradually, a family of models from one run, each made of the one before:
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -30,13 +30,12 @@ from limbeck.core.field_groups import group
 from limbeck.core.model import AnswersOnly
 from limbeck.core.shape import Shape
 from limbeck.core.step import RunContext, Step, StepInfo, Technique, step
+from limbeck.core.step_keys import ScoresParts
 from limbeck.errors import InputError
 from limbeck.model.pruning.config import STAGES, PruningConfig
 from limbeck.train.config import forward_seconds
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from limbeck.core.cost import Cost
     from limbeck.core.target import Target
     from limbeck.model.pruning.slicing import RemovalOrders
@@ -56,7 +55,7 @@ TABLE_SECONDS = 30.0  # a typical latency table; kept, so later steps on the sam
         example={"keep": 0.5, "cost": "macs", "ffn_multiple": 8, "samples": 32},
     )
 )
-class Prune(Technique):
+class Prune(ScoresParts, Technique):
     """Cut heads, neurons and layers down to a goal.
 
     Exactly one goal: ``speedup`` (latency divided by this), ``latency_ms``, ``keep`` (fraction of the cost),
@@ -166,6 +165,7 @@ class Prune(Technique):
 
         method = f"{self.criterion}-{self.info.version}"
         texts = f"{candidate.task.fingerprint}-{self.samples}-{context.seed}"
+        texts += "-sampled" * (candidate.task.only_score is not None)  # once, labels were not sampled there
         name = f"order-{method}-{fingerprint(candidate.model)}-{texts}"
         return RemovalOrders.from_arrays(cached_arrays(context.keep, name, lambda: build().to_arrays()))
 

@@ -18,8 +18,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from annotated_types import Ge, Le
 
 from limbeck.core.candidate import Candidate
-from limbeck.core.measurement import FLOAT_PARTS, Measurement
+from limbeck.core.cost import Memo, measure_now
+from limbeck.core.measurement import FLOAT_PARTS, Measurement, machine
 from limbeck.core.step import RunContext, Step, StepInfo, Technique, discard, step
+from limbeck.core.target import Target
 from limbeck.storage.drafts import process_folder
 from limbeck.train.config import forward_seconds
 
@@ -27,7 +29,6 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
     from limbeck.core.shape import Shape
-    from limbeck.core.target import Target
     from limbeck.core.task import Task
     from limbeck.model.onnx.onnx_model import OnnxModel
 
@@ -44,6 +45,7 @@ CHECK_TEXTS = 3 * 128  # of smoothing: texts that it is learned from and tried o
         version=3,
         needs={"onnx"},
         gives={"int8"},
+        reads={"target"},
         keeps_shape=True,
         example={"calibration_samples": 8},
     )
@@ -59,7 +61,7 @@ class Quantize(Technique):
         smooth: Divide inputs channel by channel before they are rounded, where that is shown to bring answers closer to
             float's.
         max_drop: Points of the metric (validation) that may be lost; where more are shown to be lost (95 %), parts fall
-            back to float, worst first.
+            back to float, worst first. Texts are answered in batches as on the target.
         calibration: How the static mode chooses ranges.
         calibration_samples: Texts of the train split to calibrate on.
     """
@@ -84,6 +86,23 @@ class Quantize(Technique):
 
         return {} if target.device == "cpu" else {"": NO_INT8.format(device=target.device)}
 
+    def served(self, target: Target) -> Target:
+        """Return the target that answers are judged for; the default one where answers do not depend on their batch."""
+        return target if self.max_drop is not None and self.mode == "dynamic" else Target()
+
+    def decisive_services(self, read: Mapping[str, Any], task: Task, target: Target) -> Mapping[str, Any]:
+        """Return the target where texts are judged in batches, and the machine where their size is measured.
+
+        Args:
+            read: The target, in keys.
+            task: Ignored.
+            target: The target.
+        """
+        served = self.served(target)
+        if served.batch == 1 and not served.candidates:
+            return {}
+        return read if served.batch > 1 else {**read, "machine": machine()}
+
     def estimated_seconds(self, shape: Shape, rows: Mapping[str, int], tokens: float) -> float:
         """Return rough seconds: writing the graph, calibration, smoothing, and for a limit up to seven evaluations.
 
@@ -100,15 +119,18 @@ class Quantize(Technique):
 
     def apply(self, candidate: Candidate, context: RunContext) -> Iterator[Candidate]:
         """Yield the INT8 model; its folder keeps the torch weights, not the float graph."""
-        folder = (context.scratch or process_folder()) / "quantized"
-        fields = vars(self)
         facts: list[Measurement] = []
-
-        def fell_back(parts: int, total: int) -> None:
-            facts.append(Measurement(FLOAT_PARTS, float(parts), "1", n=total))
-
-        texts = (candidate.tokenizer, candidate.task)
-        model = quantize(candidate.model, *texts, folder, **fields, fell_back=fell_back, log=context.log)
+        model = quantize(
+            candidate.model,
+            candidate.tokenizer,
+            candidate.task,
+            (context.scratch or process_folder()) / "quantized",
+            **vars(self),
+            target=self.served(context.target),
+            memo=context.memo,
+            fell_back=lambda parts, total: facts.append(Measurement(FLOAT_PARTS, float(parts), "1", n=total)),
+            log=context.log,
+        )
         yield replace(candidate, model=model, folder=None, facts=tuple(facts))
 
 
@@ -126,6 +148,8 @@ def quantize(
     max_drop: float | None = None,
     calibration: Calibration = "minmax",
     calibration_samples: int = 128,
+    target: Target | None = None,
+    memo: Memo = measure_now,
     fell_back: Callable[[int, int], None] = lambda parts, total: None,
     log: Log = discard,
 ) -> OnnxModel:
@@ -144,6 +168,9 @@ def quantize(
         max_drop: As for :class:`Quantize`.
         calibration: As for :class:`Quantize`.
         calibration_samples: As for :class:`Quantize`.
+        target: Where the model will be served: for ``max_drop``, its answers are judged in the batches of it; text by
+            text unless given.
+        memo: Keeps which sub-batches of a request are fastest.
         fell_back: Called with the number of parts left in float, and of all, where there are any.
         log: Called with each message.
 
@@ -154,7 +181,7 @@ def quantize(
     from limbeck.measure.served_answers import ServedAnswers
     from limbeck.model.onnx.post_training import Ranges, quantize_model
 
-    answers = ServedAnswers(task, tokenizer)
+    answers = ServedAnswers(task, tokenizer, target, memo)
     return quantize_model(
         model,
         tokenizer,

@@ -145,9 +145,13 @@ def within(
     whole = context.teacher.record if context.teacher is not None else None
     tested = {record.key: acceptance.evidence_of(record, whole, budget) for record in compared}
     notes: list[str] = []
+
+    def meets(record: Record) -> bool:
+        return not budget.violations(measured(record), reference, tested[record.key])
+
     if budget.weighs_noise:
-        compared, notes = acceptance.without_pointless(compared, budget.confidence, is_as_fast)
-    meeting = [record for record in compared if not budget.violations(measured(record), reference, tested[record.key])]
+        compared, notes = acceptance.without_pointless(compared, meets, budget.confidence, is_as_fast)
+    meeting = [record for record in compared if meets(record)]
     if meeting and budget.weighs_noise:
         first = min(meeting, key=order)
         by_numbers = [record for record in compared if not budget.violations(measured(record), reference)]

@@ -13,9 +13,8 @@ random slice a step imitates a frozen teacher. Differs: any mixture of both, on 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from annotated_types import Ge, Gt, Le, MinLen
@@ -23,8 +22,9 @@ from annotated_types import Ge, Gt, Le, MinLen
 from limbeck.core.candidate import Candidate
 from limbeck.core.field_groups import group
 from limbeck.core.step import NO_TEACHER, RunContext, Step, Technique, problems_of, step
+from limbeck.core.step_keys import ScoresParts
 from limbeck.errors import InputError
-from limbeck.train.config import LAST_WEIGHTS, TRAINING, TrainingConfig, label_weight_problems
+from limbeck.train.config import LAST_WEIGHTS, TRAINING, TrainingConfig, label_weight_problems, softmax_problems
 from limbeck.train.layer_distillation import adapt_vocabulary
 from limbeck.train.supernet_config import ChannelOrder, SupernetConfig
 
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from limbeck.core.search_space import Space
     from limbeck.core.shape import Shape
     from limbeck.core.task_kind import TaskKind
+    from limbeck.model.encoder import LimbeckForSequenceClassification
     from limbeck.model.pruning.slicing import Scores
 
 
@@ -66,7 +67,7 @@ if TYPE_CHECKING:
         },
     )
 )
-class Supernet(Technique):
+class Supernet(ScoresParts, Technique):
     """Train the candidate so that its slices of all shapes of a space are good models; 'search' chooses among them.
 
     A range that is not given stays at the candidate's own value. Without any, depth, hidden width and heads go down to
@@ -78,7 +79,7 @@ class Supernet(Technique):
         slices: The space of slices, and how they learn.
         in_place: All but the largest slice learn the answers of the largest, not the teacher's (sandwich).
         match: What is imitated: answers, last hidden states, relations of the last attention.
-        temperature: Softens both distributions of the logits.
+        temperature: Softens both distributions over classes; without effect on other answers.
         logits_weight: Weight of the logits.
         task_weight: Weight of the task's own loss on the labels.
         sort_samples: Training texts by which importance is judged.
@@ -101,6 +102,10 @@ class Supernet(Technique):
         if self.in_place and "logits" not in self.match:
             problems.append("in_place: the largest slice teaches by its logits; add logits to match")
         return problems
+
+    def kind_problems(self, kind: TaskKind) -> dict[str, str]:
+        """Return that a temperature has no effect on answers of a kind."""
+        return softmax_problems(kind, self, ("temperature",))
 
     def label_problems(self, kind: TaskKind) -> dict[str, str]:
         """Return that the labels cannot have a weight where there are none."""
@@ -153,7 +158,7 @@ class Supernet(Technique):
         trained_order = ChannelOrder.of(candidate.model)
         slices, shape = self.slices, candidate.model.shape
         space = trained_order.space if trained_order is not None and slices.free else slices.space(shape, "supernet")
-        order = slices.arrange(candidate.model, trained_order, space, partial(self.importance, candidate, context.seed))
+        order = slices.arrange(candidate.model, trained_order, space, self.importance(candidate, context.seed))
         model = extract(candidate.model, space.largest)
         context.log(f"{space.size:,} slices, from {space.smallest} to {space.largest}")
         set_seed(context.seed)  # the projection is drawn here, before the loop seeds itself
@@ -166,18 +171,13 @@ class Supernet(Technique):
         order.mark(model, answers=True)
         yield candidate
 
-    def importance(self, candidate: Candidate, seed: int, model: Any) -> Scores:
-        """Score the heads and neurons of a model on the candidate's task.
-
-        Args:
-            candidate: The candidate; its task gives the texts.
-            seed: Decides everything random.
-            model: The model to score.
-        """
+    def importance(self, candidate: Candidate, seed: int) -> Callable[[LimbeckForSequenceClassification], Scores]:
+        """Return a function that scores the heads and neurons of a model on the candidate's task."""
         from limbeck.data.calibration import chosen_batches
         from limbeck.model.pruning.importance import fisher
 
-        return fisher(model, chosen_batches(candidate.task, candidate.tokenizer, self.sort_samples, seed))
+        texts = (candidate.task, candidate.tokenizer, self.sort_samples, seed)
+        return lambda model: fisher(model, chosen_batches(*texts))
 
     def terms(self, candidate: Candidate, teacher: Candidate, order: ChannelOrder) -> dict[str, tuple[float, Any]]:
         """Return the weighted terms of the loss of a slice.

@@ -14,10 +14,10 @@ to a kept token, so that texts of kept tokens are answered as before, bit by bit
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import chain, islice
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 from annotated_types import Ge
 
@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
     from limbeck.core.shape import Shape
+    from limbeck.core.target import Target
+    from limbeck.core.task import Task
 
 TEXTS_PER_SECOND = 10_000.0  # that a tokenizer reads on one core; rough
 LINES = 1000  #: of a corpus that are read together
@@ -61,6 +63,17 @@ class Vocabulary(Technique):
 
     min_count: Annotated[int, Ge(1)] = 1
     corpus: str | None = None
+
+    def decisive_services(self, read: Mapping[str, Any], task: Task, target: Target) -> Mapping[str, Any]:
+        """Mark results of pairs of texts whose vectors are compared: once, second texts did not count.
+
+        Args:
+            read: The services that the step reads.
+            task: The task.
+            target: Ignored.
+        """
+        apart = task.task_kind.vectors and task.split("train").pairs is not None
+        return {**read, "second_texts": "counted"} if apart else read
 
     def file_problems(self) -> list[str]:
         """Return the problems of the corpus."""
@@ -118,12 +131,12 @@ class Vocabulary(Technique):
 
         count = max(candidate.tokenizer.get_vocab().values()) + 1
         counts = np.zeros(count, dtype=np.int64)
-        own = encode(candidate.task, "train", candidate.tokenizer).input_ids
+        own: Sequence[Sequence[int]] = encode(candidate.task, "train", candidate.tokenizer).sequences
         for texts in chain([own], self.further(candidate)):
             counts += np.bincount(np.concatenate([np.asarray(ids, dtype=np.int64) for ids in texts]), minlength=count)
         return counts
 
-    def further(self, candidate: Candidate) -> Iterator[list[list[int]]]:
+    def further(self, candidate: Candidate) -> Iterator[Sequence[Sequence[int]]]:
         """Yield the corpus in tokens, some lines at a time; lines are split into words for token tasks."""
         from limbeck.data.corpus.documents import numbered_lines
 
@@ -139,7 +152,7 @@ class Vocabulary(Technique):
 
 
 def read_alike(candidate: Candidate, tokenizer: PreTrainedTokenizerBase, tokens: list[int], split: str) -> np.ndarray:
-    """Return which texts of a split the trimmed tokenizer splits into the same tokens [texts].
+    """Return which texts of a split the trimmed tokenizer splits into the same tokens [texts], second texts last.
 
     Args:
         candidate: The candidate before trimming.
@@ -152,5 +165,5 @@ def read_alike(candidate: Candidate, tokenizer: PreTrainedTokenizerBase, tokens:
     from limbeck.data.batching import encode
 
     new = {old: new_id for new_id, old in enumerate(tokens)}
-    before, after = (encode(candidate.task, split, reader).input_ids for reader in (candidate.tokenizer, tokenizer))
+    before, after = (encode(candidate.task, split, reader).sequences for reader in (candidate.tokenizer, tokenizer))
     return np.array([[new.get(old) for old in old_ids] == ids for old_ids, ids in zip(before, after, strict=True)])

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from annotated_types import Ge, Gt, Le
 
 from limbeck.core.field_groups import CheckedGroup, without_effect
-from limbeck.train.config import label_weight_problems, weight_problems
+from limbeck.train.config import label_weight_problems, softmax_problems, weight_problems
 
 if TYPE_CHECKING:
     from limbeck.core.candidate import Candidate
@@ -25,10 +25,11 @@ class AnswerDistillationConfig(CheckedGroup):
     """How a student learns from the answers of its teacher, and from labels beside them.
 
     Attributes:
-        temperature: Softens both distributions of the logits.
+        temperature: Softens both distributions over classes; without effect on other answers, and with mse.
         logits_weight: Weight of the logits.
         task_weight: Weight of the task's own loss on the labels.
-        logits_loss: How logits are compared.
+        logits_loss: How logits are compared: those of classes in each of these ways, those of several labels by binary
+            cross-entropy unless by mse, numbers and vectors always by their squared error.
         class_weights: Weight of every label in the task's own loss: 'none', 'balanced', or numbers in their order.
         focal_gamma: Focus of the task's own loss on texts that are still wrong; 0 for plain cross-entropy.
         matryoshka: Of vectors, numbers of leading components that are to be vectors of their own, as the teacher's
@@ -57,8 +58,10 @@ class AnswerDistillationConfig(CheckedGroup):
         return problems
 
     def kind_problems(self, kind: TaskKind) -> dict[str, str]:
-        """Return why the labels of a kind of task cannot be weighted, or its answers have no leading components."""
+        """Return why the labels of a kind of task cannot be weighted, or what its answers are not compared by."""
         unused = {"matryoshka": "is for vectors"} if self.matryoshka and not kind.vectors else {}
+        if self.logits_loss != "mse":  # which is what numbers are compared by, and excludes a temperature
+            unused |= softmax_problems(kind, self, ("temperature", "logits_loss"))
         return unused | weight_problems(kind, self.class_weights, self.focal_gamma)
 
     def label_problems(self) -> dict[str, str]:

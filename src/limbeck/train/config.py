@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from annotated_types import Ge, Gt, Le
 
-from limbeck.core.field_groups import CheckedGroup
+from limbeck.core.field_groups import CheckedGroup, fields_of, values_of
 from limbeck.core.step import StepInfo
 
 if TYPE_CHECKING:
@@ -45,6 +45,25 @@ def weight_problems(kind: TaskKind, class_weights: str | Sequence[float], gamma:
         return {}
     field = "focal_gamma" if class_weights == "none" else "class_weights"
     return {field: f"class_weights and focal_gamma are for classes; this task is a {kind.name}"}
+
+
+def softmax_problems(kind: TaskKind, options: Any, names: Iterable[str]) -> dict[str, str]:
+    """Return why options of the comparison with a teacher's logits change nothing for a kind of task, by field.
+
+    Such options are of distributions over classes. Numbers and vectors are compared by squared error, several labels by
+    binary cross-entropy.
+
+    Args:
+        kind: The kind of task.
+        options: A step, or a group of fields.
+        names: Fields of it that matter to distributions over classes alone; at their default they are no problem.
+    """
+    if not (kind.numeric or kind.several):
+        return {}
+    way = "squared error" if kind.numeric else "binary cross-entropy"
+    values, defaults = values_of(options), {field.name: field.default for field in fields_of(type(options))}
+    reason = f"has no effect on answers of kind {kind.name}, which are compared by {way}; keep the default"
+    return {name: f"{reason}, {defaults[name]}" for name in names if values[name] != defaults[name]}
 
 
 def label_weight_problems(task_weight: float) -> dict[str, str]:

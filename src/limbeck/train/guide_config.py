@@ -15,11 +15,12 @@ from annotated_types import Ge, Gt, Le
 from limbeck.core.field_groups import CheckedGroup, without_effect
 from limbeck.core.step import NO_TEACHER
 from limbeck.errors import InputError
-from limbeck.train.config import PASSES, TrainingConfig
+from limbeck.train.config import PASSES, TrainingConfig, softmax_problems
 
 if TYPE_CHECKING:
     from limbeck.core.candidate import Candidate
     from limbeck.core.step import RunContext
+    from limbeck.core.task_kind import TaskKind
     from limbeck.model.encoder import LimbeckForSequenceClassification
     from limbeck.train.linearization import GuidedLoss
 
@@ -37,7 +38,7 @@ class GuideConfig(CheckedGroup):
             (hybrid).
         alpha_output: Weight of the logits.
         alpha_layer: Weight of the hidden states.
-        temperature: Softens both distributions of the logits.
+        temperature: Softens both distributions over classes; without effect on other answers.
         start: Weights to begin with: those of the candidate, or those that the teacher had before it was fine-tuned;
             pretrained for guide: waypoint unless given, else candidate.
         freeze_steps: Steps in which only the new projections are trained.
@@ -87,6 +88,10 @@ class GuideConfig(CheckedGroup):
         if self.guide == "unguided" or not self.alpha_output:
             problems += without_effect(self, ("temperature",), "without alpha_output")
         return problems
+
+    def kind_problems(self, kind: TaskKind) -> dict[str, str]:
+        """Return that a temperature has no effect on answers of a kind."""
+        return softmax_problems(kind, self, ("temperature",))
 
     def epoch_problems(self, checkpoints: str | None, *, epochs: bool) -> list[str]:
         """Return whose epochs are missing.

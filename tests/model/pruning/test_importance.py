@@ -1,8 +1,12 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
 from limbeck.core.shape import Shape
+from limbeck.data.calibration import random_batches
+from limbeck.data.synthetic import toy_task, toy_tokenizer
 from limbeck.model.encoder import Gates
 from limbeck.model.pruning.importance import CRITERIA, fisher, magnitude, taylor
 
@@ -24,6 +28,15 @@ def test_vectors_without_labels_have_scores(name, make_model, make_batch):
     scores, again = (CRITERIA[name](model, batches) for _ in range(2))
     assert min(scores.heads[0]) > 0
     assert np.array_equal(scores.ffn[1], again.ffn[1])
+
+
+@pytest.mark.parametrize("name", ["fisher", "taylor"])
+def test_pairs_that_all_have_the_same_score_tell_parts_apart(name, make_model):
+    alike = toy_task("embedding", train=8)
+    equal = replace(alike, splits={"train": replace(alike.split("train"), labels=(1.0,) * 8)})
+    tokenizer = toy_tokenizer(alike)
+    model = make_model(SHAPE, kind="embedding", labels=0, vocab_size=len(tokenizer))
+    assert min(CRITERIA[name](model, random_batches(equal, tokenizer, 8, 0)).heads[0]) > 0
 
 
 def test_fisher_is_the_squared_slope_of_the_loss(make_model, make_batch):

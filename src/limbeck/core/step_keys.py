@@ -1,0 +1,48 @@
+"""What cache keys have of a step beside its fields: which of them change nothing, and what decides results besides."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from limbeck.core.target import Target
+    from limbeck.core.task import Task
+
+
+class Keyed:
+    """A step whose results are stored under keys. Overridden where a key depends on more than the declaration says."""
+
+    def idle_fields(self) -> Mapping[str, Any]:
+        """Return the fields that change nothing beside the others, with the values that cache keys have for them.
+
+        A name that is no field marks results that are others than before for these values of the fields alone.
+        """
+        return {}
+
+    def decisive_services(self, read: Mapping[str, Any], task: Task, target: Target) -> Mapping[str, Any]:
+        """Return what cache keys have of the services that the step reads.
+
+        Less than ``read``, where a service decides nothing for these fields; more, to mark results that are others than
+        before for such a task alone.
+
+        Args:
+            read: The services that ``info.reads`` names, with their values in keys.
+            task: The task of the run.
+            target: The target that the step reads, if it reads one.
+        """
+        return read
+
+
+class ScoresParts(Keyed):
+    """A step that scores the parts of a model by the slope of the loss on labels."""
+
+    def decisive_services(self, read: Mapping[str, Any], task: Task, target: Target) -> Mapping[str, Any]:
+        """Mark results of pairs that all have the same score: once, their labels were not sampled, and the slope was 0.
+
+        Args:
+            read: The services that the step reads.
+            task: The task.
+            target: Ignored.
+        """
+        return read if task.only_score is None else {**read, "labels": "sampled"}

@@ -1,0 +1,20 @@
+"""What keys have of a step beside its fields: unless it says otherwise, the services that it reads, and no more."""
+
+from dataclasses import replace
+
+from limbeck.core.step_keys import Keyed, ScoresParts
+from limbeck.core.target import Target
+from limbeck.data.synthetic import toy_task
+
+
+def test_nothing_is_idle_and_all_that_is_read_decides():
+    read = {"seed": 7}
+    assert Keyed().idle_fields() == {}
+    assert Keyed().decisive_services(read, toy_task(train=4), Target()) == read
+
+
+def test_parts_scored_by_pairs_that_all_have_the_same_score_have_another_key():
+    alike = toy_task("embedding", train=4)
+    equal = replace(alike, splits={"train": replace(alike.split("train"), labels=(1.0,) * 4)})
+    assert ScoresParts().decisive_services({"seed": 7}, alike, Target()) == {"seed": 7}
+    assert ScoresParts().decisive_services({"seed": 7}, equal, Target()) == {"seed": 7, "labels": "sampled"}
