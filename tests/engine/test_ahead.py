@@ -19,7 +19,7 @@ from limbeck.engine.ahead import SHORT, length
 from limbeck.engine.gc import collect
 from limbeck.engine.ledger import Ledger
 from limbeck.engine.run import start
-from limbeck.errors import ProcessLost
+from limbeck.errors import InputError, ProcessLost
 from limbeck.recipe.recipe import Fork, Recipe, placed_steps
 
 
@@ -29,10 +29,11 @@ def go(toys, tmp_path, monkeypatch):
     monkeypatch.setattr(orders, "OPEN_STORE", toys.store)
     model = toys.model_folder(tmp_path / "model")
 
-    def run_steps(steps, name, backend=None, count=3, **more):
+    def run_steps(steps, name, backend=None, count=3, open_model=toys.open_model, **more):
         recipe = Recipe(model, "movie-reviews", tuple(steps), name="toy", **more)
         workers = Workers(backend, count) if backend is not None else None
         store, folder, events = toys.store(tmp_path / name), tmp_path / f"run-{name}", []
+        store.open_model = open_model
         try:
             result = start(recipe, toys.ToyTask(), store, folder, events.append, workers=workers).finish()
         finally:
@@ -147,6 +148,20 @@ def test_a_lost_worker_ends_the_run_and_the_next_one_resumes(go, toys):
     result = go(steps, "lost", backend).result
     assert [path for path, _ in backend.made] == ["steps[2]"]
     assert len(result.front) == 1
+
+
+@pytest.mark.parametrize("error", [InputError, RuntimeError])
+def test_a_replica_that_cannot_begin_fails_alone(go, toys, error):
+    def open_model(source, *, task=None, seed=0):
+        if seed == 1:
+            raise error("it is damaged")
+        return toys.open_model(source, task=task, seed=seed)
+
+    steps = (toys.ToyTrain(1), toys.ToyLevels((4, 2)), toys.ToyBest())
+    alone = go(steps, "alone", open_model=open_model, replicas=3).result
+    together = go(steps, "together", Threads(), open_model=open_model, replicas=3).result
+    assert [(failure.path, failure.step) for failure in alone.failed] == [("replicas", "replica")]
+    assert told(together) == told(alone)
 
 
 def test_a_branch_that_cannot_reach_its_goal_is_not_begun(go, toys, monkeypatch):
