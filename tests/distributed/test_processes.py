@@ -13,6 +13,7 @@ import remote_work
 from limbeck.distributed.processes import ATTEMPTS, Processes
 from limbeck.distributed.workers import Needs
 from limbeck.errors import ProcessLost
+from limbeck.storage.parallel import WorkerProcess
 
 
 @pytest.fixture(scope="module")
@@ -51,6 +52,17 @@ def test_work_that_is_always_killed_is_given_up(processes):
     with pytest.raises(ProcessLost, match="is there enough memory"):
         call(processes, remote_work.always_killed, {})
     assert call(processes, remote_work.double, {"value": 1})["value"] == 2
+
+
+def test_a_process_that_cannot_be_started_ends_the_run(monkeypatch):
+    def start(process):
+        raise BlockingIOError(11, "Resource temporarily unavailable")
+
+    monkeypatch.setattr(WorkerProcess, "start", start)
+    backend = Processes(1)
+    with pytest.raises(ProcessLost, match=r"no worker process can be started: .*temporarily unavailable"):
+        call(backend, remote_work.double, {"value": 4})
+    backend.close()
 
 
 def test_closing_ends_what_runs():

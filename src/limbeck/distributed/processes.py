@@ -52,7 +52,7 @@ class Processes:
             report: Receives what it reports.
 
         Raises:
-            ProcessLost: Process after process was killed over this work.
+            ProcessLost: Process after process was killed over this work, or none could be started.
         """
         worker = self._slots.get()
         try:
@@ -90,7 +90,12 @@ class _Worker:
             arguments = (self._queue, self._threads)
             self._pool = ProcessPoolExecutor(1, mp_context=context, initializer=_begin, initargs=arguments)
         with _listening(self._queue, report):
-            return self._pool.submit(_carry_out, work, payload).result()
+            try:
+                future = self._pool.submit(_carry_out, work, payload)
+            except OSError as error:
+                self.end()
+                raise ProcessLost(f"no worker process can be started: {error}") from error
+            return future.result()
 
     def end(self) -> None:
         """Kill the process, if there is one."""
