@@ -124,15 +124,18 @@ class Workers:
             needs: What the work needs.
             urgency: What is greater goes first: seconds of the longest chain of work that waits for this piece.
             report: Receives what the work reports, in another thread.
-            supply: Returns what to add to the payload where a worker answers that it is ``missing`` something.
+            supply: Returns what to add to the payload where a worker answers that it is ``missing`` something. The
+                worker that gets it may be another one, so it is asked for all that was missing so far.
             receive: Takes over the result before it is there for others.
         """
         future: Future[Values] = Future()
 
         def carry_out() -> Values:
             result = self._backend.call(work, dict(payload), needs, report)
-            if "missing" in result:
-                result = self._backend.call(work, {**payload, **supply(result["missing"])}, needs, report)
+            sent: dict[str, None] = {}  # names, in the order in which they were asked for
+            while (missing := result.get("missing")) and not sent.keys() >= set(missing):
+                sent |= dict.fromkeys(missing)
+                result = self._backend.call(work, {**payload, **supply(list(sent))}, needs, report)
             receive(result)
             return result
 
