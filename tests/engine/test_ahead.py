@@ -174,6 +174,31 @@ def test_a_branch_that_cannot_reach_its_goal_is_not_begun(go, toys, monkeypatch)
     assert [failure.path for failure in result.failed] == ["steps[1].fork[1][1]"]
 
 
+def test_workers_are_heard_while_something_is_measured_for_what_comes_next(go, toys, monkeypatch):
+    """A measurement has the machine alone once no worker works there, and a worker that nobody hears goes on for ever."""
+    heard, waited = threading.Event(), []
+
+    class Listening(Threads):
+        def call(self, work, payload, needs, report):
+            def hear(values):
+                report(values)
+                if payload["path"] == "steps[1].fork[0][0]":
+                    heard.set()
+
+            return super().call(work, payload, needs, hear)
+
+    def out_of_reach(self, candidate, context, earlier):
+        if len(earlier) == 1:  # the first step is finished, and the first branch is ordered
+            waited.append(heard.wait(5))
+
+    monkeypatch.setattr(toys.ToyPrune, "out_of_reach", out_of_reach)
+    monkeypatch.setattr(toys.ToyTrain, "shape_after", lambda self, shape: shape)
+    steps = (toys.ToyTrain(1), Fork(((toys.ToyTrain(2),), (toys.ToyTrain(3), toys.ToyPrune()))))
+    assert go(steps, "heard", Listening()).result.ok
+    assert waited
+    assert all(waited)
+
+
 def test_the_longest_chain_is_the_most_urgent(toys):
     steps = placed_steps(Recipe("m", "t", family(toys)))
     assert [type(located.step) for located in (steps[0], steps[4])] == [toys.ToyTrain, toys.ToyFront]

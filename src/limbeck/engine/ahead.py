@@ -82,7 +82,7 @@ class _Ordered:
     payload: Values = field(default_factory=dict)
     urgency: float = 0.0
     future: Future[Values] = field(default_factory=Future)
-    records: list[Record] | None = None
+    records: Sequence[Record] | None = None
     messages: list[tuple[str, str, str]] = field(default_factory=list)
     repeated: int = 0
 
@@ -101,7 +101,11 @@ class _Ordered:
 
 
 class Ahead:
-    """Orders the steps of one run from workers. Used by the walk and by the workers' threads."""
+    """Orders the steps of one run from workers. Used by the walk and by the workers' threads.
+
+    Its locks are held for moments only. Whether a branch may begin can take a measurement, which waits until the workers
+    of this machine rest, and they rest only when their reports are heard: so that question is asked without a lock.
+    """
 
     def __init__(self, builder: CandidateBuilder, workers: Workers, log: RunLog, may_begin: MayBegin) -> None:
         """Order nothing yet.
@@ -116,7 +120,8 @@ class Ahead:
         self._ordered: dict[str, _Ordered] = {}
         self._prepared: dict[tuple[str, str], Future[Values]] = {}
         self._pieces = Pieces(builder.store, workers, self._report)
-        self._lock = threading.RLock()
+        self._lock = threading.Lock()  # of what was ordered, and of the chains that wait for it
+        self._hearing = threading.Lock()  # of what workers report
         folder = builder.store.folder
         self._token = folder.token()
         workers.at_end.callback(folder.remove_token, self._token)  # work that still runs looks for it
@@ -130,21 +135,20 @@ class Ahead:
             seed: Seed of everything random.
             picks: Of a chain of techniques, which child of each is followed; all of them unless given.
         """
-        with self._lock:
-            for index, placed in enumerate(steps):
-                rest = steps[index + 1 :]
-                if placed.branches is not None:
-                    for branch in placed.branches:
-                        if self._may_begin(branch, key):
-                            self.follow([*branch, *rest], key, seed)
-                    return
-                if isinstance(placed.step, Choice):
-                    return
-                if isinstance(placed.step, Probe):
-                    self._prepare(placed, rest, key, seed)
-                if isinstance(placed.step, Technique):
-                    self._order(placed, _Chain(rest, seed, picks), key)
-                    return
+        for index, placed in enumerate(steps):
+            rest = steps[index + 1 :]
+            if placed.branches is not None:
+                for branch in placed.branches:
+                    if self._may_begin(branch, key):
+                        self.follow([*branch, *rest], key, seed)
+                return
+            if isinstance(placed.step, Choice):
+                return
+            if isinstance(placed.step, Probe):
+                self._prepare(placed, rest, key, seed)
+            if isinstance(placed.step, Technique):
+                self._order(placed, _Chain(rest, seed, picks), key)
+                return
 
     def finish(self, key: str, step: Technique, seed: int) -> bool:
         """Wait until a step that was ordered has ended.
@@ -170,23 +174,26 @@ class Ahead:
         return "elsewhere" not in outcome
 
     def _order(self, placed: LocatedStep, chain: _Chain, key: str) -> None:
-        step = placed.step
+        step, builder = placed.step, self._builder
         assert isinstance(step, Technique)
-        base = self._builder.child_base(key, step, chain.seed)
-        self._builder.store.claim(base)  # what a worker has made is claimed by nobody once its order has ended
-        if (ordered := self._ordered.get(base)) is not None:  # another branch begins with the same step
-            if ordered.records is None:
+        base = builder.child_base(key, step, chain.seed)
+        builder.store.claim(base)  # what a worker has made is claimed by nobody once its order has ended
+        with self._lock:
+            ordered = self._ordered.get(base)
+            begun = ordered is not None  # another branch begins with the same step
+            if ordered is None:
+                ordered = self._ordered[base] = _Ordered(step, [chain])
+            elif ordered.records is None:
                 ordered.chains.append(chain)
-            else:
-                self._continue(ordered.records, chain)
-            return
-        if (stored := self._builder.finished(self._builder.records[key], step, chain.seed)) is not None:
-            self._continue(stored, chain)
-            return
-        ordered = self._ordered[base] = _Ordered(step, [chain])
-        ordered.payload = order(self._builder, key, placed, chain.seed, self._token)
-        ordered.urgency = length([placed, *chain.rest])
-        self._submit(ordered, {} if self._workers.count > 1 else None)
+            records = ordered.records
+        if begun:
+            self._continue(records or (), chain)
+        elif (stored := builder.finished(builder.records[key], step, chain.seed)) is not None:
+            self._go_on(ordered, stored)
+        else:
+            ordered.payload = order(builder, key, placed, chain.seed, self._token)
+            ordered.urgency = length([placed, *chain.rest])
+            self._submit(ordered, {} if self._workers.count > 1 else None)
 
     def _submit(self, ordered: _Ordered, results: Results | None, kept: Sequence[str] = ()) -> None:
         """Order a step, with the results of the pieces that it wants; None if it is to do everything itself.
@@ -201,7 +208,8 @@ class Ahead:
             payload.pop("results", None)
         else:
             payload |= {"results": {**payload.get("results", {}), **results}, "needed": [*payload["needed"], *kept]}
-        ordered.repeated = 0
+        with self._hearing:
+            ordered.repeated = 0
         sent = self._workers.submit(
             carry_out,
             ordered.payload,
@@ -243,14 +251,17 @@ class Ahead:
         if not targets:
             return
         payload = piece_order(order(builder, key, placed, seed, self._token), [{}])
-        self._prepared[probed] = self._workers.submit(
-            work_on,
-            payload | {"needed": [key], "targets": targets},
-            urgency=length(rest) + SHORT,
-            report=self._report,
-            supply=partial(supply, builder.store),
-            receive=partial(receive, builder.store),
-        )
+        with self._lock:
+            if probed in self._prepared:
+                return
+            self._prepared[probed] = self._workers.submit(
+                work_on,
+                payload | {"needed": [key], "targets": targets},
+                urgency=length(rest) + SHORT,
+                report=self._report,
+                supply=partial(supply, builder.store),
+                receive=partial(receive, builder.store),
+            )
 
     def _prepares(self, step: Probe, key: str, seed: int, target: str) -> bool:
         """Return whether a probe will read something on a target that a worker can keep for it."""
@@ -280,14 +291,20 @@ class Ahead:
         receive(self._builder.store, outcome)
         if "wanted" in outcome:
             return
+        records = list(records_of(outcome))
+        for index, record in enumerate(records):
+            self._builder.records.setdefault(record.key, record)
+            self._builder.origins[record.key] = Provenance(ordered.payload["seed"], ordered.step, index)
+        self._go_on(ordered, records)
+
+    def _go_on(self, ordered: _Ordered, records: Sequence[Record]) -> None:
+        """Let the chains that wait for a step go on from what it made."""
         with self._lock:
-            ordered.records = list(records_of(outcome))
-            for chain in ordered.chains:
-                for index, record in enumerate(ordered.records):
-                    self._builder.records.setdefault(record.key, record)
-                    self._builder.origins[record.key] = Provenance(chain.seed, ordered.step, index)
-                with suppress(LimbeckError):  # the walk comes to the same place, and reports it
-                    self._continue(ordered.records, chain)
+            ordered.records = records
+            chains = list(ordered.chains)
+        for chain in chains:
+            with suppress(LimbeckError):  # the walk comes to the same place, and reports it
+                self._continue(records, chain)
 
     def _continue(self, records: Sequence[Record], chain: _Chain) -> None:
         """Follow the children of a step that has ended."""
@@ -297,12 +314,13 @@ class Ahead:
             self.follow(chain.rest, record.key, chain.seed, None if picks is None else picks[1:])
 
     def _report_of(self, ordered: _Ordered, values: Values) -> None:
-        with self._lock:
-            if not ordered.is_repeated(values):
-                self._report(values)
+        with self._hearing:
+            repeated = ordered.is_repeated(values)
+        if not repeated:
+            self._report(values)
 
     def _report(self, values: Values) -> None:
-        with self._lock:
+        with self._hearing:
             if "use" in values:
                 self._log.use(Use(**values["use"]))
             elif "note" in values:
