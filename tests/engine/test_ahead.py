@@ -20,6 +20,7 @@ from limbeck.engine.gc import collect
 from limbeck.engine.ledger import Ledger
 from limbeck.engine.run import start
 from limbeck.errors import InputError, ProcessLost
+from limbeck.recipe.parsing import leaves
 from limbeck.recipe.recipe import Fork, Recipe, placed_steps
 
 
@@ -172,6 +173,29 @@ def test_a_branch_that_cannot_reach_its_goal_is_not_begun(go, toys, monkeypatch)
     result = go(steps, "goal", backend).result
     assert {path for path, _ in backend.made} == {"steps[0]", "steps[1].fork[0][0]"}
     assert [failure.path for failure in result.failed] == ["steps[1].fork[1][1]"]
+
+
+def test_what_follows_a_step_that_only_the_run_can_make_is_ordered_again(go, toys):
+    """Its nodes are of another kind than its own machine, and what a step makes depends on that."""
+
+    class OfAnotherKind(Threads):
+        def call(self, work, payload, needs, report):
+            other = isinstance(named[payload["path"]], (toys.ToyPrune, toys.ToyLevels))
+            return super().call(work, {**payload, "base": "0" * 16} if other else payload, needs, report)
+
+    same = toys.ToyLevels((8, 4, 2))
+    branches = ((same, toys.ToyTrain(2)), (same, toys.ToyTrain(3)), (toys.ToyPrune(), toys.ToyTrain(4)))
+    steps = (toys.ToyTrain(1), Fork(branches), toys.ToyQuality(), toys.ToyBest())
+    named = {located.path: located.step for located in leaves(placed_steps(Recipe("m", "t", steps)))}
+    alone, backend = go(steps, "alone", replicas=2).result, OfAnotherKind()
+    together = go(steps, "together", backend, replicas=2)
+    assert told(together.result) == told(alone)
+    trained = [record.key for record in alone.records.values() if record.step == "toy-train"]
+    made = Counter(path for path, _ in backend.made if isinstance(named[path], toys.ToyTrain))
+    assert sum(made.values()) == len(trained)  # by workers, all of them
+    reasons = [event["message"] for event in together.events if "by the run itself" in event.get("message", "")]
+    assert sorted(reason.split()[0] for reason in reasons) == ["toy-levels", "toy-prune"]
+    assert all("has another processor" in reason for reason in reasons)
 
 
 def test_workers_are_heard_while_something_is_measured_for_what_comes_next(go, toys, monkeypatch):

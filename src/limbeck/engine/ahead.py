@@ -21,7 +21,7 @@ from limbeck.core.step import Choice, Probe, Technique
 from limbeck.distributed.executor import lane_of
 from limbeck.distributed.workers import Needs, Values, Workers
 from limbeck.engine.builder import CandidateBuilder
-from limbeck.engine.orders import carry_out, error_of, order, receive, records_of, supply
+from limbeck.engine.orders import carry_out, error_of, order, reason_of, receive, records_of, supply
 from limbeck.engine.piece_orders import piece_order, work_on
 from limbeck.engine.pieces import Pieces, Results
 from limbeck.engine.provenance import Provenance
@@ -122,6 +122,7 @@ class Ahead:
         self._pieces = Pieces(builder.store, workers, self._report)
         self._lock = threading.Lock()  # of what was ordered, and of the chains that wait for it
         self._hearing = threading.Lock()  # of what workers report
+        self._noted: set[str] = set()
         folder = builder.store.folder
         self._token = folder.token()
         workers.at_end.callback(folder.remove_token, self._token)  # work that still runs looks for it
@@ -164,14 +165,29 @@ class Ahead:
         Raises:
             LimbeckError: What the step ended with.
         """
-        with self._lock:
-            ordered = self._ordered.get(self._builder.child_base(key, step, seed))
+        ordered = self._ordered.get(self._builder.child_base(key, step, seed))
         if ordered is None or not ordered.payload:
             return False
         outcome = ordered.future.result()
         if (error := error_of(outcome)) is not None:
             raise error
-        return "elsewhere" not in outcome
+        if "records" in outcome:
+            return True
+        self._note(f"{step.info.name} is carried out by the run itself: {reason_of(outcome)}")
+        return False
+
+    def made_here(self, key: str, step: Technique, seed: int, records: Sequence[Record]) -> None:
+        """Order what comes after a step that no worker has made.
+
+        Args:
+            key: Key of the candidate.
+            step: The step.
+            seed: Seed of everything random.
+            records: What it made.
+        """
+        ordered = self._ordered.get(self._builder.child_base(key, step, seed))
+        if ordered is not None and ordered.records is None:
+            self._go_on(ordered, records)
 
     def _order(self, placed: LocatedStep, chain: _Chain, key: str) -> None:
         step, builder = placed.step, self._builder
@@ -289,7 +305,7 @@ class Ahead:
     def _receive(self, ordered: _Ordered, outcome: Values) -> None:
         """Take over what a worker made, and order what comes after it before the walk learns that it is there."""
         receive(self._builder.store, outcome)
-        if "wanted" in outcome:
+        if "records" not in outcome:
             return
         records = list(records_of(outcome))
         for index, record in enumerate(records):
@@ -312,6 +328,12 @@ class Ahead:
         followed = records if picks is None else records[picks[0] : picks[0] + 1]
         for record in followed:
             self.follow(chain.rest, record.key, chain.seed, None if picks is None else picks[1:])
+
+    def _note(self, message: str) -> None:
+        with self._hearing:
+            if message not in self._noted:
+                self._noted.add(message)
+                self._log.note(message)
 
     def _report_of(self, ordered: _Ordered, values: Values) -> None:
         with self._hearing:

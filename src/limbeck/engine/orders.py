@@ -6,6 +6,7 @@ the children; their objects are in the store. So whoever gave it finds them ther
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,8 +31,18 @@ OPEN_STORE: Callable[[Path], Store] = Store
 """Opens the store of an order; tests replace it."""
 
 
-ELSEWHERE = {"elsewhere": "this machine has another processor or other versions than the one that ordered"}
-"""The outcome where only another machine can make the same."""
+OTHER_KIND = "it has another processor or other versions than the one that ordered"
+"""Why a machine cannot make the same as the one that ordered."""
+
+
+def elsewhere(reason: str) -> Values:
+    """Return the outcome where only another machine can make the same."""
+    return {"elsewhere": f"{socket.gethostname()} cannot: {reason}"}
+
+
+def reason_of(outcome: Mapping[str, Any]) -> str:
+    """Return why an order has no records and no error."""
+    return str(outcome.get("elsewhere", f"no worker has {', '.join(outcome.get('missing', ()))}"))
 
 
 def order(builder: CandidateBuilder, key: str, placed: LocatedStep, seed: int, token: str) -> Values:
@@ -155,7 +166,7 @@ def _carried_out(payload: Values, report: Log) -> Values:
     assert isinstance(step, Technique)
     base = builder.child_base(payload["key"], step, payload["seed"])
     if base != payload["base"]:
-        return dict(ELSEWHERE)
+        return elsewhere(OTHER_KIND)
     if "results" in payload:
         spread = KnownResults(payload["results"])
         builder.spread = lambda first: spread if first == base else None  # no other step that has to be done again
