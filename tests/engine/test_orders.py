@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -80,7 +81,7 @@ def test_a_worker_with_a_store_of_its_own_asks_for_what_it_lacks(setting, toys, 
     monkeypatch.setattr(orders, "Store", lambda: toys.store(tmp_path / "node"))
     payload = order(builder, root, steps[0], 0, "token-of-another-folder.lock")
     outcome = carry_out(payload, lambda values: None)
-    assert outcome == {"missing": [root]}
+    assert outcome == {"missing": [root, f"tasks/{builder.task.fingerprint}"]}
     outcome = carry_out({**payload, **supply(builder.store, outcome["missing"])}, lambda values: None)
     (record,) = records_of(outcome)
     assert not builder.store.has(record.key)
@@ -89,6 +90,23 @@ def test_a_worker_with_a_store_of_its_own_asks_for_what_it_lacks(setting, toys, 
     assert builder.children(builder.records[root], steps[0].step, 0) == ([record], True)
     again = carry_out(payload, lambda values: None)  # it has the objects now
     assert [each.key for each in records_of(again)] == [record.key]
+
+
+def test_a_worker_gets_the_task_of_the_run_beside_that_of_the_candidate(setting, toys, tmp_path, monkeypatch):
+    """Another node has augmented the rows, and this one knows nothing yet."""
+    builder, _, root = setting
+    builder = CandidateBuilder(replace(builder.recipe, steps=(toys.ToyAugment(), toys.ToyTrain(2))), builder.task, builder.store)
+    builder.root(builder.recipe.model, 0)
+    augment, train = leaves(placed_steps(builder.recipe))
+    (augmented,), _ = builder.children(builder.records[root], augment.step, 0)
+    monkeypatch.setattr(orders, "Store", lambda: toys.store(tmp_path / "node"))
+    payload = order(builder, augmented.key, train, 0, "token-of-another-folder.lock")
+    missing = carry_out(payload, lambda values: None)["missing"]
+    outcome = carry_out({**payload, **supply(builder.store, missing)}, lambda values: None)
+    assert error_of(outcome) is None
+    receive(builder.store, outcome)
+    (record,) = records_of(outcome)
+    assert builder.open(record.key).task != builder.task
 
 
 def test_another_kind_of_machine_says_so(setting, monkeypatch):

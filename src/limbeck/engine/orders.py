@@ -22,7 +22,7 @@ from limbeck.engine.ledger import lineage, record_to_json
 from limbeck.engine.provenance import Provenance
 from limbeck.engine.store import Store
 from limbeck.engine.stored_form import read_record
-from limbeck.engine.transfer import has, pack, unpack
+from limbeck.engine.transfer import TASK, has, pack, unpack
 from limbeck.errors import LimbeckError, StepFailed
 from limbeck.recipe.parsing import LocatedStep, leaves
 from limbeck.recipe.recipe import Recipe, parse, placed_steps, to_data
@@ -117,7 +117,8 @@ def open_order(payload: Values, report: Log) -> Setting | Values:
     if not shared:
         for name, data in payload["objects"].items():
             unpack(store, name, data)
-        if missing := [name for name in payload["needed"] if not has(store, name)]:
+        needed = (*payload["needed"], f"{TASK}{payload['task']}")  # an object comes with its own task, maybe another
+        if missing := [name for name in needed if not has(store, name)]:
             return {"missing": missing}
     recipe = parse(payload["recipe"])
 
