@@ -92,10 +92,55 @@ def test_a_worker_with_a_store_of_its_own_asks_for_what_it_lacks(setting, toys, 
     assert [each.key for each in records_of(again)] == [record.key]
 
 
+def of_a_teacher(builder, toys, source):
+    """A builder whose recipe names a teacher, its root, and the orders of steps that do and do not read it."""
+    recipe = replace(builder.recipe, steps=(toys.ToyImitate(), toys.ToyTrain(2)), teacher=str(source))
+    builder = CandidateBuilder(recipe, builder.task, builder.store)
+    root = builder.root(recipe.model, 0)
+    builder.root(recipe.teacher, 0, "teacher")
+    token = "token-of-another-folder.lock"
+    return builder, root, [order(builder, root.key, each, 0, token) for each in leaves(placed_steps(recipe))]
+
+
+def test_a_worker_need_not_see_the_folder_of_a_teacher(setting, toys, tmp_path, monkeypatch):
+    toys.model_folder(tmp_path / "teacher", (5.0, 7.0))
+    builder, root, payloads = of_a_teacher(setting[0], toys, tmp_path / "teacher")
+    monkeypatch.setattr(orders, "Store", lambda: toys.store(tmp_path / "node"))
+    (tmp_path / "teacher").rename(tmp_path / "on the driver alone")
+    for step, payload in zip(builder.recipe.steps, payloads, strict=True):
+        missing = carry_out(payload, lambda values: None).get("missing", ())
+        outcome = carry_out({**payload, **supply(builder.store, missing)}, lambda values: None)
+        assert error_of(outcome) is None
+        (record,) = records_of(outcome)
+        receive(builder.store, outcome)
+        assert builder.children(root, step, 0) == ([record], True)
+    assert builder.open(builder.child_base(root.key, builder.recipe.steps[0], 0)).model.weights == [5.0, 7.0]
+
+
+@pytest.mark.parametrize("how", ["there", "gone", "changed"])
+def test_a_step_that_asks_a_teacher_for_answers_is_carried_out_where_that_is(setting, toys, tmp_path, monkeypatch, how):
+    file = tmp_path / "scores.jsonl"
+    rows = [{"text": text, "logits": {"down": 1.0, "up": 2.0}} for text in ("good", "bad")]
+    file.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    builder, _, payloads = of_a_teacher(setting[0], toys, file)
+    monkeypatch.setattr(orders, "Store", lambda: toys.store(tmp_path / "node"))
+    if how == "gone":
+        file.unlink()
+    elif how == "changed":
+        file.write_text(file.read_text().replace("2.0", "3.0"))
+    imitated, trained = (
+        carry_out({**payload, **supply(builder.store, [payload["key"]])}, lambda values: None) for payload in payloads
+    )
+    assert ("only gives answers" in imitated.get("elsewhere", "")) == (how != "there")
+    assert ("weights" in imitated.get("message", "")) == (how == "there")  # which this teacher has not
+    assert "records" in trained
+
+
 def test_a_worker_gets_the_task_of_the_run_beside_that_of_the_candidate(setting, toys, tmp_path, monkeypatch):
     """Another node has augmented the rows, and this one knows nothing yet."""
     builder, _, root = setting
-    builder = CandidateBuilder(replace(builder.recipe, steps=(toys.ToyAugment(), toys.ToyTrain(2))), builder.task, builder.store)
+    recipe = replace(builder.recipe, steps=(toys.ToyAugment(), toys.ToyTrain(2)))
+    builder = CandidateBuilder(recipe, builder.task, builder.store)
     builder.root(builder.recipe.model, 0)
     augment, train = leaves(placed_steps(builder.recipe))
     (augmented,), _ = builder.children(builder.records[root], augment.step, 0)

@@ -18,12 +18,14 @@ from limbeck.core.pieces import KnownResults, PiecesWanted
 from limbeck.core.step import Step, Technique
 from limbeck.distributed.workers import Log, Values
 from limbeck.engine.builder import CandidateBuilder
+from limbeck.engine.fingerprint import fingerprint
 from limbeck.engine.ledger import lineage, record_to_json
 from limbeck.engine.provenance import Provenance
 from limbeck.engine.store import Store
 from limbeck.engine.stored_form import read_record
 from limbeck.engine.transfer import TASK, has, pack, unpack
 from limbeck.errors import LimbeckError, StepFailed
+from limbeck.model.location import model_folder
 from limbeck.recipe.parsing import LocatedStep, leaves
 from limbeck.recipe.recipe import Recipe, parse, placed_steps, to_data
 
@@ -31,6 +33,8 @@ OPEN_STORE: Callable[[Path], Store] = Store
 """Opens the store of an order; tests replace it."""
 
 
+NO_TEACHER = "the recipe's teacher only gives answers, and is not there as it was when the run began"
+"""Why a machine cannot ask the teacher."""
 OTHER_KIND = "it has another processor or other versions than the one that ordered"
 """Why a machine cannot make the same as the one that ordered."""
 
@@ -76,6 +80,7 @@ def order(builder: CandidateBuilder, key: str, placed: LocatedStep, seed: int, t
         "path": placed.path,
         "seed": seed,
         "base": builder.child_base(key, step, seed) if isinstance(step, Technique) else None,
+        "given": builder.given_key,
         "needed": [name for name in (key, teacher) if name is not None and name != builder.given_key],
     }
 
@@ -127,14 +132,26 @@ def open_order(payload: Values, report: Log) -> Setting | Values:
 
     builder = CandidateBuilder(recipe, store.task(payload["task"]), store, log=log)
     builder.sources.update(payload["sources"])
+    builder.find_given = lambda: payload["given"]  # the teacher may be where the run alone sees it
     steps = {placed.path: placed.step for placed in leaves(placed_steps(recipe))}
     for described in payload["records"]:
         record = read_record(described["record"])
         builder.records[record.key] = record
-        step = steps.get(described["path"])
-        technique = step if isinstance(step, Technique) else None
+        maker = steps.get(described["path"])
+        technique = maker if isinstance(maker, Technique) else None
         builder.origins[record.key] = Provenance(step=technique, **described["made"])
-    return Setting(builder, steps[payload["path"]], shared)
+    step = steps[payload["path"]]
+    if _lacks_teacher(builder, payload["key"], step):
+        return elsewhere(NO_TEACHER)
+    return Setting(builder, step, shared)
+
+
+def _lacks_teacher(builder: CandidateBuilder, key: str, step: Step) -> bool:
+    """Return whether a step asks a teacher that only gives answers, and it is not here as it was when the run began."""
+    given, source = builder.given_key, builder.recipe.teacher
+    if given is None or source is None or "teacher" not in step.info.reads or builder.teacher(key, step) != given:
+        return False
+    return fingerprint(model_folder(source) or source) != builder.sources[source]
 
 
 def carry_out(payload: Values, report: Log) -> Values:
