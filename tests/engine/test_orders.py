@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import socket
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,7 +13,7 @@ import pytest
 from limbeck.engine import orders
 from limbeck.engine.builder import CandidateBuilder
 from limbeck.engine.orders import carry_out, error_of, order, receive, records_of, supply
-from limbeck.errors import InputError, StepFailed
+from limbeck.errors import InputError, StepFailed, StoreError
 from limbeck.recipe.parsing import leaves
 from limbeck.recipe.recipe import Recipe, placed_steps
 
@@ -152,6 +154,34 @@ def test_a_worker_gets_the_task_of_the_run_beside_that_of_the_candidate(setting,
     receive(builder.store, outcome)
     (record,) = records_of(outcome)
     assert builder.open(record.key).task != builder.task
+
+
+def test_the_disk_of_a_worker_is_its_own_matter(setting, toys, tmp_path, monkeypatch):
+    builder, steps, root = setting
+    (tmp_path / "file").touch()
+    monkeypatch.setattr(orders, "Store", lambda: toys.store(tmp_path / "file" / "node"))
+    payload = order(builder, root, steps[0], 0, "token-of-another-folder.lock")
+    outcome, _ = made(builder, payload)
+    assert outcome.keys() == {"elsewhere"}
+    assert outcome["elsewhere"].startswith(socket.gethostname())
+    assert f"cannot write in the store {tmp_path / 'file' / 'node'}" in outcome["elsewhere"]
+
+
+def test_a_full_disk_is_an_error_of_the_store_that_lies_on_it(setting, toys, tmp_path, monkeypatch):
+    builder, steps, root = setting
+
+    def apply(self, candidate, context):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(toys.ToyTrain, "apply", apply)
+    outcome, _ = made(builder, order(builder, root, steps[0], 0, builder.store.folder.token()))
+    assert isinstance(error_of(outcome), StoreError)
+    assert f"the disk of the store {builder.store.root} is full" in str(error_of(outcome))
+    monkeypatch.setattr(orders, "Store", lambda: toys.store(tmp_path / "node"))
+    payload = order(builder, root, steps[0], 0, "token-of-another-folder.lock")
+    missing = carry_out(payload, lambda values: None)["missing"]
+    outcome = carry_out({**payload, **supply(builder.store, missing)}, lambda values: None)
+    assert f"the disk of the store {tmp_path / 'node'} is full" in outcome["elsewhere"]
 
 
 def test_another_kind_of_machine_says_so(setting, monkeypatch):

@@ -21,13 +21,14 @@ from limbeck.engine.builder import CandidateBuilder
 from limbeck.engine.fingerprint import fingerprint
 from limbeck.engine.ledger import lineage, record_to_json
 from limbeck.engine.provenance import Provenance
-from limbeck.engine.store import Store
+from limbeck.engine.store import Store, refusal
 from limbeck.engine.stored_form import read_record
 from limbeck.engine.transfer import TASK, has, pack, unpack
-from limbeck.errors import LimbeckError, StepFailed
+from limbeck.errors import LimbeckError, StepFailed, StoreError
 from limbeck.model.location import model_folder
 from limbeck.recipe.parsing import LocatedStep, leaves
 from limbeck.recipe.recipe import Recipe, parse, placed_steps, to_data
+from limbeck.storage.disk import disk_full
 
 OPEN_STORE: Callable[[Path], Store] = Store
 """Opens the store of an order; tests replace it."""
@@ -114,7 +115,7 @@ def open_order(payload: Values, report: Log) -> Setting | Values:
         payload: The order.
         report: Receives messages and progress.
     """
-    shared = (Path(payload["store"]) / "locks" / payload["token"]).is_file()
+    shared = _is_shared(payload)
     store = OPEN_STORE(Path(payload["store"])) if shared else Store()
     store.notify = lambda message: report({"note": message})
     store.machine.used = lambda use: report({"use": use._asdict()})
@@ -168,12 +169,28 @@ def carry_out(payload: Values, report: Log) -> Values:
     try:
         return _carried_out(payload, report)
     except Exception as error:  # it concerns this candidate alone: whoever gave the order reports it
-        return failure(error)
+        return failure(payload, error)
 
 
-def failure(error: Exception) -> Values:
-    """Return the outcome of an order that ended with an error."""
+def failure(payload: Values, error: Exception) -> Values:
+    """Return the outcome of an order that ended with an error.
+
+    The error of a store that is this machine's own concerns nobody else: another machine can make the same.
+
+    Args:
+        payload: The order.
+        error: The error.
+    """
+    if disk_full(error) and not isinstance(error, StoreError):
+        error = StoreError(refusal(error, Path(payload["store"]) if _is_shared(payload) else Store().root))
+    if isinstance(error, StoreError) and not _is_shared(payload):
+        return elsewhere(str(error))
     return {"error": type(error).__name__, "message": str(error), "expected": isinstance(error, LimbeckError)}
+
+
+def _is_shared(payload: Values) -> bool:
+    """Return whether the store of whoever gave an order is seen here."""
+    return Path(payload["store"], "locks", payload["token"]).is_file()
 
 
 def _carried_out(payload: Values, report: Log) -> Values:

@@ -40,7 +40,7 @@ def work_on(payload: Values, report: Log) -> Values:
     try:
         return _worked_on(payload, report)
     except Exception as error:  # the step, which is then carried out as a whole, will meet it again
-        return failure(error)
+        return failure(payload, error)
 
 
 def _worked_on(payload: Values, report: Log) -> Values:
