@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gc
+import itertools
+import shutil
 import threading
 from collections import Counter
 from dataclasses import replace
@@ -199,7 +201,7 @@ def test_what_follows_a_step_that_only_the_run_can_make_is_ordered_again(go, toy
 
 
 def test_workers_are_heard_while_something_is_measured_for_what_comes_next(go, toys, monkeypatch):
-    """A measurement has the machine alone once no worker works there, and a worker that nobody hears goes on for ever."""
+    """A measurement waits until no worker works on the machine, and a worker that nobody hears works for ever."""
     heard, waited = threading.Event(), []
 
     class Listening(Threads):
@@ -298,20 +300,42 @@ def test_a_worker_that_is_lost_over_a_piece_ends_the_run_and_the_next_one_resume
     assert weights(go(shared_family(toys), "lost", Threads()).result) == weights(alone.result)
 
 
-def test_a_node_with_a_store_of_its_own_takes_part(go, toys, tmp_path, monkeypatch):
+class OfTheirOwn(Threads):
+    """Workers whose nodes do not see the folder of the store."""
+
+    def call(self, work, payload, needs, report):
+        return super().call(work, {**payload, "token": "of-another-folder.lock"}, needs, report)
+
+
+@pytest.fixture
+def nodes(toys, tmp_path, monkeypatch):
+    """Two nodes with stores of their own, which take turns."""
+    numbers = itertools.count()
+    monkeypatch.setattr(orders, "Store", lambda: toys.store(tmp_path / f"node-{next(numbers) % 2}"))
+
+
+@pytest.mark.usefixtures("nodes")
+def test_a_node_with_a_store_of_its_own_takes_part(go, toys):
     alone = go(shared_family(toys), "alone")
-    nodes = iter(range(1000))
-    monkeypatch.setattr(orders, "Store", lambda: toys.store(tmp_path / f"node-{next(nodes) % 2}"))
-
-    class Elsewhere(Threads):
-        def call(self, work, payload, needs, report):
-            return super().call(work, {**payload, "token": "of-another-folder.lock"}, needs, report)
-
-    together = go(shared_family(toys), "together", Elsewhere())
+    together = go(shared_family(toys), "together", OfTheirOwn())
     assert told(together.result) == told(alone.result)
     assert weights(together.result) == weights(alone.result)
     kept = Counter(line for line in toys.calls() if line.startswith("kept"))
     assert set(kept.values()) == {2}  # once alone, and once together: a folder travels to the step that reads it
+
+
+@pytest.mark.usefixtures("nodes")
+@pytest.mark.parametrize("lost", ["objects", "tasks"])
+def test_what_the_store_has_lost_is_made_again_for_the_workers(go, toys, tmp_path, lost):
+    steps = (toys.ToyTrain(1), toys.ToyAugment(), toys.ToyLevels((8, 4)))
+    more = (*steps, toys.ToyAnswers(), toys.ToyTrain(2), toys.ToyShare(1, kept=True))
+    alone = go(more, "alone").result
+    go(steps, "together")
+    shutil.rmtree(tmp_path / "together" / lost)
+    together = go(more, "together", OfTheirOwn())
+    assert told(together.result) == told(alone)
+    assert weights(together.result) == weights(alone)
+    assert not [event for event in together.events if "by the run itself" in event.get("message", "")]
 
 
 def test_what_a_probe_reads_is_kept_by_workers_before_it_measures(go, toys):

@@ -21,7 +21,7 @@ from limbeck.core.step import Choice, Probe, Technique
 from limbeck.distributed.executor import lane_of
 from limbeck.distributed.workers import Needs, Values, Workers
 from limbeck.engine.builder import CandidateBuilder
-from limbeck.engine.orders import carry_out, error_of, order, reason_of, receive, records_of, supply
+from limbeck.engine.orders import carry_out, error_of, order, reason_of, receive, records_of, restore, supply
 from limbeck.engine.piece_orders import piece_order, work_on
 from limbeck.engine.pieces import Pieces, Results
 from limbeck.engine.provenance import Provenance
@@ -86,6 +86,12 @@ class _Ordered:
     messages: list[tuple[str, str, str]] = field(default_factory=list)
     repeated: int = 0
 
+    @property
+    def lacks(self) -> bool:
+        """Whether the order ended because the run itself had lost what the worker needs."""
+        ended = self.future.done() and not self.future.cancelled() and self.future.exception() is None
+        return ended and "missing" in self.future.result()
+
     def is_repeated(self, values: Values) -> bool:
         """Return whether the step has sent this message before."""
         if not values.get("message"):
@@ -103,8 +109,8 @@ class _Ordered:
 class Ahead:
     """Orders the steps of one run from workers. Used by the walk and by the workers' threads.
 
-    Its locks are held for moments only. Whether a branch may begin can take a measurement, which waits until the workers
-    of this machine rest, and they rest only when their reports are heard: so that question is asked without a lock.
+    Its locks are held for moments only. Whether a branch may begin can take a measurement, which waits until no worker
+    works on this machine, and workers end only while their reports are heard: so that is asked without a lock.
     """
 
     def __init__(self, builder: CandidateBuilder, workers: Workers, log: RunLog, may_begin: MayBegin) -> None:
@@ -169,12 +175,24 @@ class Ahead:
         if ordered is None or not ordered.payload:
             return False
         outcome = ordered.future.result()
+        if "missing" in outcome and restore(self._builder, outcome["missing"]):
+            self._send_again()
+            outcome = ordered.future.result()
         if (error := error_of(outcome)) is not None:
             raise error
         if "records" in outcome:
             return True
         self._note(f"{step.info.name} is carried out by the run itself: {reason_of(outcome)}")
         return False
+
+    def _send_again(self) -> None:
+        """Order again what was not sent because the store had lost something."""
+        with self._lock:
+            lacking = [each for each in self._ordered.values() if each.lacks]
+            for ordered in lacking:
+                ordered.future = Future()
+        for ordered in lacking:
+            self._submit(ordered, {} if "results" in ordered.payload else None)
 
     def made_here(self, key: str, step: Technique, seed: int, records: Sequence[Record]) -> None:
         """Order what comes after a step that no worker has made.

@@ -23,7 +23,7 @@ from limbeck.engine.ledger import lineage, record_to_json
 from limbeck.engine.provenance import Provenance
 from limbeck.engine.store import Store, refusal
 from limbeck.engine.stored_form import read_record
-from limbeck.engine.transfer import TASK, has, pack, unpack
+from limbeck.engine.transfer import KEPT, TASK, has, pack, unpack
 from limbeck.errors import LimbeckError, StepFailed, StoreError
 from limbeck.model.location import model_folder
 from limbeck.recipe.parsing import LocatedStep, leaves
@@ -213,14 +213,35 @@ def _carried_out(payload: Values, report: Log) -> Values:
     return {"base": base, "records": [record_to_json(record) for record in records], "objects": objects}
 
 
-def supply(store: Store, missing: Sequence[str]) -> Values:
-    """Return what to add to an order whose worker has not got these objects.
+def supply(store: Store, missing: Sequence[str]) -> Values | None:
+    """Return what to add to an order whose worker has not got these objects; None if the store has lost some of them.
 
     Args:
-        store: Has them.
+        store: Where they should be.
         missing: Their names.
     """
-    return {"objects": {name: pack(store, name) for name in missing}}
+    try:
+        return {"objects": {name: pack(store, name) for name in missing}}
+    except (StoreError, FileNotFoundError):
+        return None
+
+
+def restore(builder: CandidateBuilder, names: Sequence[str]) -> bool:
+    """Make again what the store has lost, and return whether all of it is there.
+
+    Args:
+        builder: Knows how it was made.
+        names: Names of objects, of the task, or of kept folders, which only their steps can make again.
+
+    Raises:
+        LimbeckError: It could not be made again.
+    """
+    for name in names:
+        if name.startswith(TASK):
+            builder.store.keep_task(builder.task)
+        elif not name.startswith(KEPT):
+            builder.ensure(name)
+    return all(has(builder.store, name) for name in names)
 
 
 def receive(store: Store, outcome: Values) -> None:
