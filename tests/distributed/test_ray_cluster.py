@@ -48,6 +48,16 @@ def test_the_work_of_a_killed_worker_begins_again(cluster, tmp_path):
     assert result == {"value": "made by another process"}
 
 
+def test_work_that_the_cluster_does_not_take_ends_the_run(cluster, monkeypatch):
+    class Gone:
+        def options(self, **options):
+            raise ConnectionError("the cluster is gone")
+
+    monkeypatch.setattr(cluster, "_remote", Gone())
+    with pytest.raises(ProcessLost, match="does not take a step: the cluster is gone"):
+        cluster.call(remote_work.double, {"value": 4}, Needs(), lambda values: None)
+
+
 def test_an_error_comes_back(cluster):
     with pytest.raises((ValueError, ProcessLost), match="cannot take 3"):
         cluster.call(remote_work.fail, {"value": 3}, Needs(), lambda values: None)

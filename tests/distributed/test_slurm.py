@@ -11,7 +11,7 @@ import remote_work
 
 from limbeck.distributed.slurm import Job, SlurmJobs
 from limbeck.distributed.workers import Needs
-from limbeck.errors import InputError
+from limbeck.errors import InputError, ProcessLost
 
 pytest.importorskip("submitit")
 
@@ -67,6 +67,18 @@ def test_every_job_is_cancelled_although_one_is_over_already(cluster):
     jobs._running = {submitit.SlurmJob(cluster, str(number)) for number in (11, 12)}
     jobs.close()
     assert sorted((cluster / "cancelled").read_text().split()) == ["11", "12"]
+
+
+@pytest.mark.parametrize("sbatch", ["echo 'Socket timed out on send/recv operation' >&2; exit 1", "echo welcome", None])
+def test_a_job_that_slurm_does_not_take_ends_the_run(cluster, monkeypatch, sbatch):
+    jobs = SlurmJobs(cluster / "jobs")
+    if sbatch is None:
+        monkeypatch.setenv("PATH", "/nowhere")
+    (cluster / "sbatch").write_text(f"#!/bin/sh\n{sbatch}\n")
+    (cluster / "sbatch").chmod(0o755)
+    with pytest.raises(ProcessLost, match="could not be submitted"):
+        jobs.call(remote_work.double, {"value": 4}, Needs(), lambda values: None)
+    jobs.close()
 
 
 def test_a_machine_without_slurm_says_so(tmp_path, monkeypatch):

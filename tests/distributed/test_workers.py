@@ -71,6 +71,28 @@ def test_what_a_worker_lacks_is_sent(workers):
     assert taken == [{"value": 7}]
 
 
+def test_what_one_worker_lacks_is_sent_to_the_next_one_with_what_that_lacks():
+    nodes = [{"teacher"}, {"student"}, {"task"}]  # what each has, in turn
+
+    class Cluster(Inline):
+        calls = 0
+
+        def call(self, work, payload, needs, report):
+            node = nodes[self.calls % 3]
+            self.calls += 1
+            lacking = sorted({"student", "task", "teacher"} - node - payload.get("objects", {}).keys())
+            return {"missing": lacking} if lacking else {"value": 1}
+
+    backend = Cluster()
+    workers = Workers(backend, 1)
+    future = workers.submit(remote_work.needy, {}, supply=lambda missing: {"objects": dict.fromkeys(missing, b"")})
+    assert future.result(10) == {"value": 1}
+    assert backend.calls == 3
+    stubborn = workers.submit(remote_work.needy, {}, supply=lambda missing: {})
+    assert stubborn.result(10) == {"missing": ["student", "teacher"]}
+    workers.close()
+
+
 def test_closing_cancels_what_has_not_begun():
     backend = Inline()
     workers, begun, gate = Workers(backend, 1), threading.Event(), threading.Event()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gc
+import itertools
+import shutil
 import threading
 from collections import Counter
 from dataclasses import replace
@@ -19,7 +21,8 @@ from limbeck.engine.ahead import SHORT, length
 from limbeck.engine.gc import collect
 from limbeck.engine.ledger import Ledger
 from limbeck.engine.run import start
-from limbeck.errors import ProcessLost
+from limbeck.errors import InputError, ProcessLost
+from limbeck.recipe.parsing import leaves
 from limbeck.recipe.recipe import Fork, Recipe, placed_steps
 
 
@@ -29,10 +32,11 @@ def go(toys, tmp_path, monkeypatch):
     monkeypatch.setattr(orders, "OPEN_STORE", toys.store)
     model = toys.model_folder(tmp_path / "model")
 
-    def run_steps(steps, name, backend=None, count=3, **more):
+    def run_steps(steps, name, backend=None, count=3, open_model=toys.open_model, **more):
         recipe = Recipe(model, "movie-reviews", tuple(steps), name="toy", **more)
         workers = Workers(backend, count) if backend is not None else None
         store, folder, events = toys.store(tmp_path / name), tmp_path / f"run-{name}", []
+        store.open_model = open_model
         try:
             result = start(recipe, toys.ToyTask(), store, folder, events.append, workers=workers).finish()
         finally:
@@ -149,6 +153,20 @@ def test_a_lost_worker_ends_the_run_and_the_next_one_resumes(go, toys):
     assert len(result.front) == 1
 
 
+@pytest.mark.parametrize("error", [InputError, RuntimeError])
+def test_a_replica_that_cannot_begin_fails_alone(go, toys, error):
+    def open_model(source, *, task=None, seed=0):
+        if seed == 1:
+            raise error("it is damaged")
+        return toys.open_model(source, task=task, seed=seed)
+
+    steps = (toys.ToyTrain(1), toys.ToyLevels((4, 2)), toys.ToyBest())
+    alone = go(steps, "alone", open_model=open_model, replicas=3).result
+    together = go(steps, "together", Threads(), open_model=open_model, replicas=3).result
+    assert [(failure.path, failure.step) for failure in alone.failed] == [("replicas", "replica")]
+    assert told(together) == told(alone)
+
+
 def test_a_branch_that_cannot_reach_its_goal_is_not_begun(go, toys, monkeypatch):
     monkeypatch.setattr(toys.ToyPrune, "out_of_reach", lambda self, candidate, context, earlier: "it is too far")
     monkeypatch.setattr(toys.ToyTrain, "shape_after", lambda self, shape: shape)
@@ -157,6 +175,54 @@ def test_a_branch_that_cannot_reach_its_goal_is_not_begun(go, toys, monkeypatch)
     result = go(steps, "goal", backend).result
     assert {path for path, _ in backend.made} == {"steps[0]", "steps[1].fork[0][0]"}
     assert [failure.path for failure in result.failed] == ["steps[1].fork[1][1]"]
+
+
+def test_what_follows_a_step_that_only_the_run_can_make_is_ordered_again(go, toys):
+    """Its nodes are of another kind than its own machine, and what a step makes depends on that."""
+
+    class OfAnotherKind(Threads):
+        def call(self, work, payload, needs, report):
+            other = isinstance(named[payload["path"]], (toys.ToyPrune, toys.ToyLevels))
+            return super().call(work, {**payload, "base": "0" * 16} if other else payload, needs, report)
+
+    same = toys.ToyLevels((8, 4, 2))
+    branches = ((same, toys.ToyTrain(2)), (same, toys.ToyTrain(3)), (toys.ToyPrune(), toys.ToyTrain(4)))
+    steps = (toys.ToyTrain(1), Fork(branches), toys.ToyQuality(), toys.ToyBest())
+    named = {located.path: located.step for located in leaves(placed_steps(Recipe("m", "t", steps)))}
+    alone, backend = go(steps, "alone", replicas=2).result, OfAnotherKind()
+    together = go(steps, "together", backend, replicas=2)
+    assert told(together.result) == told(alone)
+    trained = [record.key for record in alone.records.values() if record.step == "toy-train"]
+    made = Counter(path for path, _ in backend.made if isinstance(named[path], toys.ToyTrain))
+    assert sum(made.values()) == len(trained)  # by workers, all of them
+    reasons = [event["message"] for event in together.events if "by the run itself" in event.get("message", "")]
+    assert sorted(reason.split()[0] for reason in reasons) == ["toy-levels", "toy-prune"]
+    assert all("has another processor" in reason for reason in reasons)
+
+
+def test_workers_are_heard_while_something_is_measured_for_what_comes_next(go, toys, monkeypatch):
+    """A measurement waits until no worker works on the machine, and a worker that nobody hears works for ever."""
+    heard, waited = threading.Event(), []
+
+    class Listening(Threads):
+        def call(self, work, payload, needs, report):
+            def hear(values):
+                report(values)
+                if payload["path"] == "steps[1].fork[0][0]":
+                    heard.set()
+
+            return super().call(work, payload, needs, hear)
+
+    def out_of_reach(self, candidate, context, earlier):
+        if len(earlier) == 1:  # the first step is finished, and the first branch is ordered
+            waited.append(heard.wait(5))
+
+    monkeypatch.setattr(toys.ToyPrune, "out_of_reach", out_of_reach)
+    monkeypatch.setattr(toys.ToyTrain, "shape_after", lambda self, shape: shape)
+    steps = (toys.ToyTrain(1), Fork(((toys.ToyTrain(2),), (toys.ToyTrain(3), toys.ToyPrune()))))
+    assert go(steps, "heard", Listening()).result.ok
+    assert waited
+    assert all(waited)
 
 
 def test_the_longest_chain_is_the_most_urgent(toys):
@@ -234,20 +300,42 @@ def test_a_worker_that_is_lost_over_a_piece_ends_the_run_and_the_next_one_resume
     assert weights(go(shared_family(toys), "lost", Threads()).result) == weights(alone.result)
 
 
-def test_a_node_with_a_store_of_its_own_takes_part(go, toys, tmp_path, monkeypatch):
+class OfTheirOwn(Threads):
+    """Workers whose nodes do not see the folder of the store."""
+
+    def call(self, work, payload, needs, report):
+        return super().call(work, {**payload, "token": "of-another-folder.lock"}, needs, report)
+
+
+@pytest.fixture
+def nodes(toys, tmp_path, monkeypatch):
+    """Two nodes with stores of their own, which take turns."""
+    numbers = itertools.count()
+    monkeypatch.setattr(orders, "Store", lambda: toys.store(tmp_path / f"node-{next(numbers) % 2}"))
+
+
+@pytest.mark.usefixtures("nodes")
+def test_a_node_with_a_store_of_its_own_takes_part(go, toys):
     alone = go(shared_family(toys), "alone")
-    nodes = iter(range(1000))
-    monkeypatch.setattr(orders, "Store", lambda: toys.store(tmp_path / f"node-{next(nodes) % 2}"))
-
-    class Elsewhere(Threads):
-        def call(self, work, payload, needs, report):
-            return super().call(work, {**payload, "token": "of-another-folder.lock"}, needs, report)
-
-    together = go(shared_family(toys), "together", Elsewhere())
+    together = go(shared_family(toys), "together", OfTheirOwn())
     assert told(together.result) == told(alone.result)
     assert weights(together.result) == weights(alone.result)
     kept = Counter(line for line in toys.calls() if line.startswith("kept"))
     assert set(kept.values()) == {2}  # once alone, and once together: a folder travels to the step that reads it
+
+
+@pytest.mark.usefixtures("nodes")
+@pytest.mark.parametrize("lost", ["objects", "tasks"])
+def test_what_the_store_has_lost_is_made_again_for_the_workers(go, toys, tmp_path, lost):
+    steps = (toys.ToyTrain(1), toys.ToyAugment(), toys.ToyLevels((8, 4)))
+    more = (*steps, toys.ToyAnswers(), toys.ToyTrain(2), toys.ToyShare(1, kept=True))
+    alone = go(more, "alone").result
+    go(steps, "together")
+    shutil.rmtree(tmp_path / "together" / lost)
+    together = go(more, "together", OfTheirOwn())
+    assert told(together.result) == told(alone)
+    assert weights(together.result) == weights(alone)
+    assert not [event for event in together.events if "by the run itself" in event.get("message", "")]
 
 
 def test_what_a_probe_reads_is_kept_by_workers_before_it_measures(go, toys):

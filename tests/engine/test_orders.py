@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import socket
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,7 +13,7 @@ import pytest
 from limbeck.engine import orders
 from limbeck.engine.builder import CandidateBuilder
 from limbeck.engine.orders import carry_out, error_of, order, receive, records_of, supply
-from limbeck.errors import InputError, StepFailed
+from limbeck.errors import InputError, StepFailed, StoreError
 from limbeck.recipe.parsing import leaves
 from limbeck.recipe.recipe import Recipe, placed_steps
 
@@ -80,7 +83,7 @@ def test_a_worker_with_a_store_of_its_own_asks_for_what_it_lacks(setting, toys, 
     monkeypatch.setattr(orders, "Store", lambda: toys.store(tmp_path / "node"))
     payload = order(builder, root, steps[0], 0, "token-of-another-folder.lock")
     outcome = carry_out(payload, lambda values: None)
-    assert outcome == {"missing": [root]}
+    assert outcome == {"missing": [root, f"tasks/{builder.task.fingerprint}"]}
     outcome = carry_out({**payload, **supply(builder.store, outcome["missing"])}, lambda values: None)
     (record,) = records_of(outcome)
     assert not builder.store.has(record.key)
@@ -89,6 +92,96 @@ def test_a_worker_with_a_store_of_its_own_asks_for_what_it_lacks(setting, toys, 
     assert builder.children(builder.records[root], steps[0].step, 0) == ([record], True)
     again = carry_out(payload, lambda values: None)  # it has the objects now
     assert [each.key for each in records_of(again)] == [record.key]
+
+
+def of_a_teacher(builder, toys, source):
+    """A builder whose recipe names a teacher, its root, and the orders of steps that do and do not read it."""
+    recipe = replace(builder.recipe, steps=(toys.ToyImitate(), toys.ToyTrain(2)), teacher=str(source))
+    builder = CandidateBuilder(recipe, builder.task, builder.store)
+    root = builder.root(recipe.model, 0)
+    builder.root(recipe.teacher, 0, "teacher")
+    token = "token-of-another-folder.lock"
+    return builder, root, [order(builder, root.key, each, 0, token) for each in leaves(placed_steps(recipe))]
+
+
+def test_a_worker_need_not_see_the_folder_of_a_teacher(setting, toys, tmp_path, monkeypatch):
+    toys.model_folder(tmp_path / "teacher", (5.0, 7.0))
+    builder, root, payloads = of_a_teacher(setting[0], toys, tmp_path / "teacher")
+    monkeypatch.setattr(orders, "Store", lambda: toys.store(tmp_path / "node"))
+    (tmp_path / "teacher").rename(tmp_path / "on the driver alone")
+    for step, payload in zip(builder.recipe.steps, payloads, strict=True):
+        missing = carry_out(payload, lambda values: None).get("missing", ())
+        outcome = carry_out({**payload, **supply(builder.store, missing)}, lambda values: None)
+        assert error_of(outcome) is None
+        (record,) = records_of(outcome)
+        receive(builder.store, outcome)
+        assert builder.children(root, step, 0) == ([record], True)
+    assert builder.open(builder.child_base(root.key, builder.recipe.steps[0], 0)).model.weights == [5.0, 7.0]
+
+
+@pytest.mark.parametrize("how", ["there", "gone", "changed"])
+def test_a_step_that_asks_a_teacher_for_answers_is_carried_out_where_that_is(setting, toys, tmp_path, monkeypatch, how):
+    file = tmp_path / "scores.jsonl"
+    rows = [{"text": text, "logits": {"down": 1.0, "up": 2.0}} for text in ("good", "bad")]
+    file.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    builder, _, payloads = of_a_teacher(setting[0], toys, file)
+    monkeypatch.setattr(orders, "Store", lambda: toys.store(tmp_path / "node"))
+    if how == "gone":
+        file.unlink()
+    elif how == "changed":
+        file.write_text(file.read_text().replace("2.0", "3.0"))
+    imitated, trained = (
+        carry_out({**payload, **supply(builder.store, [payload["key"]])}, lambda values: None) for payload in payloads
+    )
+    assert ("only gives answers" in imitated.get("elsewhere", "")) == (how != "there")
+    assert ("weights" in imitated.get("message", "")) == (how == "there")  # which this teacher has not
+    assert "records" in trained
+
+
+def test_a_worker_gets_the_task_of_the_run_beside_that_of_the_candidate(setting, toys, tmp_path, monkeypatch):
+    """Another node has augmented the rows, and this one knows nothing yet."""
+    builder, _, root = setting
+    recipe = replace(builder.recipe, steps=(toys.ToyAugment(), toys.ToyTrain(2)))
+    builder = CandidateBuilder(recipe, builder.task, builder.store)
+    builder.root(builder.recipe.model, 0)
+    augment, train = leaves(placed_steps(builder.recipe))
+    (augmented,), _ = builder.children(builder.records[root], augment.step, 0)
+    monkeypatch.setattr(orders, "Store", lambda: toys.store(tmp_path / "node"))
+    payload = order(builder, augmented.key, train, 0, "token-of-another-folder.lock")
+    missing = carry_out(payload, lambda values: None)["missing"]
+    outcome = carry_out({**payload, **supply(builder.store, missing)}, lambda values: None)
+    assert error_of(outcome) is None
+    receive(builder.store, outcome)
+    (record,) = records_of(outcome)
+    assert builder.open(record.key).task != builder.task
+
+
+def test_the_disk_of_a_worker_is_its_own_matter(setting, toys, tmp_path, monkeypatch):
+    builder, steps, root = setting
+    (tmp_path / "file").touch()
+    monkeypatch.setattr(orders, "Store", lambda: toys.store(tmp_path / "file" / "node"))
+    payload = order(builder, root, steps[0], 0, "token-of-another-folder.lock")
+    outcome, _ = made(builder, payload)
+    assert outcome.keys() == {"elsewhere"}
+    assert outcome["elsewhere"].startswith(socket.gethostname())
+    assert f"cannot write in the store {tmp_path / 'file' / 'node'}" in outcome["elsewhere"]
+
+
+def test_a_full_disk_is_an_error_of_the_store_that_lies_on_it(setting, toys, tmp_path, monkeypatch):
+    builder, steps, root = setting
+
+    def apply(self, candidate, context):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(toys.ToyTrain, "apply", apply)
+    outcome, _ = made(builder, order(builder, root, steps[0], 0, builder.store.folder.token()))
+    assert isinstance(error_of(outcome), StoreError)
+    assert f"the disk of the store {builder.store.root} is full" in str(error_of(outcome))
+    monkeypatch.setattr(orders, "Store", lambda: toys.store(tmp_path / "node"))
+    payload = order(builder, root, steps[0], 0, "token-of-another-folder.lock")
+    missing = carry_out(payload, lambda values: None)["missing"]
+    outcome = carry_out({**payload, **supply(builder.store, missing)}, lambda values: None)
+    assert f"the disk of the store {tmp_path / 'node'} is full" in outcome["elsewhere"]
 
 
 def test_another_kind_of_machine_says_so(setting, monkeypatch):

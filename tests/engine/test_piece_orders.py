@@ -53,8 +53,9 @@ def test_a_folder_comes_from_a_store_that_is_not_shared(setting, toys, tmp_path,
     pieces, shared = wanted(payload)
     monkeypatch.setattr(orders, "Store", lambda: toys.store(tmp_path / "node"))
     sent = {**piece_order(payload, pieces[:2], shared), "token": "of-another-folder.lock"}
-    assert work_on(sent, print) == {"missing": [payload["key"]]}
-    outcome = work_on({**sent, **orders.supply(builder.store, [payload["key"]])}, print)
+    missing = [payload["key"], f"tasks/{builder.task.fingerprint}"]
+    assert work_on(sent, print) == {"missing": missing}
+    outcome = work_on({**sent, **orders.supply(builder.store, missing)}, print)
     names = [f"kept/{piece['keeps']}" for piece in pieces[:2]]
     assert list(outcome["objects"]) == names
     receive(builder.store, outcome)

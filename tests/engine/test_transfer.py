@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+
 import pytest
 
 from limbeck.core.candidate import Candidate
@@ -67,3 +69,22 @@ def test_a_kept_folder_arrives_whole_or_not_at_all(store, toys, tmp_path):
     assert (other.facts.kept("answers/7") / "values").read_text() == "forty-two"
     with pytest.raises(StoreError, match="has no folder kept/else"):
         pack(store, "kept/else")
+
+
+def test_a_task_arrives_whole_or_not_at_all(store, toys, tmp_path):
+    fingerprint = store.keep_task(toys.ToyTask(("fine", "poor")))
+    name, other = f"tasks/{fingerprint}", toys.store(tmp_path / "there")
+    other.prepare()
+    assert not has(other, name)
+    data = pack(store, name)
+    place = data.index(b"fine")
+    with pytest.raises(StoreError, match="arrived damaged"):
+        unpack(other, name, data[:place] + b"vain" + data[place + 4 :])
+    assert not has(other, name)
+    unpack(other, name, data)
+    assert has(other, name)
+    assert toys.store(tmp_path / "there").task(fingerprint) == toys.ToyTask(("fine", "poor"))
+    shutil.rmtree(store.tasks / fingerprint)
+    assert not has(store, name)
+    with pytest.raises(StoreError, match=f"has no task {fingerprint}"):
+        pack(store, name)

@@ -26,6 +26,22 @@ def killed_once(payload, report):
     return {"value": "made by another process"}
 
 
+def killed_over_a_report(payload, report):
+    """Be killed by who reads the first report, within the second one; but not again."""
+    mark = Path(payload["mark"])
+    if not mark.exists():
+        mark.touch()
+        report({"pid": os.getpid()})
+        report({"note": "x" * 10**6})
+    return {"value": "made by another process"}
+
+
+def chatty(payload, report):
+    for number in range(payload["count"]):
+        report({"note": f"{number}"})
+    return {}
+
+
 def killed_once_over(payload, report):
     """Be killed over pieces of a step, but not again."""
     from limbeck.engine.piece_orders import work_on

@@ -8,9 +8,8 @@ from collections.abc import Iterator
 from concurrent.futures import CancelledError, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
-from multiprocessing.queues import SimpleQueue
+from multiprocessing.connection import Connection, Pipe, wait
 from queue import LifoQueue
-from typing import Any
 
 from limbeck.distributed.workers import Log, Needs, Values, WorkFunction
 from limbeck.errors import ProcessLost
@@ -21,8 +20,8 @@ ATTEMPTS = 4
 of work that is always killed needs more memory than there is."""
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "RAYON_NUM_THREADS")
 
-_reports: SimpleQueue[Any] | None = None
-"""In a worker: where it puts what its work reports."""
+_report: Log | None = None
+"""In a worker: sends what its work reports."""
 
 
 class Processes:
@@ -52,7 +51,7 @@ class Processes:
             report: Receives what it reports.
 
         Raises:
-            ProcessLost: Process after process was killed over this work.
+            ProcessLost: Process after process was killed over this work, or none could be started.
         """
         worker = self._slots.get()
         try:
@@ -76,25 +75,35 @@ class Processes:
 
 
 class _Worker:
-    """One process, started when it is needed and again after it was killed."""
+    """One process, started when it is needed and again after it was killed.
+
+    It reports through a pipe of its own, which has no lock: a process that is killed would not release one.
+    """
 
     def __init__(self, threads: int) -> None:
         self._threads = threads
         self._pool: ProcessPoolExecutor | None = None
-        self._queue: SimpleQueue[Any] | None = None
+        self._pipe: tuple[Connection, Connection] | None = None
 
     def call(self, work: WorkFunction, payload: Values, report: Log) -> Values:
-        if self._pool is None or self._queue is None:
-            context = WorkerContext()
-            self._queue = context.SimpleQueue()
-            arguments = (self._queue, self._threads)
-            self._pool = ProcessPoolExecutor(1, mp_context=context, initializer=_begin, initargs=arguments)
-        with _listening(self._queue, report):
-            return self._pool.submit(_carry_out, work, payload).result()
+        if self._pool is None or self._pipe is None:
+            self._pipe = Pipe(duplex=False)
+            arguments = (self._pipe[1], self._threads)
+            self._pool = ProcessPoolExecutor(1, mp_context=WorkerContext(), initializer=_begin, initargs=arguments)
+        pool, (reports, sender) = self._pool, self._pipe
+        with _listening(reports, report):
+            try:
+                future = pool.submit(_carry_out, work, payload)  # starts the process, unless it has begun
+            except OSError as error:
+                self.end()
+                raise ProcessLost(f"no worker process can be started: {error}") from error
+            finally:
+                sender.close()  # the process alone has it now, so the pipe ends when the process does
+            return future.result()
 
     def end(self) -> None:
         """Kill the process, if there is one."""
-        pool, self._pool, self._queue = self._pool, None, None
+        pool, self._pool, self._pipe = self._pool, None, None
         if pool is not None:
             for process in list((pool._processes or {}).values()):
                 process.kill()
@@ -102,31 +111,53 @@ class _Worker:
 
 
 @contextmanager
-def _listening(queue: SimpleQueue[Any], report: Log) -> Iterator[None]:
-    """Pass on what the worker reports while the body waits for its result."""
+def _listening(reports: Connection, report: Log) -> Iterator[None]:
+    """Pass on what the worker reports while the body waits for its result; what goes wrong with that is raised then."""
+    over, end = Pipe(duplex=False)
+    failed: list[Exception] = []
 
     def listen() -> None:
-        while (values := queue.get()) is not None:
-            report(values)
+        with over:
+            while reports in wait([reports, over]):  # what was sent before the end comes first
+                try:
+                    values = reports.recv()
+                except (EOFError, OSError):  # the worker was killed, perhaps within a message
+                    return
+                try:
+                    report(values)
+                except Exception as error:  # a full disk, say; the worker, which waits to be heard, goes on
+                    failed.append(error)
 
     thread = threading.Thread(target=listen, daemon=True)
     thread.start()
+    patience: float | None = None
     try:
         yield
+    except (BrokenProcessPool, CancelledError):
+        patience = 5  # whatever the worker has started may still have the pipe, with half a message in it
+        raise
     finally:
-        queue.put(None)
-        thread.join(timeout=5)  # a killed worker may have left half a message
+        end.close()
+        thread.join(patience)
+    if failed:
+        raise failed[0]
 
 
-def _begin(queue: SimpleQueue[Any], threads: int) -> None:
+def _begin(reports: Connection, threads: int) -> None:
     """Prepare a worker process, before anything that counts cores is imported."""
-    global _reports
+    global _report
     os.environ.update(dict.fromkeys(THREADS, str(threads)), TOKENIZERS_PARALLELISM="false")
-    _reports = queue
+    lock = threading.Lock()
+
+    def send(values: Values) -> None:
+        with lock:  # of this process alone: threads of the work may report
+            reports.send(values)
+
+    _report = send
     initialize_worker()
 
 
 def _carry_out(work: WorkFunction, payload: Values) -> Values:
-    queue = _reports
-    assert queue is not None  # set by _begin
-    return work(payload, queue.put)
+    report = _report
+    assert report is not None  # set by _begin
+    return work(payload, report)

@@ -55,11 +55,14 @@ class RayCluster:
             report: Receives what it reported, when it has ended.
 
         Raises:
-            ProcessLost: The cluster is gone.
+            ProcessLost: The cluster is gone, or did not take the work.
         """
         gpus = self._gpus if needs.lane == "train" else 0.0
         options = {"num_cpus": self._threads, "num_gpus": gpus, "memory": needs.bytes or None}
-        task = self._remote.options(**options).remote(f"{work.__module__}:{_name(work)}", payload)
+        try:
+            task = self._remote.options(**options).remote(f"{work.__module__}:{_name(work)}", payload)
+        except Exception as error:  # a cluster that is gone has many errors, and the work itself has not begun
+            raise ProcessLost(f"the Ray cluster does not take a step: {error}") from error
         self._running.add(task)
         try:
             result, reports = self._ray.get(task)

@@ -54,16 +54,16 @@ class SlurmJobs:
         self._folder, self._cluster, self._threads = folder, cluster, threads
         self._gpus, self._partition, self._minutes = gpus, partition, minutes
         self._running: set[Any] = set()
-        self._executor(Needs())
-
-    def _executor(self, needs: Needs) -> Any:  # of submitit, which has no stubs
-        times = {"slurm_max_num_timeout": max(1, LONGEST // self._minutes)}
         try:
-            executor = self._submitit.AutoExecutor(self._folder, cluster=self._cluster, **times)
+            self._executor(Needs())
         except (RuntimeError, ValueError) as error:
             raise InputError(
                 f"executor: Slurm does not answer here ({error}); its commands must be on the path"
             ) from None
+
+    def _executor(self, needs: Needs) -> Any:  # of submitit, which has no stubs
+        times = {"slurm_max_num_timeout": max(1, LONGEST // self._minutes)}
+        executor = self._submitit.AutoExecutor(self._folder, cluster=self._cluster, **times)
         options: dict[str, Any] = {"timeout_min": self._minutes, "name": "limbeck", "cpus_per_task": self._threads}
         if needs.lane == "train" and self._gpus:
             options["gpus_per_node"] = int(self._gpus)
@@ -84,9 +84,12 @@ class SlurmJobs:
             report: Receives what it reported, when it has ended.
 
         Raises:
-            ProcessLost: The job was lost.
+            ProcessLost: The job was lost, or Slurm did not take it.
         """
-        job = self._executor(needs).submit(Job(self._threads), work, payload)
+        try:
+            job = self._executor(needs).submit(Job(self._threads), work, payload)
+        except (RuntimeError, ValueError, OSError) as error:  # its errors of commands and of answers are RuntimeErrors
+            raise ProcessLost(f"a job could not be submitted to Slurm: {error}") from error
         self._running.add(job)
         try:
             result, reports = job.result()

@@ -113,7 +113,7 @@ class Workers:
         needs: Needs = Needs(),
         urgency: float = 0.0,
         report: Log = lambda values: None,
-        supply: Callable[[Sequence[str]], Values] = lambda missing: {},
+        supply: Callable[[Sequence[str]], Values | None] = lambda missing: None,
         receive: Callable[[Values], None] = lambda result: None,
     ) -> Future[Values]:
         """Have a piece of work carried out as soon as a worker is free.
@@ -124,15 +124,21 @@ class Workers:
             needs: What the work needs.
             urgency: What is greater goes first: seconds of the longest chain of work that waits for this piece.
             report: Receives what the work reports, in another thread.
-            supply: Returns what to add to the payload where a worker answers that it is ``missing`` something.
+            supply: Returns what to add to the payload where a worker answers that it is ``missing`` something. The
+                worker that gets it may be another one, so it is asked for all that was missing so far. With None the
+                answer is the result.
             receive: Takes over the result before it is there for others.
         """
         future: Future[Values] = Future()
 
         def carry_out() -> Values:
             result = self._backend.call(work, dict(payload), needs, report)
-            if "missing" in result:
-                result = self._backend.call(work, {**payload, **supply(result["missing"])}, needs, report)
+            sent: dict[str, None] = {}  # names, in the order in which they were asked for
+            while (missing := result.get("missing")) and not sent.keys() >= set(missing):
+                sent |= dict.fromkeys(missing)
+                if (added := supply(list(sent))) is None:
+                    break
+                result = self._backend.call(work, {**payload, **added}, needs, report)
             receive(result)
             return result
 

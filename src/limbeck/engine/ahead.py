@@ -21,7 +21,7 @@ from limbeck.core.step import Choice, Probe, Technique
 from limbeck.distributed.executor import lane_of
 from limbeck.distributed.workers import Needs, Values, Workers
 from limbeck.engine.builder import CandidateBuilder
-from limbeck.engine.orders import carry_out, error_of, order, receive, records_of, supply
+from limbeck.engine.orders import carry_out, error_of, order, reason_of, receive, records_of, restore, supply
 from limbeck.engine.piece_orders import piece_order, work_on
 from limbeck.engine.pieces import Pieces, Results
 from limbeck.engine.provenance import Provenance
@@ -82,9 +82,15 @@ class _Ordered:
     payload: Values = field(default_factory=dict)
     urgency: float = 0.0
     future: Future[Values] = field(default_factory=Future)
-    records: list[Record] | None = None
+    records: Sequence[Record] | None = None
     messages: list[tuple[str, str, str]] = field(default_factory=list)
     repeated: int = 0
+
+    @property
+    def lacks(self) -> bool:
+        """Whether the order ended because the run itself had lost what the worker needs."""
+        ended = self.future.done() and not self.future.cancelled() and self.future.exception() is None
+        return ended and "missing" in self.future.result()
 
     def is_repeated(self, values: Values) -> bool:
         """Return whether the step has sent this message before."""
@@ -101,7 +107,11 @@ class _Ordered:
 
 
 class Ahead:
-    """Orders the steps of one run from workers. Used by the walk and by the workers' threads."""
+    """Orders the steps of one run from workers. Used by the walk and by the workers' threads.
+
+    Its locks are held for moments only. Whether a branch may begin can take a measurement, which waits until no worker
+    works on this machine, and workers end only while their reports are heard: so that is asked without a lock.
+    """
 
     def __init__(self, builder: CandidateBuilder, workers: Workers, log: RunLog, may_begin: MayBegin) -> None:
         """Order nothing yet.
@@ -116,7 +126,9 @@ class Ahead:
         self._ordered: dict[str, _Ordered] = {}
         self._prepared: dict[tuple[str, str], Future[Values]] = {}
         self._pieces = Pieces(builder.store, workers, self._report)
-        self._lock = threading.RLock()
+        self._lock = threading.Lock()  # of what was ordered, and of the chains that wait for it
+        self._hearing = threading.Lock()  # of what workers report
+        self._noted: set[str] = set()
         folder = builder.store.folder
         self._token = folder.token()
         workers.at_end.callback(folder.remove_token, self._token)  # work that still runs looks for it
@@ -130,21 +142,20 @@ class Ahead:
             seed: Seed of everything random.
             picks: Of a chain of techniques, which child of each is followed; all of them unless given.
         """
-        with self._lock:
-            for index, placed in enumerate(steps):
-                rest = steps[index + 1 :]
-                if placed.branches is not None:
-                    for branch in placed.branches:
-                        if self._may_begin(branch, key):
-                            self.follow([*branch, *rest], key, seed)
-                    return
-                if isinstance(placed.step, Choice):
-                    return
-                if isinstance(placed.step, Probe):
-                    self._prepare(placed, rest, key, seed)
-                if isinstance(placed.step, Technique):
-                    self._order(placed, _Chain(rest, seed, picks), key)
-                    return
+        for index, placed in enumerate(steps):
+            rest = steps[index + 1 :]
+            if placed.branches is not None:
+                for branch in placed.branches:
+                    if self._may_begin(branch, key):
+                        self.follow([*branch, *rest], key, seed)
+                return
+            if isinstance(placed.step, Choice):
+                return
+            if isinstance(placed.step, Probe):
+                self._prepare(placed, rest, key, seed)
+            if isinstance(placed.step, Technique):
+                self._order(placed, _Chain(rest, seed, picks), key)
+                return
 
     def finish(self, key: str, step: Technique, seed: int) -> bool:
         """Wait until a step that was ordered has ended.
@@ -160,33 +171,63 @@ class Ahead:
         Raises:
             LimbeckError: What the step ended with.
         """
-        with self._lock:
-            ordered = self._ordered.get(self._builder.child_base(key, step, seed))
+        ordered = self._ordered.get(self._builder.child_base(key, step, seed))
         if ordered is None or not ordered.payload:
             return False
         outcome = ordered.future.result()
+        if "missing" in outcome and restore(self._builder, outcome["missing"]):
+            self._send_again()
+            outcome = ordered.future.result()
         if (error := error_of(outcome)) is not None:
             raise error
-        return "elsewhere" not in outcome
+        if "records" in outcome:
+            return True
+        self._note(f"{step.info.name} is carried out by the run itself: {reason_of(outcome)}")
+        return False
+
+    def _send_again(self) -> None:
+        """Order again what was not sent because the store had lost something."""
+        with self._lock:
+            lacking = [each for each in self._ordered.values() if each.lacks]
+            for ordered in lacking:
+                ordered.future = Future()
+        for ordered in lacking:
+            self._submit(ordered, {} if "results" in ordered.payload else None)
+
+    def made_here(self, key: str, step: Technique, seed: int, records: Sequence[Record]) -> None:
+        """Order what comes after a step that no worker has made.
+
+        Args:
+            key: Key of the candidate.
+            step: The step.
+            seed: Seed of everything random.
+            records: What it made.
+        """
+        ordered = self._ordered.get(self._builder.child_base(key, step, seed))
+        if ordered is not None and ordered.records is None:
+            self._go_on(ordered, records)
 
     def _order(self, placed: LocatedStep, chain: _Chain, key: str) -> None:
-        step = placed.step
+        step, builder = placed.step, self._builder
         assert isinstance(step, Technique)
-        base = self._builder.child_base(key, step, chain.seed)
-        self._builder.store.claim(base)  # what a worker has made is claimed by nobody once its order has ended
-        if (ordered := self._ordered.get(base)) is not None:  # another branch begins with the same step
-            if ordered.records is None:
+        base = builder.child_base(key, step, chain.seed)
+        builder.store.claim(base)  # what a worker has made is claimed by nobody once its order has ended
+        with self._lock:
+            ordered = self._ordered.get(base)
+            begun = ordered is not None  # another branch begins with the same step
+            if ordered is None:
+                ordered = self._ordered[base] = _Ordered(step, [chain])
+            elif ordered.records is None:
                 ordered.chains.append(chain)
-            else:
-                self._continue(ordered.records, chain)
-            return
-        if (stored := self._builder.finished(self._builder.records[key], step, chain.seed)) is not None:
-            self._continue(stored, chain)
-            return
-        ordered = self._ordered[base] = _Ordered(step, [chain])
-        ordered.payload = order(self._builder, key, placed, chain.seed, self._token)
-        ordered.urgency = length([placed, *chain.rest])
-        self._submit(ordered, {} if self._workers.count > 1 else None)
+            records = ordered.records
+        if begun:
+            self._continue(records or (), chain)
+        elif (stored := builder.finished(builder.records[key], step, chain.seed)) is not None:
+            self._go_on(ordered, stored)
+        else:
+            ordered.payload = order(builder, key, placed, chain.seed, self._token)
+            ordered.urgency = length([placed, *chain.rest])
+            self._submit(ordered, {} if self._workers.count > 1 else None)
 
     def _submit(self, ordered: _Ordered, results: Results | None, kept: Sequence[str] = ()) -> None:
         """Order a step, with the results of the pieces that it wants; None if it is to do everything itself.
@@ -201,7 +242,8 @@ class Ahead:
             payload.pop("results", None)
         else:
             payload |= {"results": {**payload.get("results", {}), **results}, "needed": [*payload["needed"], *kept]}
-        ordered.repeated = 0
+        with self._hearing:
+            ordered.repeated = 0
         sent = self._workers.submit(
             carry_out,
             ordered.payload,
@@ -243,14 +285,17 @@ class Ahead:
         if not targets:
             return
         payload = piece_order(order(builder, key, placed, seed, self._token), [{}])
-        self._prepared[probed] = self._workers.submit(
-            work_on,
-            payload | {"needed": [key], "targets": targets},
-            urgency=length(rest) + SHORT,
-            report=self._report,
-            supply=partial(supply, builder.store),
-            receive=partial(receive, builder.store),
-        )
+        with self._lock:
+            if probed in self._prepared:
+                return
+            self._prepared[probed] = self._workers.submit(
+                work_on,
+                payload | {"needed": [key], "targets": targets},
+                urgency=length(rest) + SHORT,
+                report=self._report,
+                supply=partial(supply, builder.store),
+                receive=partial(receive, builder.store),
+            )
 
     def _prepares(self, step: Probe, key: str, seed: int, target: str) -> bool:
         """Return whether a probe will read something on a target that a worker can keep for it."""
@@ -278,16 +323,22 @@ class Ahead:
     def _receive(self, ordered: _Ordered, outcome: Values) -> None:
         """Take over what a worker made, and order what comes after it before the walk learns that it is there."""
         receive(self._builder.store, outcome)
-        if "wanted" in outcome:
+        if "records" not in outcome:
             return
+        records = list(records_of(outcome))
+        for index, record in enumerate(records):
+            self._builder.records.setdefault(record.key, record)
+            self._builder.origins[record.key] = Provenance(ordered.payload["seed"], ordered.step, index)
+        self._go_on(ordered, records)
+
+    def _go_on(self, ordered: _Ordered, records: Sequence[Record]) -> None:
+        """Let the chains that wait for a step go on from what it made."""
         with self._lock:
-            ordered.records = list(records_of(outcome))
-            for chain in ordered.chains:
-                for index, record in enumerate(ordered.records):
-                    self._builder.records.setdefault(record.key, record)
-                    self._builder.origins[record.key] = Provenance(chain.seed, ordered.step, index)
-                with suppress(LimbeckError):  # the walk comes to the same place, and reports it
-                    self._continue(ordered.records, chain)
+            ordered.records = records
+            chains = list(ordered.chains)
+        for chain in chains:
+            with suppress(LimbeckError):  # the walk comes to the same place, and reports it
+                self._continue(records, chain)
 
     def _continue(self, records: Sequence[Record], chain: _Chain) -> None:
         """Follow the children of a step that has ended."""
@@ -296,13 +347,20 @@ class Ahead:
         for record in followed:
             self.follow(chain.rest, record.key, chain.seed, None if picks is None else picks[1:])
 
+    def _note(self, message: str) -> None:
+        with self._hearing:
+            if message not in self._noted:
+                self._noted.add(message)
+                self._log.note(message)
+
     def _report_of(self, ordered: _Ordered, values: Values) -> None:
-        with self._lock:
-            if not ordered.is_repeated(values):
-                self._report(values)
+        with self._hearing:
+            repeated = ordered.is_repeated(values)
+        if not repeated:
+            self._report(values)
 
     def _report(self, values: Values) -> None:
-        with self._lock:
+        with self._hearing:
             if "use" in values:
                 self._log.use(Use(**values["use"]))
             elif "note" in values:

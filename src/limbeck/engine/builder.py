@@ -55,7 +55,7 @@ class CandidateBuilder:
         self.origins: dict[str, Provenance] = {}
         self.sources: dict[str, str] = {}  # digests of the content of model folders, by name
         self.given = GivenTeacher(recipe.teacher, task)
-        self.helped_teacher: str | None = None
+        self.find_given: Callable[[], str | None] = self._find_given  # replaced where others see the teacher
         self.spread: Callable[[str], Spread | None] = lambda base: None  # of the step that makes this first child
 
     def root(self, source: str, seed: int, role: str = "model") -> Record:
@@ -157,9 +157,11 @@ class CandidateBuilder:
     @property
     def given_key(self) -> str | None:
         """Key of the recipe's teacher if it only gives answers; it is never in the store."""
-        if self.recipe.teacher is None or self.given.answers_only is None:
-            return None
-        return self.helped_teacher or self.root_key(self.recipe.teacher, self.recipe.seed, "teacher")
+        return self.find_given()
+
+    def _find_given(self) -> str | None:
+        source = self.recipe.teacher
+        return self.root_key(source, self.recipe.seed, "teacher") if source and self.given.answers_only else None
 
     def _open_given(self, key: str) -> Candidate:
         self.sources.pop(self.recipe.teacher or "", None)  # its content counts now, not when the run began
@@ -201,9 +203,8 @@ class CandidateBuilder:
             step: The technique.
             seed: Seed of everything random.
         """
-        return lineage_key(
-            parent, step.info.key_name, step.info.version, identity(step), self.reads(parent, step, seed)
-        )
+        reads = self.reads(parent, step, seed)
+        return lineage_key(parent, step.info.key_name, step.info.version, identity(step), reads)
 
     def fact_name(self, key: str, step: Step, seed: int, beside: Sequence[str]) -> str:
         """Return the name under which the facts of a record are stored; it covers all that decides them.

@@ -6,6 +6,7 @@ the children; their objects are in the store. So whoever gave it finds them ther
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,21 +18,36 @@ from limbeck.core.pieces import KnownResults, PiecesWanted
 from limbeck.core.step import Step, Technique
 from limbeck.distributed.workers import Log, Values
 from limbeck.engine.builder import CandidateBuilder
+from limbeck.engine.fingerprint import fingerprint
 from limbeck.engine.ledger import lineage, record_to_json
 from limbeck.engine.provenance import Provenance
-from limbeck.engine.store import Store
+from limbeck.engine.store import Store, refusal
 from limbeck.engine.stored_form import read_record
-from limbeck.engine.transfer import has, pack, unpack
-from limbeck.errors import LimbeckError, StepFailed
+from limbeck.engine.transfer import KEPT, TASK, has, pack, unpack
+from limbeck.errors import LimbeckError, StepFailed, StoreError
+from limbeck.model.location import model_folder
 from limbeck.recipe.parsing import LocatedStep, leaves
 from limbeck.recipe.recipe import Recipe, parse, placed_steps, to_data
+from limbeck.storage.disk import disk_full
 
 OPEN_STORE: Callable[[Path], Store] = Store
 """Opens the store of an order; tests replace it."""
 
 
-ELSEWHERE = {"elsewhere": "this machine has another processor or other versions than the one that ordered"}
-"""The outcome where only another machine can make the same."""
+NO_TEACHER = "the recipe's teacher only gives answers, and is not there as it was when the run began"
+"""Why a machine cannot ask the teacher."""
+OTHER_KIND = "it has another processor or other versions than the one that ordered"
+"""Why a machine cannot make the same as the one that ordered."""
+
+
+def elsewhere(reason: str) -> Values:
+    """Return the outcome where only another machine can make the same."""
+    return {"elsewhere": f"{socket.gethostname()} cannot: {reason}"}
+
+
+def reason_of(outcome: Mapping[str, Any]) -> str:
+    """Return why an order has no records and no error."""
+    return str(outcome.get("elsewhere", f"no worker has {', '.join(outcome.get('missing', ()))}"))
 
 
 def order(builder: CandidateBuilder, key: str, placed: LocatedStep, seed: int, token: str) -> Values:
@@ -65,6 +81,7 @@ def order(builder: CandidateBuilder, key: str, placed: LocatedStep, seed: int, t
         "path": placed.path,
         "seed": seed,
         "base": builder.child_base(key, step, seed) if isinstance(step, Technique) else None,
+        "given": builder.given_key,
         "needed": [name for name in (key, teacher) if name is not None and name != builder.given_key],
     }
 
@@ -98,7 +115,7 @@ def open_order(payload: Values, report: Log) -> Setting | Values:
         payload: The order.
         report: Receives messages and progress.
     """
-    shared = (Path(payload["store"]) / "locks" / payload["token"]).is_file()
+    shared = _is_shared(payload)
     store = OPEN_STORE(Path(payload["store"])) if shared else Store()
     store.notify = lambda message: report({"note": message})
     store.machine.used = lambda use: report({"use": use._asdict()})
@@ -106,7 +123,8 @@ def open_order(payload: Values, report: Log) -> Setting | Values:
     if not shared:
         for name, data in payload["objects"].items():
             unpack(store, name, data)
-        if missing := [name for name in payload["needed"] if not has(store, name)]:
+        needed = (*payload["needed"], f"{TASK}{payload['task']}")  # an object comes with its own task, maybe another
+        if missing := [name for name in needed if not has(store, name)]:
             return {"missing": missing}
     recipe = parse(payload["recipe"])
 
@@ -115,14 +133,26 @@ def open_order(payload: Values, report: Log) -> Setting | Values:
 
     builder = CandidateBuilder(recipe, store.task(payload["task"]), store, log=log)
     builder.sources.update(payload["sources"])
+    builder.find_given = lambda: payload["given"]  # the teacher may be where the run alone sees it
     steps = {placed.path: placed.step for placed in leaves(placed_steps(recipe))}
     for described in payload["records"]:
         record = read_record(described["record"])
         builder.records[record.key] = record
-        step = steps.get(described["path"])
-        technique = step if isinstance(step, Technique) else None
+        maker = steps.get(described["path"])
+        technique = maker if isinstance(maker, Technique) else None
         builder.origins[record.key] = Provenance(step=technique, **described["made"])
-    return Setting(builder, steps[payload["path"]], shared)
+    step = steps[payload["path"]]
+    if _lacks_teacher(builder, payload["key"], step):
+        return elsewhere(NO_TEACHER)
+    return Setting(builder, step, shared)
+
+
+def _lacks_teacher(builder: CandidateBuilder, key: str, step: Step) -> bool:
+    """Return whether a step asks a teacher that only gives answers, and it is not here as it was when the run began."""
+    given, source = builder.given_key, builder.recipe.teacher
+    if given is None or source is None or "teacher" not in step.info.reads or builder.teacher(key, step) != given:
+        return False
+    return fingerprint(model_folder(source) or source) != builder.sources[source]
 
 
 def carry_out(payload: Values, report: Log) -> Values:
@@ -139,12 +169,28 @@ def carry_out(payload: Values, report: Log) -> Values:
     try:
         return _carried_out(payload, report)
     except Exception as error:  # it concerns this candidate alone: whoever gave the order reports it
-        return failure(error)
+        return failure(payload, error)
 
 
-def failure(error: Exception) -> Values:
-    """Return the outcome of an order that ended with an error."""
+def failure(payload: Values, error: Exception) -> Values:
+    """Return the outcome of an order that ended with an error.
+
+    The error of a store that is this machine's own concerns nobody else: another machine can make the same.
+
+    Args:
+        payload: The order.
+        error: The error.
+    """
+    if disk_full(error) and not isinstance(error, StoreError):
+        error = StoreError(refusal(error, Path(payload["store"]) if _is_shared(payload) else Store().root))
+    if isinstance(error, StoreError) and not _is_shared(payload):
+        return elsewhere(str(error))
     return {"error": type(error).__name__, "message": str(error), "expected": isinstance(error, LimbeckError)}
+
+
+def _is_shared(payload: Values) -> bool:
+    """Return whether the store of whoever gave an order is seen here."""
+    return Path(payload["store"], "locks", payload["token"]).is_file()
 
 
 def _carried_out(payload: Values, report: Log) -> Values:
@@ -155,7 +201,7 @@ def _carried_out(payload: Values, report: Log) -> Values:
     assert isinstance(step, Technique)
     base = builder.child_base(payload["key"], step, payload["seed"])
     if base != payload["base"]:
-        return dict(ELSEWHERE)
+        return elsewhere(OTHER_KIND)
     if "results" in payload:
         spread = KnownResults(payload["results"])
         builder.spread = lambda first: spread if first == base else None  # no other step that has to be done again
@@ -167,14 +213,35 @@ def _carried_out(payload: Values, report: Log) -> Values:
     return {"base": base, "records": [record_to_json(record) for record in records], "objects": objects}
 
 
-def supply(store: Store, missing: Sequence[str]) -> Values:
-    """Return what to add to an order whose worker has not got these objects.
+def supply(store: Store, missing: Sequence[str]) -> Values | None:
+    """Return what to add to an order whose worker has not got these objects; None if the store has lost some of them.
 
     Args:
-        store: Has them.
+        store: Where they should be.
         missing: Their names.
     """
-    return {"objects": {name: pack(store, name) for name in missing}}
+    try:
+        return {"objects": {name: pack(store, name) for name in missing}}
+    except (StoreError, FileNotFoundError):
+        return None
+
+
+def restore(builder: CandidateBuilder, names: Sequence[str]) -> bool:
+    """Make again what the store has lost, and return whether all of it is there.
+
+    Args:
+        builder: Knows how it was made.
+        names: Names of objects, of the task, or of kept folders, which only their steps can make again.
+
+    Raises:
+        LimbeckError: It could not be made again.
+    """
+    for name in names:
+        if name.startswith(TASK):
+            builder.store.keep_task(builder.task)
+        elif not name.startswith(KEPT):
+            builder.ensure(name)
+    return all(has(builder.store, name) for name in names)
 
 
 def receive(store: Store, outcome: Values) -> None:

@@ -9,7 +9,7 @@ from limbeck.core.measurement import machine
 from limbeck.core.pieces import NOTHING, Piece, Result
 from limbeck.core.step import discard
 from limbeck.distributed.workers import Log, Values
-from limbeck.engine.orders import ELSEWHERE, Setting, failure, open_order
+from limbeck.engine.orders import OTHER_KIND, Setting, elsewhere, failure, open_order
 from limbeck.engine.target_runs import measured_at
 from limbeck.engine.transfer import KEPT, pack
 
@@ -40,12 +40,12 @@ def work_on(payload: Values, report: Log) -> Values:
     try:
         return _worked_on(payload, report)
     except Exception as error:  # the step, which is then carried out as a whole, will meet it again
-        return failure(error)
+        return failure(payload, error)
 
 
 def _worked_on(payload: Values, report: Log) -> Values:
     if payload["machine"] != machine():
-        return dict(ELSEWHERE)
+        return elsewhere(OTHER_KIND)
     opened = open_order(payload, report)
     if not isinstance(opened, Setting):
         return opened

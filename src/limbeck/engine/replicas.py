@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from itertools import product
 from typing import Protocol
 
@@ -59,7 +60,8 @@ class Replicas:
         seeds = [self._recipe.seed + number for number in range(1, self._recipe.replicas)]
         if self._ahead is not None:
             for key, seed in product(chosen, seeds):
-                self._order(self._ahead, key, seed)
+                with suppress(Exception):  # whatever it is, making the replica below meets it again and reports it
+                    self._order(self._ahead, key, seed)
         for key, seed in product(chosen, seeds):
             self._log.emit({"kind": "replica_start", "key": key, "seed": seed, "total": len(seeds)})
             with self._log.isolate_failure("replicas", "replica", key):

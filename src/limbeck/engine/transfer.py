@@ -1,4 +1,4 @@
-"""Objects and kept folders of a store as bytes, for machines that do not share its folder."""
+"""Objects, tasks and kept folders of a store as bytes, for machines that do not share its folder."""
 
 from __future__ import annotations
 
@@ -18,22 +18,34 @@ from limbeck.storage.drafts import temporary_folder
 
 KEPT = "kept/"
 """Begins the name of a kept folder; the names of objects are their keys."""
+TASK = "tasks/"
+"""Begins the name of a task."""
 
 
 def has(store: Store, name: str) -> bool:
-    """Return whether an object or a kept folder is there and intact.
+    """Return whether an object, a task or a kept folder is there and intact.
 
     Args:
         store: Where to look.
-        name: Key of the object, or ``kept/`` with the name of the folder.
+        name: Key of the object; ``tasks/`` with the fingerprint of the task; or ``kept/`` with the name of the folder.
     """
     if name.startswith(KEPT):
         return store.facts.kept(name.removeprefix(KEPT)) is not None
+    if name.startswith(TASK):
+        return _has_task(store, name.removeprefix(TASK))
     return store.has(name)
 
 
+def _has_task(store: Store, fingerprint: str) -> bool:
+    try:
+        store.task(fingerprint)
+    except StoreError:
+        return False
+    return (store.tasks / fingerprint).is_dir()  # one that was opened before may be gone
+
+
 def pack(store: Store, name: str) -> bytes:
-    """Return an object and the rows of its task, or a kept folder, as bytes.
+    """Return an object and the rows of its task, a task, or a kept folder, as bytes.
 
     Args:
         store: Has it, whole.
@@ -50,6 +62,10 @@ def pack(store: Store, name: str) -> bytes:
                 raise StoreError(f"the store {store.root} has no folder {name} any more; run again")
             archive.add(folder, "kept")
             _add(archive, "digests.json", json.dumps(folder_digests(folder)).encode())
+        elif name.startswith(TASK):
+            if not has(store, name):
+                raise StoreError(f"the store {store.root} has no task {name.removeprefix(TASK)} any more; run again")
+            archive.add(store.tasks / name.removeprefix(TASK), name)
         else:
             task = store.card(name).task
             archive.add(store.objects / name, "object")
@@ -72,13 +88,14 @@ def unpack(store: Store, name: str, data: bytes) -> None:
         store.facts.keep(name.removeprefix(KEPT), lambda folder: _unpack_kept(name, data, folder))
         return
     with store.lock(name):
-        if store.has(name):
+        if has(store, name):
             return
         with _unpacked(name, data) as folder:
             for task in sorted((folder / "tasks").glob("*")):
                 store.adopt(task, store.tasks / task.name)
-            store.adopt(folder / "object", store.objects / name)
-    if not store.has(name):
+            if not name.startswith(TASK):
+                store.adopt(folder / "object", store.objects / name)
+    if not has(store, name):
         raise StoreError(f"object {name} arrived damaged; what is wrong stands above")
 
 

@@ -280,6 +280,8 @@ class Walk:
         """Return the records that a step makes of a record, here or elsewhere, and whether they were stored before."""
         made = self.ahead is not None and self.ahead.finish(parent.key, step, seed)
         records, stored = self.builder.children(parent, step, seed)
+        if self.ahead is not None and not made:
+            self.ahead.made_here(parent.key, step, seed, records)
         return records, stored and not made
 
     def _choose(self, target: TargetRun, front: list[str], placed: LocatedStep) -> list[str]:

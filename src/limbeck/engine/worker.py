@@ -90,8 +90,8 @@ def carry_out(builder: CandidateBuilder, parent: str, seed: int, base: str, teac
     (step,) = builder.recipe.steps
     assert isinstance(step, Technique)  # process 0 sent it
     candidate = builder.store.open(parent)
-    if teacher is not None and not builder.store.has(teacher):
-        builder.helped_teacher = teacher
+    given = None if teacher is None or builder.store.has(teacher) else teacher
+    builder.find_given = lambda: given  # the recipe's teacher may be where process 0 alone sees it
     cost = builder.make_cost(candidate, step, teacher) if "cost" in step.info.reads else None
     context = services(
         builder.serving(step),
