@@ -6,7 +6,7 @@ the entry ``sentence_embedding`` of its config.json; ``model/sentence_transforme
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -79,12 +79,8 @@ class SentenceEmbedding:
         """Text that is put before each text; empty for none."""
         return "" if self.default_prompt is None else self.prompts[self.default_prompt]
 
-    def prompt_of(self, *names: str) -> str:
-        """Return the first of these prompts that there is, as sentence-transformers chooses; else the default one.
-
-        Args:
-            names: Names of prompts, as in ``QUERY_PROMPTS``.
-        """
+    def prompt_of(self, names: Sequence[str]) -> str:
+        """Return the first of these prompts that there is, as sentence-transformers chooses; else the default one."""
         return next((self.prompts[name] for name in names if name in self.prompts), self.prompt)
 
     def width(self, hidden: int) -> int:

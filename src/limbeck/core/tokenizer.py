@@ -86,8 +86,8 @@ def fit_embedding(tokenizer: FastTokenizer, embedding: SentenceEmbedding) -> Non
         tokenizer.model_max_length = min(embedding.max_length, largest_length(tokenizer) or embedding.max_length)
     tokenizer.prompt = embedding.prompt  # type: ignore[attr-defined]  # read by TextEncoding.of
     tokenizer.search_prompts = {  # type: ignore[attr-defined]  # read by with_search_prompts
-        Query: embedding.prompt_of(*QUERY_PROMPTS),
-        Document: embedding.prompt_of(*DOCUMENT_PROMPTS),
+        Query: embedding.prompt_of(QUERY_PROMPTS),
+        Document: embedding.prompt_of(DOCUMENT_PROMPTS),
     }
     backend = tokenizer.backend_tokenizer
     if embedding.lower_case and "Lowercase" not in str(_text_state(backend)["normalizer"]):

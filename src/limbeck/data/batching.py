@@ -248,7 +248,7 @@ def request_batches(
         The example indices of each batch.
 
     >>> [len(batch) for batch in request_batches([range(3), range(3, 5), range(5, 12)], 5, seed=0)]
-    [7, 5]
+    [5, 7]
     """
     rng = random.Random(f"{seed}/{epoch}")
     whole = [rng.sample(list(rows), len(rows)) for rows in requests]
