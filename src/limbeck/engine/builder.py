@@ -296,12 +296,11 @@ class CandidateBuilder:
             with self.store.lock(key):
                 self._make_root(key)
         else:
-            parent = self.records[record.parent]
             assert origin.step is not None  # only a root has none
-            base = self.child_base(parent.key, origin.step, origin.seed)
+            base = self.child_base(record.parent, origin.step, origin.seed)
             with self.store.lock(base):
                 if not self.store.has(key):
-                    self._apply(parent, origin.step, origin.seed, base)
+                    self._apply(self.records[record.parent], origin.step, origin.seed, base)
         if not self.store.has(key):
             raise StepFailed(f"{record.step} did not make {key} again; bump its version if its results changed")
 
