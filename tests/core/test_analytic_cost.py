@@ -67,6 +67,19 @@ def test_macs_are_half_the_operations_that_torch_counts(shape, style):
     assert 2 * counts.macs(shape, 9, net.config.style, labels=3) == counter.get_total_flops()
 
 
+def test_macs_count_the_tokens_that_a_layer_reads_and_passes_on():
+    shape, style = FULL.with_tokens(0.5, 0.2, 0.2), model(FULL).config.style
+    hidden, width, ffn = 32, 32, 64
+    layers = [(40, 20), (20, 8), (8, 8)]
+    expected = sum(
+        read * 3 * hidden * width + 2 * read**2 * width + left * (hidden * width + 2 * hidden * ffn)
+        for read, left in layers
+    )
+    assert counts.macs(shape, 40, style) == expected + hidden * hidden + 2 * hidden
+    assert counts.parameters(shape, style) == counts.parameters(FULL, style)
+    assert counts.as_shape(shape) == shape
+
+
 def test_int8_is_a_quarter_apart_from_the_vectors():
     style = model(FULL).config.style
     vectors = 4 * counts.vectors(FULL, style)

@@ -4,7 +4,8 @@ import json
 
 import pytest
 
-from limbeck.core.shape import LayerShape, Shape, canonical_json
+from limbeck.core.shape import LayerShape, Shape, canonical_json, kept_tokens, token_share
+from limbeck.errors import InputError
 
 FULL = Shape.uniform(layers=3, hidden=32, heads=4, ffn=64)
 
@@ -32,6 +33,40 @@ def test_dropping_layers_keeps_their_order():
 def test_json_round_trip():
     ragged = FULL.with_layer(1, heads=0, ffn=17, attention="linear")
     assert Shape.from_json(json.loads(json.dumps(ragged.to_json()))) == ragged
+
+
+def test_a_schedule_of_tokens_is_part_of_the_shape():
+    fewer = FULL.with_tokens(1, 2 / 3, 0.5)
+    assert fewer.tokens == (1.0, 0.667, 0.5)
+    assert Shape.from_json(json.loads(json.dumps(fewer.to_json()))) == fewer
+    assert str(fewer) == "3x32 heads 4 of 8 ffn 64 tokens 1,0.667,0.5"
+    assert fewer <= FULL
+    assert not fewer >= FULL
+    assert fewer.with_layer(1, heads=2).tokens == fewer.tokens
+    assert "tokens" not in FULL.to_json()
+    assert FULL.tokens == ()
+    with pytest.raises(InputError, match="no layer is left that chooses by its softmax attention"):
+        fewer.converted(["kernel"])
+    assert fewer.converted(["softmax"]) == fewer
+    assert fewer.converted(["kernel", "softmax", "kernel"]).token_shares == ((1, 1), (1, 0.667), (0.667, 0.667))
+
+
+def test_layers_pass_on_what_they_can_judge_and_never_more():
+    assert FULL.token_shares == ((1, 1),) * 3
+    assert FULL.with_tokens(0.5, 0.8, 0.1).token_shares == ((1, 0.5), (0.5, 0.5), (0.5, 0.5))
+    assert FULL.with_tokens(0.5, 0.4, 0.4).with_layer(0, heads=0).token_shares == ((1, 1), (1, 0.4), (0.4, 0.4))
+
+
+@pytest.mark.parametrize("share", [0, -0.5, 1.001, 0.0004, float("nan"), float("inf")])
+def test_a_share_of_tokens_has_bounds(share):
+    with pytest.raises(InputError, match="above 0 and at most 1, in thousandths, got"):
+        token_share(share)
+
+
+def test_tokens_are_counted_in_whole_numbers():
+    """In floating point 0.7 * 10 is more than 7."""
+    assert [kept_tokens(0.7, tokens) for tokens in (1, 2, 3, 9, 10, 11)] == [1, 2, 3, 7, 7, 8]
+    assert kept_tokens(0.001, 0) == 1
 
 
 def test_words():

@@ -18,7 +18,10 @@ def test_shape_and_style_survive_a_file(tmp_path):
     assert again.style == dataclasses.replace(
         style, position_heads=[], pos_att_type=[], rotary_theta=[], unnormed_layers=[]
     )  # JSON has lists
-    assert again.shape.layers[1] == (2, 0, "window:8")
+    assert again.shape.layers[1] == (2, 0, "window:8", 1.0)
+    fewer = LimbeckConfig(24, 6, [4, 2], [9, 9], layer_tokens=[0.5, 0.25])
+    assert [layer.tokens for layer in fewer.shape.layers] == [0.5, 0.25]
+    assert "layer_tokens" not in config.to_dict()
 
 
 def test_a_family_configuration_gives_way_to_its_entry(tmp_path):

@@ -47,6 +47,13 @@ BAD = {
         Shape.uniform(layers=2, hidden=32, heads=0, ffn=8, head_dim=8),
         "'relations' needs attention heads",
     ),
+    "fewer tokens": ({}, "attention", TEACHER.with_tokens(1, 0.5, 0.5, 0.5), "the student's layers read fewer of them"),
+    "fewer tokens, relations": (
+        {},
+        "relations",
+        TEACHER.with_tokens(1, 0.5, 0.5, 0.5),
+        "pupil: match 'relations' comp",
+    ),
     "no layers": ({}, "relations", Shape(32, 8, ()), "needs attention heads"),
     "relations": ({"relation_heads": 3}, "relations", TEACHER, r"pupil.relation_heads: 3 does not .*use [24]"),
 }

@@ -44,6 +44,8 @@ def test_a_model_too_small_for_the_ranges_is_refused_unless_it_has_a_space_alrea
     assert "named.layers: the model has 3, got 9" in SupernetConfig(layers=(1, 9)).impossible(model, "named")
     bare = make_model(Shape.uniform(layers=2, hidden=32, heads=0, ffn=64, head_dim=8))
     assert "slices need layers with heads" in SupernetConfig().impossible(bare, "named")
+    fewer = make_model(FULL.with_tokens(0.5, 0.5, 0.5))
+    assert "named: slices read all tokens" in SupernetConfig().impossible(fewer, "named")
     bare.config.space = {"any": "space"}
     assert SupernetConfig().impossible(bare, "named") is None
 

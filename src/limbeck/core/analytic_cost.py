@@ -20,6 +20,8 @@ class _AnyLayer(Protocol):
     def ffn(self) -> int: ...
     @property
     def attention(self) -> str: ...
+    @property
+    def tokens(self) -> float: ...
 
 
 class _AnyShape(Protocol):
@@ -51,7 +53,7 @@ def check_format(measured: NumberFormat, requested: str | None) -> None:
 
 def as_shape(shape: _AnyShape) -> Shape:
     """Convert to a :class:`Shape`; models opened without limbeck's classes have a named tuple of their own."""
-    layers = tuple(LayerShape(layer.heads, layer.ffn, layer.attention) for layer in shape.layers)
+    layers = tuple(LayerShape(layer.heads, layer.ffn, layer.attention, layer.tokens) for layer in shape.layers)
     return Shape(shape.hidden, shape.head_dim, layers)
 
 
@@ -142,7 +144,8 @@ def macs(
     (linformer: two products project keys and values, two attend), ``n (3 k + 2)`` (window: three blocks and the first
     token) or ``n head_dim`` (kernel). Each term of disentangled attention adds a product with all distances, of which
     there are twice as many as tokens, or with their buckets if these are fewer; their projections do not depend on the
-    text. Sums, activations and norms are not counted, as usual.
+    text. Sums, activations and norms are not counted, as usual. Where layers pass on fewer tokens, n is what a layer
+    reads; its output projection and its neurons run for those alone that it passes on, as in an exported classifier.
 
     Args:
         shape: Shape of the encoder.
@@ -152,13 +155,16 @@ def macs(
         pooler: Whether the head has a dense layer before its outputs.
     """
     hidden, total = shape.hidden, 0.0
-    for layer in shape.layers:
+    gates = 1 + (style is not None and style.gated)
+    counts = [(read * seq_len, left * seq_len) for read, left in shape.token_shares]
+    for layer, (read, left) in zip(shape.layers, counts, strict=True):
         width = layer.heads * shape.head_dim
-        products = reach(*layer.core, seq_len, shape.head_dim)
-        total += seq_len * (4 * hidden * width + 2 * hidden * layer.ffn) + 2 * seq_len * products * width
+        products = reach(*layer.core, read, shape.head_dim)
+        total += read * 3 * hidden * width + left * hidden * (width + (1 + gates) * layer.ffn)
+        total += 2 * read * products * width
     head: float = hidden * hidden * pooler + hidden * labels
     if style is not None:
-        total += seq_len * (_gates(shape, style) + _projection(shape, style))
+        total += seq_len * _projection(shape, style)
         head += seq_len * hidden * hidden * (style.pooler_per_token and not pooler)
         distances = min(2 * seq_len, _buckets(style)) * len(style.pos_att_type)
         total += seq_len * distances * shape.head_dim * sum(layer.heads for layer in _softmax(shape))

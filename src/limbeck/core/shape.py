@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from math import isfinite
 from typing import Any
 
 from limbeck.errors import InputError, nearest, shown
@@ -30,6 +31,27 @@ def attention_core(text: str) -> str:
     if colon and not (size.isdecimal() and int(size)):
         raise InputError(f"attention {shown(text)}: the size should be a number from 1; write '{name}:{CORES[name]}'")
     return f"{name}:{int(size) if colon else CORES[name]}"
+
+
+def token_share(value: float) -> float:
+    """Return a share of a text's tokens as shapes store it: in thousandths, so that every runtime rounds it alike.
+
+    >>> token_share(0.66666)
+    0.667
+    """
+    share = round(value, 3) if isfinite(value) else value
+    if not 0 < share <= 1:
+        raise InputError(f"tokens: a share of the tokens is above 0 and at most 1, in thousandths, got {value}")
+    return share
+
+
+def kept_tokens(share: float, tokens: int) -> int:
+    """Count the tokens of a text that are kept: at least one, and as many as the share asks for, rounded up.
+
+    >>> kept_tokens(0.7, 10), kept_tokens(0.501, 10), kept_tokens(0.1, 3)
+    (7, 6, 1)
+    """
+    return max(1, -(-tokens * round(1000 * share) // 1000))
 
 
 def check_head_widths(widths: Iterable[int], *, rotary: bool) -> None:
@@ -65,12 +87,14 @@ class LayerShape:
 
     ``heads`` counts attention heads (0: no attention module, only its output bias), ``ffn`` counts neurons of the
     feed-forward part (0: likewise), ``attention`` names the core in ``model/attention.py`` with its size, such as
-    ``linformer:256``.
+    ``linformer:256``. ``tokens`` is the share of a text's tokens that go on after the layer
+    (``model/token_pruning.py``).
     """
 
     heads: int
     ffn: int
     attention: str = "softmax"
+    tokens: float = 1.0
 
     @property
     def core(self) -> tuple[str, int]:
@@ -83,7 +107,8 @@ class LayerShape:
         return name, int(size or 0)
 
     def __le__(self, other: LayerShape) -> bool:
-        return self.heads <= other.heads and self.ffn <= other.ffn and self.attention == other.attention
+        narrower = self.heads <= other.heads and self.ffn <= other.ffn and self.tokens <= other.tokens
+        return narrower and self.attention == other.attention
 
 
 @dataclass(frozen=True)
@@ -139,6 +164,31 @@ class Shape:
         return cores if set(cores) - {"softmax"} else ()
 
     @property
+    def tokens(self) -> tuple[float, ...]:
+        """Share of a text's tokens that go on after every layer; empty if all do."""
+        shares = tuple(layer.tokens for layer in self.layers)
+        return shares if set(shares) - {1.0} else ()
+
+    @property
+    def token_shares(self) -> tuple[tuple[float, float], ...]:
+        """Share of a text's tokens that every layer reads, and that it passes on.
+
+        Only softmax attention over all tokens judges them, and after the last layer nothing is left to save: a layer
+        without heads, one with another core, and the last one pass on what they read.
+
+        >>> full = Shape.uniform(layers=3, hidden=8, heads=2, ffn=16)
+        >>> full.with_tokens(0.5, 0.25, 0.1).token_shares
+        ((1.0, 0.5), (0.5, 0.25), (0.25, 0.25))
+        """
+        shares, read = [], 1.0
+        for index, layer in enumerate(self.layers):
+            judges = layer.heads and layer.attention == "softmax" and index < self.depth - 1
+            left = min(read, layer.tokens) if judges else read
+            shares.append((read, left))
+            read = left
+        return tuple(shares)
+
+    @property
     def depth(self) -> int:
         """Number of layers."""
         return len(self.layers)
@@ -156,12 +206,22 @@ class Shape:
         """
         layers = list(self.layers)
         old = layers[index]
-        layers[index] = LayerShape(
-            old.heads if heads is None else heads,
-            old.ffn if ffn is None else ffn,
-            old.attention if attention is None else attention,
+        layers[index] = replace(
+            old,
+            heads=old.heads if heads is None else heads,
+            ffn=old.ffn if ffn is None else ffn,
+            attention=old.attention if attention is None else attention,
         )
         return replace(self, layers=tuple(layers))
+
+    def with_tokens(self, *shares: float) -> Shape:
+        """Return a copy with another share of tokens that go on after each layer.
+
+        >>> str(Shape.uniform(layers=2, hidden=8, heads=2, ffn=16).with_tokens(0.5, 0.5))
+        '2x8 heads 2 of 4 ffn 16 tokens 0.5'
+        """
+        rows = zip(self.layers, shares, strict=True)
+        return replace(self, layers=tuple(replace(row, tokens=token_share(share)) for row, share in rows))
 
     def with_attention(self, *cores: str) -> Shape:
         """Return a copy with other attention cores: one for all layers, or one for each.
@@ -182,7 +242,8 @@ class Shape:
             attention: The cores, as a user writes them.
 
         Raises:
-            InputError: A core is unknown, or there is not one for each layer.
+            InputError: A core is unknown, or there is not one for each layer; or layers pass on fewer tokens, and none
+                is left whose attention judges them.
 
         >>> shape = Shape.uniform(layers=2, hidden=8, heads=2, ffn=16).with_layer(1, attention="local:64")
         >>> shape.converted(["softmax"]) == shape, shape.converted(["window"]).attention
@@ -193,9 +254,15 @@ class Shape:
             raise InputError(f"attention: has {len(cores)} cores, the model {self.depth} layers; give one for all")
         each = cores * self.depth if len(cores) == 1 else cores
         rows = zip(self.layers, each, strict=True)
-        return self.with_attention(
+        converted = self.with_attention(
             *(row.attention if core == "softmax" and row.core[0] == "local" else core for row, core in rows)
         )
+        if self.token_shares[-1:] != converted.token_shares[-1:] == ((1.0, 1.0),):
+            raise InputError(
+                f"attention: no layer is left that chooses by its softmax attention which tokens go on, as those of "
+                f"{self} do; leave softmax in some layers but the last"
+            )
+        return converted
 
     def __le__(self, other: Shape) -> bool:
         """Return whether this shape can be cut out of ``other`` by dropping and narrowing layers in order."""
@@ -205,29 +272,33 @@ class Shape:
         return all(any(layer <= candidate for candidate in remaining) for layer in self.layers)
 
     def to_json(self) -> dict[str, Any]:
-        """Return a plain dictionary whose lists have one entry per layer."""
+        """Return a plain dictionary whose lists have one entry per layer; ``tokens`` only where some do not go on."""
         return {
             "hidden": self.hidden,
             "head_dim": self.head_dim,
             "heads": [layer.heads for layer in self.layers],
             "ffn": [layer.ffn for layer in self.layers],
             "attention": [layer.attention for layer in self.layers],
+            **({"tokens": list(self.tokens)} if self.tokens else {}),
         }
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Shape:
         """Rebuild a shape from :meth:`to_json`."""
-        rows = zip(data["heads"], data["ffn"], data["attention"], strict=True)
+        tokens = data.get("tokens") or [1.0] * len(data["heads"])
+        rows = zip(data["heads"], data["ffn"], data["attention"], map(token_share, tokens), strict=True)
         return cls(data["hidden"], data["head_dim"], tuple(LayerShape(*row) for row in rows))
 
     def __str__(self) -> str:
-        def column(values: list[int]) -> str:
-            return str(values[0]) if len(set(values)) == 1 else ",".join(map(str, values))
+        def column(values: Sequence[float]) -> str:
+            texts = [str(value) if isinstance(value, int) else f"{value:g}" for value in values]
+            return texts[0] if len(set(texts)) == 1 else ",".join(texts)
 
         heads = column([layer.heads for layer in self.layers]) if self.layers else "-"
         ffn = column([layer.ffn for layer in self.layers]) if self.layers else "-"
         kinds = {layer.attention for layer in self.layers} - {"softmax"}
         suffix = f" {'+'.join(sorted(kinds))}" if kinds else ""
+        suffix += f" tokens {column(self.tokens)}" if self.tokens else ""
         return f"{self.depth}x{self.hidden} heads {heads} of {self.head_dim} ffn {ffn}{suffix}"
 
 

@@ -133,6 +133,7 @@ def stand_in(shape: Shape, setting: Setting) -> LimbeckForSequenceClassification
     layers: dict[str, Any] = {"layer_heads": [row.heads for row in shape.layers]}
     layers |= {"layer_ffn": [row.ffn for row in shape.layers]}
     layers |= {"layer_attention": [row.attention for row in shape.layers]}
+    layers |= {"layer_tokens": list(shape.tokens)} if shape.tokens else {}
     config = LimbeckConfig(shape.hidden, shape.head_dim, **layers, **{**setting.style, "vocab_size": VOCABULARY})
     return model_class(per_token=setting.per_token)(config)
 

@@ -103,8 +103,8 @@ def bias_by_distance(table: Tensor, tokens: int, largest: int) -> Tensor:
 
 
 def added_to_scores(bias: Tensor, mask: Tensor | None) -> Tensor:
-    """Join a bias [heads, query, key] and a mask [batch, 1, 1, key] to what is added to scores."""
-    return bias[None] if mask is None else bias[None].masked_fill(~mask, torch.finfo(bias.dtype).min)
+    """Join a bias [batch or 1, heads, query, key] and a mask [batch, 1, 1, key] to what is added to scores."""
+    return bias if mask is None else bias.masked_fill(~mask, torch.finfo(bias.dtype).min)
 
 
 def softmax(

@@ -15,11 +15,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
+from limbeck.core.analytic_cost import as_shape
 from limbeck.core.label_names import is_token_classifier, read_labels
 from limbeck.core.outputs import OutputSpec
 from limbeck.core.paths import user_path
 from limbeck.core.sentence_embedding import SECTION, embedding_in
 from limbeck.core.shape import Shape
+from limbeck.core.token_schedule import style_problem
 from limbeck.core.tokenizer import fit_embedding, note_settings
 from limbeck.errors import InputError, UnsupportedModel, nearest
 from limbeck.model import external, families, interchange, pretrained
@@ -189,8 +191,9 @@ def peek_here(source: str) -> dict[str, Any] | None:
 
 
 def fingerprint(model: TrainableEncoder) -> str:
-    """Return a digest of the weights."""
-    digest = hashlib.sha256()
+    """Return a digest of the weights, and of the tokens that layers pass on, which decide what the weights do."""
+    tokens = as_shape(model.shape).tokens
+    digest = hashlib.sha256(repr(tokens).encode() if tokens else b"")
     for name, value in sorted(model.state_dict().items()):
         digest.update(name.encode() + value.detach().cpu().contiguous().numpy().tobytes())
     return digest.hexdigest()[:16]
@@ -252,6 +255,8 @@ def _open_torch(folder: Path, config: dict[str, Any], task: Task | None, seed: i
 
     shape = _limbeck_shape(config, folder)
     families.check_style(style_of(config), folder)
+    if shape.tokens and (problem := style_problem(style_of(config))):
+        raise UnsupportedModel(f"{folder}: config.json has layer_tokens, but {problem}")
     check_weights(folder)
     with explained(folder):
         weights = load_file(folder / WEIGHTS)
@@ -324,12 +329,15 @@ def _write_torch(model: LimbeckForSequenceClassification, folder: Path) -> dict[
         "layer_heads": [layer.heads for layer in shape.layers],
         "layer_ffn": [layer.ffn for layer in shape.layers],
         "layer_attention": [layer.attention for layer in shape.layers],
+        "layer_tokens": [layer.tokens for layer in shape.layers],
         "architectures": [kind],
         "auto_map": auto_map(per_token=model.per_token),
         "dtype": str(next(model.parameters()).dtype).removeprefix("torch."),
     }
     if config.get(SECTION) is not None:
         config = {key: value for key, value in config.items() if key not in ("id2label", "label2id", "problem_type")}
+    if not set(config["layer_tokens"]) - {1.0}:
+        del config["layer_tokens"]
     declared = config.pop("limbeck_untrained_head", None)
     for key in ("_name_or_path", "limbeck_runtime", "limbeck_onnx_file"):
         config.pop(key, None)

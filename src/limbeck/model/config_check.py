@@ -57,7 +57,7 @@ SWITCHES = (
 )  # fmt: skip
 LISTS = {
     "layer_heads": int, "layer_ffn": int, "layer_attention": str, "architectures": str, "layer_types": str,
-    "unnormed_layers": int, "rotary_theta": float,
+    "unnormed_layers": int, "rotary_theta": float, "layer_tokens": float,
 }  # fmt: skip
 KERNELS = ("attn_implementation", "_attn_implementation", "experts_implementation")
 """Keys that can name code on the hub, as 'owner/name'."""

@@ -48,8 +48,10 @@ class LimbeckConfig(PretrainedConfig):
         space: dict[str, Any] | None
         general_space: dict[str, Any] | None
         order: dict[str, Any] | None
+        layer_tokens: list[float] | None
     else:  # what only a super-network has: the space of its slices, trained on a task or not, and its parts' order
         space = general_space = order = None
+        layer_tokens = None  # shares of the tokens that go on, where not all do
 
     def __init__(
         self,
@@ -89,7 +91,8 @@ class LimbeckConfig(PretrainedConfig):
     @property
     def shape(self) -> ConfigShape:
         """Shape of the encoder."""
-        rows = zip(self.layer_heads, self.layer_ffn, self.layer_attention, strict=True)
+        tokens = self.layer_tokens or [1.0] * len(self.layer_heads)
+        rows = zip(self.layer_heads, self.layer_ffn, self.layer_attention, tokens, strict=True)
         return ConfigShape(self.hidden_size, self.head_dim, tuple(ConfigLayer(*row) for row in rows))
 
     @property

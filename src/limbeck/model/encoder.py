@@ -22,6 +22,7 @@ from transformers.modeling_outputs import BaseModelOutput, SequenceClassifierOut
 from transformers.utils.generic import ModelOutput
 
 from .attention import Rotation, added_to_scores, bias_by_distance, core, rotation
+from .calling_convention import check_options, per_layer
 from .configuration import GUARD, POOLED, LimbeckConfig
 from .disentangled_attention import RelativeEmbeddings
 from .embeddings import Embeddings
@@ -39,6 +40,7 @@ from .layers import (
 )
 from .output_losses import OutputLosses, losses_of
 from .style import Style
+from .token_pruning import RemainingTokens
 
 if TYPE_CHECKING:
     import numpy as np
@@ -91,7 +93,9 @@ class Encoder(nn.Module):
         [batch, seq, hidden]; ``attention`` scores before the softmax [batch, heads, query, key], also where the core
         has none; ``query``, ``key``, ``value`` [batch, heads, seq, head_dim]; ``context`` [batch, seq, heads *
         head_dim] and ``neurons`` [batch, seq, ffn], the inputs of the two output projections; ``attention_output`` and
-        ``ffn_output`` [batch, seq, hidden], their outputs.
+        ``ffn_output`` [batch, seq, hidden], their outputs; ``mask`` [batch, seq], True where a token is. Where layers
+        pass on fewer tokens, ``seq`` counts those that a layer reads; ``hidden`` has all, the others as they were last
+        and without gradient.
 
         Args:
             input_ids: Token ids [batch, seq].
@@ -107,63 +111,44 @@ class Encoder(nn.Module):
         shape = shape or self.shape
         gates = gates or Gates()
         tapped: dict[str, list[Tensor]] = {name: [] for name in taps}
-        mask = None if attention_mask is None else attention_mask[:, None, None, :].bool()
         tokens = input_ids.shape[1]
+        remaining = RemainingTokens(attention_mask, input_ids)
         thetas = {layer.rotary_theta for layer in self.layers if layer.rotary_theta is not None}
         size = (tokens, shape.head_dim)
         turns: dict[float | None, Rotation] = {theta: rotation(*size, theta, input_ids.device) for theta in thetas}
         relative = None if self.relative is None else self.relative(tokens, shape.hidden)
-        positions = Positions(self.score_bias(tokens, mask), relative)
+        positions = Positions(self.score_bias(remaining), relative)
         x = self.embeddings(input_ids, token_type_ids, shape.hidden, attention_mask)
         for index, (layer, layer_shape) in enumerate(zip(self.layers, shape.layers)):  # noqa: B905 a slice is shorter
-            if "hidden" in tapped:
-                tapped["hidden"].append(x)
+            remaining.tap(x, tapped)
             own = Gates(*(None if gate is None else gate[index] for gate in gates))
-            turned = positions._replace(turn=turns.get(layer.rotary_theta))
-            y = layer(x, mask, layer_shape, shape.head_dim, own, tapped, self.lengths, turned)
+            turned = positions._replace(turn=remaining.turn(turns.get(layer.rotary_theta)))
+            fewer = index + 1 < len(shape.layers) and remaining.fewer_after(layer_shape, own)
+            layer_taps = {"attention": [], **tapped} if fewer else tapped
+            y = layer(x, remaining.keys, layer_shape, shape.head_dim, own, layer_taps, self.lengths, turned)
             x = y if own.layers is None else x + own.layers * (y - x)
-        if self.norm is not None:
-            x = slice_norm(x, self.norm)
+            if fewer:
+                x = remaining.drop(x, layer_taps["attention"][-1], layer_shape, own)
+                positions = positions._replace(bias=self.score_bias(remaining))
+        last = self.last_norm(remaining.merged(x))
         if "hidden" in tapped:
-            tapped["hidden"].append(x)
-        return x, tapped
+            left_behind = remaining.states is not None
+            tapped["hidden"].append(self.last_norm(remaining.merged(x, detached=True)) if left_behind else last)
+        return last, tapped
 
-    def score_bias(self, tokens: int, mask: Tensor | None) -> Tensor | None:
-        """Return what all layers add to scores by the distance of two tokens, with the mask; None without biases.
+    def last_norm(self, x: Tensor) -> Tensor:
+        """Normalize the states after the layers, if the style does."""
+        return x if self.norm is None else slice_norm(x, self.norm)
 
-        Args:
-            tokens: Number of tokens.
-            mask: True where a token is [batch, 1, 1, key]; None if there is no padding.
+    def score_bias(self, remaining: RemainingTokens) -> Tensor | None:
+        """Return what layers add to the scores of remaining tokens by their distance, with the mask; None without.
 
-        Returns:
-            The sum [batch or 1, heads, query, key], for every column of the table of biases.
+        The sum [batch or 1, heads, query, key] is for every column of the table of biases.
         """
         if self.position_bias is None:
             return None
-        bias = bias_by_distance(self.position_bias.weight, tokens, self.style.relative_distance)
-        return added_to_scores(bias, mask)
-
-
-REFUSED = (
-    "position_ids", "inputs_embeds", "head_mask", "encoder_hidden_states", "encoder_attention_mask", "past_key_values",
-)  # fmt: skip
-"""Options of transformers' own encoders that would change the output and that this encoder does not support."""
-
-
-def _check_options(input_ids: Tensor | None, options: Mapping[str, Any]) -> None:
-    for name in REFUSED:
-        if options.get(name) is not None:
-            raise ValueError(f"this model does not take {name}: give input_ids, from which it counts positions itself")
-    if input_ids is None:
-        raise ValueError("this model needs input_ids [batch, seq]")
-
-
-def _per_layer(tapped: Mapping[str, list[Tensor]]) -> dict[str, tuple[Tensor, ...]]:
-    """Return tapped activations under transformers' names; attention as weights that sum to 1."""
-    outputs = {"hidden_states": tuple(tapped["hidden"])} if "hidden" in tapped else {}
-    if "attention" in tapped:
-        outputs["attentions"] = tuple(scores.softmax(-1) for scores in tapped["attention"])
-    return outputs
+        bias = bias_by_distance(self.position_bias.weight, remaining.width, self.style.relative_distance)
+        return added_to_scores(remaining.bias(bias), remaining.keys)
 
 
 class LimbeckModel(PreTrainedModel):
@@ -228,10 +213,10 @@ class LimbeckModel(PreTrainedModel):
         Raises:
             ValueError: An option is not supported, or there are no ``input_ids``.
         """
-        _check_options(input_ids, options)
+        check_options(input_ids, options)
         taps = self.wanted_taps(output_attentions, output_hidden_states)
         hidden, tapped = self.encoder(input_ids, attention_mask, token_type_ids, taps=taps)
-        return self.packed(BaseModelOutput(last_hidden_state=hidden, **_per_layer(tapped)), return_dict)
+        return self.packed(BaseModelOutput(last_hidden_state=hidden, **per_layer(tapped)), return_dict)
 
     def wanted_taps(self, output_attentions: bool | None, output_hidden_states: bool | None) -> tuple[str, ...]:
         """Return the taps for the outputs that a call requests, or else the configuration.
@@ -241,11 +226,16 @@ class LimbeckModel(PreTrainedModel):
             output_hidden_states: As in transformers; None for what the configuration says.
 
         Raises:
-            ValueError: Attention weights are requested of a core that has none.
+            ValueError: Attention weights are requested of a core that has none, or of layers that read fewer tokens.
         """
         attentions = self.config.output_attentions if output_attentions is None else output_attentions
         states = self.config.output_hidden_states if output_hidden_states is None else output_hidden_states
         if attentions:
+            if any(layer.tokens < 1 for layer in self.encoder.shape.layers):
+                raise ValueError(
+                    "layers pass on fewer tokens than they read, so attention weights are of other tokens in each "
+                    "layer: call without output_attentions"
+                )
             for index, layer in enumerate(self.encoder.shape.layers):
                 if layer.heads and core(layer.attention)[0] not in ("softmax", "local"):
                     raise ValueError(
@@ -386,11 +376,11 @@ class LimbeckForSequenceClassification(LimbeckModel):
             Loss (given labels), logits, and whatever else was requested.
         """
         batch = {"input_ids": input_ids, "attention_mask": attention_mask, "token_type_ids": token_type_ids}
-        _check_options(input_ids, options)
+        check_options(input_ids, options)
         logits, tapped = self.run(batch, taps=self.wanted_taps(output_attentions, output_hidden_states))
         loss = None if labels is None else self.loss(logits, labels)
         kind = TokenClassifierOutput if self.per_token else SequenceClassifierOutput
-        return self.packed(kind(loss=loss, logits=logits, **_per_layer(tapped)), return_dict)
+        return self.packed(kind(loss=loss, logits=logits, **per_layer(tapped)), return_dict)
 
 
 class LimbeckForTokenClassification(LimbeckForSequenceClassification):

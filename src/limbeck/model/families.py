@@ -36,7 +36,7 @@ ONE_DROPOUT = ("mpnet", "roformer", "megatron-bert")
 """Families whose heads have the dropout of hidden states; they read no other."""
 TOKENS_LIKE_STATES = ("distilbert", "deberta-v2")
 """Families of which this holds for token classification."""
-SHAPE = ("hidden_size", "head_dim", "layer_heads", "layer_ffn", "layer_attention")
+SHAPE = ("hidden_size", "head_dim", "layer_heads", "layer_ffn", "layer_attention", "layer_tokens")
 STYLE = tuple(field.name for field in dataclasses.fields(Style))
 OURS = frozenset((*SHAPE, *STYLE, "space", "limbeck_runtime", "limbeck_onnx_file", "limbeck_untrained_head"))
 """Keys of a config.json that only limbeck writes."""
@@ -253,6 +253,8 @@ def ragged_layers(shape: Shape, style: Style | None = None) -> list[str]:
             reasons.append(f"layer {index} has {layer.ffn} neurons" + (f", others {usual}" if usual else ""))
         if layer.core[0] not in (("softmax", "local") if FAMILIES[style.family].local else ("softmax",)):
             reasons.append(f"layer {index} has {layer.attention} attention")
+        if layer.tokens < 1:
+            reasons.append(f"layer {index} passes on {layer.tokens:g} of the tokens")
     if FAMILIES[style.family].local:
         reasons += layer_types.obstacles(shape, style.rotary_theta, style.unnormed_layers)
     biases = [bias_columns(shape, style, index) for index in range(shape.depth)]

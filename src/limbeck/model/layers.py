@@ -36,6 +36,11 @@ class LayerWidths(Protocol):
         """Name and size of the attention core, such as ``linformer:256``."""
         ...
 
+    @property
+    def tokens(self) -> float:
+        """Share of a text's tokens that go on after the layer."""
+        ...
+
 
 class EncoderShape(Protocol):
     """Widths of an encoder, as ``limbeck.core.shape.Shape`` has them."""
@@ -62,6 +67,7 @@ class ConfigLayer(NamedTuple):
     heads: int
     ffn: int
     attention: str
+    tokens: float = 1.0
 
 
 class ConfigShape(NamedTuple):

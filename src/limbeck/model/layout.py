@@ -9,14 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from limbeck.core.finite import load_json
-from limbeck.core.shape import LayerShape, Shape, attention_core
+from limbeck.core.shape import LayerShape, Shape, attention_core, token_share
 from limbeck.errors import InputError
 from limbeck.model.style import Style
 
 WEIGHTS = "model.safetensors"
 CODE = (
-    "attention.py", "configuration.py", "disentangled_attention.py", "embeddings.py", "encoder.py", "layers.py",
-    "output_losses.py", "style.py", "vector_losses.py",
+    "attention.py", "calling_convention.py", "configuration.py", "disentangled_attention.py", "embeddings.py",
+    "encoder.py", "layers.py", "output_losses.py", "style.py", "token_pruning.py", "vector_losses.py",
 )  # fmt: skip
 """The modeling files that a folder carries, so that transformers opens it where limbeck is not installed."""
 TOKENIZER_FILES = (
@@ -44,7 +44,8 @@ def shape_of(config: Mapping[str, Any]) -> Shape:
     """Return the shape that a config.json of ours describes."""
     heads, ffn = config.get("layer_heads", ()), config.get("layer_ffn", ())
     attention = config.get("layer_attention") or ["softmax"] * len(heads)
-    rows = zip(heads, ffn, map(attention_core, attention), strict=True)
+    tokens = config.get("layer_tokens") or [1.0] * len(heads)
+    rows = zip(heads, ffn, map(attention_core, attention), map(token_share, tokens), strict=True)
     return Shape(config["hidden_size"], config["head_dim"], tuple(LayerShape(*row) for row in rows))
 
 

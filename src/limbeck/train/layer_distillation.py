@@ -138,6 +138,7 @@ class LayerDistillationConfig:
         """
         student, target = candidate.model.shape, teacher.model.shape
         _check_heads(match, student, target, step)
+        _check_tokens(match, student, target, step)
         terms: dict[str, tuple[float, Term]] = {}
         if "hidden" in match:
             terms["hidden"] = (self.hidden_weight, self._hidden(student, target, step))
@@ -192,6 +193,16 @@ def _check_heads(match: Iterable[str], student: Shape, teacher: Shape, step: str
                     f"{step}: match '{name}' needs attention heads, but the {side} has none ({shape}); "
                     "use match 'hidden' or 'logits'"
                 )
+
+
+def _check_tokens(match: Iterable[str], student: Shape, teacher: Shape, step: str) -> None:
+    """Refuse to compare attention where layers read fewer tokens than the other side's."""
+    for side, shape in (("student", student), ("teacher", teacher)):
+        if shape.tokens and (pairs := sorted({"attention", "relations"} & set(match))):
+            raise InputError(
+                f"{step}: match '{pairs[0]}' compares all pairs of tokens, and the {side}'s layers read fewer of them "
+                f"({shape}); use match 'hidden' or 'logits'"
+            )
 
 
 def _depths(student: Shape, teacher: Shape, step: str) -> tuple[int, int]:

@@ -98,8 +98,13 @@ class SupernetConfig(CheckedGroup):
             step: Name of the step, for messages.
 
         Raises:
-            InputError: The model is too small for the given ranges.
+            InputError: The model is too small for the given ranges, or its layers pass on fewer tokens.
         """
+        if shape.tokens:
+            raise InputError(
+                f"{step}: slices read all tokens, but layers of the model pass on fewer ({shape}); put prune_tokens "
+                "after the search"
+            )
         if not all(row.heads and row.ffn for row in shape.layers) or not shape.depth:
             raise InputError(f"{step}: slices need layers with heads and neurons, but the model is {shape}")
         heads, ffn = max(row.heads for row in shape.layers), max(row.ffn for row in shape.layers)

@@ -42,6 +42,13 @@ def test_the_last_layer_keeps_a_head_and_less_is_out_of_reach():
     assert str(raised.value) == message
 
 
+def test_a_layer_that_chooses_tokens_keeps_a_head():
+    fewer = FULL.with_tokens(0.5, 0.5)
+    assert [row.heads for row in CostGoal(COST, 20.0)(ORDERS, fewer).layers] == [1, 1]
+    assert "is below the 20 of 2x16 heads 1 of 8 ffn 0 tokens 0.5" in CostGoal(COST, 10.0).out_of_reach(fewer)
+    assert UniformGoal(heads=1).shape(fewer).tokens == (0.5, 0.5)
+
+
 def test_widths_that_the_cost_was_not_measured_at_are_not_tried():
     def cost(shape):
         beyond = ["ffn"] if min(row.ffn for row in shape.layers) < 8 else []

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from limbeck.core.allocation import TOLERANCE, Part, allocate, smallest
 from limbeck.core.cost import Cost
-from limbeck.core.shape import LayerShape, Shape
+from limbeck.core.shape import Shape
 from limbeck.errors import InputError
 
 if TYPE_CHECKING:
@@ -61,10 +61,10 @@ class UniformGoal:
     def shape(self, shape: Shape) -> Shape:
         """Return the shape with these widths; layers that are narrower stay as they are."""
         layers = (
-            LayerShape(
-                layer.heads if self.heads is None else min(self.heads, layer.heads),
-                layer.ffn if self.ffn is None else min(self.ffn, layer.ffn),
-                layer.attention,
+            replace(
+                layer,
+                heads=layer.heads if self.heads is None else min(self.heads, layer.heads),
+                ffn=layer.ffn if self.ffn is None else min(self.ffn, layer.ffn),
             )
             for layer in shape.layers
         )
@@ -125,13 +125,15 @@ class CostGoal:
     def _widths(self, shape: Shape) -> Iterator[tuple[int, str, list[int]]]:
         """Yield layer, 'heads' or 'ffn', and the widths that each may have.
 
-        The last layer that has heads keeps one: a token that attends nowhere knows nothing of the others.
+        The last layer that has heads keeps one: a token that attends nowhere knows nothing of the others. So does a
+        layer that passes on fewer tokens than it reads: without attention it could not judge them.
         """
         cost = cache(self.cost)
         seeing = max((index for index, layer in enumerate(shape.layers) if layer.heads), default=None)
+        judging = {index for index, (read, left) in enumerate(shape.token_shares) if left < read}
         for index, layer in enumerate(shape.layers):
             neurons = sorted({*range(0, layer.ffn + 1, self.ffn_multiple), layer.ffn})
-            heads = range(int(index == seeing), layer.heads + 1)
+            heads = range(int(index == seeing or index in judging), layer.heads + 1)
             yield index, "heads", _measured_widths(heads, "heads", shape, cost)
             yield index, "ffn", _measured_widths(neurons, "ffn", shape, cost)
 

@@ -87,22 +87,24 @@ def sensitivities(
         Matrices [hidden, hidden] by layer, for attention and for the feed-forward part.
     """
     model.eval()
-    taps, tokens = ("attention_output", "ffn_output"), 0
+    parts = ("attention_output", "ffn_output")
     totals: list[Tensor] = []
+    tokens = [0] * len(parts) * model.shape.depth  # a layer may read fewer than the one before
     rng = torch.Generator().manual_seed(seed)
     with torch.enable_grad():
         for batch in batches:
             batch = {name: value.to(model.device) for name, value in batch.items()}
-            logits, activations = model.run(batch, taps=taps)
-            mask = batch["attention_mask"].bool()
-            outputs = [output for name in taps for output in activations[name]]
-            labels = sample_labels(model, logits.detach(), mask, rng)
+            logits, activations = model.run(batch, taps=(*parts, "mask"))
+            masks = activations["mask"] * len(parts)
+            outputs = [output for name in parts for output in activations[name]]
+            labels = sample_labels(model, logits.detach(), batch["attention_mask"].bool(), rng)
             loss = model.loss(logits, labels) * (labels != -100).sum()  # the sum, not the mean
             gradients = torch.autograd.grad(loss, outputs, allow_unused=True, materialize_grads=True)
-            squares = [g[mask].T.double() @ g[mask].double() for g in gradients]
+            rows = [g[mask].double() for g, mask in zip(gradients, masks, strict=True)]
+            squares = [row.T @ row for row in rows]
             totals = [a + b for a, b in zip(totals, squares, strict=True)] if totals else squares
-            tokens += int(mask.sum())
-    means = [total / max(tokens, 1) for total in totals]
+            tokens = [count + len(row) for count, row in zip(tokens, rows, strict=True)]
+    means = [total / max(count, 1) for total, count in zip(totals, tokens, strict=True)]
     return means[: model.shape.depth], means[model.shape.depth :]
 
 

@@ -41,10 +41,10 @@ def collect(model: LimbeckForSequenceClassification, batches: Iterable[dict[str,
     totals: dict[str, list[Tensor]] = {}
     for batch in batches:
         batch = {name: value.to(model.device) for name, value in batch.items()}
-        taps = model.run(batch, taps=("context", "neurons"))[1]
-        mask = batch["attention_mask"].bool()
+        taps = model.run(batch, taps=("context", "neurons", "mask"))[1]
+        masks = taps.pop("mask")
         for name, rows in taps.items():
-            grams = [_gram(row, mask) for row in rows]
+            grams = [_gram(row, mask) for row, mask in zip(rows, masks, strict=True)]
             totals[name] = grams if name not in totals else [a + b for a, b in zip(totals[name], grams, strict=True)]
     return Grams(tuple(totals["context"]), tuple(totals["neurons"]))
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from limbeck.core.shape import LayerShape, Shape
+from limbeck.core.shape import Shape
 
 if TYPE_CHECKING:
     from limbeck.model.configuration import LimbeckConfig
@@ -134,7 +134,7 @@ class Cut:
     def shape(self, before: Shape) -> Shape:
         """Return the shape after this cut."""
         rows = zip(self.layers, self.heads, self.ffn, strict=True)
-        layers = (LayerShape(len(heads), len(ffn), before.layers[i].attention) for i, heads, ffn in rows)
+        layers = (replace(before.layers[i], heads=len(heads), ffn=len(ffn)) for i, heads, ffn in rows)
         return Shape(before.hidden, before.head_dim, tuple(layers))
 
 
@@ -226,6 +226,10 @@ def write_shape(config: LimbeckConfig, shape: Shape) -> LimbeckConfig:
     config.layer_heads = [layer.heads for layer in shape.layers]
     config.layer_ffn = [layer.ffn for layer in shape.layers]
     config.layer_attention = [layer.attention for layer in shape.layers]
+    if shape.tokens:
+        config.layer_tokens = list(shape.tokens)
+    else:
+        vars(config).pop("layer_tokens", None)
     config.position_heads = [
         list(row[: layer.heads]) for row, layer in zip(config.position_heads, shape.layers, strict=False)
     ]

@@ -1,0 +1,153 @@
+"""Fewer tokens in later layers: those that receive least attention are left behind, with the state that they had.
+
+References: PoWER-BERT (Goyal et al., 2020, arXiv:2001.08950) scores a token by the attention that it receives, summed
+over heads and queries; LTP (Kim et al., 2022, arXiv:2107.00910) and ToP (Li et al., 2023, arXiv:2306.14393) learn how
+many stay. Differs: how many stay is a share of each text's own length, so that padding plays no part and short texts
+lose few; tokens that are left behind keep their last state, so that tokens can be classified and averaged.
+
+A saved model folder carries this file beside ``encoder.py``; it may import torch and the files beside it.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from .attention import Rotation
+from .layers import Gates, LayerWidths
+
+
+def kept(share: float, tokens: Tensor) -> Tensor:
+    """Count the tokens that stay of texts of so many: at least one, and rounded up.
+
+    Shares count in thousandths: whole numbers are rounded alike by every runtime.
+    """
+    return ((tokens * round(1000 * share) + 999) // 1000).clamp_min(1)
+
+
+def received_attention(scores: Tensor, real: Tensor, heads: Tensor | None = None) -> Tensor:
+    """Sum the attention that each token receives, over heads and the tokens that attend.
+
+    Args:
+        scores: Attention scores before the softmax [batch, heads, query, key].
+        real: True where a token is [batch, position]; what padding attends to does not count.
+        heads: Multipliers of the heads [heads]; None stands for ones.
+
+    Returns:
+        The sums [batch, key], without gradient.
+    """
+    weights = scores.detach().float().softmax(-1)
+    if heads is not None:
+        weights = weights * heads.detach()[:, None, None]
+    return (weights * real[:, None, :, None]).sum((1, 2))
+
+
+class RemainingTokens:
+    """The tokens of a batch that the layers still read, in their order, and the last states of all others.
+
+    The first position always remains. Of equal tokens the earlier one does. ``mask`` is True where a token is
+    [batch, position], None if there is no padding; ``positions`` says where the tokens were [batch, position], None
+    while all are there.
+    """
+
+    def __init__(self, mask: Tensor | None, input_ids: Tensor) -> None:
+        self.mask, self.width = None if mask is None else mask.bool(), input_ids.shape[1]
+        self.share = 1.0
+        self.positions: Tensor | None = None
+        self.states: Tensor | None = None
+        real = torch.ones_like(input_ids) if self.mask is None else self.mask
+        self.lengths = real.sum(1)
+
+    def fewer_after(self, widths: LayerWidths, gates: Gates) -> bool:
+        """Return whether a layer leaves tokens behind; only softmax attention over all of them judges tokens.
+
+        Args:
+            widths: Shape of the layer.
+            gates: Multipliers of its heads and of the layer itself: where all are 0, it is as good as removed.
+        """
+        if not widths.heads or widths.attention != "softmax" or widths.tokens >= self.share:
+            return False
+        given = (None if gates.heads is None else gates.heads[: widths.heads], gates.layers)
+        return all(gate is None or bool(gate.any()) for gate in given)
+
+    def drop(self, x: Tensor, scores: Tensor, widths: LayerWidths, gates: Gates) -> Tensor:
+        """Leave tokens behind.
+
+        Args:
+            x: Hidden states of those that remained so far [batch, position, hidden].
+            scores: Attention scores of the layer among them, before the softmax [batch, heads, query, key].
+            widths: Shape of the layer.
+            gates: Multipliers of its heads.
+
+        Returns:
+            The hidden states of those that remain [batch, remaining, hidden].
+        """
+        self.states, self.share, present = self.merged(x), widths.tokens, x.shape[1]
+        real = torch.ones(x.shape[:2], dtype=torch.bool, device=x.device) if self.mask is None else self.mask
+        heads = None if gates.heads is None else gates.heads[: widths.heads]
+        ranked = received_attention(scores, real, heads).masked_fill(~real, -1.0)
+        ranked[:, 0] = torch.inf
+        width = max(1, -(-self.width * round(1000 * self.share) // 1000))  # as of a text without padding
+        best = ranked.sort(dim=1, descending=True, stable=True).indices[:, :width]
+        spare = torch.arange(width, device=x.device) >= kept(self.share, self.lengths)[:, None]
+        index = best.masked_fill(spare, present).sort(dim=1).values  # in their order, spare places at the end
+        spare, index = index == present, index.clamp_max(present - 1)
+        real = real.gather(1, index) & ~spare
+        before = torch.arange(present, device=x.device).expand(len(x), -1) if self.positions is None else self.positions
+        self.positions = before.gather(1, index).masked_fill(~real, self.width)
+        self.mask = None if self.mask is None else real
+        return x.gather(1, index[..., None].expand(-1, -1, x.shape[-1]))
+
+    def merged(self, x: Tensor, *, detached: bool = False) -> Tensor:
+        """Return the states of all positions: the present ones, and the last ones of those that were left behind.
+
+        Args:
+            x: Hidden states of those that remain [batch, remaining, hidden].
+            detached: Leave gradients out of what was left behind, so that no loss pulls at it.
+
+        Returns:
+            Hidden states [batch, position, hidden].
+        """
+        if self.states is None or self.positions is None:
+            return x
+        states = self.states.detach() if detached else self.states
+        index = self.positions[..., None].expand_as(x)
+        spare = F.pad(states, (0, 0, 0, 1))  # a row for the places that hold no token
+        return spare.scatter(1, index, x.to(states.dtype))[:, :-1]
+
+    def tap(self, x: Tensor, taps: dict[str, list[Tensor]]) -> None:
+        """Append what a layer is about to read to the taps ``hidden`` and ``mask``, if they are wanted.
+
+        Args:
+            x: Hidden states of those that remain [batch, remaining, hidden].
+            taps: Lists by name of the tap.
+        """
+        if "hidden" in taps:
+            taps["hidden"].append(self.merged(x, detached=True))
+        if "mask" in taps:
+            here = torch.ones(x.shape[:2], dtype=torch.bool, device=x.device) if self.mask is None else self.mask
+            taps["mask"].append(here)
+
+    @property
+    def keys(self) -> Tensor | None:
+        """True where a token is [batch, 1, 1, key], as attention takes it; None if there is no padding."""
+        return None if self.mask is None else self.mask[:, None, None, :]
+
+    def turn(self, whole: Rotation | None) -> Rotation | None:
+        """Return the rotation of the positions that remain [batch, 1, position, head_dim], of that of all."""
+        if whole is None or self.positions is None:
+            return whole
+        cos, sin = (table[self.positions.clamp_max(self.width - 1)][:, None] for table in whole)
+        return cos, sin
+
+    def bias(self, whole: Tensor) -> Tensor:
+        """Return the biases among the positions that remain [batch or 1, heads, query, key].
+
+        Args:
+            whole: Biases among all positions [heads, query, key].
+        """
+        if self.positions is None:
+            return whole[None]
+        at = self.positions.clamp_max(self.width - 1)
+        return whole[:, at[:, :, None], at[:, None, :]].transpose(0, 1)
