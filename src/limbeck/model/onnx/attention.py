@@ -44,10 +44,13 @@ class Rotary:
             Name of the turned states, of the same shape.
         """
         cos, sin = self.tables(graph, head_dim)
+        where = graph.positions
         if fused:
-            return graph.op("RotaryEmbedding", x, graph.integers(0), cos, sin, domain=FUSED)
+            return graph.op("RotaryEmbedding", x, where or graph.integers(0), cos, sin, domain=FUSED)
 
         def used(table: str) -> str:
+            if where is not None:
+                return graph.op("Unsqueeze", graph.op("Gather", table, where), graph.integers(2))
             rows = graph.op("Slice", table, graph.integers(0), text_length(graph), graph.integers(0))
             return graph.op("Unsqueeze", rows, graph.integers(1))
 
@@ -111,10 +114,10 @@ def everywhere(graph: Graph, parts: Parts, heads: int) -> str:
         return [graph.op("MultiHeadAttention", *parts, None, mask, domain=FUSED, num_heads=heads)]
 
     def whole() -> str:
-        return graph.op("Cast", graph.op("ReduceMin", "attention_mask", keepdims=0), to=9)
+        return graph.op("Cast", graph.op("ReduceMin", graph.mask, keepdims=0), to=9)
 
-    mask = padding_mask(graph)
-    return graph.either(graph.once("no padding", whole), lambda: masked(None), lambda: masked(mask))[0]
+    mask, unpadded = padding_mask(graph), graph.once("no padding", whole)
+    return graph.either(unpadded, lambda: masked(None), lambda: masked(mask))[0]
 
 
 def turned(
@@ -217,21 +220,19 @@ def join_heads(graph: Graph, context: str) -> str:
 
 def real_tokens(graph: Graph) -> str:
     """1 where a token is, 0 where padding is [batch, position, 1]."""
-    return graph.once(
-        "real", lambda: graph.op("Unsqueeze", graph.op("Cast", "attention_mask", to=1), graph.integers(2))
-    )
+    return graph.once("real", lambda: graph.op("Unsqueeze", graph.op("Cast", graph.mask, to=1), graph.integers(2)))
 
 
 def padding_mask(graph: Graph) -> str:
     """Write the mask of the fused operators: 1 where a token is [batch, position]."""
-    return graph.once("mask", lambda: graph.op("Cast", "attention_mask", to=6))
+    return graph.once("mask", lambda: graph.op("Cast", graph.mask, to=6))
 
 
 def hidden(graph: Graph) -> str:
     """Write the mask that is added to the scores [batch, 1, 1, position]."""
 
     def make() -> str:
-        real = graph.op("Cast", "attention_mask", to=1)
+        real = graph.op("Cast", graph.mask, to=1)
         padding = graph.op("Sub", graph.constant("constant.one", np.float32(1)), real)
         return graph.op(
             "Unsqueeze", graph.op("Mul", padding, graph.constant("constant.masked", MASKED)), graph.integers(1, 2)
@@ -248,15 +249,16 @@ def mean(graph: Graph, x: str) -> str:
 
 
 def text_length(graph: Graph) -> str:
-    """Write the number of positions [1]."""
-    return graph.once("length", lambda: graph.op("Shape", "input_ids", start=1, end=2))
+    """Write the number of positions that the next layer reads [1]."""
+    read = "input_ids" if graph.positions is None else graph.mask
+    return graph.once("length", lambda: graph.op("Shape", read, start=1, end=2))
 
 
 # --- biases by distance ---------------------------------------------------------------------------------------------
 
 
 def bias_by_distance(graph: Graph, name: str) -> str:
-    """Write the biases of softmax attention [1, heads, query, key] from one row a head.
+    """Write the biases of softmax attention [batch or 1, heads, query, key] from one row a head.
 
     Heads are gathered side by side and then moved to the front: gathered one by one they take three times as long.
 
@@ -265,12 +267,16 @@ def bias_by_distance(graph: Graph, name: str) -> str:
         name: Name of the rows [heads, distance]: biases for the distances key - query from -D to D, where D is half of
             what a row holds. All greater distances are like D.
     """
-    most = graph.weights[name].shape[1] // 2
-    length = graph.op("Squeeze", text_length(graph))
-    zero, step = graph.constant("constant.first", np.int64(0)), graph.constant("constant.axis", np.int64(1))
-    positions = graph.op("Range", zero, length, step)
-    key, query = (graph.op("Unsqueeze", positions, graph.integers(axis)) for axis in (0, 1))
+    most, positions, axes = graph.weights[name].shape[1] // 2, graph.positions, (1, 2)
+    if positions is None:
+        axes = (0, 1)
+        length = graph.op("Squeeze", text_length(graph))
+        zero, step = graph.constant("constant.first", np.int64(0)), graph.constant("constant.axis", np.int64(1))
+        positions = graph.op("Range", zero, length, step)
+    key, query = (graph.op("Unsqueeze", positions, graph.integers(axis)) for axis in axes)
     least, largest = (graph.constant(f"constant.distance_{n}", np.int64(n)) for n in (-most, most))
     distances = graph.op("Add", graph.op("Clip", graph.op("Sub", key, query), least, largest), largest)
     pairs = graph.op("Gather", graph.op("Transpose", graph.weight(name), perm=[1, 0]), distances, axis=0)
+    if graph.positions is not None:
+        return graph.op("Transpose", pairs, perm=[0, 3, 1, 2])
     return graph.op("Unsqueeze", graph.op("Transpose", pairs, perm=[2, 0, 1]), graph.integers(0))

@@ -29,6 +29,10 @@ class Graph:
         self.constants: dict[str, np.ndarray] = {}
         self.inputs_of: dict[str, str] = {}
         """The tensor that every linear map reads; calibration looks there."""
+        self.mask = "attention_mask"
+        """1 where a token is [batch, position], of the tokens that the next layer reads."""
+        self.positions: str | None = None
+        """Where they are in the text [batch, position]; None where all are there, in order."""
         self.shared: dict[str, Any] = {}  # each of the type that its maker returns
         self.outermost = self.nodes
         self.written = 0

@@ -23,7 +23,7 @@ import numpy as np
 
 from limbeck.core.finite import load_json
 from limbeck.core.sentence_embedding import SentenceEmbedding
-from limbeck.core.shape import LayerShape, Shape, attention_core
+from limbeck.core.shape import Shape, attention_core
 from limbeck.errors import InputError, nearest
 from limbeck.model.external import with_constants
 from limbeck.model.onnx import attention as graph_attention
@@ -32,6 +32,7 @@ from limbeck.model.onnx.builder import FUSED, Graph, Parts, RowGather, TensorWri
 from limbeck.model.onnx.linear_attention import linear as linear_attention
 from limbeck.model.onnx.local_attention import local as local_attention
 from limbeck.model.onnx.sentence_embedding import OUTPUTS, sentence_embedding
+from limbeck.model.onnx.token_pruning import RemainingTokens, judging_attention
 
 if TYPE_CHECKING:
     from onnx import ValueInfoProto
@@ -205,10 +206,10 @@ def build(
     """
     writer = writer or FloatWriter(blueprint.fused)
     graph = Graph(weights)
-    x = _embeddings(graph, blueprint, writer)
-    for index, layer in enumerate(blueprint.shape.layers):
-        first_only = blueprint.first_only and index == blueprint.shape.depth - 1
-        x = _layer(graph, blueprint, writer, x, index, layer, first_only)
+    x, remaining = _embeddings(graph, blueprint, writer), RemainingTokens(graph, first_only=blueprint.first_only)
+    for index in range(blueprint.shape.depth):
+        x = _layer(graph, blueprint, writer, remaining, x, index)
+    x = remaining.finish(x)
     if blueprint.norm_first:
         x = _normalize(graph, blueprint, "norm", x)
     if blueprint.embedding is not None:
@@ -298,15 +299,11 @@ def _sum(graph: Graph, *parts: str | None) -> str:
 
 
 def _layer(
-    graph: Graph,
-    blueprint: Blueprint,
-    writer: TensorWriter,
-    x: str,
-    index: int,
-    layer: LayerShape,
-    first_only: bool,
+    graph: Graph, blueprint: Blueprint, writer: TensorWriter, remaining: RemainingTokens, x: str, index: int
 ) -> str:
-    name, positions = f"layers.{index}", blueprint.rotary(index)
+    name, shape = f"layers.{index}", blueprint.shape
+    layer, (share_read, share), received = shape.layers[index], shape.token_shares[index], ""
+    first_only, fewer = blueprint.first_only and index == shape.depth - 1, share < share_read
 
     def narrow(tensor: str) -> str:
         return graph.op("Gather", tensor, graph.integers(0), axis=1) if first_only else tensor
@@ -317,21 +314,13 @@ def _layer(
     if layer.heads:
         normed = norm_first and f"{name}.attention_norm.weight" in graph.weights
         read = _normalize(graph, blueprint, f"{name}.attention_norm", x) if normed else x
-        bias, head_dim, fused = _bias(graph, name), blueprint.shape.head_dim, blueprint.fused
-        if layer.core[0] == "softmax" and positions is None and bias is None and not blueprint.masks_queries:
-            context = narrow(writer.attention(graph, read, f"{name}.attention", layer.heads))
+        if fewer:
+            context, received = _judging_context(graph, blueprint, writer, read, index)
+            if blueprint.first_only:  # nothing reads what the rest of the layer would make of the others
+                remaining.choose(received, share)
+                x, context = remaining.take(x), remaining.take(context)
         else:
-            parts = writer.projections(graph, read, f"{name}.attention", first_only)
-            if layer.core[0] == "softmax" and blueprint.masks_queries:
-                heads = graph_disentangled.Heads(layer.heads, head_dim, first_only)
-                context = graph_disentangled.attention(graph, parts, name, heads, fused)
-            elif layer.core[0] == "softmax":
-                context = graph_attention.attention(graph, parts, layer, head_dim, positions, bias, first_only, fused)
-            elif layer.core[0] == "local":
-                context = local_attention(graph, parts, layer, head_dim, positions, first_only, fused)
-            else:
-                where = f"{name}.attention"
-                context = linear_attention(graph, parts, where, layer, head_dim, first_only, fused, positions)
+            context = _context(graph, blueprint, writer, read, index, first_only)
         attention_output = writer.linear(graph, context, f"{name}.attention_out")
     if norm_first:
         x = _sum(graph, narrow(x), *attention_output)
@@ -344,9 +333,37 @@ def _layer(
         if f"{name}.gate.weight" in graph.weights:
             neurons = graph.op("Mul", neurons, biased(graph, writer.linear(graph, read, f"{name}.gate")))
         ffn_output = writer.linear(graph, neurons, f"{name}.down")
-    if norm_first:
-        return _sum(graph, x, *ffn_output)
-    return _normalize(graph, blueprint, f"{name}.ffn_norm", x, *ffn_output)
+    x = _sum(graph, x, *ffn_output) if norm_first else _normalize(graph, blueprint, f"{name}.ffn_norm", x, *ffn_output)
+    return remaining.drop(x, received, share) if fewer and not blueprint.first_only else x
+
+
+def _context(graph: Graph, blueprint: Blueprint, writer: TensorWriter, read: str, index: int, first_only: bool) -> str:
+    """Write the attention of a layer; return the contexts of its heads, side by side."""
+    name, layer, positions = f"layers.{index}", blueprint.shape.layers[index], blueprint.rotary(index)
+    where, bias, head_dim, fused = f"{name}.attention", _bias(graph, name), blueprint.shape.head_dim, blueprint.fused
+    if layer.core[0] == "softmax" and positions is None and bias is None and not blueprint.masks_queries:
+        context = writer.attention(graph, read, where, layer.heads)
+        return graph.op("Gather", context, graph.integers(0), axis=1) if first_only else context
+    parts = writer.projections(graph, read, where, first_only)
+    if layer.core[0] == "softmax" and blueprint.masks_queries:
+        heads = graph_disentangled.Heads(layer.heads, head_dim, first_only)
+        return graph_disentangled.attention(graph, parts, name, heads, fused)
+    if layer.core[0] == "softmax":
+        return graph_attention.attention(graph, parts, layer, head_dim, positions, bias, first_only, fused)
+    if layer.core[0] == "local":
+        return local_attention(graph, parts, layer, head_dim, positions, first_only, fused)
+    return linear_attention(graph, parts, where, layer, head_dim, first_only, fused, positions)
+
+
+def _judging_context(
+    graph: Graph, blueprint: Blueprint, writer: TensorWriter, read: str, index: int
+) -> tuple[str, str]:
+    """Write the attention of a layer that leaves tokens behind; return the contexts, and what each token receives."""
+    name, heads, head_dim = f"layers.{index}", blueprint.shape.layers[index].heads, blueprint.shape.head_dim
+    bias = _bias(graph, name)
+    parts = writer.projections(graph, read, f"{name}.attention", first_only=False)
+    parts = graph_attention.turned(graph, parts, heads, head_dim, blueprint.rotary(index), False, blueprint.fused)
+    return judging_attention(graph, parts, heads, head_dim, bias)
 
 
 def _bias(graph: Graph, name: str) -> str | None:

@@ -177,7 +177,7 @@ def _three(graph: Graph, blocks: str, axis: int) -> str:
 
 def _seen(graph: Graph, size: int) -> str:
     """Write the mask of local scores [batch, 1, block, size, 3 size]; every token sees the first one anyway."""
-    real = graph.op("Cast", "attention_mask", to=1)
+    real = graph.op("Cast", graph.mask, to=1)
     most = graph.integers(np.iinfo(np.int64).max)
     rest = graph.op("Slice", real, graph.integers(1), most, graph.integers(1))
     zero = graph.constant("constant.zero", np.float32(0))

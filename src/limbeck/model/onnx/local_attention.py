@@ -143,7 +143,7 @@ def _new_blocks(graph: Graph, size: int) -> Blocks:
     keys = steps(graph.op("Neg", margin), graph.op("Add", block, margin), one)
     each_key = graph.op("Add", starts, keys)
     inside = graph.op("Min", graph.op("Max", each_key, zero), last)
-    real = graph.op("Gather", graph.op("Cast", "attention_mask", to=9), inside, axis=1)
+    real = graph.op("Gather", graph.op("Cast", graph.mask, to=9), inside, axis=1)
     visible = graph.op("And", real, graph.op("Equal", each_key, inside))
     apart = graph.op("Abs", graph.op("Sub", keys, graph.op("Unsqueeze", queries, one)))
     near = graph.op("LessOrEqual", apart, reach)

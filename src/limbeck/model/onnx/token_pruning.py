@@ -1,0 +1,146 @@
+"""Fewer tokens in later layers as ONNX nodes; ``model/token_pruning.py`` says what is computed, and why.
+
+Numbers of tokens follow from the inputs' own sizes in whole numbers, so one graph serves every length and batch. Where
+the output reads the first token alone, all that follows a layer's attention runs for the tokens that remain: what
+becomes of the others is not read any more.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from limbeck.model.onnx import attention as graph_attention
+from limbeck.model.onnx.builder import Graph, Parts
+
+FIRST = np.float32(1e9)
+"""Stands for the attention that the first token receives: more than any other."""
+
+
+def judging_attention(
+    graph: Graph, parts: Parts, heads: int, head_dim: int, bias: str | None = None
+) -> tuple[str, str]:
+    """Write softmax attention in standard operators, and what every token receives of it.
+
+    Args:
+        graph: The graph to add nodes to.
+        parts: Names of queries, keys and values.
+        heads: Number of heads.
+        head_dim: Channels of a head.
+        bias: Name of what is added to the scores [batch or 1, heads, query, key]; None for nothing.
+
+    Returns:
+        Names of the context [batch, position, heads x head_dim] and of the attention received, summed over the tokens
+        that attend and averaged over the heads [batch, position].
+    """
+    added = graph_attention.hidden(graph)
+    added = added if bias is None else graph.op("Add", bias, added)
+    query, value = (graph_attention.split_heads(graph, part, heads, [0, 2, 1, 3]) for part in (parts[0], parts[2]))
+    key = graph_attention.split_heads(graph, parts[1], heads, [0, 2, 3, 1])
+    weights = graph.op("Softmax", graph_attention.scores(graph, query, key, head_dim, added), axis=-1)
+    asking = graph.op("Unsqueeze", graph.op("Cast", graph.mask, to=1), graph.integers(1, 2))
+    received = graph.op("ReduceMean", graph.op("MatMul", asking, weights), graph.integers(1, 2), keepdims=0)
+    return graph_attention.join_heads(graph, graph.op("MatMul", weights, value)), received
+
+
+class RemainingTokens:
+    """Writes which tokens the next layers read, and the last states of all others where the output needs them.
+
+    The graph's ``mask`` and ``positions`` are those of the tokens that remain, and so is what its layers share.
+    """
+
+    def __init__(self, graph: Graph, *, first_only: bool) -> None:
+        self.graph, self.first_only = graph, first_only
+        self.shared_by_all = graph.shared
+        self.all_tokens = ""  # their number in the longest text [1]
+        self.index = ""  # of those chosen last, among those before [batch, remaining, 1]
+        self.places: str | None = None  # as positions; the number of positions stands for no token
+        self.states: str | None = None
+
+    def drop(self, x: str, received: str, share: float) -> str:
+        """Leave tokens behind, with their states.
+
+        Args:
+            x: Name of the states of those that remained so far [batch, position, hidden].
+            received: Name of the attention that each receives [batch, position].
+            share: Share of a text's tokens that remain from now on.
+
+        Returns:
+            Name of the states of those [batch, remaining, hidden].
+        """
+        self.states = self.merged(x)
+        self.choose(received, share)
+        return self.take(x)
+
+    def take(self, x: str) -> str:
+        """Write what :meth:`choose` chose of states [batch, position, channel]."""
+        return self.graph.op("GatherND", x, self.index, batch_dims=1)
+
+    def choose(self, received: str, share: float) -> None:
+        """Choose the tokens that remain: those that receive most attention, and the first.
+
+        Args:
+            received: Name of the attention that each receives [batch, position].
+            share: Share of a text's tokens that remain from now on.
+        """
+        graph, present = self.graph, graph_attention.text_length(self.graph)
+        self.all_tokens = self.all_tokens or present
+        width = self._kept(share, self.all_tokens)
+        first = graph.op("Equal", self._range(present), graph.integers(0))
+        padding = graph.constant("constant.padding", np.float32(-1))
+        ranked = graph.op("Where", graph.op("Cast", graph.mask, to=9), received, padding)
+        ranked = graph.op("Where", first, graph.constant("constant.received", FIRST), ranked)
+        _, best = graph.op_with_outputs("TopK", ranked, width, outputs=2, axis=1)
+        lengths = graph.op("ReduceSum", "attention_mask", graph.integers(1), keepdims=1)
+        counts = self._kept(share, lengths)
+        best = graph.op("Where", graph.op("Less", self._range(width), counts), best, present)
+        ordered, _ = graph.op_with_outputs("TopK", best, width, outputs=2, axis=1, largest=0)
+        index = graph.op("Min", ordered, graph.op("Sub", present, graph.integers(1)))
+        chosen = graph.op("Less", ordered, present)
+        mask = graph.op("GatherElements", graph.mask, index, axis=1)
+        graph.mask = graph.op("Where", chosen, mask, graph.integers(0))
+        before = graph.positions
+        graph.positions = index if before is None else graph.op("GatherElements", before, index, axis=1)
+        self.index = graph.op("Unsqueeze", index, graph.integers(2))
+        if not self.first_only:
+            self.places = graph.op("Where", graph.op("Cast", graph.mask, to=9), graph.positions, self.all_tokens)
+        graph.shared = {}
+
+    def merged(self, x: str) -> str:
+        """Write the states of all positions: the present ones, and the last ones of those that were left behind.
+
+        Args:
+            x: Name of the states of those that remain [batch, remaining, hidden].
+        """
+        graph = self.graph
+        if self.states is None or self.places is None:
+            return x  # all are present, or the output reads none of the others
+        spare = graph.op("Slice", self.states, graph.integers(0), graph.integers(1), graph.integers(1))
+        wide = graph.op("Concat", self.states, spare, axis=1)  # a row for the places that hold no token
+        texts = graph.op("Unsqueeze", self._range(graph.op("Shape", self.places, start=0, end=1)), graph.integers(1))
+        rows = graph.op("Expand", texts, graph.op("Shape", self.places))
+        rows, places = (graph.op("Unsqueeze", part, graph.integers(2)) for part in (rows, self.places))
+        index = graph.op("Concat", rows, places, axis=2)
+        everything = graph.op("ScatterND", wide, index, x)
+        return graph.op("Slice", everything, graph.integers(0), self.all_tokens, graph.integers(1))
+
+    def finish(self, x: str) -> str:
+        """Write the states that the output reads, and let the graph see all tokens again.
+
+        Args:
+            x: Name of the states after the last layer [batch, remaining, hidden].
+        """
+        self.graph.mask, self.graph.positions, self.graph.shared = "attention_mask", None, self.shared_by_all
+        return self.merged(x)
+
+    def _kept(self, share: float, tokens: str) -> str:
+        """Write how many tokens remain of so many, as ``core.shape.kept_tokens`` counts them."""
+        graph = self.graph
+        scaled = graph.op("Mul", tokens, graph.integers(round(1000 * share)))
+        rounded = graph.op("Div", graph.op("Add", scaled, graph.integers(999)), graph.integers(1000))
+        return graph.op("Max", rounded, graph.integers(1))
+
+    def _range(self, length: str) -> str:
+        """Write the numbers from 0 below a length [1]."""
+        graph = self.graph
+        zero, step = graph.constant("constant.first", np.int64(0)), graph.constant("constant.axis", np.int64(1))
+        return graph.op("Range", zero, graph.op("Squeeze", length), step)
