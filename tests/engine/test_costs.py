@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from limbeck.core.candidate import Candidate, Record
 from limbeck.core.cost import FormatCost
 from limbeck.core.measurement import Measurement
+from limbeck.core.shape import Shape
+from limbeck.core.target import Target
+from limbeck.engine.costs import make_cost
 
 
 def test_the_cost_is_built_for_candidate_and_target(go, toys):
@@ -26,3 +30,18 @@ def test_the_cost_knows_the_whole_that_a_candidate_was_cut_out_of(go, toys):
     assert own.open(own.front[0]).model.weights == cut.open(cut.front[0]).model.weights == [8]
     lone = go(toys.ToyPrune(keep=0.5), toys.ToyCost(), cost=factory)  # nothing was fine-tuned: nobody's slice
     assert lone.open(lone.front[0]).model.weights == [4]
+
+
+def test_the_whole_has_the_schedule_of_the_candidate(toys, tmp_path):
+    """So that a table knows layers that read fewer tokens, and is the same whatever else was cut."""
+
+    def factory(candidate, target, memo, whole):
+        return FormatCost(lambda shape, number_format: Measurement(str(whole), 1.0, "s"))
+
+    class Model:
+        shape = Shape.uniform(layers=3, hidden=8, heads=2, ffn=16).with_tokens(0.8, 0.5, 0.5)
+
+    whole = Shape.uniform(layers=5, hidden=8, heads=2, ffn=32)
+    teacher = Record("teacher", None, "teacher", {}, whole)
+    cost = make_cost(Candidate(Model(), None, None), teacher, Target(), toys.store(tmp_path), factory)
+    assert cost.for_format("int8")(whole).name == str(whole.with_tokens(0.8, 0.8, 0.5, 0.5, 0.5))

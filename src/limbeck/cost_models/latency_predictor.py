@@ -38,6 +38,7 @@ from limbeck.core.measurement import machine as this_machine
 from limbeck.core.search_space import Space
 from limbeck.core.shape import Shape, canonical_json
 from limbeck.core.target import Target
+from limbeck.core.token_schedule import check_reads_all
 from limbeck.cost_models.boosted_fit import BoostedFit, check_extra
 from limbeck.cost_models.features import SHAPE_FEATURES, columns_of, design, kinds, shape_features
 from limbeck.cost_models.latency_dataset import Series
@@ -239,6 +240,8 @@ class Predictor(Cost):
         if unknown := kinds(shapes) - self._kinds:
             name = min(unknown)
             raise InputError(f"the predictor has not learned attention '{name}'; {nearest(name, self._kinds)}")
+        for shape in shapes:
+            check_reads_all(shape, "the predictor")
         return self._fit(shapes, self.boosted)
 
     @cached_property

@@ -14,11 +14,9 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from itertools import chain, pairwise
 from typing import Any
 
 import numpy as np
@@ -30,11 +28,11 @@ from limbeck.core.measurement import Measurement, environment
 from limbeck.core.model import EncoderStyle
 from limbeck.core.shape import LayerShape, Shape, canonical_json
 from limbeck.core.target import Target
+from limbeck.core.token_schedule import check_reads_all
 from limbeck.errors import InputError, nearest
 from limbeck.measure.dummy_model import Setting, style_of, warm_calls
 
 VERSION = 2  #: part of the key of a stored table; bump it when the same input gives another table
-MOST_LAYERS = 6  #: layers of the encoders that are timed; more add nothing but memory
 
 
 @dataclass(frozen=True)
@@ -51,6 +49,43 @@ class Curve:
     def __call__(self, width: int) -> float:
         """Return the seconds at a width; beyond the widest, those of the widest."""
         return float(np.interp(width, self.widths, self.seconds))
+
+    def __add__(self, other: Curve) -> Curve:
+        """Return the sum of two curves, of which the other has no further points."""
+        points = zip(self.widths, self.seconds, strict=True)
+        return Curve(self.widths, tuple(seconds + other(width) for width, seconds in points))
+
+
+def tokens_beyond(share: float, least: float) -> float:
+    """Return where a share of tokens lies between the least one that was measured, 0, and all, 1."""
+    return 1.0 if least == 1 else min(max((share - least) / (1 - least), 0.0), 1.0)
+
+
+@dataclass(frozen=True)
+class FewerTokens:
+    """What layers cost that read fewer tokens, and what it costs to choose those.
+
+    Attributes:
+        share: Least share of tokens that was measured. Between it and all tokens seconds lie on a straight line.
+        per_token: Whether every token is answered; else neurons run for the tokens alone that a layer passes on.
+        layer: Seconds of any layer but the last, at that share.
+        attention: Seconds by heads, for each core, at that share.
+        feed_forward: Seconds by neurons, at that share.
+        last_attention: Seconds of the last layer by heads, for each core, at that share.
+        last_feed_forward: Seconds of the last layer by neurons, at that share.
+        judge: Seconds that a layer takes to choose tokens, at any share.
+        judging_head: Seconds that each of its heads takes besides, where it reads all tokens.
+    """
+
+    share: float
+    per_token: bool
+    layer: float
+    attention: Mapping[str, Curve] = field(hash=False)
+    feed_forward: Curve
+    last_attention: Mapping[str, Curve] = field(hash=False)
+    last_feed_forward: Curve
+    judge: float
+    judging_head: float
 
 
 @dataclass(frozen=True)
@@ -84,6 +119,8 @@ class LatencyTable(Cost):
     held_out: int = 0
     noise: float = 0.0
     machine: str = ""
+    fewer: FewerTokens | None = None
+    """Set where layers of the measured encoders pass on fewer tokens."""
 
     def __call__(self, shape: Shape, number_format: str | None = None) -> Measurement:
         """Predicted latency; the interval is the error that 95 % of the held-out shapes stayed within."""
@@ -91,20 +128,43 @@ class LatencyTable(Cost):
         if (shape.hidden, shape.head_dim) != (self.hidden, self.head_dim):
             widths = f"of width {self.hidden} with heads of {self.head_dim}"
             raise InputError(f"the latency table is for encoders {widths}, got {shape}")
-        value = self.constant + sum(self.of_layer(layer) for layer in shape.layers[:-1])
-        value += sum(self.of_layer(layer, last=True) for layer in shape.layers[-1:])
+        if self.fewer is None:
+            check_reads_all(shape, "the latency table")
+        rows = list(zip(shape.layers, shape.token_shares, strict=True))
+        value = self.constant + sum(self.of_layer(layer, False, *shares) for layer, shares in rows[:-1])
+        value += sum(self.of_layer(layer, True, *shares) for layer, shares in rows[-1:])
         detail = {"source": "table", "number_format": self.number_format, "seq_len": self.seq_len}
         reach = value * self.error_p95
         return Measurement("latency_p50", value, "s", value - reach, value + reach, target=self.target, detail=detail)
 
-    def of_layer(self, layer: LayerShape, last: bool = False) -> float:
-        """Seconds that one layer takes."""
+    def of_layer(self, layer: LayerShape, last: bool = False, read: float = 1.0, left: float = 1.0) -> float:
+        """Return the seconds that one layer takes.
+
+        Args:
+            layer: Its shape.
+            last: Whether it is the last one.
+            read: Share of the tokens that it reads.
+            left: Share of the tokens that it passes on.
+        """
         if layer.attention not in self.attention:
             suggestion = nearest(layer.attention, self.attention)
             raise InputError(f"the latency table has not measured attention '{layer.attention}'; {suggestion}")
-        if last:  # the cost of an empty layer is part of the constant
-            return self.last_attention[layer.attention](layer.heads) + self.last_feed_forward(layer.ffn)
-        return self.layer + self.attention[layer.attention](layer.heads) + self.feed_forward(layer.ffn)
+        heads, ffn = (self.last_attention, self.last_feed_forward) if last else (self.attention, self.feed_forward)
+        own = 0.0 if last else self.layer  # the cost of an empty last layer is part of the constant
+        if self.fewer is None:
+            return own + heads[layer.attention](layer.heads) + ffn(layer.ffn)
+        few = self.fewer
+        few_heads, few_ffn = (few.last_attention, few.last_feed_forward) if last else (few.attention, few.feed_forward)
+        more = tokens_beyond(read, few.share)
+        run = 1.0 if last and not few.per_token else tokens_beyond(read if few.per_token else left, few.share)
+
+        def between(least: float, most: float, beyond: float) -> float:
+            return least + beyond * (most - least)
+
+        seconds = 0.0 if last else between(few.layer, own, more)
+        seconds += between(few_heads[layer.attention](layer.heads), heads[layer.attention](layer.heads), more)
+        seconds += between(few_ffn(layer.ffn), ffn(layer.ffn), run)
+        return seconds + (few.judge + few.judging_head * layer.heads * read if left < read else 0.0)
 
     def for_format(self, number_format: str) -> LatencyTable:
         """Return this table, if it has that number format."""
@@ -117,8 +177,9 @@ class LatencyTable(Cost):
         return hashlib.sha256(canonical_json(self.to_json()).encode()).hexdigest()[:16]
 
     def to_json(self) -> dict[str, Any]:
-        """Return a plain dictionary."""
-        return dataclasses.asdict(self)
+        """Return a plain dictionary; of tokens only where layers pass on fewer."""
+        data = dataclasses.asdict(self)
+        return data if self.fewer is not None else {name: value for name, value in data.items() if name != "fewer"}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> LatencyTable:
@@ -127,11 +188,16 @@ class LatencyTable(Cost):
         def curve(value: Mapping[str, Any]) -> Curve:
             return Curve(tuple(value["widths"]), tuple(value["seconds"]))
 
-        read = {name: curve(data[name]) for name in ("feed_forward", "last_feed_forward")}
-        cores = {
-            name: {core: curve(value) for core, value in data[name].items()} for name in ("attention", "last_attention")
-        }
-        return cls(**{**data, **read, **cores})
+        def curves(data: Mapping[str, Any]) -> dict[str, Any]:
+            cores = {
+                name: {core: curve(value) for core, value in data[name].items()}
+                for name in ("attention", "last_attention")
+            }
+            return cores | {name: curve(data[name]) for name in ("feed_forward", "last_feed_forward")}
+
+        few = data.get("fewer")
+        fewer = None if few is None else FewerTokens(**{**few, **curves(few)})
+        return cls(**{**data, **curves(data), "fewer": fewer})
 
     @classmethod
     def memoized(
@@ -209,6 +275,7 @@ def build(
         seconds: Approximate timing budget; loading comes on top.
         seed: Seed of the sampled shapes.
     """
+    from limbeck.cost_models.latency_table_fit import designs, fit
     from limbeck.measure.isolation import run_timed
 
     length = seq_len or target.seq_len or 32
@@ -220,7 +287,7 @@ def build(
     payload = {"shapes": shapes, "setting": setting.to_json(), "seconds": seconds}
     answer = run_timed("limbeck.cost_models.latency_table:session", payload, target)
     times = quiet(answer["seconds"])
-    table = fit(full, fitted, times[: len(fitted)], str(target), number_format, length)
+    table = fit(full, fitted, times[: len(fitted)], str(target), number_format, length, per_token=per_token)
     errors = relative_errors(table, held_out, times[len(fitted) :])
     quartiles = np.quantile(answer["seconds"].min(axis=2), [0.25, 0.75], axis=1)
     return dataclasses.replace(
@@ -231,136 +298,6 @@ def build(
         noise=float(np.median((quartiles[1] - quartiles[0]) / times)),
         machine=environment()["processor"],
     )
-
-
-def nodes(full: int, shares: Sequence[float]) -> tuple[int, ...]:
-    """Widths to measure: 0, 1 at least, and the given shares of the full width.
-
-    >>> nodes(12, (0.25, 0.5, 1))
-    (0, 3, 6, 12)
-    """
-    return tuple(sorted({0, *(max(1, round(full * share)) for share in shares)}))
-
-
-def head_nodes(full: int) -> tuple[int, ...]:
-    """Return the numbers of heads to measure."""
-    return nodes(full, (1 / 12, 1 / 6, 1 / 3, 1 / 2, 2 / 3, 5 / 6, 1))
-
-
-def ffn_nodes(full: int) -> tuple[int, ...]:
-    """Return the numbers of neurons to measure."""
-    return nodes(full, (1 / 32, 1 / 8, 1 / 4, 3 / 8, 1 / 2, 5 / 8, 3 / 4, 1))
-
-
-def last_nodes(full: int) -> tuple[int, ...]:
-    """Return the widths of the last layer to measure."""
-    return nodes(full, (1 / 12, 1))
-
-
-def designs(full: Shape, seed: int = 0, ragged: int = 8, held_out: int = 8) -> tuple[list[Shape], list[Shape]]:
-    """Choose shapes to fit and shapes to validate on: one dimension varied at a time, and random ragged ones.
-
-    Args:
-        full: The largest shape.
-        seed: Seed of the ragged shapes.
-        ragged: Number of ragged shapes to fit.
-        held_out: Number of ragged shapes to validate on.
-    """
-    depth = min(full.depth, MOST_LAYERS)
-    heads, ffn = max((row.heads for row in full.layers), default=0), max((row.ffn for row in full.layers), default=0)
-    if not heads or not ffn:
-        raise InputError(f"no latency table for an encoder without heads or neurons: {full}")
-    cores = _cores(full)
-    few, step = min(depth, 4), 16 if ffn >= 256 else 1  # 16: kernels are fastest at such widths, and pruning keeps them
-
-    def same(layers: int, heads: int, ffn: int, core: str = cores[0]) -> Shape:
-        return Shape.uniform(layers, full.hidden, heads, ffn, head_dim=full.head_dim, attention=core)
-
-    shapes = [same(few, width, ffn // 2, core) for core in cores for width in head_nodes(heads)]
-    shapes += [same(few, heads // 2, width) for width in ffn_nodes(ffn)]
-    shapes += [same(depth, heads, ffn), same(depth, 0, 0)]
-    shapes += [same(1, width, ffn // 2, core) for core in cores for width in last_nodes(heads)]
-    shapes += [same(1, heads // 2, width) for width in last_nodes(ffn)]
-    rng = random.Random(seed)
-
-    def sample() -> Shape:
-        widths = [(rng.randint(0, heads), rng.randrange(0, ffn + 1, step)) for _ in range(depth)]
-        rows = [LayerShape(*both, cores[index % len(cores)]) for index, both in enumerate(widths)]
-        return Shape(full.hidden, full.head_dim, tuple(rows[: rng.randint(max(1, depth - 2), depth)]))
-
-    fitted = list(dict.fromkeys([*shapes, *(sample() for _ in range(ragged))]))
-    return fitted, [sample() for _ in range(held_out)]
-
-
-def _amounts(width: int, widths: Sequence[int]) -> list[float]:
-    """Return the fraction, 0 to 1, of each step between neighboring measured widths that a width covers."""
-    steps = pairwise(widths)
-    return [min(max((width - low) / (high - low), 0.0), 1.0) for low, high in steps]
-
-
-def fit(
-    full: Shape, shapes: Sequence[Shape], times: np.ndarray, target: str, number_format: NumberFormat, seq_len: int
-) -> LatencyTable:
-    """Fit a table by least squares of the relative error, with no negative increment.
-
-    Args:
-        full: The largest shape.
-        shapes: Measured shapes.
-        times: Their latencies in seconds [shapes].
-        target: Description of the target.
-        number_format: Number format of the measured encoders.
-        seq_len: Tokens in a text.
-    """
-    from scipy.optimize import nnls
-
-    heads, ffn = max(row.heads for row in full.layers), max(row.ffn for row in full.layers)
-    cores = _cores(full)
-    widths = ((head_nodes(heads), ffn_nodes(ffn)), (last_nodes(heads), last_nodes(ffn)))
-
-    def amounts(row: LayerShape, last: int) -> list[float]:
-        """Return the fraction of each step that a layer covers: of the heads with each core, and of the neurons."""
-        head_widths, ffn_widths = widths[last]
-        heads_by_core = [_amounts(row.heads if row.attention == core else 0, head_widths) for core in cores]
-        return [*chain(*heads_by_core), *_amounts(row.ffn, ffn_widths)]
-
-    def features(shape: Shape) -> list[float]:
-        *others, last = shape.layers
-        inner = [sum(column) for column in zip(*(amounts(row, 0) for row in others), strict=True)]
-        inner = inner or [0.0] * len(amounts(last, 0))
-        return [1.0, float(len(others)), *inner, *amounts(last, 1)]
-
-    relative = np.array([features(shape) for shape in shapes]) / times[:, None]
-    increments = nnls(relative, np.ones(len(shapes)))[0]
-    constant, layer, *steps = increments.tolist()
-
-    def curve(each: tuple[int, ...]) -> Curve:
-        increases = [steps.pop(0) for _ in each[1:]]
-        return Curve(each, (0.0, *np.cumsum(increases).tolist()))
-
-    def layer_curves(last: int) -> tuple[dict[str, Curve], Curve]:
-        head_widths, ffn_widths = widths[last]
-        return {core: curve(head_widths) for core in cores}, curve(ffn_widths)
-
-    attention, feed_forward = layer_curves(0)  # curves take their increments from ``steps`` in this order
-    last_attention, last_feed_forward = layer_curves(1)
-    return LatencyTable(
-        full.hidden,
-        full.head_dim,
-        constant,
-        layer,
-        attention,
-        feed_forward,
-        last_attention,
-        last_feed_forward,
-        target,
-        number_format,
-        seq_len,
-    )
-
-
-def _cores(shape: Shape) -> list[str]:
-    """Return the attention cores of a shape in the order of their first layers."""
-    return list(dict.fromkeys(row.attention for row in shape.layers))
 
 
 def quiet(seconds: np.ndarray) -> np.ndarray:

@@ -9,6 +9,7 @@ from limbeck.core.candidate import Candidate, Record
 from limbeck.core.cost import Memo, TargetCost
 from limbeck.core.shape import Shape
 from limbeck.core.target import Target
+from limbeck.core.token_schedule import scheduled_like
 from limbeck.cost_models import measured_cost
 from limbeck.engine.store import Store
 
@@ -47,4 +48,5 @@ def make_cost(
     own: Shape = candidate.model.shape
     wider = teacher.shape if teacher is not None and teacher.shape is not None else own
     whole = wider if own <= wider and (own.hidden, own.head_dim) == (wider.hidden, wider.head_dim) else own
+    whole = scheduled_like(whole, own)  # a table that knows fewer tokens knows all of them, too
     return (factory or measured_cost.MeasuredCost)(candidate, target, measured_alone(store), whole)
