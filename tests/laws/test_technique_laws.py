@@ -23,6 +23,7 @@ from limbeck.core.shape import Shape
 from limbeck.core.step import REGISTRY, RunContext, Teacher, Technique
 from limbeck.data.batching import collate, encode, predict
 from limbeck.data.synthetic import toy_task, toy_tokenizer
+from limbeck.errors import InputError
 from limbeck.model.attention_conversion import convert
 from limbeck.model.checkpoints import open_model, save_model
 from limbeck.model.onnx.onnx_model import OnnxModel
@@ -76,7 +77,18 @@ def linear_parents(tmp_path_factory, parents):
     return folder
 
 
-@pytest.mark.parametrize("name", TECHNIQUES)
+JUDGES = {"prune_tokens"}
+"""Techniques that need softmax attention in some layer, and say so."""
+
+
+@pytest.mark.parametrize("name", sorted(JUDGES))
+def test_what_needs_softmax_attention_says_so(name, linear_parents, tmp_path):
+    with pytest.raises(InputError, match="has softmax attention over all tokens"):
+        apply(name, linear_parents, tmp_path)
+    assert "attention" in step_of(name).out_of_reach(opened(linear_parents / "torch"), RunContext())
+
+
+@pytest.mark.parametrize("name", [name for name in TECHNIQUES if name not in JUDGES])
 def test_every_technique_takes_a_model_with_linear_attention(name, linear_parents, tmp_path):
     for made in apply(name, linear_parents, tmp_path):
         cores = [row.attention for row in made.model.shape.layers]

@@ -28,7 +28,7 @@ from limbeck.train import loop
 
 TECHNIQUES = sorted(name for name, cls in REGISTRY.items() if issubclass(cls, Technique))
 TASK = toy_task("classification", train=24, validation=12, test=12)
-REFUSED: dict[tuple[str, str], str] = {}
+REFUSED = {("prune_tokens", "deberta-v2"): "distances of all tokens"}
 """What a technique says of a family it cannot work on."""
 
 

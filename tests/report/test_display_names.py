@@ -57,6 +57,14 @@ def test_words_name_the_attention_that_a_model_was_given():
         assert step_label(record_after, parent) == f"linearised to {', '.join(dict.fromkeys(cores))}"
 
 
+def test_words_say_how_many_tokens_layers_read_on_average():
+    record, parent = stories.records()["pa"], stories.records()["t"]
+    fewer = replace(record, step="prune_tokens", parameters={}, shape=parent.shape.with_tokens(0.5, 0.5))
+    assert step_label(fewer, parent) == "tokens pruned to 75 %"
+    narrow = replace(record, parameters={}, shape=fewer.shape.with_layer(0, ffn=1))
+    assert step_label(narrow, fewer).startswith("pruned to ")
+
+
 def test_stages_are_named_by_the_last():
     records = stories.records()
     first, teacher = records["pa"], {"relative_to": "teacher"}

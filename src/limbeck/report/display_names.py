@@ -37,6 +37,9 @@ def step_label(record: Record, parent: Record | None) -> str:
     before, after = parent.shape if parent is not None else None, record.shape
     if before is None or after is None or before == after:
         return verb
+    if after.depth == before.depth and after.tokens != before.tokens:
+        read = [share for share, _ in after.token_shares]
+        return f"{verb} to {sum(read) / len(read):.0%}".replace("%", " %")
     if after.depth == before.depth and after.attention != before.attention:
         return f"{verb} to {', '.join(dict.fromkeys(row.attention for row in after.layers))}"
     if record.parameters.get("speedup"):

@@ -1,0 +1,138 @@
+import pytest
+import torch
+
+from limbeck.core.analytic_cost import macs
+from limbeck.core.candidate import Candidate
+from limbeck.core.shape import Shape
+from limbeck.core.step import RunContext, Teacher
+from limbeck.cost_models.latency_table import typical_length
+from limbeck.data.synthetic import toy_task, toy_tokenizer
+from limbeck.errors import InputError
+from limbeck.techniques.distill import Distill
+from limbeck.techniques.finetune import Finetune
+from limbeck.techniques.prune import Prune
+from limbeck.techniques.prune_tokens import PruneTokens
+
+SHAPE = Shape.uniform(layers=3, hidden=32, heads=4, ffn=64)
+
+
+TASK = toy_task("classification", train=48, validation=24, test=24)
+TOKENIZER = toy_tokenizer(TASK)
+
+
+@pytest.fixture
+def build(make_model):
+    def build(shape=SHAPE, seed=0):
+        model = make_model(shape, labels=TASK.num_labels, vocab_size=len(TOKENIZER), seed=seed)
+        return Candidate(model, TOKENIZER, TASK)
+
+    return build
+
+
+@pytest.fixture
+def candidate(build):
+    return build()
+
+
+def apply(step, candidate):
+    (made,) = step.apply(candidate, RunContext())
+    return made
+
+
+def test_a_given_schedule_changes_the_shape_and_no_weight(candidate):
+    before = {name: value.clone() for name, value in candidate.model.state_dict().items()}
+    step = PruneTokens.of(schedule=(0.7, 0.4, 0.4))
+    made = apply(step, candidate)
+    assert made.model.shape == SHAPE.with_tokens(0.7, 0.4, 0.4) == step.shape_after(SHAPE)
+    assert made.model.config.layer_tokens == [0.7, 0.4, 0.4]
+    assert all(torch.equal(before[name], value) for name, value in made.model.state_dict().items())
+
+
+def test_a_share_of_the_operations_is_kept_at_the_typical_length(candidate):
+    length = typical_length(candidate)
+
+    def cost(shape):
+        return macs(shape, length, candidate.model.style, candidate.task.num_labels)
+
+    step = PruneTokens.of(keep=0.6)
+    assert step.shape_after(SHAPE) is None
+    shape = apply(step, candidate).model.shape
+    assert 0.59 * cost(SHAPE) < cost(shape) <= 0.6 * cost(SHAPE)
+    assert list(shape.tokens) == sorted(shape.tokens, reverse=True)
+
+
+def test_a_schedule_may_be_made_stricter(candidate):
+    made = apply(PruneTokens.of(schedule=(0.9, 0.8, 0.8)), candidate)
+    assert apply(PruneTokens.of(schedule=(0.9, 0.5, 0.5)), made).model.shape.tokens == (0.9, 0.5, 0.5)
+    with pytest.raises(InputError, match=r"prune_tokens: schedule: layer 0 passes on 0.9"):
+        apply(PruneTokens.of(schedule=(1.0, 0.5, 0.5)), made)
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({}, "either schedule, a share for each layer, or keep"),
+        ({"schedule": (0.5, 0.5, 0.5), "keep": 0.5}, "either schedule"),
+        ({"schedule": (0.5, 0.6, 0.5)}, "no share may rise, but share 1 does, 0.5 to 0.6"),
+        ({"schedule": (1, 1, 1)}, "changes nothing"),
+        ({"schedule": (0.5,)}, "has 1 shares, the model 3 layers"),
+        ({"keep": 0.1}, "keep: 0.1 is below the 0.1[1-9]+ that is left"),
+    ],
+)
+def test_what_cannot_be_is_said_before_any_work(candidate, fields, message):
+    step = PruneTokens.of(**fields)
+    with pytest.raises(InputError, match=f"prune_tokens: .*{message}"):
+        apply(step, candidate)
+    reasons = step.problems() or [step.out_of_reach(candidate, RunContext())]
+    assert len(reasons) == 1
+    assert candidate.model.shape == SHAPE
+
+
+def test_models_without_softmax_attention_or_with_one_layer_are_refused(build):
+    for shape, reason in (
+        (Shape.uniform(layers=1, hidden=32, heads=4, ffn=64), "at least two layers"),
+        (SHAPE.with_attention("local:3", "kernel", "softmax"), "apart from the last, has softmax attention"),
+    ):
+        step = PruneTokens.of(keep=0.6)
+        assert reason in step.out_of_reach(build(shape), RunContext())
+        with pytest.raises(InputError, match=reason):
+            apply(step, build(shape))
+
+
+@pytest.mark.parametrize("match", [("logits",), ("logits", "hidden")])
+def test_it_learns_to_do_with_fewer(build, match):
+    student = apply(PruneTokens.of(schedule=(0.5, 0.3, 0.3)), build())
+    before = {name: value.clone() for name, value in student.model.state_dict().items()}
+    context = RunContext(teacher=Teacher("teacher", lambda: build(seed=1)))
+    step = Distill.of(match=match, num_train_epochs=1, learning_rate=1e-3, evaluations_per_epoch=0)
+    (made,) = step.apply(student, context)
+    assert made.model.shape.tokens == (0.5, 0.3, 0.3)
+    assert any(not torch.equal(before[name], value) for name, value in made.model.state_dict().items())
+
+
+@pytest.mark.parametrize("match", ["attention", "relations"])
+def test_attention_of_fewer_tokens_is_not_compared(build, match):
+    student = apply(PruneTokens.of(schedule=(0.5, 0.3, 0.3)), build())
+    context = RunContext(teacher=Teacher("teacher", build))
+    with pytest.raises(InputError, match=f"match '{match}' compares all pairs of tokens, and the student's"):
+        list(Distill.of(match=(match,), num_train_epochs=1).apply(student, context))
+
+
+def test_fine_tuning_keeps_the_schedule(candidate):
+    made = apply(PruneTokens.of(schedule=(0.5, 0.3, 0.3)), candidate)
+    (tuned,) = Finetune.of(num_train_epochs=1, learning_rate=1e-3).apply(made, RunContext())
+    assert tuned.model.shape.tokens == (0.5, 0.3, 0.3)
+
+
+@pytest.mark.parametrize("criterion", ["obs", "ziplm", "fisher", "taylor"])
+def test_heads_and_neurons_are_pruned_beside_it(candidate, criterion):
+    """In either order, and layers that judge tokens keep a head."""
+    made = apply(PruneTokens.of(schedule=(0.5, 0.3, 0.3)), candidate)
+    whole = macs(made.model.shape, 10)
+    step = Prune.of(keep=0.3, cost="macs", ffn_multiple=8, samples=16, criterion=criterion)
+    (pruned,) = step.apply(made, RunContext())
+    shape = pruned.model.shape
+    assert shape.tokens == (0.5, 0.3, 0.3)
+    assert macs(shape, 10) < 0.4 * whole
+    assert shape.layers[0].heads >= 1
+    assert shape.layers[1].heads >= 1
