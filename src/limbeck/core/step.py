@@ -308,6 +308,10 @@ class Probe(Step):
         """Return whether ``work_on`` of an empty piece keeps, for a single candidate, what ``measure`` reads of it."""
         return False
 
+    def newer_facts(self, budget: Budget) -> AbstractSet[str]:
+        """Return the facts that a budget needs and that stored results of earlier versions may lack."""
+        return frozenset()
+
     @abstractmethod
     def measure(self, candidates: Sequence[Candidate], context: RunContext) -> Iterable[tuple[int, Measurement]]:
         """Yield facts, each with the index of its candidate."""

@@ -117,8 +117,9 @@ def figures(summary: RunSummary, row: Row, reference: Row | None) -> list[Figure
             bound = f"loses at most {summary.budget.max_drop:g} points"
         lines.append(Figure(f"probability that it {bound}, {summary.split}", f"{probability:.2f}"))
     # without a reference the last column is empty
-    before = reference or replace(row, p50=None, p90=None, p99=None, size=None, parameters=None)
-    latencies = (("p50", row.p50, before.p50), ("p90", row.p90, before.p90), ("p99", row.p99, before.p99))
+    before = reference or replace(row, p50=None, p90=None, p99=None, mean=None, size=None, parameters=None)
+    means = [("mean", row.mean, before.mean)] if row.shows_mean else []
+    latencies = (("p50", row.p50, before.p50), *means, ("p90", row.p90, before.p90), ("p99", row.p99, before.p99))
     for name, fact, other in latencies:
         if fact is not None:
             interval = f"[{milliseconds(fact.low)}, {milliseconds(fact.high)}]" if fact.low and fact.high else "–"
