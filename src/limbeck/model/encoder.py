@@ -10,21 +10,21 @@ return named activations, so distillation needs no hooks.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import PreTrainedModel
-from transformers.activations import ACT2FN
 from transformers.modeling_outputs import BaseModelOutput, SequenceClassifierOutput, TokenClassifierOutput
 from transformers.utils.generic import ModelOutput
 
 from .attention import Rotation, added_to_scores, bias_by_distance, core, rotation
-from .configuration import GUARD, POOLED, LimbeckConfig
+from .call_options import check_options, per_layer
+from .configuration import GUARD, LimbeckConfig
 from .disentangled_attention import RelativeEmbeddings
 from .embeddings import Embeddings
+from .heads import EarlyExits, head_logits
 from .layers import (
     EncoderShape,
     Gates,
@@ -33,8 +33,6 @@ from .layers import (
     layer_norm,
     length_projection,
     linear,
-    mean_of_tokens,
-    slice_linear,
     slice_norm,
 )
 from .output_losses import OutputLosses, losses_of
@@ -104,9 +102,35 @@ class Encoder(nn.Module):
         Returns:
             The last hidden states [batch, seq, hidden], and for every tap a list over layers.
         """
-        shape = shape or self.shape
-        gates = gates or Gates()
         tapped: dict[str, list[Tensor]] = {name: [] for name in taps}
+        for x in self.states(input_ids, attention_mask, token_type_ids, shape, gates, tapped):
+            if "hidden" in tapped:
+                tapped["hidden"].append(x)
+        x = self.normalized(x)
+        if "hidden" in tapped:
+            tapped["hidden"][-1] = x
+        return x, tapped
+
+    def states(
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor | None = None,
+        token_type_ids: Tensor | None = None,
+        shape: EncoderShape | None = None,
+        gates: Gates | None = None,
+        tapped: dict[str, list[Tensor]] | None = None,
+    ) -> Iterator[Tensor]:
+        """Yield the embeddings, then the hidden states after each layer, without the final norm; lazily.
+
+        Args:
+            input_ids: As for :meth:`forward`, like the next four.
+            attention_mask: Where tokens are.
+            token_type_ids: Segment ids.
+            shape: A smaller shape.
+            gates: Multipliers of heads, neurons and layers.
+            tapped: Lists that each layer appends its activations to, by name of the tap.
+        """
+        shape, gates, tapped = shape or self.shape, gates or Gates(), tapped if tapped is not None else {}
         mask = None if attention_mask is None else attention_mask[:, None, None, :].bool()
         tokens = input_ids.shape[1]
         thetas = {layer.rotary_theta for layer in self.layers if layer.rotary_theta is not None}
@@ -115,18 +139,17 @@ class Encoder(nn.Module):
         relative = None if self.relative is None else self.relative(tokens, shape.hidden)
         positions = Positions(self.score_bias(tokens, mask), relative)
         x = self.embeddings(input_ids, token_type_ids, shape.hidden, attention_mask)
+        yield x
         for index, (layer, layer_shape) in enumerate(zip(self.layers, shape.layers)):  # noqa: B905 a slice is shorter
-            if "hidden" in tapped:
-                tapped["hidden"].append(x)
             own = Gates(*(None if gate is None else gate[index] for gate in gates))
             turned = positions._replace(turn=turns.get(layer.rotary_theta))
             y = layer(x, mask, layer_shape, shape.head_dim, own, tapped, self.lengths, turned)
             x = y if own.layers is None else x + own.layers * (y - x)
-        if self.norm is not None:
-            x = slice_norm(x, self.norm)
-        if "hidden" in tapped:
-            tapped["hidden"].append(x)
-        return x, tapped
+            yield x
+
+    def normalized(self, x: Tensor) -> Tensor:
+        """Apply the final norm to hidden states, if there is one."""
+        return x if self.norm is None else slice_norm(x, self.norm)
 
     def score_bias(self, tokens: int, mask: Tensor | None) -> Tensor | None:
         """Return what all layers add to scores by the distance of two tokens, with the mask; None without biases.
@@ -142,28 +165,6 @@ class Encoder(nn.Module):
             return None
         bias = bias_by_distance(self.position_bias.weight, tokens, self.style.relative_distance)
         return added_to_scores(bias, mask)
-
-
-REFUSED = (
-    "position_ids", "inputs_embeds", "head_mask", "encoder_hidden_states", "encoder_attention_mask", "past_key_values",
-)  # fmt: skip
-"""Options of transformers' own encoders that would change the output and that this encoder does not support."""
-
-
-def _check_options(input_ids: Tensor | None, options: Mapping[str, Any]) -> None:
-    for name in REFUSED:
-        if options.get(name) is not None:
-            raise ValueError(f"this model does not take {name}: give input_ids, from which it counts positions itself")
-    if input_ids is None:
-        raise ValueError("this model needs input_ids [batch, seq]")
-
-
-def _per_layer(tapped: Mapping[str, list[Tensor]]) -> dict[str, tuple[Tensor, ...]]:
-    """Return tapped activations under transformers' names; attention as weights that sum to 1."""
-    outputs = {"hidden_states": tuple(tapped["hidden"])} if "hidden" in tapped else {}
-    if "attention" in tapped:
-        outputs["attentions"] = tuple(scores.softmax(-1) for scores in tapped["attention"])
-    return outputs
 
 
 class LimbeckModel(PreTrainedModel):
@@ -228,10 +229,10 @@ class LimbeckModel(PreTrainedModel):
         Raises:
             ValueError: An option is not supported, or there are no ``input_ids``.
         """
-        _check_options(input_ids, options)
+        check_options(input_ids, options)
         taps = self.wanted_taps(output_attentions, output_hidden_states)
         hidden, tapped = self.encoder(input_ids, attention_mask, token_type_ids, taps=taps)
-        return self.packed(BaseModelOutput(last_hidden_state=hidden, **_per_layer(tapped)), return_dict)
+        return self.packed(BaseModelOutput(last_hidden_state=hidden, **per_layer(tapped)), return_dict)
 
     def wanted_taps(self, output_attentions: bool | None, output_hidden_states: bool | None) -> tuple[str, ...]:
         """Return the taps for the outputs that a call requests, or else the configuration.
@@ -272,6 +273,7 @@ class LimbeckForSequenceClassification(LimbeckModel):
     pooler: nn.Linear | None
     pooler_norm: nn.LayerNorm | None
     classifier: nn.Linear
+    exits: EarlyExits | None
 
     def add_head(self, config: LimbeckConfig) -> None:
         """Dense layer with activation (the families' pooler), perhaps a norm, then the output layer."""
@@ -280,6 +282,8 @@ class LimbeckForSequenceClassification(LimbeckModel):
         self.pooler = linear(width, width, style.pooler_bias) if dense else None
         self.pooler_norm = layer_norm(width, style) if dense and style.pooler_norm else None
         self.classifier = linear(width, config.num_labels or 1)
+        exits = config.early_exits
+        self.exits = None if exits is None else EarlyExits(exits, width, config.num_labels or 1, style)
 
     def logits(self, hidden: Tensor, mask: Tensor | None = None) -> Tensor:
         """Return logits [batch, classes], or [batch, seq, classes] when ``per_token``.
@@ -288,18 +292,12 @@ class LimbeckForSequenceClassification(LimbeckModel):
             hidden: The last hidden states [batch, seq, hidden].
             mask: 1 where a token is, 0 where padding is [batch, seq]; None if there is no padding.
         """
-        style = self.encoder.style
-        if not self.per_token:
-            hidden = hidden[:, 0] if style.pooling == "cls" else mean_of_tokens(hidden, mask)
-        if self.pooler is not None:
-            before = 0.0 if style.family in (*POOLED, "distilbert") else style.classifier_dropout
-            before = before if style.pooler_dropout is None else style.pooler_dropout
-            hidden = F.dropout(hidden, before, self.training)
-            hidden = ACT2FN[style.pooler](slice_linear(hidden, self.pooler, hidden.shape[-1], hidden.shape[-1]))
-        if self.pooler_norm is not None:
-            hidden = slice_norm(hidden, self.pooler_norm)
-        hidden = F.dropout(hidden, style.classifier_dropout, self.training)
-        return slice_linear(hidden, self.classifier, self.classifier.out_features, hidden.shape[-1])
+        return head_logits(self, hidden, mask, self.encoder.style, per_token=self.per_token)
+
+    @property
+    def leaves_early(self) -> bool:
+        """Whether inner heads answer texts that they are sure of."""
+        return self.exits is not None and self.exits.threshold is not None
 
     @property
     def shape(self) -> Any:  # a limbeck Shape wherever limbeck made the model; this file cannot import it
@@ -338,7 +336,7 @@ class LimbeckForSequenceClassification(LimbeckModel):
         gates: Gates | None = None,
         taps: Sequence[str] = (),
     ) -> tuple[Tensor, dict[str, list[Tensor]]]:
-        """Return the logits and the tapped activations of a batch.
+        """Return the logits and the tapped activations of a batch; inner heads answer only where nothing else is asked.
 
         Args:
             batch: ``input_ids``, ``attention_mask`` and perhaps ``token_type_ids``, each [batch, seq].
@@ -346,9 +344,13 @@ class LimbeckForSequenceClassification(LimbeckModel):
             gates: Multipliers of heads, neurons and layers.
             taps: Names of the activations to return.
         """
-        inputs = (batch["input_ids"], batch.get("attention_mask"), batch.get("token_type_ids"))
+        mask = batch.get("attention_mask")
+        inputs = (batch["input_ids"], mask, batch.get("token_type_ids"))
+        if self.exits is not None and self.leaves_early and not (self.training or shape or gates or taps):
+            states, norm = self.encoder.states(*inputs), self.encoder.normalized
+            return self.exits.answer(states, mask, norm, lambda hidden: self.logits(hidden, mask)), {}
         hidden, tapped = self.encoder(*inputs, shape=shape, gates=gates, taps=taps)
-        return self.logits(hidden, batch.get("attention_mask")), tapped
+        return self.logits(hidden, mask), tapped
 
     def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
         """Return the loss of ``config.problem_type``, a scalar; tokens labeled -100 do not count."""
@@ -386,11 +388,11 @@ class LimbeckForSequenceClassification(LimbeckModel):
             Loss (given labels), logits, and whatever else was requested.
         """
         batch = {"input_ids": input_ids, "attention_mask": attention_mask, "token_type_ids": token_type_ids}
-        _check_options(input_ids, options)
+        check_options(input_ids, options)
         logits, tapped = self.run(batch, taps=self.wanted_taps(output_attentions, output_hidden_states))
         loss = None if labels is None else self.loss(logits, labels)
         kind = TokenClassifierOutput if self.per_token else SequenceClassifierOutput
-        return self.packed(kind(loss=loss, logits=logits, **_per_layer(tapped)), return_dict)
+        return self.packed(kind(loss=loss, logits=logits, **per_layer(tapped)), return_dict)
 
 
 class LimbeckForTokenClassification(LimbeckForSequenceClassification):
