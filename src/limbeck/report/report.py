@@ -15,6 +15,7 @@ from limbeck.core.target import TestedLimit
 from limbeck.report.ablation import gains, quality_change
 from limbeck.report.decisions import decision_lines, decision_values, decisions_json
 from limbeck.report.display_names import names, reference_line, reference_words
+from limbeck.report.early_exits import exit_lines, exits_json
 from limbeck.report.entity_types import types_json
 from limbeck.report.formatting import csv_text, megabytes, milliseconds, quality, quality_interval, rate, time_interval
 from limbeck.report.prediction_flips import changed_column, changed_values, changes_json
@@ -201,7 +202,7 @@ def front_table(summary: RunSummary) -> Table:
     table.caption += "   ✓ ✗ p50 is within the predicted interval or not" if predicted else ""
     table.caption += "".join(f"   {heading} probability that {words}" for heading, words in tested.values())
     lines = [reference_line(summary), volume_line(summary), errors_line(summary)]
-    for line in filter(None, [*lines, *decision_lines(summary)]):
+    for line in filter(None, [*lines, *decision_lines(summary), *exit_lines(summary)]):
         table.caption += f"\n{line}"
     return table
 
@@ -338,6 +339,7 @@ def to_json(summary: RunSummary) -> dict[str, Any]:
         "rows": front_rows(summary),
         "changes": {row.key: changes for row in rows(summary) if (changes := changes_json(row))},
         **({"decisions": decisions} if (decisions := decisions_json(summary)) else {}),
+        **({"early_exits": exits} if (exits := exits_json(summary)) else {}),
         **({"entities": types} if (types := types_json(summary)) else {}),
         **({"stored_vectors": stored} if (stored := stored_json(summary)) else {}),
         "gains": [

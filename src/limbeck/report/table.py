@@ -14,6 +14,7 @@ from limbeck.core.paired import evidence
 from limbeck.core.pareto import beyond, hypervolume
 from limbeck.core.target import LatencyStatistic, TestedLimit
 from limbeck.report.display_names import names
+from limbeck.report.early_exits import exits_of
 from limbeck.report.speed_up import Ratio, speed_ratio
 from limbeck.report.summary import RunSummary, once
 
@@ -131,7 +132,7 @@ def rows(summary: RunSummary) -> tuple[Row, ...]:
                 throughput=record.fact("throughput"),
                 changes=changes,
                 statistic=summary.budget.latency_statistic,
-                shows_mean=summary.budget.latency_statistic == "mean",
+                shows_mean=summary.budget.latency_statistic == "mean" or exits_of(summary, key) is not None,
             )
         )
     return tuple(sorted(table, key=lambda row: -(row.latency.value if row.latency is not None else float("inf"))))
