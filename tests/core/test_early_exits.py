@@ -92,6 +92,12 @@ def test_too_few_texts_show_nothing():
     assert fit_exits(EarlyExits((1, 2)), np.tile(same, (1, 20, 1)), 0.01).leaving > 0
 
 
+def test_heads_that_are_never_sure_are_left_out():
+    logits = np.concatenate([np.zeros((2, 2000, 4)), random_logits(heads=1, rows=2000, classes=4)])
+    fitted = fit_exits(EarlyExits((1, 2)), logits, 0.5)
+    assert (fitted.exits.threshold, fitted.changed, fitted.highest) == (None, 0, 0.0)
+
+
 def test_the_fact_says_what_the_rule_does():
     fitted = fit_exits(EarlyExits((1, 2, 3)), random_logits(rows=2000), 0.1)
     fact = fitted.fact("validation")

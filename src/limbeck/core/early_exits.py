@@ -214,11 +214,11 @@ def fit_exits(exits: EarlyExits, logits: np.ndarray, most_changed: float) -> Fit
         most_changed: Largest share of answers that may differ from the last head's.
 
     Returns:
-        The rule; its threshold is None if none is shown to hold.
+        The rule; its threshold is None if none is shown to hold, or no text leaves early: heads alone cost time.
     """
     last = logits[-1].argmax(axis=-1)
     never = EarlyExits(exits.layers, exits.criterion)
-    found = FittedExits(never, answering_heads(never, logits), 0, 0.0)
+    found = without = FittedExits(never, answering_heads(never, logits), 0, 0.0)
     for threshold in thresholds(exits.criterion, len(exits.layers), logits.shape[-1]):
         tried = EarlyExits(exits.layers, exits.criterion, threshold)
         heads = answering_heads(tried, logits)
@@ -228,7 +228,7 @@ def fit_exits(exits: EarlyExits, logits: np.ndarray, most_changed: float) -> Fit
         if highest > most_changed:
             break
         found = FittedExits(tried, heads, changed, float(highest))
-    return found
+    return found if found.leaving else without
 
 
 def refusal(info: StepInfo, traits: AbstractSet[str]) -> str:

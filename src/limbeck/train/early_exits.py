@@ -91,8 +91,9 @@ def fit_rule(candidate: Candidate, exits: EarlyExits, most_changed: float, log: 
     count = len(fitted.heads)
     if fitted.exits.threshold is None:
         log(
-            f"no head answers early: {count:,} validation texts do not show ({SURE:.0%}) of any threshold that at most "
-            f"{100 * most_changed:g} % of the answers change; give more texts, or a larger max_changed"
+            f"no head answers early: of {count:,} validation texts none leaves at a threshold of which they show "
+            f"({SURE:.0%}) that at most {100 * most_changed:g} % of the answers change; give more texts, a larger "
+            "max_changed, or longer training"
         )
         return fitted
     places = [*(f"after layer {depth}" for depth in exits.layers), "at the end"]
