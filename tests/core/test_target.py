@@ -82,6 +82,16 @@ def test_changed_answers_within_the_limit_by_luck_break_it_too():
     assert budget.given == {"max_flips": 3.0, "confidence": 0.8}
 
 
+@pytest.mark.parametrize("statistic", ["mean", "p99"])
+def test_a_latency_is_the_statistic_that_is_named(statistic):
+    budget = Budget(latency_ms=2, latency_statistic=statistic)
+    facts = {"latency_p50": 0.001, budget.latency_fact: 0.003}
+    assert budget.violations(facts) == [f"{statistic} latency 3.00 ms > 2 ms"]
+    assert budget.excess(facts) == pytest.approx(0.5)
+    assert Budget(latency_ms=2).violations(facts) == []
+    assert budget.given == {"latency_ms": 2, "latency_statistic": statistic}
+
+
 def test_a_request_is_named_and_divided_into_calls():
     target = Target(candidates=50)
     assert str(target) == "onnxruntime, 1 thread, requests of 50 documents, real lengths"

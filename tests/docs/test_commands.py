@@ -38,7 +38,7 @@ OTHERS = re.compile(r"is not installed|machine\.jsonl: there is no such file")
 BRIEFLY = ("--epochs", "1", "--min-steps", "1", "--allow-weak-teacher")
 
 STEPS = ("finetune", "vocabulary", "prune", "student_init", "supernet", "linearize", "meta_pseudo_labels", "distill")
-STEPS += ("export", "augment", "weight_sharing", "prune_tokens")
+STEPS += ("early_exit", "export", "augment", "weight_sharing", "prune_tokens")
 RECIPES = ("tinybert", "fastformers", "mpl", "linearize", "bigger-and-faster")
 
 

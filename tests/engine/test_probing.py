@@ -121,6 +121,20 @@ def facts(result):
     return {key: record.facts for key, record in result.records.items()}
 
 
+def test_facts_that_a_budget_needs_and_an_earlier_version_did_not_keep_are_measured(go, toys, monkeypatch):
+    from limbeck.core.target import Budget
+
+    go(toys.ToyTrain(), toys.ToyClock())
+    done = len(toys.calls())
+    needed = {"p50": frozenset(), "mean": frozenset({"latency_p50"}), "p99": frozenset({"latency_p99"})}
+    monkeypatch.setattr(toys.ToyClock, "newer_facts", lambda step, budget: needed[budget.latency_statistic])
+    for statistic in ("p50", "mean"):  # kept
+        go(toys.ToyTrain(), toys.ToyClock(), budget=Budget(latency_statistic=statistic))
+        assert len(toys.calls()) == done
+    go(toys.ToyTrain(), toys.ToyClock(), budget=Budget(latency_statistic="p99"))
+    assert [call for call in toys.calls()[done:] if call.startswith("clock")] == ["clock 1"]
+
+
 def free(machine):
     """Whether another thread may measure on the machine now."""
     taken = threading.Event()

@@ -1,7 +1,9 @@
 import pytest
 
+from limbeck.core.early_exits import EarlyExits
 from limbeck.core.shape import Shape
 from limbeck.engine.root_record import root_record, untrained
+from limbeck.model.early_exits import add_exits, set_rule
 
 
 @pytest.mark.parametrize(("role", "traits"), [("model", {"torch"}), ("teacher", {"torch", "teacher"})])
@@ -24,3 +26,11 @@ def test_the_note_of_a_fresh_head_says_what_is_missing(make_model):
     assert untrained(root_record("k", "model", "folder", model)) == (
         "has no trained head for this task: classifier.weight is missing"
     )
+
+
+def test_a_model_with_early_exits_says_so(make_model):
+    model = make_model(Shape.uniform(layers=2, hidden=8, heads=2, ffn=8))
+    add_exits(model, EarlyExits((1,)))
+    assert "exits" not in root_record("k", "model", "folder", model).traits
+    set_rule(model, EarlyExits((1,), "confidence", 0.9))
+    assert "exits" in root_record("k", "model", "folder", model).traits

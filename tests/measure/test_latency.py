@@ -8,7 +8,7 @@ import pytest
 from limbeck.core.restricted_context import RestrictedContext
 from limbeck.core.shape import Shape
 from limbeck.core.step import Probe, RunContext
-from limbeck.core.target import Target
+from limbeck.core.target import Budget, Target
 from limbeck.errors import MissingExtra
 from limbeck.measure import latency
 from limbeck.measure.latency import Latency, facts
@@ -23,12 +23,15 @@ def test_candidates_are_timed_in_one_session(candidate, exported, make_model):
     ragged = replace(candidate, model=make_model(Shape.uniform(2, 32, 4, 64).with_layer(1, heads=1)))
     found = list(Latency.of(samples=4, rounds=3).measure([candidate, ragged, exported], context()))
     by_name = {(index, fact.name): fact for index, fact in found}
-    assert len(by_name) == len(found) == 3 * 4
+    assert len(by_name) == len(found) == 3 * 5
     assert {fact.detail["session"] for _, fact in found} == {by_name[0, "speedup"].detail["session"]}
     for index in range(3):
         p50, p99 = by_name[index, "latency_p50"], by_name[index, "latency_p99"]
         assert p50.low <= p50.value <= p50.high
         assert p50.value <= p99.value
+        mean = by_name[index, "latency_mean"]
+        assert mean.low <= mean.value <= mean.high
+        assert len(mean.detail["rounds"]) == 3
         assert (p50.unit, p50.n, p50.target) == ("s", 4 * 3 * 2, str(Target()))
         assert len(p50.detail["rounds"]) == 3
         assert 3 < p50.detail["mean_tokens"] < 32
@@ -52,6 +55,8 @@ def test_facts_are_computed_from_the_rounds():
     found = {(index, fact.name): fact for index, fact in facts(timed)}
     assert found[0, "latency_p50"].detail["load"] == [0.1, 0.2]
     assert found[0, "speedup"].value == pytest.approx(4)
+    assert found[1, "latency_mean"].value == pytest.approx(4 * noise.mean())
+    assert found[1, "latency_mean"].detail["rounds"] == pytest.approx((4 * noise[:, 0]).tolist(), rel=1e-5)
     assert found[0, "speedup"].low == pytest.approx(4)
     assert found[2, "speedup"].detail["over"] == "b"
     on_gpu = {**answer, "conditions": {**answer.get("conditions", {}), "gpu_mhz": [1980.0, 1965.0]}}
@@ -71,6 +76,12 @@ def test_a_missing_runtime_is_refused_before_any_work(candidate, monkeypatch):
 def test_nothing_to_measure():
     assert list(Latency().measure([], context())) == []
     assert isinstance(Latency(), Probe)
+
+
+def test_only_a_budget_on_the_mean_needs_it():
+    assert Latency().newer_facts(Budget()) == frozenset()
+    assert Latency().newer_facts(Budget(latency_statistic="p99")) == frozenset()
+    assert Latency().newer_facts(Budget(latency_statistic="mean")) == {"latency_mean"}
 
 
 @pytest.mark.gpu

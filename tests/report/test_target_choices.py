@@ -47,13 +47,13 @@ def test_each_target_has_its_choice_and_a_model_has_a_latency_on_each(several):
     first, second = target_choices(server, key)
     assert (first.name, second.name) == ("server", "laptop")
     assert (first.chosen, second.chosen) == (names(server)[key], names(laptop)[laptop.chosen[0]])
-    assert first.p50 == first.here != second.here
+    assert first.latency == first.here != second.here
     assert second.budget.startswith("latency")
     assert "> 0.001 ms" in second.budget
     assert [line.name for line in target_choices(laptop)] == ["laptop", "server"]
     assert target_choices(replace(server, others={})) == []
     (none, _) = target_choices(replace(server, chosen=[]))
-    assert (none.chosen, none.p50, none.here) == ("none", "–", "–")
+    assert (none.chosen, none.latency, none.here) == ("none", "–", "–")
 
 
 def test_the_page_has_a_section_and_a_link_for_each(several):

@@ -39,6 +39,7 @@ class ToyModel:
     untrained: str = ""
     int8: bool = False
     space: None = None
+    leaves_early: bool = False
 
     @property
     def shape(self) -> Shape:

@@ -262,3 +262,24 @@ def test_flips_within_the_limit_by_luck_are_not_accepted():
 def _with_interval(changed, n):
     share, low, high = wilson(changed, n)
     return share, "1", low, high
+
+
+def timed(key, quality, **milliseconds):
+    facts = tuple(Measurement(f"latency_{name}", value / 1e3, "s") for name, value in milliseconds.items())
+    return replace(record(key, quality), facts=(*record(key, quality).facts, *facts))
+
+
+UNEVEN = [timed("steady", 0.9, p50=3.0, mean=3.1, p99=3.5), timed("early", 0.9, p50=1.0, mean=2.0, p99=6.0)]
+
+
+@pytest.mark.parametrize(("statistic", "kept"), [("p50", "early"), ("mean", "early"), ("p99", "steady")])
+def test_the_budget_says_which_time_counts(statistic, kept):
+    for step in (Front(), Front(("quality", "latency")), Best(), Cheapest(), Top(k=1, by="latency"), Top(k=1)):
+        assert keys(choose(step, UNEVEN, latency_statistic=statistic)) == [kept], step
+    assert keys(choose(Front(("quality", "latency_p99")), UNEVEN, latency_statistic=statistic)) == ["steady"]
+    assert keys(choose(Best(), UNEVEN, latency_statistic=statistic, latency_ms=3.6)) == [kept]
+
+
+def test_a_statistic_that_was_not_measured_is_named():
+    with pytest.raises(LimbeckError, match="no candidate has the fact 'latency_mean'"):
+        choose(Cheapest(), RECORDS, latency_statistic="mean", latency_ms=3.0)

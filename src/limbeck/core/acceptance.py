@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
 from limbeck.core.candidate import Record
 from limbeck.core.measurement import FLOAT_PARTS, Measurement
-from limbeck.core.target import Budget, TestedLimit, Tests
+from limbeck.core.target import Budget, LatencyStatistic, TestedLimit, Tests
 from limbeck.errors import LimbeckError, nearest
 
 if TYPE_CHECKING:
     from limbeck.core.step import Teacher
+
+
+LATENCY = "latency"
+"""Stands for the statistic of latency that the budget is about."""
+LATENCIES = tuple(f"latency_{statistic}" for statistic in get_args(LatencyStatistic))
+"""Names of the facts that a budget's latency may be."""
 
 
 def fact_for_choices(record: Record, name: str) -> Measurement | None:
@@ -32,6 +38,25 @@ def value(record: Record, name: str) -> float:
     fact = fact_for_choices(record, name)
     assert fact is not None, f"{record.key} has no {name}"
     return fact.value
+
+
+def named(name: str, budget: Budget) -> str:
+    """Return the name of a fact; 'latency' stands for the statistic that the budget is about."""
+    return budget.latency_fact if name == LATENCY else name
+
+
+def by_quality(latency: str) -> Callable[[Record], tuple[float, ...]]:
+    """Return a sort key: the best quality first, of equals the lowest of this latency."""
+    return lambda record: (-value(record, "quality") if record.fact("quality") else 0.0, _time(latency, record))
+
+
+def by_latency(latency: str) -> Callable[[Record], tuple[float, ...]]:
+    """Return a sort key: the lowest of this latency first, of equals the best quality."""
+    return lambda record: (_time(latency, record), -value(record, "quality"))
+
+
+def _time(latency: str, record: Record) -> float:
+    return value(record, latency) if record.fact(latency) else float("inf")
 
 
 def with_facts(records: Sequence[Record], names: Sequence[str], step_name: str) -> list[Record]:
@@ -57,7 +82,7 @@ def with_facts(records: Sequence[Record], names: Sequence[str], step_name: str) 
 
 def limits(budget: Budget) -> list[str]:
     """Return the names of the facts that the budget limits, apart from quality."""
-    named = {"latency_p50": budget.latency_ms, "size": budget.size_mb, "flips": budget.max_flips}
+    named = {budget.latency_fact: budget.latency_ms, "size": budget.size_mb, "flips": budget.max_flips}
     return [name for name, limit in named.items() if limit is not None]
 
 
@@ -69,7 +94,7 @@ def reference_quality(teacher: Teacher | None) -> float | None:
 
 def measured(record: Record) -> dict[str, float]:
     """Return the facts of a record that a budget may limit."""
-    return {name: value(record, name) for name in ("latency_p50", "size", "quality", "flips") if record.fact(name)}
+    return {name: value(record, name) for name in (*LATENCIES, "size", "quality", "flips") if record.fact(name)}
 
 
 def evidence_of(record: Record, whole: Record | None, budget: Budget) -> Tests:

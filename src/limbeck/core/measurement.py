@@ -25,6 +25,9 @@ DRIVER = Path("/proc/driver/nvidia/gpus")
 EVALUATED_SHAPES = "evaluated_shapes"
 """Name of the fact that lists what a search evaluated; it says nothing of the candidate that has it."""
 
+EARLY_EXITS = "early_exits"
+"""Name of the fact that says how many texts inner heads answer; known from the making."""
+
 FLOAT_PARTS = "float_parts"
 """Name of the fact that counts the parts (of ``n``) that quantization left in float; known from the making."""
 
@@ -61,7 +64,7 @@ class Measurement:
     @property
     def is_prediction(self) -> bool:
         """Whether it is no measurement of the candidate itself: predicted, measured on others, or how it was made."""
-        return self.name.endswith("_predicted") or self.name in (EVALUATED_SHAPES, FLOAT_PARTS)
+        return self.name.endswith("_predicted") or self.name in (EVALUATED_SHAPES, FLOAT_PARTS, EARLY_EXITS)
 
     def to_json(self) -> dict[str, Any]:
         """Return a plain dictionary without the empty fields."""

@@ -222,6 +222,11 @@ class Runnable(Protocol):
         """The space of the slices that are good models too, as JSON; None if there is none."""
         ...
 
+    @property
+    def leaves_early(self) -> bool:
+        """Whether heads after inner layers answer texts that they are sure of."""
+        ...
+
 
 @runtime_checkable
 class TrainableEncoder(Runnable, Protocol):

@@ -45,9 +45,9 @@ if TYPE_CHECKING:
     from limbeck.core.task import Task
     from limbeck.core.task_kind import TaskKind
 
-TRAITS = frozenset({"torch", "onnx", "int8", "teacher", "elastic"})
+TRAITS = frozenset({"torch", "onnx", "int8", "teacher", "elastic", "exits"})
 """torch: weights that can be trained; onnx: an exported graph; int8: quantized; teacher: later steps may imitate it;
-elastic: slices of it are good models too."""
+elastic: slices of it are good models too; exits: inner heads answer early, so that its weights stay as they are."""
 
 SERVICES = frozenset({"seed", "target", "budget", "teacher", "cost"})
 """What a step may declare in ``reads``; ``keep``, ``memo``, ``scratch`` and ``log`` change no result
@@ -307,6 +307,10 @@ class Probe(Step):
     def prepares(self, kind: TaskKind, target: Target) -> bool:
         """Return whether ``work_on`` of an empty piece keeps, for a single candidate, what ``measure`` reads of it."""
         return False
+
+    def newer_facts(self, budget: Budget) -> AbstractSet[str]:
+        """Return the facts that a budget needs and that stored results of earlier versions may lack."""
+        return frozenset()
 
     @abstractmethod
     def measure(self, candidates: Sequence[Candidate], context: RunContext) -> Iterable[tuple[int, Measurement]]:

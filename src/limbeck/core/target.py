@@ -23,6 +23,8 @@ Confidence = Annotated[float, Ge(0.5), Lt(1)]
 TestedLimit = Literal["max_drop", "max_flips"]
 """Limits that hold with a probability, by the answers to a sample of texts."""
 Counted = Literal["texts", "answers"]
+LatencyStatistic = Literal["p50", "mean", "p99"]
+"""Which time of a call a latency is: the median, the mean, or the 99th percentile."""
 TYPICAL_SUB_BATCH = 8
 """Documents in a call that costs of shapes are measured with, before the fastest size of a model is known."""
 URL = re.compile(r"https?://([A-Za-z0-9._-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\])(:[0-9]{1,5})?(/[A-Za-z0-9._~/-]{0,200})?")
@@ -169,12 +171,13 @@ class Budget:
     """Limits that a chosen model must meet; None: no limit.
 
     Attributes:
-        latency_ms: Largest median latency of a call, in milliseconds.
+        latency_ms: Largest latency of a call, in milliseconds: the median, unless ``latency_statistic`` says otherwise.
         size_mb: Largest size of the served file, in MB.
         max_drop: Largest loss against the fine-tuned model, or a teacher that limbeck opens, in points of the metric.
         max_flips: Largest share of answers that may differ from that model's, right or wrong, in per cent.
         confidence: How probable it must be that ``max_drop`` and ``max_flips`` hold and not only seem to on the
             validation texts; 0.5 compares two numbers, and ignores noise wherever models are compared.
+        latency_statistic: Which time of a call limit, choices and fronts are about.
     """
 
     latency_ms: Milliseconds | None = None
@@ -182,6 +185,7 @@ class Budget:
     max_drop: Points | None = None
     max_flips: Points | None = None
     confidence: Confidence = 0.8
+    latency_statistic: LatencyStatistic = "p50"
 
     @property
     def weighs_noise(self) -> bool:
@@ -190,10 +194,21 @@ class Budget:
 
     @property
     def given(self) -> dict[str, Any]:  # numbers, each of the type of its field
-        """The limits that are set, with the confidence where one of them needs it."""
-        limits = {name: value for name, value in vars(self).items() if value is not None and name != "confidence"}
+        """The limits that are set, with the confidence where one of them needs it, and an unusual statistic."""
+        beside = ("confidence", "latency_statistic")
+        limits = {name: value for name, value in vars(self).items() if value is not None and name not in beside}
+        limits |= {"latency_statistic": self.latency_statistic} if self.latency_statistic != "p50" else {}
         tested = self.max_drop is not None or self.max_flips is not None
         return limits | ({"confidence": self.confidence} if tested else {})
+
+    @property
+    def latency_fact(self) -> str:
+        """Name of the fact that a latency is.
+
+        >>> Budget(latency_statistic="p99").latency_fact
+        'latency_p99'
+        """
+        return f"latency_{self.latency_statistic}"
 
     def violations(
         self,
@@ -204,8 +219,8 @@ class Budget:
         """Describe every limit that is exceeded; a missing fact exceeds none.
 
         Args:
-            facts: ``latency_p50`` (seconds), ``size`` (bytes), ``quality`` (0 to 1, or a correlation) and ``flips`` (0
-                to 1).
+            facts: ``latency_p50`` or what :attr:`latency_fact` names (seconds), ``size`` (bytes), ``quality`` (0 to 1,
+                or a correlation) and ``flips`` (0 to 1).
             reference_quality: Quality that ``max_drop`` is counted from.
             tests: How probable it is that limits hold.
 
@@ -213,9 +228,10 @@ class Budget:
         ['latency 3.00 ms > 2 ms']
         """
         violations = []
-        latency, size, quality = facts.get("latency_p50"), facts.get("size"), facts.get("quality")
+        latency, size, quality = facts.get(self.latency_fact), facts.get("size"), facts.get("quality")
+        which = "" if self.latency_statistic == "p50" else f"{self.latency_statistic} "
         if self.latency_ms is not None and latency is not None and latency * 1e3 > self.latency_ms + 1e-9:
-            violations.append(f"latency {latency * 1e3:.2f} ms > {self.latency_ms:g} ms")
+            violations.append(f"{which}latency {latency * 1e3:.2f} ms > {self.latency_ms:g} ms")
         if self.size_mb is not None and size is not None and size / 1e6 > self.size_mb + 1e-9:
             violations.append(f"size {size / 1e6:.1f} MB > {self.size_mb:g} MB")
         if self.max_drop is not None and quality is not None and reference_quality is not None:
@@ -277,7 +293,7 @@ class Budget:
         0.5
         """
         total = 0.0
-        for name, limit, unit in (("latency_p50", self.latency_ms, 1e-3), ("size", self.size_mb, 1e6)):
+        for name, limit, unit in ((self.latency_fact, self.latency_ms, 1e-3), ("size", self.size_mb, 1e6)):
             if limit is not None:
                 total += max(0.0, facts[name] / (limit * unit) - 1)
         if self.max_drop is not None and reference_quality is not None:
@@ -295,12 +311,13 @@ class Limits:
     """Limits that replace those of a recipe; what is not given stays as the recipe says.
 
     Attributes:
-        latency_ms: Largest median latency of a call, in milliseconds.
+        latency_ms: Largest latency of a call, in milliseconds: the median, unless latency_statistic says otherwise.
         size_mb: Largest size of the served file, in MB.
         max_drop: Largest loss against the fine-tuned model, or a teacher that limbeck opens, in points of the metric.
         max_flips: Largest share of answers that may differ from that model's, right or wrong, in per cent.
         confidence: How probable it must be that max_drop and max_flips hold and not only seem to on the validation
             texts; 0.5 compares two numbers, and ignores noise wherever models are compared.
+        latency_statistic: Which time of a call limit, choices and fronts are about.
     """
 
     latency_ms: Milliseconds | None = None
@@ -308,6 +325,7 @@ class Limits:
     max_drop: Points | None = None
     max_flips: Points | None = None
     confidence: Confidence | None = None
+    latency_statistic: LatencyStatistic | None = None
 
     @classmethod
     def of(cls, budget: Budget) -> Limits:
@@ -316,7 +334,7 @@ class Limits:
         return cls(**{name: value for name, value in vars(budget).items() if value != default[name]})
 
     @property
-    def given(self) -> dict[str, float]:
+    def given(self) -> dict[str, Any]:  # numbers, and the name of a statistic
         """The limits that are given, by name."""
         return {name: value for name, value in vars(self).items() if value is not None}
 

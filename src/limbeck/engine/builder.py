@@ -15,6 +15,7 @@ from typing import Any
 
 from limbeck.core.candidate import Candidate, Record, Reference, lineage_key
 from limbeck.core.cost import TargetCost
+from limbeck.core.early_exits import check_refusal
 from limbeck.core.field_groups import parameters
 from limbeck.core.measurement import environment
 from limbeck.core.pieces import Spread
@@ -296,11 +297,12 @@ class CandidateBuilder:
             with self.store.lock(key):
                 self._make_root(key)
         else:
+            parent = self.records[record.parent]
             assert origin.step is not None  # only a root has none
-            base = self.child_base(record.parent, origin.step, origin.seed)
+            base = self.child_base(parent.key, origin.step, origin.seed)
             with self.store.lock(base):
                 if not self.store.has(key):
-                    self._apply(self.records[record.parent], origin.step, origin.seed, base)
+                    self._apply(parent, origin.step, origin.seed, base)
         if not self.store.has(key):
             raise StepFailed(f"{record.step} did not make {key} again; bump its version if its results changed")
 
@@ -340,6 +342,7 @@ class CandidateBuilder:
         always = {"teacher"} if self.recipe.teacher else set()
         if missing := ", ".join(sorted(needs(step) - parent.traits - always)):
             raise InputError(f"{step.info.name} needs a candidate with {missing}; {parent.key} has none")
+        check_refusal(step.info, parent.traits)
         notes: list[str] = []
 
         def log(message: str, /, **numbers: float) -> None:

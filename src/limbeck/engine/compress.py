@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from limbeck.core.decision import DecisionGoal
-from limbeck.core.target import Budget, FloatFormat, Runtime, Target
+from limbeck.core.target import Budget, FloatFormat, LatencyStatistic, Runtime, Target
 from limbeck.core.task import Task
 from limbeck.data.texts_task import has_no_labels
 from limbeck.distributed.config import ExecutorConfig, open_workers
@@ -100,6 +100,7 @@ def compress(
     max_drop: float | None = None,
     max_flips: float | None = None,
     confidence: float = 0.8,
+    latency_statistic: LatencyStatistic = "p50",
     threads: int = 1,
     batch: int = 1,
     seq_len: int | None = None,
@@ -129,11 +130,12 @@ def compress(
     Args:
         model: A Hugging Face folder or hub name of a supported family, or 'minilm-l6'.
         task: A named task, a path, or a mapping (see ``load_task``); or rows in memory (see ``as_task``).
-        latency_ms: Upper limit of the median call, in milliseconds.
+        latency_ms: Upper limit of a call, in milliseconds: of the median, unless ``latency_statistic`` says otherwise.
         size_mb: Upper limit of the served file's size, in MB.
         max_drop: Upper limit of the loss in points against the fine-tuned model, or a teacher that limbeck opens.
         max_flips: Upper limit of the answers that differ from that model's, right or wrong, in per cent.
         confidence: How probable it must be, by the answers to validation, that ``max_drop`` and ``max_flips`` hold.
+        latency_statistic: Which time of a call limit, choice and front are about.
         threads: Threads used for serving.
         batch: Texts in a call.
         seq_len: Tokens in a text; None for the real lengths of the task.
@@ -159,7 +161,8 @@ def compress(
         progress: See ``run``.
         executor: See ``run``.
     """
-    budget, options = Budget(latency_ms, size_mb, max_drop, max_flips, confidence), training or Training()
+    budget = Budget(latency_ms, size_mb, max_drop, max_flips, confidence, latency_statistic)
+    options = training or Training()
     request = Request(budget, strategy, effort, seed, replicas, "", options, allow_weak_teacher, None, decision)
     request = replace(request, profile=_profile_for(target, profile))
     serving = Target(device, "onnxruntime", threads, batch, seq_len, candidates, target, precision)

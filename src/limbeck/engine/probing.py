@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -65,7 +66,10 @@ class Prober:
         before = len(self.log.failed)
         with self.store.lock(names[group[-1]]):
             recall = self.store.facts.recall
-            remembered: dict[str, Any] = {key: recall(name, read_probed) for key, name in names.items()}
+            stored = {key: recall(name, read_probed) for key, name in names.items()}
+            assert isinstance(step, Probe)
+            newer = step.newer_facts(self.builder.serving(step).budget)
+            remembered: dict[str, Any] = {key: facts if _has(facts, newer) else None for key, facts in stored.items()}
             sessions = _sessions(remembered)
             if step.info.group and len({*sessions.values()}) > 1 and sessions != recall(_apart(names), dict):
                 remembered = dict.fromkeys(group)  # facts of different sessions cannot be compared
@@ -153,6 +157,11 @@ def _apart(names: Mapping[str, str]) -> str:
 def _sessions(remembered: Mapping[str, Mapping[str, Any] | None]) -> dict[str, str | None]:
     """Return in which call the facts of each record were measured."""
     return {key: _session(facts) for key, facts in remembered.items()}
+
+
+def _has(remembered: Mapping[str, Any] | None, names: AbstractSet[str]) -> bool:
+    """Return whether the facts of a record include these."""
+    return remembered is not None and names <= {fact["name"] for fact in remembered["facts"]}
 
 
 def _session(remembered: Mapping[str, Any] | None) -> str | None:

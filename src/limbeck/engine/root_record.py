@@ -42,6 +42,8 @@ def root_record(key: str, role: str, source: str, model: Runnable) -> Record:
     traits = {"torch"} if model.runtime == "torch" else {"onnx"}
     if model.space:
         traits.add("elastic")
+    if model.leaves_early:
+        traits.add("exits")
     if role == "teacher":
         traits.add("teacher")
     notes = (note,) if model.fresh_head else ()

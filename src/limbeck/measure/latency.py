@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from typing import TYPE_CHECKING, Any
 
 from limbeck.core.candidate import Candidate
@@ -10,7 +11,7 @@ from limbeck.core.field_groups import group
 from limbeck.core.judged_texts import Query
 from limbeck.core.measurement import Measurement
 from limbeck.core.step import Probe, RunContext, StepInfo, step
-from limbeck.core.target import Target
+from limbeck.core.target import Budget, Target
 from limbeck.errors import InputError
 from limbeck.measure.requests import (
     LEAST_REQUESTS,
@@ -28,6 +29,10 @@ if TYPE_CHECKING:
     from limbeck.core.shape import Shape
 
 
+MEAN = "latency_mean"
+"""Name of the fact."""
+
+
 @step(
     StepInfo(
         "latency",
@@ -40,7 +45,7 @@ if TYPE_CHECKING:
     )
 )
 class Latency(Probe):
-    """Time every candidate on the target: p50, p90, p99 of a call, and the speed-up over the first PyTorch candidate.
+    """Time every candidate on the target: p50, mean, p90, p99 of a call, and the speed-up over PyTorch.
 
     A call answers one batch, from token ids to logits; tokenization is not timed. The batches are those of real texts
     with their real lengths (a sample of the split, spread evenly over its lengths, of at least 8 batches or 4 requests)
@@ -61,6 +66,10 @@ class Latency(Probe):
     def required_splits(self) -> tuple[str, ...]:
         """Return the split whose texts are read."""
         return (self.sample.split,)
+
+    def newer_facts(self, budget: Budget) -> AbstractSet[str]:
+        """Return the mean where the budget is about it: sessions of earlier versions did not keep it."""
+        return {MEAN} if budget.latency_fact == MEAN else frozenset()
 
     def estimated_seconds(self, shape: Shape, rows: Mapping[str, int], tokens: float) -> float:
         """Return rough seconds.
@@ -128,6 +137,8 @@ def facts(timed: TimedModels, details: Sequence[Mapping[str, Any]] = ()) -> Iter
         }
         where: dict[str, Any] = {"n": timing.calls, "target": str(timed.target)}
         yield index, Measurement("latency_p50", *_flat(timing.p50), **where, detail=detail)
+        means = {**session, "rounds": [float(f"{seconds:.6g}") for seconds in timing.means.tolist()]}
+        yield index, Measurement(MEAN, *_flat(timing.mean), **where, detail=means)
         for percent in (90, 99):
             bounds = timing.quantile(percent / 100)
             yield index, Measurement(f"latency_p{percent}", *_flat(bounds), **where, detail=session)

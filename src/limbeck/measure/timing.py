@@ -25,7 +25,7 @@ class Timing:
 
     The median is that of the medians of the rounds: what disturbs one round moves one of many numbers. Its interval
     treats rounds, not calls, as the observations, because calls within a round share their disturbances. The upper
-    quantiles are taken over all calls: noise belongs to what a user waits for.
+    quantiles and the mean are taken over all calls: noise belongs to what a user waits for and a server spends.
     """
 
     seconds: np.ndarray
@@ -34,6 +34,11 @@ class Timing:
     def rounds(self) -> np.ndarray:
         """Median of every round [rounds]."""
         return np.asarray(np.median(self.seconds, axis=1))
+
+    @cached_property
+    def means(self) -> np.ndarray:
+        """Mean of every round [rounds]."""
+        return np.asarray(np.mean(self.seconds, axis=1))
 
     @property
     def calls(self) -> int:
@@ -44,6 +49,11 @@ class Timing:
     def p50(self) -> Interval:
         """Median call with its interval."""
         return median(self.rounds)
+
+    @property
+    def mean(self) -> Interval:
+        """Mean call, over all calls as what a server spends is; the interval resamples rounds."""
+        return bootstrap(lambda chosen: float(self.means[chosen].mean()), len(self.means))
 
     def quantile(self, share: float) -> Interval:
         """Return the time within which this fraction of all calls ended; the interval resamples rounds."""

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from limbeck.core.analytic_cost import as_shape
+from limbeck.core.early_exits import exits_in
 from limbeck.core.label_names import is_token_classifier, read_labels
 from limbeck.core.outputs import OutputSpec
 from limbeck.core.paths import user_path
@@ -26,7 +27,7 @@ from limbeck.core.tokenizer import fit_embedding, note_settings
 from limbeck.errors import InputError, UnsupportedModel, nearest
 from limbeck.model import external, families, interchange, pretrained
 from limbeck.model._transformers import explained, quiet
-from limbeck.model.classification_head import build, check_finite, our_head_tensors, set_labels
+from limbeck.model.classification_head import OTHER_EXITS, build, check_finite, our_head_tensors, set_labels
 from limbeck.model.family_table import FAMILIES
 from limbeck.model.folder_files import (
     auto_map,
@@ -134,6 +135,7 @@ def peek(source: str | Path) -> dict[str, Any]:
         "labels": read_labels(config, source),
         "runtime": config.get("limbeck_runtime", "torch"),
         "elastic": bool(config.get("space")),
+        "exits": exits_in(config, source) is not None,
         "max_length": most,
         "vector_length": most if embedding is None else min(most, embedding.max_length or most),
         "vectors": embedding is not None,
@@ -272,6 +274,8 @@ def _open_torch(folder: Path, config: dict[str, Any], task: Task | None, seed: i
     weights = {name: weight for name, weight in weights.items() if not name.startswith("dense.")}
     own = is_token_classifier(config)
     per_token = task.task_kind.per_token if task else own
+    if exits_in(config, folder) is not None and per_token != own:
+        raise InputError(OTHER_EXITS.format(labels=", ".join(read_labels(config, folder)[:12])))
     if per_token != own:  # a word's class and a text's class have nothing in common
         weights = {name: weight for name, weight in weights.items() if name.startswith("encoder.")}
     labels = dict(enumerate(read_labels(config, folder) or ("LABEL_0", "LABEL_1")))

@@ -23,6 +23,10 @@ if TYPE_CHECKING:
     from limbeck.model.style import Style
 
 HEAD = ("pooler", "pooler_norm", "classifier")
+OTHER_EXITS = (
+    "the model has early exits, whose heads answer for the labels {labels}; for another task take the model that it "
+    "was made from, and put 'early_exit' after its training"
+)
 MARKS = tuple(kind.config_mark for kind in KINDS.values() if kind.config_mark is not None)
 """Entries of a configuration that say what kind its outputs are of."""
 
@@ -151,6 +155,8 @@ def set_labels(
         }
     )
     reason, order, new = _fit(own, label_names, kind)
+    if model.exits is not None and order is None:
+        raise InputError(OTHER_EXITS.format(labels=", ".join(own.labels[:12])))
     absent = tuple(f"{(names or {}).get(path, path)}.{part}" for path, part in missing_parts(model))
     model.order_assumed = order is not None and order.assumed and not absent
     if absent:
@@ -160,8 +166,9 @@ def set_labels(
     model.fresh_head = bool(model.untrained)
     _draw(model, len(new), seed, fresh_output=order is None)
     if order is not None and order.outputs != tuple(range(len(new))) and not absent:
-        for parameter in model.classifier.parameters():
-            parameter.data = parameter.data[list(order.outputs)].clone()
+        for head in (model, *(model.exits.heads if model.exits is not None else ())):
+            for parameter in head.classifier.parameters():
+                parameter.data = parameter.data[list(order.outputs)].clone()
     config.id2label = dict(enumerate(new))
     config.label2id = {name: index for index, name in enumerate(new)}
     if kind is not None:

@@ -25,8 +25,6 @@ STANDARD_KEYS = frozenset((
     "embedding_dropout", "pooler_dropout",
 ))  # fmt: skip
 """Keys of the families' configurations; the entry ``limbeck`` says the same for each layer."""
-POOLED = ("bert", "ernie", "albert", "rembert", "megatron-bert", "modernbert", "deberta-v2")
-"""Families whose dense layer before the output belongs to the encoder; in others dropout comes before it."""
 PREFIXES = (
     "bert|roberta|electra|distilbert|mpnet|ernie|data2vec_text|albert|rembert|model|deberta"
     "|roberta_prelayernorm|roformer"
@@ -49,9 +47,11 @@ class LimbeckConfig(PretrainedConfig):
         general_space: dict[str, Any] | None
         order: dict[str, Any] | None
         layer_tokens: list[float] | None
+        early_exits: dict[str, Any] | None
     else:  # what only a super-network has: the space of its slices, trained on a task or not, and its parts' order
         space = general_space = order = None
         layer_tokens = None  # shares of the tokens that go on, where not all do
+        early_exits = None  # where heads stand after inner layers, and when they answer
 
     def __init__(
         self,

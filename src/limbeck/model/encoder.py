@@ -10,22 +10,21 @@ return named activations, so distillation needs no hooks.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import PreTrainedModel
-from transformers.activations import ACT2FN
 from transformers.modeling_outputs import BaseModelOutput, SequenceClassifierOutput, TokenClassifierOutput
 from transformers.utils.generic import ModelOutput
 
-from .attention import Rotation, added_to_scores, bias_by_distance, core, rotation
-from .calling_convention import check_options, per_layer
-from .configuration import GUARD, POOLED, LimbeckConfig
+from .attention import Rotation, core, rotation
+from .calling_convention import check_attentions, check_options, per_layer
+from .configuration import GUARD, LimbeckConfig
 from .disentangled_attention import RelativeEmbeddings
 from .embeddings import Embeddings
+from .heads import EarlyExits, head_logits
 from .layers import (
     EncoderShape,
     Gates,
@@ -34,8 +33,6 @@ from .layers import (
     layer_norm,
     length_projection,
     linear,
-    mean_of_tokens,
-    slice_linear,
     slice_norm,
 )
 from .output_losses import OutputLosses, losses_of
@@ -108,17 +105,44 @@ class Encoder(nn.Module):
         Returns:
             The last hidden states [batch, seq, hidden], and for every tap a list over layers.
         """
-        shape = shape or self.shape
-        gates = gates or Gates()
         tapped: dict[str, list[Tensor]] = {name: [] for name in taps}
-        tokens = input_ids.shape[1]
         remaining = RemainingTokens(attention_mask, input_ids)
+        for state in self.states(remaining, input_ids, token_type_ids, shape, gates, tapped):
+            x = state
+        last = self.normalized(remaining.merged(x))
+        if "hidden" in tapped:
+            left_behind = remaining.states is not None
+            tapped["hidden"].append(self.normalized(remaining.merged(x, detached=True)) if left_behind else last)
+        return last, tapped
+
+    def states(
+        self,
+        remaining: RemainingTokens,
+        input_ids: Tensor,
+        token_type_ids: Tensor | None = None,
+        shape: EncoderShape | None = None,
+        gates: Gates | None = None,
+        tapped: dict[str, list[Tensor]] | None = None,
+    ) -> Iterator[Tensor]:
+        """Yield the embeddings, then the states after each layer of the tokens that remain; lazily, without final norm.
+
+        Args:
+            remaining: The tokens that layers read; it changes as layers leave tokens behind.
+            input_ids: As for :meth:`forward`, like the next three.
+            token_type_ids: Segment ids.
+            shape: A smaller shape.
+            gates: Multipliers of heads, neurons and layers.
+            tapped: Lists that each layer appends its activations to, by name of the tap.
+        """
+        shape, gates, tapped = shape or self.shape, gates or Gates(), tapped if tapped is not None else {}
+        tokens = input_ids.shape[1]
         thetas = {layer.rotary_theta for layer in self.layers if layer.rotary_theta is not None}
         size = (tokens, shape.head_dim)
         turns: dict[float | None, Rotation] = {theta: rotation(*size, theta, input_ids.device) for theta in thetas}
         relative = None if self.relative is None else self.relative(tokens, shape.hidden)
-        positions = Positions(self.score_bias(remaining), relative)
-        x = self.embeddings(input_ids, token_type_ids, shape.hidden, attention_mask)
+        positions = Positions(remaining.score_bias(self.position_bias, self.style), relative)
+        x = self.embeddings(input_ids, token_type_ids, shape.hidden, remaining.mask)
+        yield x
         for index, (layer, layer_shape) in enumerate(zip(self.layers, shape.layers)):  # noqa: B905 a slice is shorter
             remaining.tap(x, tapped)
             own = Gates(*(None if gate is None else gate[index] for gate in gates))
@@ -129,26 +153,12 @@ class Encoder(nn.Module):
             x = y if own.layers is None else x + own.layers * (y - x)
             if fewer:
                 x = remaining.drop(x, layer_taps["attention"][-1], layer_shape, own)
-                positions = positions._replace(bias=self.score_bias(remaining))
-        last = self.last_norm(remaining.merged(x))
-        if "hidden" in tapped:
-            left_behind = remaining.states is not None
-            tapped["hidden"].append(self.last_norm(remaining.merged(x, detached=True)) if left_behind else last)
-        return last, tapped
+                positions = positions._replace(bias=remaining.score_bias(self.position_bias, self.style))
+            yield x
 
-    def last_norm(self, x: Tensor) -> Tensor:
-        """Normalize the states after the layers, if the style does."""
+    def normalized(self, x: Tensor) -> Tensor:
+        """Apply the final norm to hidden states, if there is one."""
         return x if self.norm is None else slice_norm(x, self.norm)
-
-    def score_bias(self, remaining: RemainingTokens) -> Tensor | None:
-        """Return what layers add to the scores of remaining tokens by their distance, with the mask; None without.
-
-        The sum [batch or 1, heads, query, key] is for every column of the table of biases.
-        """
-        if self.position_bias is None:
-            return None
-        bias = bias_by_distance(self.position_bias.weight, remaining.width, self.style.relative_distance)
-        return added_to_scores(remaining.bias(bias), remaining.keys)
 
 
 class LimbeckModel(PreTrainedModel):
@@ -231,17 +241,7 @@ class LimbeckModel(PreTrainedModel):
         attentions = self.config.output_attentions if output_attentions is None else output_attentions
         states = self.config.output_hidden_states if output_hidden_states is None else output_hidden_states
         if attentions:
-            if any(layer.tokens < 1 for layer in self.encoder.shape.layers):
-                raise ValueError(
-                    "layers pass on fewer tokens than they read, so attention weights are of other tokens in each "
-                    "layer: call without output_attentions"
-                )
-            for index, layer in enumerate(self.encoder.shape.layers):
-                if layer.heads and core(layer.attention)[0] not in ("softmax", "local"):
-                    raise ValueError(
-                        f"layer {index} has {layer.attention} attention, which has no weight for each pair of tokens: "
-                        "call without output_attentions"
-                    )
+            check_attentions(self.encoder.shape.layers)
         return ("hidden",) * bool(states) + ("attention",) * bool(attentions)
 
     def packed(self, output: Packed, return_dict: bool | None) -> Packed | tuple[Tensor, ...]:
@@ -262,6 +262,7 @@ class LimbeckForSequenceClassification(LimbeckModel):
     pooler: nn.Linear | None
     pooler_norm: nn.LayerNorm | None
     classifier: nn.Linear
+    exits: EarlyExits | None
 
     def add_head(self, config: LimbeckConfig) -> None:
         """Dense layer with activation (the families' pooler), perhaps a norm, then the output layer."""
@@ -270,6 +271,8 @@ class LimbeckForSequenceClassification(LimbeckModel):
         self.pooler = linear(width, width, style.pooler_bias) if dense else None
         self.pooler_norm = layer_norm(width, style) if dense and style.pooler_norm else None
         self.classifier = linear(width, config.num_labels or 1)
+        exits = config.early_exits
+        self.exits = None if exits is None else EarlyExits(exits, width, config.num_labels or 1, style)
 
     def logits(self, hidden: Tensor, mask: Tensor | None = None) -> Tensor:
         """Return logits [batch, classes], or [batch, seq, classes] when ``per_token``.
@@ -278,18 +281,12 @@ class LimbeckForSequenceClassification(LimbeckModel):
             hidden: The last hidden states [batch, seq, hidden].
             mask: 1 where a token is, 0 where padding is [batch, seq]; None if there is no padding.
         """
-        style = self.encoder.style
-        if not self.per_token:
-            hidden = hidden[:, 0] if style.pooling == "cls" else mean_of_tokens(hidden, mask)
-        if self.pooler is not None:
-            before = 0.0 if style.family in (*POOLED, "distilbert") else style.classifier_dropout
-            before = before if style.pooler_dropout is None else style.pooler_dropout
-            hidden = F.dropout(hidden, before, self.training)
-            hidden = ACT2FN[style.pooler](slice_linear(hidden, self.pooler, hidden.shape[-1], hidden.shape[-1]))
-        if self.pooler_norm is not None:
-            hidden = slice_norm(hidden, self.pooler_norm)
-        hidden = F.dropout(hidden, style.classifier_dropout, self.training)
-        return slice_linear(hidden, self.classifier, self.classifier.out_features, hidden.shape[-1])
+        return head_logits(self, hidden, mask, self.encoder.style, per_token=self.per_token)
+
+    @property
+    def leaves_early(self) -> bool:
+        """Whether inner heads answer texts that they are sure of."""
+        return self.exits is not None and self.exits.threshold is not None
 
     @property
     def shape(self) -> Any:  # a limbeck Shape wherever limbeck made the model; this file cannot import it
@@ -328,7 +325,7 @@ class LimbeckForSequenceClassification(LimbeckModel):
         gates: Gates | None = None,
         taps: Sequence[str] = (),
     ) -> tuple[Tensor, dict[str, list[Tensor]]]:
-        """Return the logits and the tapped activations of a batch.
+        """Return the logits and the tapped activations of a batch; inner heads answer only where nothing else is asked.
 
         Args:
             batch: ``input_ids``, ``attention_mask`` and perhaps ``token_type_ids``, each [batch, seq].
@@ -336,9 +333,15 @@ class LimbeckForSequenceClassification(LimbeckModel):
             gates: Multipliers of heads, neurons and layers.
             taps: Names of the activations to return.
         """
-        inputs = (batch["input_ids"], batch.get("attention_mask"), batch.get("token_type_ids"))
+        mask = batch.get("attention_mask")
+        inputs = (batch["input_ids"], mask, batch.get("token_type_ids"))
+        if self.exits is not None and self.leaves_early and not (self.training or shape or gates or taps):
+            remaining = RemainingTokens(mask, batch["input_ids"])
+            states = self.encoder.states(remaining, batch["input_ids"], batch.get("token_type_ids"))
+            finish = lambda x: self.encoder.normalized(remaining.merged(x))  # noqa: E731
+            return self.exits.answer(states, mask, finish, lambda hidden: self.logits(hidden, mask)), {}
         hidden, tapped = self.encoder(*inputs, shape=shape, gates=gates, taps=taps)
-        return self.logits(hidden, batch.get("attention_mask")), tapped
+        return self.logits(hidden, mask), tapped
 
     def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
         """Return the loss of ``config.problem_type``, a scalar; tokens labeled -100 do not count."""

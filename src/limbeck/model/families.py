@@ -38,7 +38,9 @@ TOKENS_LIKE_STATES = ("distilbert", "deberta-v2")
 """Families of which this holds for token classification."""
 SHAPE = ("hidden_size", "head_dim", "layer_heads", "layer_ffn", "layer_attention", "layer_tokens")
 STYLE = tuple(field.name for field in dataclasses.fields(Style))
-OURS = frozenset((*SHAPE, *STYLE, "space", "limbeck_runtime", "limbeck_onnx_file", "limbeck_untrained_head"))
+OURS = frozenset((
+    *SHAPE, *STYLE, "space", "early_exits", "limbeck_runtime", "limbeck_onnx_file", "limbeck_untrained_head",
+))  # fmt: skip
 """Keys of a config.json that only limbeck writes."""
 PASSING = frozenset((
     "_name_or_path", "architectures", "auto_map", "dtype", "id2label", "label2id", "limbeck", "model_type",

@@ -69,6 +69,7 @@ class LimbeckForSentenceEmbedding(LimbeckForSequenceClassification):
         """Add the dense layers after the pooling."""
         self.pooler = self.pooler_norm = None
         self.classifier = None
+        self.exits = None
         self.dense = nn.ModuleList()
         width = config.hidden_size
         for layer in self.embedding.dense:

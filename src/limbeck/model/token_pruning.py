@@ -12,10 +12,11 @@ from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
-from .attention import Rotation
+from .attention import Rotation, added_to_scores, bias_by_distance
 from .layers import Gates, LayerWidths
+from .style import Style
 
 
 def kept(share: float, tokens: Tensor) -> Tensor:
@@ -141,13 +142,20 @@ class RemainingTokens:
         cos, sin = (table[self.positions.clamp_max(self.width - 1)][:, None] for table in whole)
         return cos, sin
 
-    def bias(self, whole: Tensor) -> Tensor:
-        """Return the biases among the positions that remain [batch or 1, heads, query, key].
+    def score_bias(self, table: nn.Embedding | None, style: Style) -> Tensor | None:
+        """Return what layers add to the scores of the tokens that remain, by their distance and with the mask.
 
         Args:
-            whole: Biases among all positions [heads, query, key].
+            table: Biases by distance; None where a family has none.
+            style: How the model computes.
+
+        Returns:
+            The sum [batch or 1, heads, query, key], for every column of the table; None without a table.
         """
+        if table is None:
+            return None
+        bias = bias_by_distance(table.weight, self.width, style.relative_distance)  # among all positions
         if self.positions is None:
-            return whole[None]
+            return added_to_scores(bias[None], self.keys)
         at = self.positions.clamp_max(self.width - 1)
-        return whole[:, at[:, :, None], at[:, None, :]].transpose(0, 1)
+        return added_to_scores(bias[:, at[:, :, None], at[:, None, :]].transpose(0, 1), self.keys)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from limbeck.core import early_exits
 from limbeck.core.field_groups import parameters
 from limbeck.core.model import AnswersOnly
 from limbeck.core.step import REGISTRY, TRAITS, Step, StepInfo, Technique, needs
@@ -41,8 +42,8 @@ def meaning(
             problems += wrong_model
             if key == "model" and described.get("runtime") not in (None, "torch"):
                 start = {"onnx"}
-            elif key == "model" and described.get("elastic"):
-                start = {"torch", "elastic"}
+            elif key == "model":
+                start |= {trait for trait in ("elastic", "exits") if described.get(trait)}
     if "task" in values:
         problems += _task(values["task"])
     always = frozenset({"teacher"} if values.get("teacher") else ())
@@ -324,7 +325,7 @@ def _walk(
         if located.branches is not None:
             front = set().union(*(_walk(branch, front, always, problems) for branch in located.branches))
         elif located.cls is None:  # a step that could not be read may have given anything
-            front = {_State(TRAITS, epochs=True)}
+            front = {_State(TRAITS - {"exits"}, epochs=True)}
         else:
             front = {_step(located, state, always, problems) for state in front}
     return front
@@ -336,6 +337,8 @@ def _step(located: LocatedStep, state: _State, always: frozenset[str], problems:
     wanted = needs(located.parsed) if located.parsed is not None else frozenset(info.needs)
     for trait in sorted(wanted - state.traits - always):
         problems.append(Problem(f"{located.path} {info.name}", f"needs '{trait}'; {_cure(trait, dict(state.taken))}"))
+    if reason := early_exits.refusal(info, state.traits):
+        problems.append(Problem(f"{located.path} {info.name}", reason))
     epochs = state.epochs
     if located.parsed is not None and epochs is not None:
         lacking = (

@@ -64,7 +64,8 @@ def _signature(chain: Sequence[Record]) -> tuple[tuple[str, str], ...]:
 
 def _gain(summary: RunSummary, key: str, relative: str, steps: tuple[str, ...]) -> list[Gain]:
     record, other = summary.records[key], summary.records[relative]
-    fact, reference = record.fact("latency_p50"), other.fact("latency_p50")
+    name = summary.budget.latency_fact
+    fact, reference = record.fact(name), other.fact(name)
     if fact is None or reference is None:
         return []
     verdict, value, low, high = is_faster(fact, reference)

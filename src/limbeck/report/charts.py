@@ -121,7 +121,7 @@ def linear_ticks(low: float, high: float, count: int = 6) -> list[float]:
 
 def front_picture(summary: RunSummary, rows: Sequence[Row]) -> dict[str, Any]:
     """Lay out the chart of the front: latency against quality, with intervals, budget lines and separated labels."""
-    plotted = [row for row in rows if row.p50 is not None and summary.split in row.quality]
+    plotted = [row for row in rows if row.latency is not None and summary.split in row.quality]
     if not plotted:
         return {}
     low_x, high_x = _latency_range(summary, plotted)
@@ -161,7 +161,7 @@ def front_picture(summary: RunSummary, rows: Sequence[Row]) -> dict[str, Any]:
 
 
 def _latency_range(summary: RunSummary, rows: Sequence[Row]) -> tuple[float, float]:
-    values = [row.p50.value * 1e3 for row in rows if row.p50 is not None]
+    values = [row.latency.value * 1e3 for row in rows if row.latency is not None]
     values += [summary.budget.latency_ms] if summary.budget.latency_ms is not None else []
     return min(values) / 1.35, max(values) * 1.5
 
@@ -186,7 +186,7 @@ def _quality_range(summary: RunSummary, rows: Sequence[Row], floor: float | None
 
 
 def _point(summary: RunSummary, row: Row, x: Callable[[float], float], y: Callable[[float], float]) -> Point:
-    latency, quality = row.p50, row.quality[summary.split]
+    latency, quality = row.latency, row.quality[summary.split]
     assert latency is not None
     return {
         "row": row,
@@ -338,8 +338,9 @@ def gain_axis(gains: Sequence[Gain]) -> dict[str, Any]:
 
 
 def strip_axis(rows: Sequence[Row]) -> dict[str, Any]:
-    """Return a logarithmic axis in milliseconds for p50, p90 and p99 of all rows, 640 pixels wide."""
-    values = [fact.value * 1e3 for row in rows for fact in (row.p50, row.p90, row.p99) if fact is not None]
+    """Return a logarithmic axis in milliseconds for p50, mean, p90 and p99 of all rows, 640 pixels wide."""
+    times = (fact for row in rows for fact in (row.p50, row.mean, row.p90, row.p99))
+    values = [fact.value * 1e3 for fact in times if fact is not None]
     if not values:
         return {}
     low, high = min(values) / 1.25, max(values) * 1.25

@@ -96,7 +96,7 @@ def _name(summary: RunSummary, key: str) -> str:
     ]
     if any(step.endswith("INT8") for step in steps):  # an INT8 graph is an ONNX graph, too
         steps = [step for step in steps if step != "ONNX"]
-    is_torch = "torch" in chain[-1].traits or not chain[-1].traits - {"elastic"}
+    is_torch = "torch" in chain[-1].traits or not chain[-1].traits - {"elastic", "exits"}
     if chain[-1].step == "teacher":  # a model, or a file of scores, that the recipe names
         steps = [f"teacher {summary.source(key).rsplit('/', 1)[-1]}".strip()]
     elif summary.reference in keys and set(steps) <= {"ONNX", "INT8", "static INT8"}:

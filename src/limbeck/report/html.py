@@ -11,6 +11,7 @@ from limbeck.report.ablation import Gain, gains
 from limbeck.report.charts import front_picture, gain_axis, strip_axis, tree_picture
 from limbeck.report.decisions import decision_rows, goal_words
 from limbeck.report.display_names import names, reference_line, reference_words
+from limbeck.report.early_exits import exit_rows
 from limbeck.report.entity_types import type_rows
 from limbeck.report.prediction_flips import changed_words, groups, most_changed
 from limbeck.report.report import (
@@ -62,6 +63,7 @@ def report_html(
             volume=volume_line(summary),
             errors=errors_line(summary),
             entity_types=type_rows(row, reference, split),
+            early_exits=exit_rows(summary),
             stored_vectors=stored_rows(row, split),
             baseline=summary.baseline,
             change=headline_change(row, reference, split),

@@ -11,6 +11,7 @@ from limbeck.core.measurement import Measurement
 from limbeck.model.layout import model_files
 from limbeck.report.decisions import decision_figures
 from limbeck.report.display_names import changed_parameters, reference_line, reference_words
+from limbeck.report.early_exits import exits_of, share_words
 from limbeck.report.entity_types import type_rows
 from limbeck.report.formatting import milliseconds, quality, quality_interval, rate
 from limbeck.report.html import page_environment
@@ -117,8 +118,9 @@ def figures(summary: RunSummary, row: Row, reference: Row | None) -> list[Figure
             bound = f"loses at most {summary.budget.max_drop:g} points"
         lines.append(Figure(f"probability that it {bound}, {summary.split}", f"{probability:.2f}"))
     # without a reference the last column is empty
-    before = reference or replace(row, p50=None, p90=None, p99=None, size=None, parameters=None)
-    latencies = (("p50", row.p50, before.p50), ("p90", row.p90, before.p90), ("p99", row.p99, before.p99))
+    before = reference or replace(row, p50=None, p90=None, p99=None, mean=None, size=None, parameters=None)
+    means = [("mean", row.mean, before.mean)] if row.shows_mean else []
+    latencies = (("p50", row.p50, before.p50), *means, ("p90", row.p90, before.p90), ("p99", row.p99, before.p99))
     for name, fact, other in latencies:
         if fact is not None:
             interval = f"[{milliseconds(fact.low)}, {milliseconds(fact.high)}]" if fact.low and fact.high else "–"
@@ -129,6 +131,8 @@ def figures(summary: RunSummary, row: Row, reference: Row | None) -> list[Figure
         original = f"{rate(before.throughput.value)}/s" if reference is not None and before.throughput else "–"
         label = f"texts per second, sorted by length ({texts.target})"
         lines.append(Figure(label, f"{rate(texts.value)}/s", interval, _count(texts), original))
+    if (exits := exits_of(summary, row.key)) is not None:
+        lines.append(Figure(f"texts leave early, {exits.split}", share_words(exits), n=_count(exits)))
     if row.p50 is not None and (gain := row.p50.detail.get("over_one_batch")):
         label = f"the same over one padded batch, by sorting and sub-batches of {row.p50.detail['sub_batch']}"
         lines.append(Figure(label, f"{gain:.2f}x"))

@@ -15,6 +15,7 @@ from limbeck.core.target import TestedLimit
 from limbeck.report.ablation import gains, quality_change
 from limbeck.report.decisions import decision_lines, decision_values, decisions_json
 from limbeck.report.display_names import names, reference_line, reference_words
+from limbeck.report.early_exits import exit_lines, exits_json
 from limbeck.report.entity_types import types_json
 from limbeck.report.formatting import csv_text, megabytes, milliseconds, quality, quality_interval, rate, time_interval
 from limbeck.report.prediction_flips import changed_column, changed_values, changes_json
@@ -60,7 +61,7 @@ def headline_rows(summary: RunSummary) -> tuple[Row | None, Row | None]:
 
 
 def _distance(row: Row) -> tuple[int, float]:
-    return len(row.problems), row.p50.value if row.p50 is not None else float("inf")
+    return len(row.problems), row.latency.value if row.latency is not None else float("inf")
 
 
 @once
@@ -79,10 +80,11 @@ def headline(summary: RunSummary) -> str:
     if row.problems or not summary.chosen:
         problems = "; ".join(row.problems) or "none was chosen"
         return f"No candidate meets the budget. The nearest is {row.name}: {problems}"
-    if reference is None or reference.p50 is None or row.p50 is None or row.speedup is None:
-        return f"Chosen: {row.name}" + (f", p50 {milliseconds(row.p50.value)} ms" if row.p50 is not None else "")
-    times = f"(p50 {milliseconds(row.p50.value)} ms instead of {milliseconds(reference.p50.value)} ms)"
-    verdict, other = is_faster(row.p50, reference.p50)[0], reference_words(summary)
+    own, before, which = row.latency, reference.latency if reference is not None else None, row.statistic
+    if reference is None or before is None or own is None or row.speedup is None:
+        return f"Chosen: {row.name}" + (f", {which} {milliseconds(own.value)} ms" if own is not None else "")
+    times = f"({which} {milliseconds(own.value)} ms instead of {milliseconds(before.value)} ms)"
+    verdict, other = is_faster(own, before)[0], reference_words(summary)
     if verdict == "slower":
         return f"Slower than {other}: {row.speedup.value:.2f}x {times}"
     if verdict == "no measurable gain":
@@ -166,7 +168,9 @@ def front_table(summary: RunSummary) -> Table:
     changed = changed_column(candidates, summary.split)
     figures = [*splits, *([changed[0]] if changed is not None else []), "p50 ms"]
     counted = any(row.throughput is not None for row in candidates)
-    figures += [*(["predicted"] if predicted else []), "p99 ms", *(["texts/s"] if counted else [])]
+    means = any(row.shows_mean for row in candidates)
+    figures += [*(["predicted"] if predicted else []), *(["mean ms"] if means else []), "p99 ms"]
+    figures += ["texts/s"] if counted else []
     figures += ["MB", "vs PyTorch", "vs INT8"]
     for heading in figures:
         table.add_column(heading, justify="right")
@@ -181,7 +185,8 @@ def front_table(summary: RunSummary) -> Table:
         cells += [changed[1].get(row.key, "–")] if changed is not None else []
         cells += [milliseconds(row.p50.value) if row.p50 is not None else "–"]
         cells += [_predicted_cell(row)] if predicted else []
-        cells += [milliseconds(row.p99.value) if row.p99 is not None else "–"]
+        slower = [*([row.mean] if means else []), row.p99]
+        cells += [milliseconds(fact.value) if fact is not None else "–" for fact in slower]
         cells += [rate(row.throughput.value) if row.throughput is not None else "–"] if counted else []
         cells += [megabytes(row.size.value) if row.size is not None else "–"]
         cells += [f"{ratio.value:.2f}x" if ratio is not None else "–" for ratio in (row.speedup, row.speedup_int8)]
@@ -196,8 +201,8 @@ def front_table(summary: RunSummary) -> Table:
     table.caption = "★ chosen   ● on the front (nothing measured is both faster and better)"
     table.caption += "   ✓ ✗ p50 is within the predicted interval or not" if predicted else ""
     table.caption += "".join(f"   {heading} probability that {words}" for heading, words in tested.values())
-    lines = reference_line(summary), volume_line(summary), errors_line(summary), *decision_lines(summary)
-    for line in filter(None, lines):
+    lines = [reference_line(summary), volume_line(summary), errors_line(summary)]
+    for line in filter(None, [*lines, *decision_lines(summary), *exit_lines(summary)]):
         table.caption += f"\n{line}"
     return table
 
@@ -280,7 +285,7 @@ def _flat(summary: RunSummary, row: Row) -> dict[str, Any]:
         line |= changed_values(rows(summary), row, split)
         line |= {name: None for key in summary.candidates for name in decision_values(summary.records[key], split)}
         line |= decision_values(summary.records[row.key], split)
-    for name, latency in (("p50", row.p50), ("p90", row.p90), ("p99", row.p99)):
+    for name, latency in (("p50", row.p50), ("mean", row.mean), ("p90", row.p90), ("p99", row.p99)):
         line[f"latency_{name}_ms"] = latency.value * 1e3 if latency is not None else None
     line["latency_p50_low_ms"] = row.p50.low * 1e3 if row.p50 is not None and row.p50.low is not None else None
     line["latency_p50_high_ms"] = row.p50.high * 1e3 if row.p50 is not None and row.p50.high is not None else None
@@ -334,6 +339,7 @@ def to_json(summary: RunSummary) -> dict[str, Any]:
         "rows": front_rows(summary),
         "changes": {row.key: changes for row in rows(summary) if (changes := changes_json(row))},
         **({"decisions": decisions} if (decisions := decisions_json(summary)) else {}),
+        **({"early_exits": exits} if (exits := exits_json(summary)) else {}),
         **({"entities": types} if (types := types_json(summary)) else {}),
         **({"stored_vectors": stored} if (stored := stored_json(summary)) else {}),
         "gains": [

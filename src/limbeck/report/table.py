@@ -12,8 +12,9 @@ from limbeck.core.candidate import Record
 from limbeck.core.measurement import Measurement
 from limbeck.core.paired import evidence
 from limbeck.core.pareto import beyond, hypervolume
-from limbeck.core.target import TestedLimit
+from limbeck.core.target import LatencyStatistic, TestedLimit
 from limbeck.report.display_names import names
+from limbeck.report.early_exits import exits_of
 from limbeck.report.speed_up import Ratio, speed_ratio
 from limbeck.report.summary import RunSummary, once
 
@@ -28,6 +29,7 @@ class Row:
     p50: Measurement | None
     p90: Measurement | None
     p99: Measurement | None
+    mean: Measurement | None
     size: Measurement | None
     parameters: Measurement | None
     speedup: Ratio | None  # over the reference in PyTorch
@@ -45,6 +47,13 @@ class Row:
     throughput: Measurement | None = None  # texts per second in batches sorted by length
     changes: Mapping[tuple[str, str], Measurement] = field(default_factory=dict)
     """Flips and drift against the reference, by name and split."""
+    statistic: LatencyStatistic = "p50"  # which of its latencies the budget is about
+    shows_mean: bool = False  # whether the mean of its latency says what median and 99th percentile do not
+
+    @property
+    def latency(self) -> Measurement | None:
+        """The latency that the budget is about, which front, order and speed-ups are of."""
+        return {"p50": self.p50, "mean": self.mean, "p99": self.p99}[self.statistic]
 
     @property
     def as_predicted(self) -> bool | None:
@@ -88,7 +97,8 @@ def rows(summary: RunSummary) -> tuple[Row, ...]:
         record = summary.records[key]
         quality = {fact.split: fact for fact in record.facts if fact.name == "quality"}
         headline = quality.get(summary.split)
-        values = {name: fact.value for name in ("latency_p50", "size") if (fact := record.fact(name)) is not None}
+        limited = (summary.budget.latency_fact, "size")
+        values = {name: fact.value for name in limited if (fact := record.fact(name)) is not None}
         values |= {"quality": headline.value} if headline is not None else {}
         changes = changes_of(record, summary.reference)
         values |= {"flips": flips.value} if (flips := changes.get((FLIPS, summary.split))) is not None else {}
@@ -102,10 +112,11 @@ def rows(summary: RunSummary) -> tuple[Row, ...]:
                 p50=record.fact("latency_p50"),
                 p90=record.fact("latency_p90"),
                 p99=record.fact("latency_p99"),
+                mean=record.fact("latency_mean"),
                 size=record.fact("size"),
                 parameters=record.fact("parameters"),
-                speedup=_speedup(record, reference),
-                speedup_int8=_speedup(record, int8),
+                speedup=_speedup(record, reference, summary.budget.latency_fact),
+                speedup_int8=_speedup(record, int8, summary.budget.latency_fact),
                 drop=drop,
                 on_front=key in front,
                 problems=(
@@ -120,9 +131,11 @@ def rows(summary: RunSummary) -> tuple[Row, ...]:
                 portability=record.fact("portability"),
                 throughput=record.fact("throughput"),
                 changes=changes,
+                statistic=summary.budget.latency_statistic,
+                shows_mean=summary.budget.latency_statistic == "mean" or exits_of(summary, key) is not None,
             )
         )
-    return tuple(sorted(table, key=lambda row: -(row.p50.value if row.p50 is not None else float("inf"))))
+    return tuple(sorted(table, key=lambda row: -(row.latency.value if row.latency is not None else float("inf"))))
 
 
 def changes_of(record: Record, reference: str | None) -> dict[tuple[str, str], Measurement]:
@@ -197,12 +210,12 @@ def predicted(summary: RunSummary, key: str) -> Measurement | None:
     return None
 
 
-def _speedup(record: Record, reference: Record | None) -> Ratio | None:
-    """Compute the speed-up over a reference; None for the reference itself."""
-    latency = record.fact("latency_p50")
+def _speedup(record: Record, reference: Record | None, name: str) -> Ratio | None:
+    """Compute the speed-up over a reference in one latency; None for the reference itself."""
+    latency = record.fact(name)
     if latency is None or reference is None or record.key == reference.key:
         return None
-    reference_latency = reference.fact("latency_p50")
+    reference_latency = reference.fact(name)
     return speed_ratio(latency, reference_latency) if reference_latency is not None else None
 
 
@@ -216,7 +229,7 @@ class Volume(NamedTuple):
 
 @once
 def volume(summary: RunSummary) -> Volume | None:
-    """Compute the hypervolume of quality and median latency; None with fewer than two candidates."""
+    """Compute the hypervolume of quality and latency; None with fewer than two candidates."""
     points = list(_points(summary).values())
     if len(points) < 2:
         return None
@@ -229,7 +242,8 @@ def _points(summary: RunSummary) -> Mapping[str, tuple[float, float]]:
     """Return latency and quality of every candidate that has both."""
     points = {}
     for key in summary.candidates:
-        latency, quality = summary.records[key].fact("latency_p50"), summary.records[key].fact("quality", summary.split)
+        record = summary.records[key]
+        latency, quality = record.fact(summary.budget.latency_fact), record.fact("quality", summary.split)
         if latency is not None and quality is not None:
             points[key] = (latency.value, quality.value)
     return points

@@ -19,7 +19,7 @@ class TargetChoice(NamedTuple):
     setting: str
     chosen: str
     quality: str
-    p50: str
+    latency: str
     budget: str
     here: str = "–"
 
@@ -36,7 +36,7 @@ def target_choices(summary: RunSummary, key: str = "") -> list[TargetChoice]:
 
 def _choice(summary: RunSummary, key: str) -> TargetChoice:
     row, record = headline_rows(summary)[0], summary.records.get(key)
-    latency = record.fact("latency_p50") if record is not None else None
+    latency = record.fact(summary.budget.latency_fact) if record is not None else None
     here = f"{milliseconds(latency.value)} ms {time_interval(latency)}".rstrip() if latency is not None else "–"
     if row is None or not row.chosen:
         return TargetChoice(summary.target_name, str(summary.target), "none", "–", "–", "–", here)
@@ -45,9 +45,9 @@ def _choice(summary: RunSummary, key: str) -> TargetChoice:
     if fact is not None:
         interval = quality_interval(fact, summary.metric)
         scored = f"{quality(fact.value, summary.metric)} {interval}".rstrip() + f" ({split})"
-    p50 = f"{milliseconds(row.p50.value)} ms {time_interval(row.p50)}".rstrip() if row.p50 is not None else "–"
+    own = f"{milliseconds(row.latency.value)} ms {time_interval(row.latency)}".rstrip() if row.latency else "–"
     chosen, budget = names(summary)[row.key], "; ".join(row.problems) or "met"
-    return TargetChoice(summary.target_name, str(summary.target), chosen, scored, p50, budget, here)
+    return TargetChoice(summary.target_name, str(summary.target), chosen, scored, own, budget, here)
 
 
 def targets_html(summary: RunSummary) -> str:

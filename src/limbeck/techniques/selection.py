@@ -10,7 +10,7 @@ from typing import Annotated, TypeAlias
 from annotated_types import Ge, Le
 
 from limbeck.core import acceptance
-from limbeck.core.acceptance import limits, measured, reference_quality, value, with_facts
+from limbeck.core.acceptance import LATENCY, limits, measured, named, reference_quality, value, with_facts
 from limbeck.core.candidate import Record
 from limbeck.core.step import Choice, RunContext, StepInfo, step
 
@@ -22,7 +22,7 @@ IsTied: TypeAlias = Callable[[float, Record, Record], bool]
 """Maps a confidence, a record and the first record."""
 
 
-@step(StepInfo("front", example={"by": ["quality", "size"]}))
+@step(StepInfo("front", reads={"budget"}, example={"by": ["quality", "size"]}))
 class Front(Choice):
     """Keep the candidates that no other one beats in everything.
 
@@ -31,14 +31,15 @@ class Front(Choice):
     anything, and what stays by such a difference costs nothing.
     """
 
-    by: tuple[str, ...] = ("quality", "latency_p50")  #: the facts that count
+    by: tuple[str, ...] = ("quality", LATENCY)  #: the facts that count; 'latency' is the budget's statistic
 
     def choose(self, records: Sequence[Record], context: RunContext) -> Sequence[Record]:
         """Return the records on the front, in the order given."""
         from limbeck.core import pareto
 
-        compared = with_facts(records, self.by, "front")
-        points = [[value(record, name) for name in self.by] for record in compared]
+        names = [named(name, context.budget) for name in self.by]
+        compared = with_facts(records, names, "front")
+        points = [[value(record, name) for name in names] for record in compared]
         senses: list[pareto.Sense] = ["max" if name in MORE_IS_BETTER else "min" for name in self.by]
         on_front = pareto.front(points, senses)
         return [record for record, stays in zip(compared, on_front, strict=True) if stays]
@@ -61,7 +62,8 @@ class Best(Choice):
 
     def choose(self, records: Sequence[Record], context: RunContext) -> Sequence[Record]:
         """One record."""
-        return within(records, context, "best", _by_quality, acceptance.is_as_good, _by_latency)
+        latency = context.budget.latency_fact
+        return within(records, context, "best", acceptance.by_quality(latency), *ties(latency)["quality"])
 
 
 @step(
@@ -81,9 +83,8 @@ class Cheapest(Choice):
 
     def choose(self, records: Sequence[Record], context: RunContext) -> Sequence[Record]:
         """One record."""
-        return within(
-            records, context, "cheapest", _by_latency, lambda _, record, first: is_as_fast(record, first), _by_quality
-        )
+        latency = context.budget.latency_fact
+        return within(records, context, "cheapest", acceptance.by_latency(latency), *ties(latency)[latency])
 
 
 @step(StepInfo("top", reads={"budget"}, example={"k": 1}))
@@ -95,33 +96,22 @@ class Top(Choice):
     """
 
     k: Annotated[int, Ge(1), Le(10_000)] = 3  #: how many stay
-    by: str = "quality"  #: the fact that counts
+    by: str = "quality"  #: the fact that counts; 'latency' is the budget's statistic
 
     def choose(self, records: Sequence[Record], context: RunContext) -> Sequence[Record]:
         """At most ``k`` records."""
-        sign = -1 if self.by in MORE_IS_BETTER else 1
-        ranked = sorted(with_facts(records, (self.by,), "top"), key=lambda record: sign * value(record, self.by))
-        if self.by not in TIES or not context.budget.weighs_noise:
+        name, sign = named(self.by, context.budget), -1 if self.by in MORE_IS_BETTER else 1
+        ranked = sorted(with_facts(records, (name,), "top"), key=lambda record: sign * value(record, name))
+        of_noise = ties(name if name in acceptance.LATENCIES else context.budget.latency_fact)
+        if name not in of_noise or not context.budget.weighs_noise:
             return ranked[: self.k]
-        is_tied, order = TIES[self.by]
+        is_tied, order = of_noise[name]
         chosen: list[Record] = []
         while ranked and len(chosen) < self.k:
             best, undecided = acceptance.settled(ranked[0], ranked, partial(is_tied, context.budget.confidence), order)
             ranked.remove(best)
             chosen.append(noted(best, undecided))
         return chosen
-
-
-def _latency(record: Record) -> float:
-    return value(record, "latency_p50") if record.fact("latency_p50") else float("inf")
-
-
-def _by_quality(record: Record) -> tuple[float, ...]:
-    return -value(record, "quality"), _latency(record)
-
-
-def _by_latency(record: Record) -> tuple[float, ...]:
-    return _latency(record), -value(record, "quality")
 
 
 def within(
@@ -150,7 +140,8 @@ def within(
         return not budget.violations(measured(record), reference, tested[record.key])
 
     if budget.weighs_noise:
-        compared, notes = acceptance.without_pointless(compared, meets, budget.confidence, is_as_fast)
+        as_fast = partial(is_as_fast, latency=budget.latency_fact)
+        compared, notes = acceptance.without_pointless(compared, meets, budget.confidence, as_fast)
     meeting = [record for record in compared if meets(record)]
     if meeting and budget.weighs_noise:
         first = min(meeting, key=order)
@@ -173,26 +164,31 @@ def noted(record: Record, notes: Sequence[str]) -> Record:
     return replace(record, notes=(*record.notes, *notes))
 
 
-def is_as_fast(record: Record, first: Record) -> bool:
+def is_as_fast(record: Record, first: Record, latency: str = "latency_p50") -> bool:
     """Return whether the first record is not measurably faster; without intervals, times are compared as numbers.
 
     Args:
         record: The record.
         first: Another one.
+        latency: Name of the fact that is compared.
     """
     from limbeck.report.speed_up import is_faster
 
-    latency, best = record.fact("latency_p50"), first.fact("latency_p50")
-    if latency is None or best is None:
+    own, best = record.fact(latency), first.fact(latency)
+    if own is None or best is None:
         return False
-    return latency.value <= best.value or is_faster(best, latency)[0] == "no measurable gain"
+    return own.value <= best.value or is_faster(best, own)[0] == "no measurable gain"
 
 
-TIES: Mapping[str, tuple[IsTied, Order]] = {
-    "quality": (acceptance.is_as_good, _by_latency),
-    "latency_p50": (
-        lambda _, record, first: is_as_fast(record, first),
-        lambda record: _by_quality(record) if record.fact("quality") else (0.0, _latency(record)),
-    ),
-}
-"""Facts whose noise is known: when records are tied, and their order then. Other facts, such as the size, are exact."""
+def ties(latency: str) -> Mapping[str, tuple[IsTied, Order]]:
+    """Return the facts whose noise is known, with when records are tied, and their order then.
+
+    Other facts, such as the size, are exact.
+
+    Args:
+        latency: Name of the latency that counts.
+    """
+    return {
+        "quality": (acceptance.is_as_good, acceptance.by_latency(latency)),
+        latency: (lambda _, record, first: is_as_fast(record, first, latency), acceptance.by_quality(latency)),
+    }

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 ROUNDING = 1e-5
 """Share of the largest logit that sums in another order may differ by: some hundred roundings of float32."""
+ELSEWHERE = 0.05
+"""Share of the texts that may leave at another early exit."""
 HALF_TOLERANCE = 0.02
 """Difference of logits in float16, relative to their spread, that counts as equal: some twenty of its roundings."""
 
@@ -33,7 +35,9 @@ HALF_TOLERANCE = 0.02
 class Parity:
     """Largest difference of the logits of two models, their largest size and spread, and on how many texts.
 
-    ``changed`` counts answers whose largest logit is another one; where there is a single logit, none.
+    ``changed`` counts answers whose largest logit is another one; where there is a single logit, none. ``elsewhere``
+    counts texts that another head answered: rounding decides where a head is sure by a hair's breadth. Their logits are
+    compared with those of that head.
     """
 
     difference: float
@@ -41,6 +45,7 @@ class Parity:
     spread: float
     texts: int
     changed: int = 0
+    elsewhere: int = 0
 
     def allowed(self, tolerance: float) -> float:
         """Return the largest difference that counts as equal.
@@ -52,11 +57,19 @@ class Parity:
 
     def __str__(self) -> str:
         changed = f", {self.changed} other answers" if self.changed else ""
-        return f"ONNX gives torch's logits on {self.texts} texts, largest difference {self.difference:.1e}{changed}"
+        left = f", {self.elsewhere} from another early exit" if self.elsewhere else ""
+        return (
+            f"ONNX gives torch's logits on {self.texts} texts, largest difference {self.difference:.1e}{changed}{left}"
+        )
 
     def check(self, tolerance: float) -> None:
-        """Raise a LimbeckError if the logits differ by more than is allowed."""
+        """Raise a LimbeckError if the logits differ by more than is allowed, or texts leave at other exits."""
         allowed = self.allowed(tolerance)
+        if self.elsewhere > max(1, ELSEWHERE * self.texts):
+            raise LimbeckError(
+                f"export: {self.elsewhere} of {self.texts} texts leave the model in ONNX at other early exits than in "
+                f"torch, more than {ELSEWHERE:.0%}; export in float32, or report the model"
+            )
         if not self.difference <= allowed:
             raise LimbeckError(
                 f"export: logits in ONNX differ from torch by up to {self.difference:.2g} on {self.texts} texts, more "
@@ -102,9 +115,14 @@ def parity(model: Runnable, other: Runnable, batches: Iterable[dict[str, Tensor]
         InputError: The logits of the first are no numbers.
     """
     pairs: list[tuple[np.ndarray, np.ndarray]] = []
+    changed = elsewhere = 0
     for batch in batches:
-        logits = model.predict(batch)
-        rows = list(zip(logits, other.predict(batch), strict=True))
+        answered, others = model.predict(batch), other.predict(batch)
+        logits = _of_nearest_heads(model, batch, others) if model.leaves_early else answered
+        if model.leaves_early:
+            elsewhere += int((~np.isclose(logits, answered, atol=1e-4)).any(axis=-1).sum())
+            changed += int((answered.argmax(-1) != others.argmax(-1)).sum())
+        rows = list(zip(logits, others, strict=True))
         if logits.ndim == 3:
             real = np.asarray(batch["attention_mask"], dtype=bool)
             rows = [(a[r], b[r]) for (a, b), r in zip(rows, real, strict=True)]
@@ -116,5 +134,21 @@ def parity(model: Runnable, other: Runnable, batches: Iterable[dict[str, Tensor]
         largest=float(np.abs(before).max()),
         spread=float(np.abs(before - np.median(before)).max()),
         texts=len(pairs),
-        changed=sum(int((a.argmax(-1) != b.argmax(-1)).sum()) for a, b in pairs),
+        changed=changed or sum(int((a.argmax(-1) != b.argmax(-1)).sum()) for a, b in pairs),
+        elsewhere=elsewhere,
     )
+
+
+def _of_nearest_heads(model: Runnable, batch: Mapping[str, Tensor], others: np.ndarray) -> np.ndarray:
+    """Return for each text the logits of the head that comes nearest to other logits [batch, classes]."""
+    import torch
+
+    from limbeck.model.early_exits import all_logits
+
+    encoder = cast("LimbeckForSequenceClassification", model)
+    with torch.inference_mode():
+        moved = {name: value.to(encoder.device) for name, value in batch.items()}
+        heads = torch.stack(all_logits(encoder.eval(), moved)).float().cpu().numpy()
+    nearest = np.abs(heads - others).max(axis=-1).argmin(axis=0)
+    logits: np.ndarray = heads[nearest, np.arange(len(others))]
+    return logits

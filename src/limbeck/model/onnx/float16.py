@@ -18,6 +18,7 @@ import numpy as np
 
 from limbeck.errors import InputError
 from limbeck.model import external
+from limbeck.model.onnx.builder import all_initializers
 
 if TYPE_CHECKING:
     from onnx import AttributeProto, NodeProto, TensorProto
@@ -43,10 +44,10 @@ def to_float16(graph: OnnxGraph) -> OnnxGraph:
 
     proto = ModelProto()
     proto.CopyFrom(graph.proto if isinstance(graph, external.LargeGraph) else graph)
-    if any(entry.data_type in (TensorProto.INT8, TensorProto.UINT8) for entry in proto.graph.initializer):
+    if any(entry.data_type in (TensorProto.INT8, TensorProto.UINT8) for entry in all_initializers(proto.graph)):
         raise InputError("a graph in INT8 cannot be converted to float16; convert the graph that it was made from")
     arrays = dict(graph.arrays) if isinstance(graph, external.LargeGraph) else {}
-    for entry in proto.graph.initializer:
+    for entry in all_initializers(proto.graph):
         if entry.data_type != TensorProto.FLOAT:
             continue
         if entry.name in arrays:

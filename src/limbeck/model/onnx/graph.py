@@ -21,26 +21,33 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from limbeck.core.early_exits import EarlyExits
 from limbeck.core.finite import load_json
 from limbeck.core.sentence_embedding import SentenceEmbedding
 from limbeck.core.shape import Shape, attention_core
 from limbeck.errors import InputError, nearest
-from limbeck.model.external import with_constants
 from limbeck.model.onnx import attention as graph_attention
 from limbeck.model.onnx import disentangled as graph_disentangled
-from limbeck.model.onnx.builder import FUSED, Graph, Parts, RowGather, TensorWriter, Weights, biased
+from limbeck.model.onnx.assembly import assemble
+from limbeck.model.onnx.builder import (
+    FUSED,
+    Graph,
+    Parts,
+    RowGather,
+    TensorWriter,
+    Weights,
+    biased,
+    projection_bias,
+)
+from limbeck.model.onnx.early_exits import ExitWriter
 from limbeck.model.onnx.linear_attention import linear as linear_attention
 from limbeck.model.onnx.local_attention import local as local_attention
-from limbeck.model.onnx.sentence_embedding import OUTPUTS, sentence_embedding
+from limbeck.model.onnx.sentence_embedding import sentence_embedding
 from limbeck.model.onnx.token_pruning import RemainingTokens, judging_attention
 
 if TYPE_CHECKING:
-    from onnx import ValueInfoProto
-
     from limbeck.model.external import OnnxGraph
 
-OPSET, IR_VERSION = 20, 9  # 20 has Gelu; ONNX Runtime reads both since 1.17
-KEY = "limbeck"  # of the metadata that holds the blueprint
 
 ACTIVATIONS = {
     "gelu": "erf",
@@ -66,7 +73,7 @@ class Blueprint:
     ``masks_queries``: padding has embeddings of zero and attends to all tokens alike.
     ``int8``: the linear maps that hold 8-bit writer. ``norm_first``, ``rotary_theta``, ``pooling``: as in the style.
     ``positions``: how many a text may have, where they are rotary. ``embedding``: how texts become vectors, of a model
-    whose answers are these.
+    whose answers are these. ``exits``: heads after inner layers that answer early.
     """
 
     shape: Shape
@@ -84,6 +91,7 @@ class Blueprint:
     positions: int = 0
     pooling: str = "cls"
     embedding: SentenceEmbedding | None = None
+    exits: EarlyExits | None = None
 
     def __post_init__(self) -> None:
         for name in (self.activation, self.pooler):
@@ -94,15 +102,20 @@ class Blueprint:
 
     def to_json(self) -> str:
         """Return one line of JSON."""
-        return json.dumps(asdict(self) | {"shape": self.shape.to_json()}, sort_keys=True)
+        data = asdict(self) | {"shape": self.shape.to_json()}
+        exits = data.pop("exits")  # left out where there are none, for versions that do not know them
+        return json.dumps(data | ({} if exits is None else {"exits": exits}), sort_keys=True)
 
     @classmethod
     def from_json(cls, text: str) -> Blueprint:
         """Invert :meth:`to_json`."""
         data = load_json(text)
         tuples = {name: tuple(data.get(name, ())) for name in ("int8", "rotary_theta")}
-        embedding = data.get("embedding")
-        read = {"embedding": None if embedding is None else SentenceEmbedding.from_json(embedding)}
+        embedding, exits = data.get("embedding"), data.get("exits")
+        read = {
+            "embedding": None if embedding is None else SentenceEmbedding.from_json(embedding),
+            "exits": None if exits is None else EarlyExits.from_json(exits),
+        }
         return cls(**data | {"shape": Shape.from_json(data["shape"])} | tuples | read)
 
     @property
@@ -180,15 +193,8 @@ class FloatWriter:
         return graph.op("Attention", *inputs, domain=FUSED, num_heads=heads, qkv_hidden_sizes=[width] * 3)
 
 
-def projection_bias(graph: Graph, name: str) -> str:
-    """Return the bias of a fused attention's projections; zeros where there is none, for the operators need one."""
-    width = graph.weights[f"{name}.weight"].shape[1]
-    zeros = np.zeros(width, dtype=np.float32)
-    return graph.optional_weight(f"{name}.bias") or graph.constant(f"constant.zeros_{width}", zeros)
-
-
 def build(
-    blueprint: Blueprint, weights: Weights, writer: TensorWriter | None = None
+    blueprint: Blueprint, weights: Weights, writer: TensorWriter | None = None, *, branches: bool = True
 ) -> tuple[OnnxGraph, dict[str, str]]:
     """Build the graph.
 
@@ -200,60 +206,59 @@ def build(
         blueprint: What to build.
         weights: The weights by name.
         writer: How tables and linear maps are stored; float unless given.
+        branches: Whether early exits leave out what follows; without, every linear map is in the outermost graph.
 
     Returns:
         The graph, and the tensor that every linear map reads, by the name of the map.
     """
     writer = writer or FloatWriter(blueprint.fused)
     graph = Graph(weights)
-    x, remaining = _embeddings(graph, blueprint, writer), RemainingTokens(graph, first_only=blueprint.first_only)
-    for index in range(blueprint.shape.depth):
-        x = _layer(graph, blueprint, writer, remaining, x, index)
-    x = remaining.finish(x)
-    if blueprint.norm_first:
-        x = _normalize(graph, blueprint, "norm", x)
+    x, depth = _embeddings(graph, blueprint, writer), blueprint.shape.depth
+    remaining = RemainingTokens(graph, first_only=blueprint.first_only)
+    layers = partial(_layers, graph, blueprint, writer, remaining)
+    head = partial(_head, graph, blueprint, writer, remaining)
     if blueprint.embedding is not None:
-        sentence_embedding(graph, x, blueprint.embedding)
-        return _finish(graph, blueprint), graph.inputs_of
-    if blueprint.first_only:
-        x = graph.op("Gather", x, graph.constant("constant.first", np.int64(0)), axis=1)
-    elif not blueprint.per_token:
-        x = graph_attention.mean(graph, x)
-    if "pooler.weight" in weights:
-        x = _activate(graph, blueprint, blueprint.pooler, *writer.linear(graph, x, "pooler"))
-    if "pooler_norm.weight" in weights:
-        x = _normalize(graph, blueprint, "pooler_norm", x)
-    weight, bias = graph.weight("classifier.weight"), graph.weight("classifier.bias")
-    graph.op("Add", graph.op("MatMul", x, weight), bias)  # in float always: tiny, and it decides
-    graph.nodes[-1].output[0] = "logits"
-    return _finish(graph, blueprint), graph.inputs_of
-
-
-def _finish(graph: Graph, blueprint: Blueprint) -> OnnxGraph:
-    from onnx import TensorProto, helper
-
-    def value(name: str, kind: int, *axes: str | int) -> ValueInfoProto:
-        return helper.make_tensor_value_info(name, kind, axes)
-
-    read = {name for node in graph.nodes for name in node.input}
-    names = [name for name in ("input_ids", "attention_mask", "token_type_ids") if name in read]
-    inputs = [value(name, TensorProto.INT64, "batch", "sequence") for name in names]
-    if blueprint.embedding is not None:
-        hidden = blueprint.shape.hidden
-        axes: tuple[tuple[str | int, ...], ...]
-        axes = ("batch", blueprint.embedding.width(hidden)), ("batch", "sequence", hidden)
-        outputs = [value(name, TensorProto.FLOAT, *sizes) for name, sizes in zip(OUTPUTS, axes, strict=True)]
+        x = layers(x, 0, depth)
+        with remaining.all_again():
+            sentence_embedding(graph, _last_norm(graph, blueprint, remaining.merged(x)), blueprint.embedding)
+        return assemble(graph, blueprint), graph.inputs_of
+    if blueprint.exits is None:
+        head(layers(x, 0, depth), "")
     else:
-        classes = graph.weights["classifier.bias"].size
-        sizes = ("batch", "sequence", classes) if blueprint.per_token else ("batch", classes)
-        outputs = [value("logits", TensorProto.FLOAT, *sizes)]
-    proto = helper.make_graph(graph.nodes, "limbeck", inputs, outputs)
-    branches = any(node.op_type == "If" for node in graph.nodes)  # their nodes are ONNX Runtime's own
-    domains = ["", FUSED] if branches or any(node.domain for node in graph.nodes) else [""]
-    opsets = [helper.make_opsetid(domain, OPSET if not domain else 1) for domain in domains]
-    model = helper.make_model(proto, opset_imports=opsets, ir_version=IR_VERSION, producer_name="limbeck")
-    helper.set_model_props(model, {KEY: blueprint.to_json()})
-    return with_constants(model, graph.constants)
+        ExitWriter(graph, blueprint.exits, depth, layers, head, branches).logits(x)
+    graph.nodes[-1].output[0] = "logits"
+    return assemble(graph, blueprint), graph.inputs_of
+
+
+def _layers(
+    graph: Graph, blueprint: Blueprint, writer: TensorWriter, remaining: RemainingTokens, x: str, start: int, stop: int
+) -> str:
+    """Write the layers from number ``start`` up to ``stop``."""
+    for index in range(start, stop):
+        x = _layer(graph, blueprint, writer, remaining, x, index)
+    return x
+
+
+def _last_norm(graph: Graph, blueprint: Blueprint, x: str) -> str:
+    return _normalize(graph, blueprint, "norm", x) if blueprint.norm_first else x
+
+
+def _head(
+    graph: Graph, blueprint: Blueprint, writer: TensorWriter, remaining: RemainingTokens, x: str, prefix: str
+) -> str:
+    """Write a head on hidden states of the tokens that remain; ``prefix`` begins the names of its weights."""
+    with remaining.all_again():
+        x = _last_norm(graph, blueprint, remaining.merged(x))
+        if blueprint.first_only:
+            x = graph.op("Gather", x, graph.constant("constant.first", np.int64(0)), axis=1)
+        elif not blueprint.per_token:
+            x = graph_attention.mean(graph, x)
+    if f"{prefix}pooler.weight" in graph.weights:
+        x = _activate(graph, blueprint, blueprint.pooler, *writer.linear(graph, x, f"{prefix}pooler"))
+    if f"{prefix}pooler_norm.weight" in graph.weights:
+        x = _normalize(graph, blueprint, f"{prefix}pooler_norm", x)
+    weight, bias = graph.weight(f"{prefix}classifier.weight"), graph.weight(f"{prefix}classifier.bias")
+    return graph.op("Add", graph.op("MatMul", x, weight), bias)  # in float always: tiny, and it decides
 
 
 def _embeddings(graph: Graph, blueprint: Blueprint, writer: TensorWriter) -> str:

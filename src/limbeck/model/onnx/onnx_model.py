@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from limbeck.core.analytic_cost import as_shape
+from limbeck.core.early_exits import exits_in
 from limbeck.core.logits import joined_rows
 from limbeck.core.sentence_embedding import embedding_in
 from limbeck.core.shape import Shape
@@ -71,6 +72,12 @@ class OnnxModel:
     def int8(self) -> bool:
         """Whether this is the quantized file."""
         return self.file == INT8_FILE
+
+    @property
+    def leaves_early(self) -> bool:
+        """Whether inner heads answer texts that they are sure of."""
+        exits = exits_in(self.config, self.folder)
+        return exits is not None and exits.threshold is not None
 
     @property
     def size_bytes(self) -> int:
@@ -239,6 +246,7 @@ def parts(model: LimbeckForSequenceClassification, *, fused: bool = True) -> tup
         positions=style.max_positions if style.rotary_theta else 0,
         pooling=style.pooling,
         embedding=embedding_in(model.config.to_dict()),
+        exits=exits_in(model.config.to_dict()) if model.leaves_early else None,
     )
     weights: dict[str, np.ndarray] = {}
     for name, tensor in model.state_dict().items():
@@ -246,6 +254,8 @@ def parts(model: LimbeckForSequenceClassification, *, fused: bool = True) -> tup
         matrix = array.ndim == 2 and not name.startswith(tuple(f"encoder.embeddings.{table}." for table in TABLES))
         lengths = name.endswith("lengths")
         weights[name.removeprefix("encoder.")] = array.swapaxes(-1, -2) if matrix or lengths else array
+    if blueprint.exits is None:  # heads that never answer
+        weights = {name: array for name, array in weights.items() if not name.startswith("exits.")}
     weights |= _position_biases(model, weights)
     weights |= relative_tables(model, weights)
     for index, layer in enumerate(shape.layers):
@@ -288,7 +298,9 @@ def read_parts(path: str | Path) -> tuple[Blueprint, dict[str, np.ndarray]]:
 
     Weights of a graph in float16 come in float32, as whatever is made of them begins there.
     """
-    from limbeck.model.onnx.graph import KEY, Blueprint
+    from limbeck.model.onnx.assembly import KEY
+    from limbeck.model.onnx.builder import all_initializers
+    from limbeck.model.onnx.graph import Blueprint
 
     graph = external.load(Path(path))
     proto = graph.proto if isinstance(graph, external.LargeGraph) else graph
@@ -298,7 +310,7 @@ def read_parts(path: str | Path) -> tuple[Blueprint, dict[str, np.ndarray]]:
     blueprint = Blueprint.from_json(text)
     if blueprint.int8:
         raise InputError(f"{path} is quantized already; quantize the float file that it was made from")
-    weights = {entry.name: external.array_of(graph, entry) for entry in proto.graph.initializer}
+    weights = {entry.name: external.array_of(graph, entry) for entry in all_initializers(proto.graph)}
     weights = {name: array for name, array in weights.items() if not name.startswith("constant.")}
     halves = {name: array.astype("float32") for name, array in weights.items() if array.dtype == "float16"}
     return blueprint, weights | halves

@@ -22,8 +22,8 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from limbeck.model.onnx.attention import padding_mask
-from limbeck.model.onnx.builder import FUSED, Graph, Parts, RowGather, Weights, biased
-from limbeck.model.onnx.graph import Blueprint, FloatWriter, build, projection_bias
+from limbeck.model.onnx.builder import FUSED, Graph, Parts, RowGather, Weights, biased, projection_bias
+from limbeck.model.onnx.graph import Blueprint, FloatWriter, build
 
 if TYPE_CHECKING:
     from limbeck.model.external import OnnxGraph
@@ -222,7 +222,8 @@ def quantizable_modules(blueprint: Blueprint, weights: Weights, *, embeddings: b
         if layer.ffn:
             parts += ["up", "gate", "down"] if f"layers.{index}.gate.weight" in weights else ["up", "down"]
         names += [f"layers.{index}.{part}" for part in parts]
-    return [*names, "pooler"] if "pooler.weight" in weights else names
+    heads = ["", *(f"exits.{number}." for number in range(len(blueprint.exits.layers) if blueprint.exits else 0))]
+    return [*names, *(f"{head}pooler" for head in heads if f"{head}pooler.weight" in weights)]
 
 
 def quantize(blueprint: Blueprint, weights: Weights, int8: Int8) -> OnnxGraph:
@@ -251,7 +252,7 @@ def record_inputs(
 
     from limbeck.model.onnx.onnx_model import open_session
 
-    graph, inputs_of = build(replace(blueprint, fused=True), weights)
+    graph, inputs_of = build(replace(blueprint, fused=True), weights, branches=False)
     tensors = sorted(set(inputs_of.values()))
     graph.graph.output.extend(helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in tensors)
     session = open_session(graph)

@@ -7,6 +7,9 @@ becomes of the others is not read any more.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import numpy as np
 
 from limbeck.model.onnx import attention as graph_attention
@@ -123,14 +126,14 @@ class RemainingTokens:
         everything = graph.op("ScatterND", wide, index, x)
         return graph.op("Slice", everything, graph.integers(0), self.all_tokens, graph.integers(1))
 
-    def finish(self, x: str) -> str:
-        """Write the states that the output reads, and let the graph see all tokens again.
-
-        Args:
-            x: Name of the states after the last layer [batch, remaining, hidden].
-        """
-        self.graph.mask, self.graph.positions, self.graph.shared = "attention_mask", None, self.shared_by_all
-        return self.merged(x)
+    @contextmanager
+    def all_again(self) -> Iterator[None]:
+        """Let the graph see all tokens, as a head does; layers after it see those that remain."""
+        graph = self.graph
+        before = graph.mask, graph.positions, graph.shared
+        graph.mask, graph.positions, graph.shared = "attention_mask", None, self.shared_by_all
+        yield
+        graph.mask, graph.positions, graph.shared = before
 
     def _kept(self, share: float, tokens: str) -> str:
         """Write how many tokens remain of so many, as ``core.shape.kept_tokens`` counts them."""

@@ -21,13 +21,14 @@ in float may be another, and a number between two 8-bit steps may be rounded the
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import itertools
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from limbeck.model.external import LargeGraph, array_of, extended
-from limbeck.model.onnx.builder import FUSED, Graph
+from limbeck.model.onnx.builder import FUSED, Graph, all_initializers
 
 if TYPE_CHECKING:
     from onnx import NodeProto
@@ -53,18 +54,40 @@ def integer(model: OnnxGraph) -> OnnxGraph:
 
     Its own rewriting fails where sums are to be exact and weights have a scale for every output.
     """
+    return _with(model, _integer(model.graph.node))
+
+
+def _integer(graph_nodes: Iterable[NodeProto]) -> list[NodeProto]:
+    """Return nodes of one graph, and of its branches, with integer products."""
     from onnx import helper
 
-    restored = {node.output[0]: node.input for node in model.graph.node if node.op_type == "DequantizeLinear"}
+    given = list(graph_nodes)
+    restored = {node.output[0]: node.input for node in given if node.op_type == "DequantizeLinear"}
     nodes = []
-    for node in model.graph.node:
+    for node in given:
         if node.op_type == "MatMul" and all(name in restored for name in node.input):
             (x, scale, zero), (weight, weight_scale) = (restored[name] for name in node.input)
             names = [x, weight, scale, weight_scale, zero]
             nodes.append(helper.make_node("MatMulIntegerToFloat", names, node.output, name=node.name, domain=FUSED))
         elif node.output[0] not in restored:  # which only such products read
-            nodes.append(node)
-    return _with(model, nodes)
+            nodes.append(_in_branches(node, _integer))
+    return nodes
+
+
+def _in_branches(node: NodeProto, rewrite: Callable[[Iterable[NodeProto]], list[NodeProto]]) -> NodeProto:
+    """Return a node whose branches are rewritten; one without branches as it is."""
+    from onnx import NodeProto
+
+    if not any(attribute.HasField("g") for attribute in node.attribute):
+        return node
+    copied = NodeProto()
+    copied.CopyFrom(node)
+    for attribute in copied.attribute:
+        if attribute.HasField("g"):
+            nodes = rewrite(list(attribute.g.node))
+            del attribute.g.node[:]
+            attribute.g.node.extend(nodes)
+    return copied
 
 
 def saturating(model: OnnxGraph) -> tuple[OnnxGraph, int]:
@@ -75,22 +98,30 @@ def saturating(model: OnnxGraph) -> tuple[OnnxGraph, int]:
     """
     from onnx import TensorProto
 
-    initializers = model.graph.initializer
-    stored = {entry.name: entry for entry in initializers if entry.data_type == TensorProto.INT8}
-    graph, count = Graph({}, prefix="saturating."), 0
-    for node in model.graph.node:
-        name = node.input[1] if node.op_type in WRITERS else ""
-        whole = array_of(model, stored[name]) if name in stored else np.zeros((0, 0), np.int8)
-        risky = overflowing(whole)
-        if risky.any():
-            WRITERS[node.op_type](graph, node, whole, risky)
-            graph.nodes[-1].output[0] = node.output[0]
-            count += int(risky.sum())
-        else:
-            graph.nodes.append(node)
-    existing = {entry.name for entry in initializers}
-    constants = {name: array for name, array in graph.constants.items() if name not in existing}
-    return _with(model, graph.nodes, constants), count
+    stored = {entry.name: entry for entry in all_initializers(model.graph) if entry.data_type == TensorProto.INT8}
+    constants: dict[str, np.ndarray] = {}
+    counts: list[int] = []
+    scopes = itertools.count()
+
+    def rewrite(nodes: Iterable[NodeProto]) -> list[NodeProto]:
+        # what a graph's products share lies in that graph, for no other can read the tensors of a branch
+        graph = Graph({}, prefix=f"saturating.{next(scopes)}.")
+        graph.constants = constants
+        for node in nodes:
+            name = node.input[1] if node.op_type in WRITERS else ""
+            whole = array_of(model, stored[name]) if name in stored else np.zeros((0, 0), np.int8)
+            risky = overflowing(whole)
+            if risky.any():
+                WRITERS[node.op_type](graph, node, whole, risky)
+                graph.nodes[-1].output[0] = node.output[0]
+                counts.append(int(risky.sum()))
+            else:
+                graph.nodes.append(_in_branches(node, rewrite))
+        return graph.nodes
+
+    nodes, existing = rewrite(model.graph.node), {entry.name for entry in model.graph.initializer}
+    added = {name: array for name, array in constants.items() if name not in existing}
+    return _with(model, nodes, added), sum(counts)
 
 
 def _with(model: OnnxGraph, nodes: Sequence[NodeProto], constants: Mapping[str, np.ndarray] | None = None) -> OnnxGraph:
