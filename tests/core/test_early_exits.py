@@ -12,9 +12,9 @@ from limbeck.core.early_exits import (
     EarlyExits,
     agreements,
     answering_heads,
-    check_refusal,
     exits_in,
     fit_exits,
+    refusal,
     thresholds,
     usual_layers,
 )
@@ -150,8 +150,7 @@ def test_only_what_keeps_the_weights_follows_early_exits():
     import limbeck.techniques  # noqa: F401 registers the steps
 
     for name in ("finetune", "prune", "distill", "early_exit", "search"):
-        with pytest.raises(InputError, match=f"{name} would change the weights .* put it before 'early_exit'"):
-            check_refusal(find(name).info, {"torch", "exits"})
-        check_refusal(find(name).info, {"torch"})
+        assert "would change the weights" in refusal(find(name).info, {"torch", "exits"})
+        assert not refusal(find(name).info, {"torch"})
     for name in ("export", "augment", "quantize", "latency"):
-        check_refusal(find(name).info, {"torch", "exits"})
+        assert not refusal(find(name).info, {"torch", "exits"})

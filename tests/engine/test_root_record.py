@@ -1,9 +1,14 @@
+from dataclasses import replace
+
 import pytest
 
+from limbeck.core.candidate import Record
 from limbeck.core.early_exits import EarlyExits
 from limbeck.core.shape import Shape
-from limbeck.engine.root_record import root_record, untrained
+from limbeck.engine.root_record import check_traits, root_record, untrained
+from limbeck.errors import InputError
 from limbeck.model.early_exits import add_exits, set_rule
+from limbeck.techniques.prune import Prune
 
 
 @pytest.mark.parametrize(("role", "traits"), [("model", {"torch"}), ("teacher", {"torch", "teacher"})])
@@ -34,3 +39,12 @@ def test_a_model_with_early_exits_says_so(make_model):
     assert "exits" not in root_record("k", "model", "folder", model).traits
     set_rule(model, EarlyExits((1,), "confidence", 0.9))
     assert "exits" in root_record("k", "model", "folder", model).traits
+
+
+def test_a_step_that_cannot_take_a_model_is_refused():
+    bare = Record("k", None, "model", {}, None, frozenset({"torch"}))
+    check_traits(Prune.of(keep=0.5), bare, {"teacher"})
+    with pytest.raises(InputError, match="prune needs a candidate with torch; k has none"):
+        check_traits(Prune.of(keep=0.5), replace(bare, traits=frozenset({"onnx"})), set())
+    with pytest.raises(InputError, match="prune would change the weights"):
+        check_traits(Prune.of(keep=0.5), replace(bare, traits=frozenset({"torch", "exits"})), {"teacher"})

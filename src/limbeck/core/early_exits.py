@@ -242,9 +242,3 @@ def refusal(info: StepInfo, traits: AbstractSet[str]) -> str:
     if "exits" not in traits or not changes:
         return ""
     return "would change the weights that the threshold of early exits was fitted for; put it before 'early_exit'"
-
-
-def check_refusal(info: StepInfo, traits: AbstractSet[str]) -> None:
-    """Raise an InputError if a step cannot follow early exits; see :func:`refusal`."""
-    if reason := refusal(info, traits):
-        raise InputError(f"{info.name} {reason}")

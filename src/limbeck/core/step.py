@@ -50,8 +50,7 @@ TRAITS = frozenset({"torch", "onnx", "int8", "teacher", "elastic", "exits"})
 elastic: slices of it are good models too; exits: inner heads answer early, so that its weights stay as they are."""
 
 SERVICES = frozenset({"seed", "target", "budget", "teacher", "cost"})
-"""What a step may declare in ``reads``; ``keep``, ``memo``, ``scratch`` and ``log`` change no result
-and are always there."""
+"""What a step may declare in ``reads``; the other services are always there, and change no result."""
 
 
 @dataclass(frozen=True)
@@ -374,8 +373,7 @@ def current_name(name: str) -> str:
 
 def find(name: str) -> type[Step]:
     """Return the step class of that name; the error names the nearest."""
-    cls = registered(name)
-    if cls is None:
+    if (cls := registered(name)) is None:
         raise KeyError(f"no step called '{name}'; {nearest(name, REGISTRY)}")
     return cls
 
@@ -393,8 +391,7 @@ def problems_of(step: Step) -> list[str]:
 def identity(step: Step) -> dict[str, Any]:
     """Return the parameters that decide a result, as they enter the cache key.
 
-    Left out are fields that ``info.neutral`` lists, and those of ``info.added`` at their default; of files the content
-    counts.
+    Left out are fields of ``info.neutral``, and those of ``info.added`` at their default; of files the content counts.
     """
     info, values = step.info, parameters(step) | dict(step.idle_fields())
     given, defaults = values_of(step), {f.name: f.default for f in fields_of(type(step))}

@@ -15,11 +15,10 @@ from typing import Any
 
 from limbeck.core.candidate import Candidate, Record, Reference, lineage_key
 from limbeck.core.cost import TargetCost
-from limbeck.core.early_exits import check_refusal
 from limbeck.core.field_groups import parameters
 from limbeck.core.measurement import environment
 from limbeck.core.pieces import Spread
-from limbeck.core.step import RunContext, Step, Teacher, Technique, identity, needs
+from limbeck.core.step import RunContext, Step, Teacher, Technique, identity
 from limbeck.core.task import Task
 from limbeck.engine.costs import CostFactory, make_cost
 from limbeck.engine.fingerprint import fingerprint
@@ -27,7 +26,7 @@ from limbeck.engine.given_teacher import GivenTeacher
 from limbeck.engine.helping import helped, together
 from limbeck.engine.ledger import lineage, record_to_json
 from limbeck.engine.provenance import Provenance, provenance_of
-from limbeck.engine.root_record import ROOT_VERSION, check_trained, root_record
+from limbeck.engine.root_record import ROOT_VERSION, check_trained, check_traits, root_record
 from limbeck.engine.services import machine_in_keys, services, services_in_keys
 from limbeck.engine.store import Store
 from limbeck.engine.stored_form import read_record, read_records
@@ -339,10 +338,7 @@ class CandidateBuilder:
 
     def _apply_once(self, parent: Record, step: Technique, seed: int, base: str) -> list[Record]:
         """Apply a technique to a private copy and store every candidate it yields."""
-        always = {"teacher"} if self.recipe.teacher else set()
-        if missing := ", ".join(sorted(needs(step) - parent.traits - always)):
-            raise InputError(f"{step.info.name} needs a candidate with {missing}; {parent.key} has none")
-        check_refusal(step.info, parent.traits)
+        check_traits(step, parent, {"teacher"} if self.recipe.teacher else set())
         notes: list[str] = []
 
         def log(message: str, /, **numbers: float) -> None:

@@ -237,7 +237,7 @@ class Planner:
     def _finetune(self) -> Finetune:
         training = self.request.training
         config = training.finetune(self.task, EPOCHS[self.request.effort][0])
-        return Finetune(training=config, class_weights=training.class_weights, **loss_of(self.task))
+        return changed(Finetune(training=config, class_weights=training.class_weights), **loss_of(self.task))
 
 
 @dataclass(frozen=True)

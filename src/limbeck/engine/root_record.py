@@ -1,9 +1,13 @@
-"""The record of an input model: its traits, and whether its answers must still be trained."""
+"""What records say of a model: whether its answers must still be trained, and whether a step can take it."""
 
 from __future__ import annotations
 
+from collections.abc import Set as AbstractSet
+
 from limbeck.core.candidate import Record
+from limbeck.core.early_exits import refusal
 from limbeck.core.model import Runnable
+from limbeck.core.step import Step, needs
 from limbeck.errors import InputError
 
 ROOT_VERSION = 2
@@ -27,6 +31,20 @@ def check_trained(record: Record, source: str, teacher: str | None) -> None:
     """
     if source == teacher and (note := untrained(record)):
         raise InputError(f"teacher '{source}' {note}; fine-tune it first, then name its folder")
+
+
+def check_traits(step: Step, parent: Record, always: AbstractSet[str]) -> None:
+    """Refuse a step that needs traits which a model lacks, or that cannot follow early exits.
+
+    Args:
+        step: The step.
+        parent: The record of the model that it would take.
+        always: Traits that every model of the run counts as having.
+    """
+    if missing := ", ".join(sorted(needs(step) - parent.traits - always)):
+        raise InputError(f"{step.info.name} needs a candidate with {missing}; {parent.key} has none")
+    if reason := refusal(step.info, parent.traits):
+        raise InputError(f"{step.info.name} {reason}")
 
 
 def root_record(key: str, role: str, source: str, model: Runnable) -> Record:

@@ -164,11 +164,16 @@ def _write(path: Path, content: object) -> None:
 
 def _parts(root: Path) -> list[tuple[str, str]]:
     """Return the parts in their order: the name of the class, and the folder in the root."""
+    return [(name.rpartition(".")[2], path) for name, path in _classes(root)]
+
+
+def _classes(root: Path) -> list[tuple[str, str]]:
+    """Return the parts in their order: the class with its module, and the folder in the root."""
     rows = read_json(root / MODULES)
     entries = [row for row in rows if isinstance(row, dict)] if isinstance(rows, list) else []
     if not entries or not all(isinstance(row.get("type"), str) and isinstance(row.get("path"), str) for row in entries):
         raise InputError(f"{root / MODULES} should list parts, each with a type and a path, got {shown(rows)}")
-    return [(row["type"].rpartition(".")[2], row["path"]) for row in entries]
+    return [(row["type"], row["path"]) for row in entries]
 
 
 def check_gives_vectors(root: Path) -> None:
@@ -183,9 +188,9 @@ def check_gives_vectors(root: Path) -> None:
     kinds = [kind for kind, _ in _parts(root)]
     if "Pooling" not in kinds:
         raise InputError(f"{root / MODULES} has the parts {', '.join(kinds)} and no Pooling, so it gives no vectors")
-    for row in read_json(root / MODULES):
-        if not row["type"].startswith("sentence_transformers."):
-            raise InputError(f"{root / MODULES} names {shown(row['type'])}, which is no part of sentence-transformers")
+    for name, _ in _classes(root):
+        if not name.startswith("sentence_transformers."):
+            raise InputError(f"{root / MODULES} names {shown(name)}, which is no part of sentence-transformers")
 
 
 def _inner(root: Path, path: str) -> Path:

@@ -8,7 +8,7 @@ model's.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import torch
 
@@ -32,6 +32,7 @@ def vector_width(model: Runnable | AnswerSource) -> int:
     """
     if isinstance(model, VectorSource):
         return model.width
+    model = cast("Runnable", model)
     config = model.config  # type: ignore[attr-defined]  # both kinds of model have one
     embedding = embedding_in(config if isinstance(config, Mapping) else config.to_dict())
     if embedding is None:

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 
@@ -106,3 +109,9 @@ def test_stored_vectors_are_compared_with_the_neighbors_of_whole_ones():
     assert {row["metric"] for row in stored.values()} == {"neighbor_overlap"}
     assert stored["binary"]["value"] == pytest.approx(neighbor_overlap(signs(vectors), vectors))
     assert stored["int8"]["loss"] < stored["binary"]["loss"]
+
+
+def test_the_metrics_of_a_search_are_there_before_any_other_kind_was_used():
+    code = "from limbeck.core.metrics import metrics_of; print(*metrics_of('embedding'))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert {"ndcg_at_10", "recall_at_100"} <= set(done.stdout.split())

@@ -207,3 +207,17 @@ def test_processors_without_vnni_are_emulated_in_the_branches_too(make_model, ma
         rows_of(open_session(safe, exact=True), batch),
         rows_of(open_session(quantize(blueprint, weights, Int8(modules)), exact=True), batch),
     )
+
+
+@pytest.mark.parametrize("fused", [True, False])
+@pytest.mark.parametrize("style", [{}, MODERN], ids=["first token", "mean of tokens"])
+def test_heads_read_all_tokens_where_layers_pass_on_fewer(make_model, make_batch, fused, style):
+    shape = SHAPE.with_tokens(0.8, 0.5, 0.4, 0.4)
+    model = with_exits(make_model, threshold=thresholds("confidence", 3, 3)[20], shape=shape, **style)
+    batch = make_batch(rows=12)
+    session = open_session(build(*parts(model, fused=fused))[0])
+    expected = model.predict(batch)
+    np.testing.assert_allclose(answer(session, batch), expected, atol=2e-5)
+    np.testing.assert_allclose(rows_of(session, batch), expected, atol=2e-5)
+    last = model.encoder(batch["input_ids"], batch["attention_mask"], batch.get("token_type_ids"))[0]
+    torch.testing.assert_close(all_logits(model, batch)[-1], model.logits(last, batch["attention_mask"]))

@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from limbeck.core.assessment import Assessment, UnseenWord
 from limbeck.core.judged_texts import BY_ROW, Document, Example, Query, by_row, column, is_judged, metrics_for, rows_of
+from limbeck.core.kinds.rerank import ndcg_at_10
 from limbeck.core.logits import Activation
 from limbeck.core.metrics import METRICS, Metric, metric, metrics_of
 from limbeck.core.statistics import Resampled, pack_numbers, resampled_mean, resampled_score
@@ -98,7 +99,7 @@ class Embedding(TaskKind):
     auto_class = "AutoModel"
     answer_code = "logits.tolist()"
     default_metric = "spearman"
-    metrics = ("ndcg_at_10",)
+    metrics = (ndcg_at_10.__name__,)
     label_dtype = "float32"
     label_noun = None
     pipeline = "sentence-similarity"

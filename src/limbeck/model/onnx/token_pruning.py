@@ -53,7 +53,7 @@ class RemainingTokens:
 
     def __init__(self, graph: Graph, *, first_only: bool) -> None:
         self.graph, self.first_only = graph, first_only
-        self.shared_by_all = graph.shared
+        self.of_all = graph.shared, graph.outermost
         self.all_tokens = ""  # their number in the longest text [1]
         self.index = ""  # of those chosen last, among those before [batch, remaining, 1]
         self.places: str | None = None  # as positions; the number of positions stands for no token
@@ -106,7 +106,7 @@ class RemainingTokens:
         self.index = graph.op("Unsqueeze", index, graph.integers(2))
         if not self.first_only:
             self.places = graph.op("Where", graph.op("Cast", graph.mask, to=9), graph.positions, self.all_tokens)
-        graph.shared = {}
+        graph.shared, graph.outermost = {}, graph.nodes  # what layers share now is known in this branch at the earliest
 
     def merged(self, x: str) -> str:
         """Write the states of all positions: the present ones, and the last ones of those that were left behind.
@@ -130,10 +130,10 @@ class RemainingTokens:
     def all_again(self) -> Iterator[None]:
         """Let the graph see all tokens, as a head does; layers after it see those that remain."""
         graph = self.graph
-        before = graph.mask, graph.positions, graph.shared
-        graph.mask, graph.positions, graph.shared = "attention_mask", None, self.shared_by_all
+        before = graph.mask, graph.positions, graph.shared, graph.outermost
+        graph.mask, graph.positions, graph.shared, graph.outermost = "attention_mask", None, *self.of_all
         yield
-        graph.mask, graph.positions, graph.shared = before
+        graph.mask, graph.positions, graph.shared, graph.outermost = before
 
     def _kept(self, share: float, tokens: str) -> str:
         """Write how many tokens remain of so many, as ``core.shape.kept_tokens`` counts them."""
