@@ -14,9 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from limbeck.core.candidate import Record
+from limbeck.core.early_exits import refusal
 from limbeck.core.field_groups import parameters
 from limbeck.core.measurement import environment
-from limbeck.core.step import REGISTRY, Choice, Probe, Technique
+from limbeck.core.step import REGISTRY, Choice, Probe, Technique, find
 from limbeck.core.task import Task
 from limbeck.distributed.executor import Executor, Work, lane_of
 from limbeck.distributed.workers import Workers
@@ -297,7 +298,9 @@ class Walk:
 def _check_head(root: Record, model: str, steps: Steps) -> None:
     """Refuse to work with answers that were never trained."""
     if (reason := untrained(root)) and (early := before_training(steps)):
-        trainers = " or ".join(f"'{name}'" for name, cls in sorted(REGISTRY.items()) if cls.info.trains)
+        infos = [cls.info for _, cls in sorted(REGISTRY.items())]
+        first = [info.name for info in infos if info.trains and not refusal(find(early[0].name).info, info.gives)]
+        trainers = " or ".join(f"'{name}'" for name in first)
         raise InputError(
             f"'{model}' {reason}, and '{early[0].name}' ({early[0].path}) works on trained answers; "
             f"put {trainers} before it"
