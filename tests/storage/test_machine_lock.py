@@ -86,8 +86,9 @@ def test_an_interrupted_wait_after_a_rest_is_an_interruption(lock, monkeypatch):
     assert [use.kind for use in uses] == ["work"]
     monkeypatch.setattr(lock._lock, "shared", shared)
     with lock.working():
-        other, _ = in_thread(lock.working())
+        other, leave = in_thread(lock.working())
         assert other.wait(10)
+        leave.set()
     with lock.alone():
         pass
 
