@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from noting_models import NotingInt8
 
 from limbeck.core.candidate import Candidate, Reference
 from limbeck.core.requests import requests_of
@@ -123,22 +124,9 @@ def test_a_request_is_timed_in_one_call(reranker, tmp_path):
         assert fact.n == 2 * 3  # of all three requests, in two rounds
 
 
-class Int8:
-    """A model that notes how it was called."""
-
-    int8, runtime = True, "onnxruntime"
-
-    def __init__(self, model):
-        self.model, self.calls = model, []
-
-    def predict(self, batch):
-        self.calls.append(batch["index"].tolist())
-        return self.model.predict(batch)
-
-
 def test_int8_is_judged_in_the_sub_batches_it_is_served_in(reranker, monkeypatch):
     monkeypatch.setattr(requests, "best_sub_batches", lambda *_: SubBatches(4, 1.5))
-    recorded = Int8(reranker.model)
+    recorded = NotingInt8(reranker.model)
     probe = Quality(split="test")
     services = {"target": Target(candidates=6), "reference": Reference("key", 0)}
     found = list(probe.measure([reranker, replace(reranker, model=recorded)], context(probe, **services)))

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from noting_models import NotingInt8
 
 from limbeck.core.step import RunContext
 from limbeck.core.target import Target
@@ -26,22 +27,9 @@ def test_the_quality_is_that_of_the_probe(answers, candidate):
     assert answers.quality(candidate.model).n == expected.n
 
 
-class Int8:
-    """A model that notes which texts it answered together."""
-
-    int8, runtime = True, "onnxruntime"
-
-    def __init__(self, model):
-        self.model, self.calls = model, []
-
-    def predict(self, batch):
-        self.calls.append(batch["index"].tolist())
-        return self.model.predict(batch)
-
-
 def test_int8_is_compared_in_the_batches_that_the_probe_judges_it_in(candidate):
     answers = ServedAnswers(candidate.task, candidate.tokenizer, Target(batch=8))
-    compared, judged, train = (Int8(candidate.model) for _ in range(3))
+    compared, judged, train = (NotingInt8(candidate.model) for _ in range(3))
     answers.quality(compared)
     list(Quality("validation").measure([replace(candidate, model=judged)], RunContext(target=Target(batch=8))))
     assert compared.calls == judged.calls
@@ -55,7 +43,7 @@ def test_int8_is_compared_in_the_sub_batches_of_requests(make_model, monkeypatch
     monkeypatch.setattr(requests, "best_sub_batches", lambda *_: SubBatches(3, 1.5))
     task = toy_task("rerank", train=20, validation=20, test=20)
     tokenizer = toy_tokenizer(task)
-    model = Int8(make_model(labels=1, kind="rerank", vocab_size=len(tokenizer)))
+    model = NotingInt8(make_model(labels=1, kind="rerank", vocab_size=len(tokenizer)))
     answers = ServedAnswers(task, tokenizer, Target(candidates=5))
     answers.quality(model)
     assert model.calls == served_batches(encode(task, "validation", tokenizer), 3)

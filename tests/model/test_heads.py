@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
 from unittest import mock
 
+import exiting_models
 import numpy as np
 import pytest
 import torch
+from exiting_models import PLACES
 
 from limbeck.core.early_exits import EarlyExits, answering_heads, thresholds
 from limbeck.core.shape import Shape
@@ -14,19 +17,11 @@ from limbeck.model.early_exits import add_exits, all_logits, set_rule
 from limbeck.model.layers import Layer
 
 SHAPE = Shape.uniform(layers=4, hidden=32, heads=4, ffn=64)
-PLACES = (1, 2, 3)
 
 
 def with_exits(make_model, criterion="confidence", threshold=0.8, places=PLACES, **options):
-    """A model whose inner heads are unlike its last one."""
-    model = make_model(SHAPE, labels=3, **options)
-    add_exits(model, EarlyExits(places))
-    generator = torch.Generator().manual_seed(1)
-    with torch.no_grad():
-        for parameter in model.exits.parameters():
-            parameter.add_(torch.randn(parameter.shape, generator=generator) * 0.3)
-    set_rule(model, EarlyExits(places, criterion, threshold))
-    return model.eval()
+    rule = EarlyExits(places, criterion, threshold)
+    return exiting_models.with_exits(partial(make_model, **options), SHAPE, rule)
 
 
 def expected(model, batch):

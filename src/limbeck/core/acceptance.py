@@ -205,6 +205,6 @@ def doubts(earlier: Sequence[Record], tests: Mapping[str, Tests], budget: Budget
     """
     limits_tested: tuple[TestedLimit, ...] = ("max_drop", "max_flips")
     for record in earlier:
-        if found := [doubt for limit in limits_tested if (doubt := budget.doubt(limit, tests[record.key]))]:
-            return [f"not chosen: {record.key}, {' and '.join(found)}"]
+        if reasons := [doubt for limit in limits_tested if (doubt := budget.doubt(limit, tests[record.key]))]:
+            return [f"not chosen: {record.key}, {' and '.join(reasons)}"]
     return []

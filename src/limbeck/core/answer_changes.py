@@ -147,7 +147,7 @@ class Changes:
         if not self.kind.numeric:
             detail = {"lost": int(self.lost.sum()), "won": int(self.won.sum())}
             groups = {"by_answer": self.by_answer(), "by_length": self.by_length(lengths)}
-            yield Measurement(FLIPS, *_flat(self.share()), n=count, split=split, detail={**shared, **detail, **groups})
+            yield Measurement.of(FLIPS, self.share(), n=count, split=split, detail={**shared, **detail, **groups})
         detail_of_drift = {
             "p95": float(np.quantile(self.drift, 0.95)),
             "largest": float(self.drift.max()),
@@ -199,7 +199,3 @@ def excerpt(text: str) -> str:
 def _equal(first: np.ndarray, second: np.ndarray) -> npt.NDArray[np.bool_]:
     """Return whether answers are equal in everything [decisions]."""
     return np.asarray((first == second).reshape(len(first), -1).all(axis=1))
-
-
-def _flat(interval: Interval) -> tuple[float, str, float, float]:
-    return float(interval.value), "1", float(interval.low), float(interval.high)

@@ -104,6 +104,20 @@ def usual_layers(depth: int) -> tuple[int, ...]:
     return tuple(sorted({round(depth * third / 3) for third in (1, 2)} & set(range(1, depth))))
 
 
+def share_words(layers: Sequence[int], shares: Sequence[float]) -> str:
+    """Say how many texts leave where.
+
+    Args:
+        layers: After how many layers each inner head stands.
+        shares: Share of the texts that each head answers, the last layer's at the end.
+
+    >>> share_words([2, 4], [0.61, 0.2, 0.19])
+    '61 % after layer 2, 20 % after layer 4, 19 % at the end'
+    """
+    places = [*(f"after layer {layer}" for layer in layers), "at the end"]
+    return ", ".join(f"{100 * share:.0f} % {place}" for share, place in zip(shares, places, strict=True))
+
+
 def answering_heads(exits: EarlyExits, logits: np.ndarray) -> np.ndarray:
     """Return which head answers each text [rows]; the last one if no other is sure.
 
@@ -192,12 +206,7 @@ class FittedExits(NamedTuple):
         """
         count = len(self.heads)
         detail = {**self.exits.to_json(), "shares": self.shares, "changed": self.changed, "highest": self.highest}
-        return Measurement(EARLY_EXITS, *_flat(wilson(self.leaving, count)), n=count, split=split, detail=detail)
-
-
-def _flat(bounds: Sequence[float]) -> tuple[float, str, float, float]:
-    value, low, high = (float(bound) for bound in bounds)
-    return value, "1", low, high
+        return Measurement.of(EARLY_EXITS, wilson(self.leaving, count), n=count, split=split, detail=detail)
 
 
 def fit_exits(exits: EarlyExits, logits: np.ndarray, most_changed: float) -> FittedExits:
@@ -218,7 +227,7 @@ def fit_exits(exits: EarlyExits, logits: np.ndarray, most_changed: float) -> Fit
     """
     last = logits[-1].argmax(axis=-1)
     never = EarlyExits(exits.layers, exits.criterion)
-    found = without = FittedExits(never, answering_heads(never, logits), 0, 0.0)
+    kept = without = FittedExits(never, answering_heads(never, logits), 0, 0.0)
     for threshold in thresholds(exits.criterion, len(exits.layers), logits.shape[-1]):
         tried = EarlyExits(exits.layers, exits.criterion, threshold)
         heads = answering_heads(tried, logits)
@@ -227,8 +236,8 @@ def fit_exits(exits: EarlyExits, logits: np.ndarray, most_changed: float) -> Fit
         highest = wilson(changed, len(last), 2 * SURE - 1).high
         if highest > most_changed:
             break
-        found = FittedExits(tried, heads, changed, float(highest))
-    return found if found.leaving else without
+        kept = FittedExits(tried, heads, changed, float(highest))
+    return kept if kept.leaving else without
 
 
 def refusal(info: StepInfo, traits: AbstractSet[str]) -> str:

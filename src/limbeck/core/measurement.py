@@ -6,7 +6,7 @@ import hashlib
 import math
 import os
 import platform
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import lru_cache
 from importlib import metadata
@@ -55,6 +55,23 @@ class Measurement:
 
     def __post_init__(self) -> None:
         assert self.unit in UNITS, f"unknown unit {self.unit!r} for {self.name}"
+
+    @classmethod
+    def of(cls, name: str, bounds: Sequence[float], unit: str = "1", **fields: Any) -> Measurement:
+        """Create a measurement from its value and the bounds of its interval, in this order.
+
+        Args:
+            name: Its name.
+            bounds: Value, low and high.
+            unit: Unit of all three.
+            **fields: The other fields.
+
+        >>> fact = Measurement.of("quality", (0.9, 0.88, 0.92), n=300)
+        >>> fact.value, fact.unit, fact.low, fact.high, fact.n
+        (0.9, '1', 0.88, 0.92, 300)
+        """
+        value, low, high = map(float, bounds)
+        return cls(name, value, unit, low, high, **fields)
 
     @property
     def key(self) -> tuple[str, str, str]:

@@ -56,9 +56,22 @@ class Curve:
         return Curve(self.widths, tuple(seconds + other(width) for width, seconds in points))
 
 
-def tokens_beyond(share: float, least: float) -> float:
-    """Return where a share of tokens lies between the least one that was measured, 0, and all, 1."""
-    return 1.0 if least == 1 else min(max((share - least) / (1 - least), 0.0), 1.0)
+def tokens_beyond(read: float, left: float, least: float, *, last: bool, per_token: bool) -> tuple[float, float]:
+    """Return where the tokens that heads and neurons run for lie between the least share measured, 0, and all, 1.
+
+    Args:
+        read: Share of the tokens that the layer reads.
+        left: Share of the tokens that it passes on.
+        least: Least share of tokens that was measured.
+        last: Whether it is the last layer.
+        per_token: Whether every token is answered; else neurons run for the tokens alone that go on, and in the last
+            layer for the first one.
+    """
+
+    def beyond(share: float) -> float:
+        return 1.0 if least == 1 else min(max((share - least) / (1 - least), 0.0), 1.0)
+
+    return beyond(read), 1.0 if last and not per_token else beyond(read if per_token else left)
 
 
 @dataclass(frozen=True)
@@ -155,8 +168,7 @@ class LatencyTable(Cost):
             return own + heads[layer.attention](layer.heads) + ffn(layer.ffn)
         few = self.fewer
         few_heads, few_ffn = (few.last_attention, few.last_feed_forward) if last else (few.attention, few.feed_forward)
-        more = tokens_beyond(read, few.share)
-        run = 1.0 if last and not few.per_token else tokens_beyond(read if few.per_token else left, few.share)
+        more, run = tokens_beyond(read, left, few.share, last=last, per_token=few.per_token)
 
         def between(least: float, most: float, beyond: float) -> float:
             return least + beyond * (most - least)

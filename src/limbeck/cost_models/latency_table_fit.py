@@ -139,8 +139,7 @@ class _Columns:
         layers, few_layers, judges, judging_heads = 0.0, 0.0, 0.0, 0.0
         for index, (row, (read, left)) in enumerate(zip(shape.layers, shape.token_shares, strict=True)):
             is_last = index == shape.depth - 1
-            more = tokens_beyond(read, self.share)
-            run = 1.0 if is_last and not self.per_token else tokens_beyond(read if self.per_token else left, self.share)
+            more, run = tokens_beyond(read, left, self.share, last=is_last, per_token=self.per_token)
             parts, few = (
                 self._parts(row, self.widths[is_last], (more, run)),
                 self._parts(row, self.few_widths[is_last], (1.0, 1.0)),

@@ -54,7 +54,7 @@ class Encoded:
     pairs: Sequence[Sequence[int]] = ()
     """Ids of second texts, where the texts of a pair are encoded apart."""
     requests: Sequence[Sequence[int]] = ()
-    """Rows that training keeps in one batch, as far as it has room for them."""
+    """Rows that training keeps in one batch."""
 
     def __len__(self) -> int:
         return len(self.input_ids)
@@ -96,7 +96,7 @@ def encode(task: Task, split: str, tokenizer: PreTrainedTokenizerBase) -> Encode
     pairs = list(map(replace_mask, rows.pairs)) if rows.pairs is not None else None
     encoding = TextEncoding.of(tokenizer, task.max_length, words=words)
     if task.task_kind.vectors:
-        return encode_apart(encoding, tokenizer, texts, pairs, list(rows.labels), task.kind, rows.labels)
+        return encode_apart(encoding, tokenizer, texts, pairs, list(rows.labels), task.kind)
     encodings = encoding.encode(tokenizer, texts, pairs)
     ids, types, pad = encodings["input_ids"], encodings.get("token_type_ids"), tokenizer.pad_token_id or 0
     if not words:
@@ -117,7 +117,6 @@ def encode_apart(
     pairs: Sequence[str] | None,
     labels: Sequence[Any],
     kind: str,
-    parts: Sequence[Any] = (),
 ) -> Encoded:
     """Tokenize texts, and the second texts of pairs, each for itself; none has segments.
 
@@ -126,11 +125,11 @@ def encode_apart(
         tokenizer: The tokenizer whose encoding this is.
         texts: The texts.
         pairs: Second texts, if there are any.
-        labels: Labels of the rows; empty where they have none.
+        labels: Labels of the rows; empty where they have none. Those of a search say which of the model's prompts a
+            text has, that of queries or that of documents.
         kind: Kind of the task.
-        parts: What each text is in a search, as its label says; queries and documents have the model's prompts.
     """
-    first = encoding.encode(tokenizer, texts, prompts=search_prompts(tokenizer, parts))
+    first = encoding.encode(tokenizer, texts, prompts=search_prompts(tokenizer, labels))
     types, pad = first.get("token_type_ids"), tokenizer.pad_token_id or 0
     second = () if pairs is None else encoding.encode(tokenizer, pairs)["input_ids"]
     return Encoded(first["input_ids"], types, labels, pad, kind, pairs=second)

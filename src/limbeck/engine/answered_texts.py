@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from limbeck.core.judged_texts import is_judged
 from limbeck.core.kinds import find
 from limbeck.core.kinds.embedding import Embedding
+from limbeck.core.outputs import OutputSpec
 from limbeck.core.task import Task
 from limbeck.data.config import Options
 from limbeck.data.loading import load_task
@@ -26,8 +27,7 @@ from limbeck.model.location import model_folder
 from limbeck.teachers.sentence_transformers_model import is_embedding_model
 
 if TYPE_CHECKING:
-    from limbeck.core.model import Runnable, VectorSource
-    from limbeck.core.outputs import OutputSpec
+    from limbeck.core.model import VectorSource
 
 VERSION = 2
 """Of stored answers; 2 has the probabilities of classes."""
@@ -59,17 +59,19 @@ def load_run_task(
     source = teacher or model
     options = Options.parse(spec)
     check_options(options, tuple(spec))
-    outputs = _outputs(source)
+    vectors = _vectors(source)
+    outputs = _outputs(source) if vectors is None else OutputSpec(Embedding.name, (), "identity")
     names = () if find(outputs.kind).numeric else outputs.labels
     if options.max_length is None:
-        options = replace(options, max_length=min(find(outputs.kind).usual_length, _length(source, outputs.kind)))
+        longest = _length(source, outputs.kind) if vectors is None else vectors.max_length
+        options = replace(options, max_length=min(find(outputs.kind).usual_length, longest))
     task = replace(texts_task(options, outputs.kind, names), answered_by=source)
     check(task)
     content = fingerprint(model_folder(source) or source)
     name = hashlib.sha256(f"{content}-{task.fingerprint}-{VERSION}".encode()).hexdigest()[:16]
 
     def build(draft: Path) -> None:
-        _answered(task, source).to_folder(draft)
+        _answered(task, source, vectors).to_folder(draft)
 
     folder = store.facts.keep(f"answered-{name}", build)
     stored = Task.from_folder(folder)
@@ -98,18 +100,23 @@ def load_judged_texts(
     return task, split
 
 
-def _outputs(source: str) -> OutputSpec:
-    from limbeck.core.outputs import OutputSpec
-    from limbeck.model.checkpoints import peek_outputs
-    from limbeck.teachers.opening import describe
+def _vectors(source: str) -> VectorSource | None:
+    """Return the model if it only gives vectors, to be opened once; None for one that limbeck itself opens."""
+    from limbeck.teachers.opening import describe, open_vectors
 
-    if (answers_only := describe(source)) is not None:
-        if is_embedding_model(source):
-            return OutputSpec(Embedding.name, (), "identity")
-        raise InputError(
-            f"task: texts without labels are answered by a model that limbeck opens, but of '{source}' "
-            f"{answers_only.reason}; label the texts with it first, and give them as a task"
-        )
+    if (answers_only := describe(source)) is None:
+        return None
+    if is_embedding_model(source):
+        return open_vectors(source)
+    raise InputError(
+        f"task: texts without labels are answered by a model that limbeck opens, but of '{source}' "
+        f"{answers_only.reason}; label the texts with it first, and give them as a task"
+    )
+
+
+def _outputs(source: str) -> OutputSpec:
+    from limbeck.model.checkpoints import peek_outputs
+
     outputs = peek_outputs(source)
     if not outputs.trained:
         raise InputError(
@@ -121,24 +128,22 @@ def _outputs(source: str) -> OutputSpec:
 
 def _length(source: str, kind: str) -> int:
     from limbeck.model.checkpoints import peek
-    from limbeck.teachers.opening import describe, open_vectors
 
-    if describe(source) is not None:
-        return open_vectors(source).max_length
     return int(peek(source)["vector_length" if find(kind).vectors else "max_length"])
 
 
-def _answered(task: Task, source: str) -> Task:
-    """Return the task with the model's answers as labels; of vectors, those of the held-out texts alone."""
+def _answered(task: Task, source: str, vectors: VectorSource | None) -> Task:
+    """Return the task with a model's answers as labels; of vectors, those of the held-out texts alone.
+
+    Args:
+        task: The task.
+        source: The model.
+        vectors: The model where limbeck does not open it.
+    """
     from limbeck.data.answers import answers
     from limbeck.model.checkpoints import open_model
-    from limbeck.teachers.opening import describe, open_vectors
 
-    model: Runnable | VectorSource
-    if describe(source) is not None:
-        model, tokenizer = open_vectors(source), None
-    else:
-        model, tokenizer = open_model(source, task=task)
+    model, tokenizer = (vectors, None) if vectors is not None else open_model(source, task=task)
     splits = dict(task.splits)
     for name, split in task.splits.items():
         if task.task_kind.vectors and (name == "train" or is_judged(split.labels[0])):

@@ -136,18 +136,12 @@ def facts(timed: TimedModels, details: Sequence[Mapping[str, Any]] = ()) -> Iter
             **(details[index] if details else {}),
         }
         where: dict[str, Any] = {"n": timing.calls, "target": str(timed.target)}
-        yield index, Measurement("latency_p50", *_flat(timing.p50), **where, detail=detail)
+        yield index, Measurement.of("latency_p50", timing.p50, "s", **where, detail=detail)
         means = {**session, "rounds": [float(f"{seconds:.6g}") for seconds in timing.means.tolist()]}
-        yield index, Measurement(MEAN, *_flat(timing.mean), **where, detail=means)
+        yield index, Measurement.of(MEAN, timing.mean, "s", **where, detail=means)
         for percent in (90, 99):
             bounds = timing.quantile(percent / 100)
-            yield index, Measurement(f"latency_p{percent}", *_flat(bounds), **where, detail=session)
+            yield index, Measurement.of(f"latency_p{percent}", bounds, "s", **where, detail=session)
         if reference is not None:
-            value, low, high = paired_ratio(timings[reference].rounds, timing.rounds)
-            over = {**session, "over": answer["words"][reference]}
-            yield index, Measurement("speedup", value, "1", low, high, **where, detail=over)
-
-
-def _flat(bounds: tuple[float, float, float]) -> tuple[float, str, float, float]:
-    value, low, high = bounds
-    return value, "s", low, high
+            ratio, over = paired_ratio(timings[reference].rounds, timing.rounds), answer["words"][reference]
+            yield index, Measurement.of("speedup", ratio, **where, detail={**session, "over": over})

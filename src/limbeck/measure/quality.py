@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from limbeck.core.assessment import Assessment, UnseenWord
     from limbeck.core.pieces import Piece, Result
     from limbeck.core.shape import Shape
-    from limbeck.core.statistics import Interval
     from limbeck.core.target import Target
     from limbeck.core.task import Task
     from limbeck.core.task_kind import TaskKind
@@ -102,7 +101,7 @@ class Quality(Probe):
                 assessment.detail["batch"] = size
             yield index, self.fact(candidate.task, assessment, len(encoded))
             for name, interval in assessment.beside.items():
-                yield index, Measurement(name, *_flat(interval), n=len(encoded), split=self.split)
+                yield index, Measurement.of(name, interval, n=len(encoded), split=self.split)
             if compared is not None and index == compared.position:
                 reference = Answers(logits, encoded.labels, encoded.lengths)
             if compared is not None and reference is not None:
@@ -122,7 +121,7 @@ class Quality(Probe):
         yield from changes.facts(self.split, key, reference.lengths, texts)
         likeness = task.task_kind.likeness(reference.logits, answers.logits, answers.labels)
         for name, interval in likeness.items():
-            yield Measurement(name, *_flat(interval), n=len(texts), split=self.split, detail={"reference": key})
+            yield Measurement.of(name, interval, n=len(texts), split=self.split, detail={"reference": key})
 
     def _source(self, index: int, candidate: Candidate, context: RunContext) -> Iterable[tuple[int, Measurement]]:
         """Yield the facts of a teacher that only gives answers."""
@@ -134,7 +133,7 @@ class Quality(Probe):
         assessment = assess(task, *judgeable(task, logits, labels))
         yield index, self.fact(task, assessment, len(labels))
         for name, interval in assessment.beside.items():
-            yield index, Measurement(name, *_flat(interval), n=len(labels), split=self.split)
+            yield index, Measurement.of(name, interval, n=len(labels), split=self.split)
 
     def fact(self, task: Task, assessment: Assessment, count: int) -> Measurement:
         """Convert an assessment to a measurement.
@@ -144,14 +143,9 @@ class Quality(Probe):
             assessment: The metric's value and details.
             count: Texts that were answered.
         """
-        value, low, high = assessment.quality
         detail = {"metric": task.metric, **assessment.detail}
         count = count if assessment.examples is None else assessment.examples
-        return Measurement("quality", value, "1", low, high, n=count, split=self.split, detail=detail)
-
-
-def _flat(interval: Interval) -> tuple[float, str, float, float]:
-    return interval.value, "1", interval.low, interval.high
+        return Measurement.of("quality", assessment.quality, n=count, split=self.split, detail=detail)
 
 
 def assess(

@@ -50,13 +50,13 @@ def by_vectors(model: str, documents: Sequence[str], queries: Sequence[str], cou
 
 
 def _vectors(
-    model: Runnable, tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], length: int, parts: Sequence[Judged]
+    model: Runnable, tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], length: int, labels: Sequence[Judged]
 ) -> np.ndarray:
     from limbeck.data.batching import encode_apart, predict
     from limbeck.data.encoding import TextEncoding
 
     encoding = TextEncoding.of(cast(Any, tokenizer), length)
-    encoded = encode_apart(encoding, tokenizer, list(texts), None, (), "embedding", parts)
+    encoded = encode_apart(encoding, tokenizer, list(texts), None, labels, "embedding")
     return np.asarray(predict(model, encoded))
 
 

@@ -338,8 +338,10 @@ class LimbeckForSequenceClassification(LimbeckModel):
         if self.exits is not None and self.leaves_early and not (self.training or shape or gates or taps):
             remaining = RemainingTokens(mask, batch["input_ids"])
             states = self.encoder.states(remaining, batch["input_ids"], batch.get("token_type_ids"))
-            finish = lambda x: self.encoder.normalized(remaining.merged(x))  # noqa: E731
-            return self.exits.answer(states, mask, finish, lambda hidden: self.logits(hidden, mask)), {}
+            norm = self.encoder.normalized
+            return self.exits.answer(
+                states, mask, lambda x: norm(remaining.merged(x)), lambda x: self.logits(x, mask)
+            ), {}
         hidden, tapped = self.encoder(*inputs, shape=shape, gates=gates, taps=taps)
         return self.logits(hidden, mask), tapped
 

@@ -185,10 +185,11 @@ def check_gives_vectors(root: Path) -> None:
     Raises:
         InputError: Says which part is missing, or is none of sentence-transformers.
     """
-    kinds = [kind for kind, _ in _parts(root)]
+    names = [name for name, _ in _classes(root)]
+    kinds = [name.rpartition(".")[2] for name in names]
     if "Pooling" not in kinds:
         raise InputError(f"{root / MODULES} has the parts {', '.join(kinds)} and no Pooling, so it gives no vectors")
-    for name, _ in _classes(root):
+    for name in names:
         if not name.startswith("sentence_transformers."):
             raise InputError(f"{root / MODULES} names {shown(name)}, which is no part of sentence-transformers")
 

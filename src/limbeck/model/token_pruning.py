@@ -89,7 +89,7 @@ class RemainingTokens:
         heads = None if gates.heads is None else gates.heads[: widths.heads]
         ranked = received_attention(scores, real, heads).masked_fill(~real, -1.0)
         ranked[:, 0] = torch.inf
-        width = max(1, -(-self.width * round(1000 * self.share) // 1000))  # as of a text without padding
+        width = int(kept(self.share, torch.tensor(self.width)))  # as of a text without padding
         best = ranked.sort(dim=1, descending=True, stable=True).indices[:, :width]
         spare = torch.arange(width, device=x.device) >= kept(self.share, self.lengths)[:, None]
         index = best.masked_fill(spare, present).sort(dim=1).values  # in their order, spare places at the end

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple, cast
 
+from limbeck.core import early_exits
 from limbeck.core.measurement import EARLY_EXITS, Measurement
 from limbeck.report.display_names import names
 from limbeck.report.summary import RunSummary
@@ -57,15 +58,8 @@ def exits_json(summary: RunSummary) -> dict[str, dict[str, Any]]:
 
 
 def share_words(fact: Measurement) -> str:
-    """Say how many texts leave where.
-
-    >>> detail = {"layers": [2, 4], "shares": [0.61, 0.2, 0.19]}
-    >>> share_words(Measurement("early_exits", 0.81, "1", split="validation", detail=detail))
-    '61 % after layer 2, 20 % after layer 4, 19 % at the end'
-    """
-    places = [*(f"after layer {layer}" for layer in cast(list[int], fact.detail["layers"])), "at the end"]
-    shares = cast(list[float], fact.detail["shares"])
-    return ", ".join(f"{100 * share:.0f} % {place}" for share, place in zip(shares, places, strict=True))
+    """Say how many texts leave where, by the fact of a candidate's early exits."""
+    return early_exits.share_words(cast(list[int], fact.detail["layers"]), cast(list[float], fact.detail["shares"]))
 
 
 def _rule(fact: Measurement) -> str:

@@ -64,7 +64,7 @@ class SentenceTransformersTeacher:
         from importlib.util import find_spec
 
         self.source, self.identity = source, identity
-        root = sentence_folder(source)
+        self._root = root = sentence_folder(source)
         if root is None:
             raise InputError(
                 f"teacher '{source}' gives no vectors: {MODULES}, which says how they are made, is missing; give a "
@@ -80,10 +80,10 @@ class SentenceTransformersTeacher:
 
         from limbeck.model.placement import on_accelerator
 
-        folder, is_on_hub = sentence_folder(self.source), model_folder(self.source) is None
+        is_on_hub = model_folder(self.source) is None
         with quiet(), explained(self.source):
             model = SentenceTransformer(
-                self.source if is_on_hub else str(folder),
+                self.source if is_on_hub else str(self._root),
                 device="cpu",
                 trust_remote_code=False,
                 local_files_only=not is_on_hub,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from limbeck.core.early_exits import SURE, EarlyExits, FittedExits, fit_exits
+from limbeck.core.early_exits import SURE, EarlyExits, FittedExits, fit_exits, share_words
 from limbeck.data.batching import Encoded, collate, encode, length_batches
 from limbeck.model.early_exits import all_logits, set_rule
 from limbeck.train.objectives import Batch, Loss, Outputs, Progress, TeacherCall, WeightedTerms, weighted_sum
@@ -96,10 +96,9 @@ def fit_rule(candidate: Candidate, exits: EarlyExits, most_changed: float, log: 
             "max_changed, or longer training"
         )
         return fitted
-    places = [*(f"after layer {depth}" for depth in exits.layers), "at the end"]
-    shares = ", ".join(f"{100 * share:.0f} % {place}" for share, place in zip(fitted.shares, places, strict=True))
+    leaving = share_words(exits.layers, fitted.shares)
     log(
-        f"{exits.criterion} {fitted.exits.threshold:g}: {shares}; {fitted.changed} of {count:,} validation answers "
+        f"{exits.criterion} {fitted.exits.threshold:g}: {leaving}; {fitted.changed} of {count:,} validation answers "
         f"change, with {SURE:.0%} confidence at most {100 * fitted.highest:.2f} % of all"
     )
     return fitted

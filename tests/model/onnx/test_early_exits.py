@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 
+import exiting_models
 import numpy as np
 import pytest
 import torch
+from exiting_models import PLACES
 
 from limbeck.core.early_exits import EarlyExits, thresholds
 from limbeck.core.shape import Shape
 from limbeck.errors import LimbeckError
-from limbeck.model.early_exits import add_exits, all_logits, set_rule
+from limbeck.model.early_exits import all_logits, set_rule
 from limbeck.model.onnx.builder import FUSED, all_nodes
 from limbeck.model.onnx.export import parity
 from limbeck.model.onnx.float16 import to_float16
@@ -21,7 +24,6 @@ from limbeck.model.onnx.quantization import Int8, calibrate, quantizable_modules
 from limbeck.model.onnx.vnni_emulation import integer, saturating
 
 SHAPE = Shape.uniform(layers=4, hidden=32, heads=4, ffn=64).with_layer(1, heads=2).with_layer(2, ffn=24)
-PLACES = (1, 2, 3)
 MODERN = {
     "norm_first": True,
     "absolute_positions": False,
@@ -35,14 +37,8 @@ MODERN = {
 
 
 def with_exits(make_model, criterion="confidence", threshold=0.6, shape=SHAPE, **style):
-    model = make_model(shape, labels=3, **style)
-    add_exits(model, EarlyExits(PLACES))
-    generator = torch.Generator().manual_seed(1)
-    with torch.no_grad():
-        for parameter in model.exits.parameters():
-            parameter.add_(torch.randn(parameter.shape, generator=generator) * 0.3)
-    set_rule(model, EarlyExits(PLACES, criterion, threshold))
-    return model.eval()
+    rule = EarlyExits(PLACES, criterion, threshold)
+    return exiting_models.with_exits(partial(make_model, **style), shape, rule)
 
 
 def alone(batch, row):
