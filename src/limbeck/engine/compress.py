@@ -241,8 +241,6 @@ class _Compression:
         check_destinations(out, folder, (self.model, self.request.teacher))
         if self.runtime not in (valid := ("auto", "onnxruntime", "openvino", "tensorrt")):
             raise InputError(f"runtime: exported models do not run in '{self.runtime}'; {nearest(self.runtime, valid)}")
-        if self.target.url is None:  # or that machine needs it
-            check_runtime(self.runtime)
         check_values(self.target)
         if self.target.precision != "float32" and not self.target.on_gpu:
             raise InputError(
@@ -250,6 +248,8 @@ class _Compression:
                 "give device 'cuda'"
             )
         wanted = self._wanted  # refuses a runtime that does not run there
+        if self.target.url is None:  # or that machine needs it
+            check_runtime(self.runtime)
         store = Store.of(store)
         store.prepare()
         if has_no_labels(task):
