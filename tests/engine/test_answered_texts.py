@@ -14,7 +14,8 @@ from limbeck.data.synthetic import toy_task, toy_tokenizer
 from limbeck.engine import answered_texts
 from limbeck.engine.answered_texts import load_run_task
 from limbeck.engine.compress import compress
-from limbeck.engine.planner import Planner, Request
+from limbeck.engine.compress_request import Request
+from limbeck.engine.planner import Planner
 from limbeck.engine.run import run
 from limbeck.engine.store import Store
 from limbeck.errors import InputError, RecipeError

@@ -7,9 +7,8 @@ from dataclasses import replace
 import pytest
 
 from limbeck.core.target import Target
-from limbeck.core.task import Split, Task
 from limbeck.data.synthetic import toy_task
-from limbeck.engine.dry_run import plan, typical_tokens
+from limbeck.engine.dry_run import plan
 from limbeck.engine.run import run
 from limbeck.errors import RecipeError
 from limbeck.recipe.recipe import Fork, Recipe, parse
@@ -96,13 +95,6 @@ def test_rows_that_a_step_adds_count_for_the_steps_after_it(toys, tmp_path):
     assert after / alone == pytest.approx((3 * 2000 + held_out) / (3 * 200 + held_out))
     assert plans[1].task_rows["train"] == 200
     assert str(plans[1].rows[0].shape) == "1x4 heads 1 of 4 ffn 8"
-
-
-def test_typical_tokens():
-    words = (("a", "b"), ("c", "d"))  # already split, as in a task of tokens
-    texts = Task("t", "classification", {"train": Split(("a b", "c d e f"), (0, 1))}, ("x", "y"), "accuracy", 5)
-    tokens = Task("t", "tokens", {"train": Split(words, ((0, 0), (0, 0)))}, ("x", "y"), "accuracy", 5)
-    assert [typical_tokens(task) for task in (texts, tokens)] == [5.0, pytest.approx(4.6)]
 
 
 def test_a_wrong_recipe_has_no_plan(toys, tmp_path):

@@ -9,7 +9,8 @@ import pytest
 from limbeck.core.candidate import Record
 from limbeck.core.shape import Shape
 from limbeck.core.step import parameters
-from limbeck.engine.past_times import PastTimes, Work
+from limbeck.core.task import Split, Task
+from limbeck.engine.past_times import PastTimes, Work, typical_tokens
 from limbeck.measure.memory import Memory
 from limbeck.recipe.parsing import registry
 from limbeck.recipe.validation import read
@@ -81,3 +82,19 @@ def test_what_no_longer_is_a_step_is_passed_over(step):
     unknown = replace(made("u", "root", step, 1.0), step="gone")
     past = PastTimes([root, strange, unknown, replace(made("v", "u", step, 7.0))], [])
     assert past.seconds(step, HERE) == (7.0, False)
+
+
+def test_a_training_of_a_new_kind_is_in_proportion_to_others(step, past):
+    distill = registry()["distill"]()
+    seconds, rough = past.seconds(distill, HERE)
+    passes = distill.estimated_seconds(SMALL, ROWS, 20.0) / step.estimated_seconds(SMALL, ROWS, 20.0)
+    assert (seconds, rough) == (pytest.approx(10 * passes), True)
+    own = PastTimes([Record("root", None, "model", shape=SMALL), made("d", "root", distill, 77.0)], [])
+    assert own.seconds(distill, HERE) == (77.0, False)
+
+
+def test_typical_tokens():
+    words = (("a", "b"), ("c", "d"))  # already split, as in a task of tokens
+    texts = Task("t", "classification", {"train": Split(("a b", "c d e f"), (0, 1))}, ("x", "y"), "accuracy", 5)
+    tokens = Task("t", "tokens", {"train": Split(words, ((0, 0), (0, 0)))}, ("x", "y"), "accuracy", 5)
+    assert [typical_tokens(task) for task in (texts, tokens)] == [5.0, pytest.approx(4.6)]

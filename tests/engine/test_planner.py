@@ -15,8 +15,9 @@ from limbeck.core.shape import LayerShape, Shape
 from limbeck.core.target import Budget, Target
 from limbeck.data.loading import load_task
 from limbeck.data.synthetic import toy_tokenizer
+from limbeck.engine.compress_request import Request
 from limbeck.engine.dry_run import plan
-from limbeck.engine.planner import BOUNDS, GOALS, SEARCHES, SPEEDUPS, Planner, Request
+from limbeck.engine.planner import BOUNDS, GOALS, SEARCHES, SPEEDUPS, Planner
 from limbeck.errors import InputError
 from limbeck.model.checkpoints import save_model
 from limbeck.recipe.recipe import check, parse, to_data
@@ -45,7 +46,7 @@ def stages(count):
 def family(branch, field):
     """What a family is pruned to, stage by stage."""
     prune, _, *rest = branch
-    more = rest[0].branches[1] if rest and hasattr(rest[0], "branches") and not rest[0].branches[0] else ()
+    more = rest[0].branches[1] if rest and hasattr(rest[0], "branches") else ()
     return [getattr(prune.pruning, field), *(family(more, field) if more else ())]
 
 
@@ -296,19 +297,24 @@ def test_a_given_teacher_teaches_the_model_and_every_smaller_one(place):
     assert planned(place, "ready", teacher="owner/large").steps[0] == distill
 
 
-def test_one_shot_has_nothing_that_could_learn_from_a_teacher(place):
-    with pytest.raises(InputError, match="trains nothing that could learn"):
-        planned(place, teacher="owner/large", effort="one-shot")
-
-
 def test_thresholds_are_fitted_for_the_chosen_model(place):
     recipe = planned(place, decision=DecisionGoal("same-recall", TASK.label_names[0], temperature=True))
     assert names(recipe.steps)[-3:] == ["best", "decision", "portability"]
     assert (recipe.steps[-2].split, recipe.steps[-2].goal.threshold) == ("test", "same-recall")
     assert planned(place, task="no-test", decision=DecisionGoal(temperature=True)).steps[-2].split == "validation"
-    for wrong, message in (({"bands": (1.0,)}, "give a goal"), ({"original_threshold": 2.0}, "should be in")):
-        with pytest.raises(InputError, match=message):
-            Request(decision=DecisionGoal(**wrong)).check()
+
+
+def test_with_a_limit_of_time_what_needs_no_training_comes_first(place):
+    unlimited, limited = (planned(place, budget=Budget(max_drop=1), max_minutes=limit) for limit in (None, 5.0))
+    served = ["export", "quantize"]
+    first = [["prune", *served]] * len(SPEEDUPS["standard"])
+    chain = ["prune", "distill", [served, ["prune", "distill", [served, ["prune", "distill", *served]]]]]
+    assert limited.max_minutes == 5.0
+    assert names(limited.steps)[1] == [[], ["export"], served, *first, chain]
+    one_shot, staged = limited.steps[1].branches[3:-1], limited.steps[1].branches[-1]
+    assert [prune.pruning.speedup for prune, *_ in one_shot] == family(staged, "speedup") == list(SPEEDUPS["standard"])
+    assert one_shot[0][0] == staged[0]  # made once
+    assert names(unlimited.steps)[1] == [[], ["export"], served, [*stages(3), *served]]
 
 
 def test_another_machine_is_planned_for_by_its_latency_data(place, tmp_path):

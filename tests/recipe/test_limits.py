@@ -71,3 +71,17 @@ def test_fields_of_a_recipe_are_in_bounds(toys, field, value, message):
     problems = problems_of("toy-train", **{field: value})
     assert len(problems) == 1
     assert message in problems[0]
+
+
+@pytest.mark.parametrize(
+    ("value", "problem"),
+    [
+        (0, "max_minutes: should be a number in [0.1, 1,000,000], got 0"),
+        ("5", "max_minutes: should be a number in [0.1, 1,000,000], got '5'"),
+        (True, "max_minutes: should be a number in [0.1, 1,000,000], got True"),
+    ],
+)
+def test_a_limit_of_time_is_a_number_of_minutes(value, problem):
+    assert problems_of(max_minutes=value) == [problem]
+    assert not problems_of(max_minutes=5) + problems_of(max_minutes=0.5)
+    assert problems_of(seed=0.5) == ["seed: should be a whole number in [0, 4294967295], got 0.5"]

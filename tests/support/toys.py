@@ -139,6 +139,10 @@ class ToyLevels(Technique):
     """Several children of one candidate."""
 
     levels: tuple[int, ...] = (4, 2)
+    goal: bool = False
+
+    def goal_target(self) -> str | None:
+        return "" if self.goal else None
 
     def apply(self, candidate: Any, context: Any) -> Iterable[Any]:
         for level in self.levels:
@@ -353,7 +357,7 @@ def _made() -> dict[str, type]:
     )
     step(StepInfo("toy-prune", needs={"torch"}))(ToyPrune)
     step(StepInfo("toy-levels", needs={"torch"}))(ToyLevels)
-    step(StepInfo("toy-export", needs={"torch"}, gives={"onnx"}, drops={"torch"}))(ToyExport)
+    step(StepInfo("toy-export", needs={"torch"}, gives={"onnx"}, drops={"torch"}, keeps_shape=True))(ToyExport)
     step(StepInfo("toy-augment"))(ToyAugment)
     step(StepInfo("toy-imitate", needs={"torch", "teacher"}, reads={"teacher"}))(ToyImitate)
     step(StepInfo("toy-break"))(ToyBreak)

@@ -264,6 +264,8 @@ def plan(
     console.print(f"texts: {split_sizes}")
     time, disk = duration(dry_run.seconds), megabytes(dry_run.bytes)
     console.print(f"left to do: about {time}{unknown}, {disk} MB of disk{rough}")
+    if loaded.max_minutes is not None:
+        console.print(f"trainings that would end after {loaded.max_minutes:g} minutes are left out")
     if times:
         longest = duration(times["critical_path"])
         console.print(f"on {workers} workers: about {duration(times['makespan'])}; the longest chain takes {longest}")

@@ -78,9 +78,12 @@ class Search:
             fine-tuning, which gives a whole front in minutes and a starting point for a longer run.
         seed: Seed of everything random.
         replicas: Train the chosen model with this many seeds in total, and report the spread.
+        max_minutes: Leave out trainings that would end later, counted from the start of the run, or whose result could
+            not be chosen. Models that need no training are made first, and the same command with more goes on.
     """
 
     strategy: Literal["prune", "search", "both"] = "prune"
     effort: Literal["one-shot", "quick", "standard", "thorough"] = "standard"
     seed: Annotated[int, Ge(0), Le(2**32 - 1)] = 0
     replicas: Annotated[int, Ge(1), Le(1000)] = 1
+    max_minutes: Annotated[float, Ge(0.1), Le(1e6)] | None = None

@@ -9,12 +9,10 @@ that several steps share are groups of fields (``core/field_groups.py``)::
 
         def apply(self, candidate: Candidate, context: RunContext) -> Iterator[Candidate]: ...
 
-Everything that the engine has to know about a step is in its ``StepInfo``, a record that rejects unknown names.
-Properties that depend on the values of the fields are methods of ``Step``; each has a default, so a step overrides only
-those that apply to it.
+What the engine has to know about a step is in its ``StepInfo``, a record that rejects unknown names; what depends on
+the values of the fields is in methods of ``Step``, which have defaults.
 
-A technique's module imports nothing heavy: torch is imported inside ``apply``, so that the command line, ``check``
-and ``plan`` start quickly.
+Modules of techniques import torch inside ``apply``, so that the command line, ``check`` and ``plan`` start quickly.
 """
 
 from __future__ import annotations
@@ -318,6 +316,8 @@ class Probe(Step):
 
 class Choice(Step):
     """Selects records by their facts."""
+
+    fastest_wins: ClassVar[bool] = False  #: of those that meet the budget
 
     @abstractmethod
     def choose(self, records: Sequence[Record], context: RunContext) -> Sequence[Record]:

@@ -49,12 +49,20 @@ class ExecutorConfig:
     minutes: Annotated[int, Ge(1), Le(100_000)] = 24 * 60
     cluster: Literal["slurm", "local", "debug"] = "slurm"
 
-    def check(self) -> None:
+    def check(self, *, limited: bool = False) -> None:
         """Refuse options that another executor has, and GPUs that this one cannot give.
+
+        Args:
+            limited: Whether the run has a limit of time.
 
         Raises:
             InputError: The message names the executor that has the option, or what to give.
         """
+        if limited and self.executor != "local":
+            raise InputError(
+                f"max_minutes: is for runs in one process; the executor '{self.executor}' begins all at once, so "
+                "leave it out (--set max_minutes=null), or use 'local'"
+            )
         own = {"ray": ("address",), "slurm": ("partition", "cluster", "minutes")}
         for executor, names in own.items():
             for name in names:

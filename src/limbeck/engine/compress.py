@@ -15,10 +15,11 @@ from limbeck.data.texts_task import has_no_labels
 from limbeck.distributed.config import ExecutorConfig, open_workers
 from limbeck.engine.answered_texts import load_run_task
 from limbeck.engine.checked_task import checked_task
+from limbeck.engine.compress_request import Effort, Request, Strategy
 from limbeck.engine.data_report import announce
 from limbeck.engine.given_teacher import SCORES, prepare_teacher
 from limbeck.engine.outputs import budget_violations, check_destinations, deliver
-from limbeck.engine.planner import Effort, Planner, Request, Strategy
+from limbeck.engine.planner import Planner
 from limbeck.engine.progress import listening
 from limbeck.engine.result import RunResult
 from limbeck.engine.run import default_folder, start
@@ -114,6 +115,7 @@ def compress(
     effort: Effort = "standard",
     seed: int = 0,
     replicas: int = 1,
+    max_minutes: float | None = None,
     training: Training | None = None,
     teacher: str | Path | TeacherFunction | None = None,
     allow_weak_teacher: bool = False,
@@ -150,6 +152,8 @@ def compress(
         effort: 'quick', 'standard' or 'thorough'; 'one-shot' trains nothing after the fine-tuning.
         seed: Seed of everything random.
         replicas: Train the chosen model with this many seeds in total.
+        max_minutes: Leave out trainings that would end later, or whose result could not be chosen; models that need no
+            training are made first.
         training: Epochs, learning rate, class weights, fewest steps and early stopping of the trainings.
         teacher: A model, a file of scores, or a function from texts to logits; None for the fine-tuned model.
         allow_weak_teacher: Continue with a teacher that was not shown to be better than the best constant answer.
@@ -164,7 +168,7 @@ def compress(
     budget = Budget(latency_ms, size_mb, max_drop, max_flips, confidence, latency_statistic)
     options = training or Training()
     request = Request(budget, strategy, effort, seed, replicas, "", options, allow_weak_teacher, None, decision)
-    request = replace(request, profile=_profile_for(target, profile))
+    request = replace(request, profile=_profile_for(target, profile), max_minutes=max_minutes)
     serving = Target(device, "onnxruntime", threads, batch, seq_len, candidates, target, precision)
     work = _Compression(str(model), request, serving, runtime, folder, out, executor or ExecutorConfig())
     return work.taught_by(teacher).listened(task, store, on_event, progress)
@@ -234,7 +238,7 @@ class _Compression:
         from limbeck.data.given import as_task, names_task
 
         self.request.check()
-        self.executor.check()
+        self.executor.check(limited=self.request.max_minutes is not None)
         name = f"compress-{Path(self.model).name}"
         folder = Path(self.folder) if self.folder else default_folder(name)
         out = Path(self.out) if self.out else None

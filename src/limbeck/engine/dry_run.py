@@ -26,7 +26,7 @@ from limbeck.engine import makespan
 from limbeck.engine.builder import CandidateBuilder
 from limbeck.engine.checked_task import checked_task
 from limbeck.engine.data_report import data_report
-from limbeck.engine.past_times import PastTimes, Work
+from limbeck.engine.past_times import PastTimes, Work, typical_tokens
 from limbeck.engine.provenance import Provenance
 from limbeck.engine.reference import beside
 from limbeck.engine.store import Store
@@ -269,14 +269,6 @@ class _Planner:
     def _seconds(self, step: Step, planned: _Planned) -> tuple[float | None, bool]:
         """Return the likely time, and whether it is rough."""
         return self.past.seconds(step, Work(planned.widest, planned.rows, self.tokens, self.root_key, self.task_rows))
-
-
-def typical_tokens(task: Task, pieces: float = 1.3) -> float:
-    """Estimate the tokens of a typical training text: its words times ``pieces``, and the two tokens around it."""
-    split = next(iter(task.splits.values()))
-    texts, pairs = split.texts[:1000], (split.pairs or ())[:1000]
-    words = sum(len(text.split()) if isinstance(text, str) else len(text) for text in (*texts, *pairs))
-    return min(2 + pieces * words / max(len(texts), 1), float(task.max_length))
 
 
 def _layer_parameters(shape: Shape) -> int:

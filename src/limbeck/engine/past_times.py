@@ -1,7 +1,8 @@
 """How long steps took in earlier runs, and estimates from that for other shapes, texts or parameters.
 
 A past time applies to the same step with the same parameters on the same shape and texts. For others with the same root
-(and so the same task) it is scaled by the ratio of the step's own estimates, which depend on shape, rows and tokens.
+(and so the same task) it is scaled by the ratio of the step's own estimates, which depend on shape, rows and tokens. A
+training of a kind that never ran yet is scaled so from other trainings.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from limbeck.core.candidate import Record
 from limbeck.core.field_groups import parameters
 from limbeck.core.shape import Shape
 from limbeck.core.step import Step, registered
+from limbeck.core.task import Task
 from limbeck.recipe import validation
 
 Rows = Mapping[str, int]
@@ -41,6 +43,7 @@ class Work:
 
 @dataclass(frozen=True)
 class _Past:
+    step: str
     parameters: Mapping[str, Any]
     seconds: float
     shape: Shape | None
@@ -66,7 +69,7 @@ class PastTimes:
             lineage = tuple(_lineage(by_key, record.parent))
             root = lineage[0].key if lineage and lineage[0].parent is None else None
             shape = lineage[-1].shape if lineage else None
-            past = _Past(record.parameters, record.duration, shape, root, lineage[1:])
+            past = _Past(record.step, record.parameters, record.duration, shape, root, lineage[1:])
             self._made.setdefault(record.step, []).append(past)
         self._probed: dict[str, list[tuple[Mapping[str, Any], float]]] = {}
         for name, values, seconds in probed:
@@ -81,8 +84,12 @@ class PastTimes:
         """
         values, past = parameters(step), self._made.get(step.info.name, [])
         related = [each for each in past if each.root == work.root]
-        alike = [each for each in related if each.shape is not None and each.shape == work.shape]
-        if same := [each.seconds for each in alike if each.parameters == values and _rows(each, work) == work.rows]:
+        if step.info.trains and not related:
+            related = [each for each in self._trainings if each.root == work.root]
+        name, shape = step.info.name, work.shape
+        alike = [each for each in related if shape is not None and (each.step, each.shape) == (name, shape)]
+        unchanged = [each for each in alike if each.parameters == values]
+        if same := [each.seconds for each in unchanged if rows_after(each.before, work.task_rows) == work.rows]:
             return median(same), False
         if work.shape is None:
             return None, False
@@ -91,9 +98,14 @@ class PastTimes:
             times = [each.seconds for each in alike]
             times += [seconds for given, seconds in self._probed.get(step.info.name, []) if given == values]
             return (median(times) if times else None), bool(times)
-        costs = [(each.seconds, _estimate(step, each, work)) for each in related]
+        costs = [(each.seconds, _estimate(each, work)) for each in related]
         scaled = [own * seconds / cost for seconds, cost in costs if cost]
         return (median(scaled) if own and scaled else float(own)), True
+
+    @property
+    def _trainings(self) -> list[_Past]:
+        steps = ((registered(name), made) for name, made in self._made.items())
+        return [each for cls, made in steps if cls is not None and cls.info.trains for each in made]
 
 
 def _lineage(by_key: Mapping[str, Record], key: str | None) -> Iterator[Record]:
@@ -105,22 +117,35 @@ def _lineage(by_key: Mapping[str, Record], key: str | None) -> Iterator[Record]:
     yield from reversed(chain)
 
 
-def _rows(past: _Past, work: Work) -> Rows:
-    """Return the rows that an earlier step of the same root had: those of the task after the steps before it."""
-    rows = work.task_rows
-    for record in past.before:
+def rows_after(records: Sequence[Record], rows: Rows) -> Rows:
+    """Return the rows by split after the steps that made these records.
+
+    Args:
+        records: What each step made, the earliest first.
+        rows: Rows of the task before.
+    """
+    for record in records:
         cls = registered(record.step)
         step = _rebuilt(cls, record.parameters) if cls is not None else None
         rows = step.rows_after(rows) if step is not None else rows
     return rows
 
 
-def _estimate(step: Step, past: _Past, work: Work) -> float | None:
-    """Return the estimate that the step would have given for what an earlier one worked on."""
-    earlier = _rebuilt(type(step), past.parameters)
+def typical_tokens(task: Task, pieces: float = 1.3) -> float:
+    """Estimate the tokens of a typical training text: its words times ``pieces``, and the two tokens around it."""
+    split = next(iter(task.splits.values()))
+    texts, pairs = split.texts[:1000], (split.pairs or ())[:1000]
+    words = sum(len(text.split()) if isinstance(text, str) else len(text) for text in (*texts, *pairs))
+    return min(2 + pieces * words / max(len(texts), 1), float(task.max_length))
+
+
+def _estimate(past: _Past, work: Work) -> float | None:
+    """Return the estimate that an earlier step would have given for what it worked on."""
+    cls = registered(past.step)
+    earlier = _rebuilt(cls, past.parameters) if cls is not None else None
     if earlier is None or past.shape is None:
         return None
-    return earlier.estimated_seconds(past.shape, _rows(past, work), work.tokens)
+    return earlier.estimated_seconds(past.shape, rows_after(past.before, work.task_rows), work.tokens)
 
 
 def _rebuilt(cls: type[Step], values: Mapping[str, Any]) -> Step | None:

@@ -6,11 +6,9 @@ The one module of the engine that names techniques: a plan is made of their step
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from itertools import pairwise
-from typing import Annotated, Any, Literal, get_args
-
-from annotated_types import Ge, Le
+from typing import Any
 
 from limbeck.core.analytic_cost import NumberFormat
 from limbeck.core.decision import DecisionGoal
@@ -19,17 +17,17 @@ from limbeck.core.shape import Shape
 from limbeck.core.step import Step
 from limbeck.core.target import Budget, Target
 from limbeck.core.task import Task
+from limbeck.engine.compress_request import Effort, Request, Strategy
 from limbeck.engine.store import Store
 from limbeck.engine.task_adaptation import fit
-from limbeck.engine.training_options import Training, loss_of
-from limbeck.errors import InputError, nearest
+from limbeck.engine.training_options import loss_of
+from limbeck.errors import InputError
 from limbeck.measure.decision import DecisionProbe
 from limbeck.measure.latency import Latency
 from limbeck.measure.memory import Size
 from limbeck.measure.portability import Portability
 from limbeck.measure.quality import Quality
 from limbeck.recipe.recipe import Fork, Recipe
-from limbeck.recipe.validation import check_values
 from limbeck.techniques.distill import Distill
 from limbeck.techniques.export import Export
 from limbeck.techniques.finetune import Finetune
@@ -42,9 +40,6 @@ from limbeck.techniques.supernet import Supernet
 from limbeck.techniques.vocabulary import Vocabulary
 from limbeck.train.config import TrainingConfig
 from limbeck.train.supernet_config import SupernetConfig
-
-Effort = Literal["one-shot", "quick", "standard", "thorough"]
-Strategy = Literal["prune", "search", "both"]
 
 EPOCHS: dict[str, tuple[float, float]] = {"one-shot": (3, 0), "quick": (2, 2), "standard": (3, 3), "thorough": (3, 6)}
 """Epochs of fine-tuning and of distillation; a super-network is trained for as many as a distillation.
@@ -95,65 +90,6 @@ QUANTIZATIONS: dict[str, tuple[tuple[Mode, bool], ...]] = {
 """Modes of INT8 that are tried, each without or with smoothing of the activations."""
 
 Steps = tuple[Step | Fork, ...]
-
-
-@dataclass(frozen=True)
-class Request:
-    """What a user asks of ``compress``, apart from model, task and target.
-
-    Attributes:
-        budget: Bounds of latency, size and loss of quality.
-        strategy: 'prune' cuts the model down in stages, each pruned and distilled from the one before. 'search' trains
-            it as a super-network, finds the INT8 slices that are best within bounds of latency, and distills them.
-            'both' are branches of one recipe, measured together for one choice. A size limit is a goal only of pruning,
-            with all tokens and with those of the texts; a search knows only latency, and the final choice takes winners
-            that are small enough.
-        effort: How many candidates, and how many epochs for each.
-        seed: Seed of everything random.
-        replicas: Train the chosen model with this many seeds in total.
-        name: Name of the recipe.
-        training: Options of the trainings.
-        allow_weak_teacher: See :class:`Recipe`.
-        teacher: Teacher of all models, if not the fine-tuned model itself; they imitate its answers.
-        decision: What thresholds and a temperature are fitted for, on the chosen model; None fits none.
-        profile: Latency data of another machine, for goals in latency; None for a table measured here.
-    """
-
-    budget: Budget = field(default_factory=Budget)
-    strategy: Strategy = "prune"
-    effort: Effort = "standard"
-    seed: Annotated[int, Ge(0), Le(2**32 - 1)] = 0
-    replicas: Annotated[int, Ge(1), Le(1000)] = 1
-    name: str = ""
-    training: Training = field(default_factory=Training)
-    allow_weak_teacher: bool = False
-    teacher: str | None = None
-    decision: DecisionGoal | None = None
-    profile: str | None = None
-
-    def check(self) -> None:
-        """Refuse values out of bounds, and unknown or incompatible strategies and efforts.
-
-        Raises:
-            InputError: The message names the bounds or the choices.
-        """
-        for name, value, valid in (
-            ("strategy", self.strategy, get_args(Strategy)),
-            ("effort", self.effort, get_args(Effort)),
-        ):
-            if value not in valid:
-                raise InputError(f"{name}: there is no '{value}'; {nearest(value, valid)}")
-        if self.effort == "one-shot" and self.strategy != "prune":
-            raise InputError(
-                f"strategy: effort 'one-shot' trains no super-network, so it needs 'prune', got '{self.strategy}'"
-            )
-        if self.effort == "one-shot" and self.teacher is not None:
-            raise InputError("teacher: effort 'one-shot' trains nothing that could learn from it; use 'quick'")
-        others = replace(self, budget=Budget(), training=Training(), decision=None)
-        for options in (self.budget, self.training, self.decision or DecisionGoal(), others):
-            check_values(options)
-        if self.decision is not None and (problems := DecisionProbe(goal=self.decision).problems()):
-            raise InputError("; ".join(problems))
 
 
 class Planner:
@@ -217,7 +153,7 @@ class Planner:
         shared = training.shared(task, EPOCHS[effort][1])
         taught = request.teacher is not None
         parts = (request.budget, target, request.strategy, effort, shared, taught, request.profile, whole_ms)
-        plan = _CandidatePlan(self.model, self.shape, *parts)
+        plan = _CandidatePlan(self.model, self.shape, *parts, limited=request.max_minutes is not None)
         first: Steps = () if self.ready else (self._finetune(),)
         if taught:
             first = (*first, plan.distill)
@@ -232,6 +168,7 @@ class Planner:
             replicas=request.replicas,
             name=request.name,
             allow_weak_teacher=request.allow_weak_teacher,
+            max_minutes=request.max_minutes,
         )
 
     def _finetune(self) -> Finetune:
@@ -244,7 +181,8 @@ class Planner:
 class _CandidatePlan:
     """The parts of a recipe; ``shared`` is what all trainings after the fine-tuning have in common.
 
-    ``taught``: the teacher is not the compressed model, so only its answers are imitated.
+    ``taught``: the teacher is not the compressed model, so only its answers are imitated. ``limited``: the run has a
+    limit of time, so what needs no training comes first, and every stage is served before the next one begins.
     """
 
     model: str
@@ -257,22 +195,21 @@ class _CandidatePlan:
     taught: bool = False
     profile: str | None = None
     whole_ms: float | None = None
+    limited: bool = False
 
     def candidates(self, linear: str | None) -> Fork:
         """Return the branches: the teacher as it is, exported, in INT8, and every smaller model in INT8."""
         if self.target.on_gpu:
             return self._in_float(linear)
-        export, quantize = self._int8()
-        int8 = [(*steps, export, quantize) for steps in ((), *self._smaller(linear))]
-        return Fork(((), (export,), *int8))
+        served = self._int8()
+        return Fork(((), served[:1], served, *self._smaller(linear, served)))
 
     def _in_float(self, linear: str | None) -> Fork:
         """Return the branches for a GPU, where INT8 graphs do not run: exports in the target's precision."""
         fused = self.target.runtime != "tensorrt"
         whole, half = Export(fused=fused), self.target.precision == "float16"
         export = Export(fused=fused, precision="float16") if half else whole
-        smaller = [(*steps, export) for steps in self._smaller(linear)]
-        return Fork(((), (whole,), *([(export,)] if half else []), *smaller))
+        return Fork(((), (whole,), *([(export,)] if half else []), *self._smaller(linear, (export,))))
 
     def measurements(self, task: Task, decision: DecisionGoal | None = None) -> Steps:
         """Return the probes of all candidates, the choice, and what is fitted and checked for the chosen one.
@@ -298,24 +235,32 @@ class _CandidatePlan:
         """Return the training of every model that learns from the teacher."""
         return Distill(training=self._training, match=("logits",) if self.taught else ("logits", "hidden"))
 
-    def _smaller(self, linear: str | None) -> list[Steps]:
-        """Return the ways to smaller models, each from the fine-tuned one."""
+    def _smaller(self, linear: str | None, served: Steps) -> list[Steps]:
+        """Return the ways to smaller models, each from the fine-tuned one.
+
+        Args:
+            linear: See :meth:`Planner.recipe`.
+            served: The steps that each of them ends with.
+        """
         goals, others = self._goals()
         if self.budget.size_mb:  # most bytes of a small model are its words
             first = tuple(goals[:1]) if self.budget.latency_ms else others[0]
             others.append((Vocabulary(), *first))
         if self.effort == "one-shot":  # one pass serves every goal
-            return [*((goal,) for goal in goals), *others]
+            return [(*steps, *served) for steps in [*((goal,) for goal in goals), *others]]
         branches: list[Steps] = []
         if self.strategy != "search":
             relative = goals if self.budget.latency_ms else self._relative(goals)
-            branches = [stages([(goal, self.distill) for goal in relative])]
-            branches += [(*steps, self.distill) for steps in others]
+            family = [(goal, self.distill) for goal in relative]
+            if self.limited:
+                branches += [(goal, *served) for goal in (goals if self.taught else relative)]
+            branches.append(stages(family, served) if self.limited else (*stages(family), *served))
+            branches += [(*steps, self.distill, *served) for steps in others]
         if self.strategy != "prune":
-            branches.append((*self._search(), self.distill))
+            branches.append((*self._search(), self.distill, *served))
         if linear is not None:
             convert = Linearize(training=self._training, attention=(linear,))
-            branches.append((convert, Fork(((), (goals[0], self.distill)))))
+            branches.append((convert, Fork(((), (goals[0], self.distill))), *served))
         return branches
 
     def _relative(self, goals: Sequence[Prune]) -> list[Prune]:
@@ -374,7 +319,7 @@ class _CandidatePlan:
             searches = [changed(search, speedup=speedup) for speedup in SPEEDUPS[self.effort]]
         return (supernet, Fork(tuple((each,) for each in searches)))
 
-    def _int8(self) -> tuple[Export, Quantize | Fork]:
+    def _int8(self) -> Steps:
         """Return export and quantization. OpenVINO reads only standard operators, and INT8 only with static ranges."""
         openvino = self.target.runtime == "openvino"
         modes = QUANTIZATIONS[self.effort]
@@ -387,9 +332,14 @@ class _CandidatePlan:
         return Export(fused=not openvino), Fork(tuple((each,) for each in quantizations))
 
 
-def stages(steps: Sequence[Steps]) -> Steps:
-    """Return the steps one stage after another; the result of every stage continues, as with ``stages`` in a recipe."""
+def stages(steps: Sequence[Steps], served: Steps = ()) -> Steps:
+    """Return the steps one stage after another; the result of every stage continues, as with ``stages`` in a recipe.
+
+    Args:
+        steps: The steps of each stage.
+        served: Steps that the result of each stage goes through before the next stage begins, beside that one.
+    """
     placed: Steps = ()
     for stage in reversed(steps):
-        placed = (*stage, Fork(((), placed))) if placed else stage
+        placed = (*stage, Fork((served, placed))) if placed else (*stage, *served)
     return placed

@@ -142,6 +142,8 @@ class _Screen:
             self.progress.console.print(
                 f"{event.get('step') or kind}: {event['message']}", markup=False, soft_wrap=True
             )
+        elif kind == "finished_model":
+            self.progress.console.print(f"finished: {event['message']}", markup=False, soft_wrap=True)
         elif kind == "failed":
             self.progress.console.print(f"failed: {event['step']}: {event['error']}", style="red", markup=False)
 

@@ -63,9 +63,11 @@ def run(
     run_folder = Path(folder) if folder else default_folder(recipe.name)
     if teacher is not None:
         recipe = replace(recipe, teacher=str(run_folder / SCORES))
+    executor = executor or ExecutorConfig()
+    executor.check(limited=recipe.max_minutes is not None)
     store = Store.of(store)
     recipe, loaded = checked(recipe, store, run_folder, task, teacher)
-    with listening(on_event, progress) as listener, open_workers(executor or ExecutorConfig(), run_folder) as workers:
+    with listening(on_event, progress) as listener, open_workers(executor, run_folder) as workers:
         begun = start(recipe, loaded, store, run_folder, listener, cost, teacher=teacher, workers=workers)
         return begun.finish()
 

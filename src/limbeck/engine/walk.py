@@ -26,6 +26,7 @@ from limbeck.engine.builder import CandidateBuilder
 from limbeck.engine.choosing import choose
 from limbeck.engine.costs import CostFactory
 from limbeck.engine.data_report import announce
+from limbeck.engine.prospects import Prospects
 from limbeck.engine.reachability import Reach
 from limbeck.engine.replicas import Replicas
 from limbeck.engine.result import RunResult
@@ -63,6 +64,8 @@ class Walk:
         self.steps = placed_steps(recipe)
         chooses = any(located.step.info.final for located in leaves(self.steps))
         self.teachers = TeacherCheck(self.builder, self.log, chooses=chooses)
+        limit = recipe.max_minutes
+        self.prospects = None if limit is None else Prospects(self.builder, self.steps, limit)
         self.position, self.total = 0, sum(1 for _ in leaves(self.steps))
         self.ahead: Ahead | None = None
         self.root, self.start = "", 0.0
@@ -210,11 +213,40 @@ class Walk:
         front = everywhere(fronts)
         obstacle = self.reach.obstacle(branch, front[0]) if len(front) == 1 else None
         if obstacle is None:
+            if self.prospects is not None:
+                return self._branch_in_time(self.prospects, branch, fronts, then)
             return self._walk(branch, fronts, then)
         with self.log.isolate_failure(obstacle.placed.path, obstacle.placed.name, front[0]):
             raise InputError(f"{obstacle.placed.name}: {obstacle.reason}")
         self.position += sum(1 for _ in leaves(branch))
         return {name: [] for name in fronts}
+
+    def _branch_in_time(self, prospects: Prospects, branch: Steps, fronts: Fronts, then: Steps) -> Fronts:
+        """Carry out a branch of a run with a limit of time; measure its models as far as nothing is timed; show them.
+
+        Args:
+            prospects: Judges what is worth its time.
+            branch: Steps of the branch.
+            fronts: The candidates that it begins with.
+            then: The steps after the fork; probes among them find the facts later.
+        """
+        if branch and (reason := prospects.over(branch, everywhere(fronts), self.recipe.seed)):
+            self.log.note(f"{branch[0].path} is left out with what follows: {reason}")
+            self.position += sum(1 for _ in leaves(branch))
+            return {name: [] for name in fronts}
+        with prospects.branch():
+            ends = self._walk(branch, fronts, then)
+        keys = prospects.new(everywhere(ends))
+        for placed in then:
+            if placed.branches is not None or not isinstance(placed.step, Probe):
+                break
+            if not placed.step.info.machine_bound:
+                for name, target in self.targets.items():
+                    target.prober.probe([key for key in ends[name] if key in keys], placed, self.recipe.seed)
+        prospects.add(keys)
+        for key in keys:
+            self.log.note(prospects.described(key), kind="finished_model")
+        return ends
 
     def _advance(self, fronts: Fronts, placed: LocatedStep, rest: Steps) -> Fronts:
         """Carry out one step, which ``rest`` comes after, and return what is left after it."""
@@ -227,7 +259,7 @@ class Walk:
         self.log.emit({"kind": "step_start", **event, "candidates": count, "parameters": step_parameters})
         match placed.step:
             case Technique() as step:
-                fronts = self._make_for(fronts, placed, step, event)
+                fronts = self._make_for(fronts, placed, step, event, rest)
             case Probe():
                 seed = self.recipe.seed
                 for name, target in self.targets.items():
@@ -240,9 +272,31 @@ class Walk:
         self.log.emit({"kind": "step_end", **event, "candidates": len(everywhere(fronts)), "seconds": seconds})
         return fronts
 
-    def _make_for(self, fronts: Fronts, placed: LocatedStep, step: Technique, event: dict[str, Any]) -> Fronts:
-        """Apply a technique to every candidate once, and return the children by target."""
+    def _worthwhile(self, fronts: Fronts, placed: LocatedStep, rest: Steps) -> Fronts:
+        """Return the candidates that are worth the time of a training, and say why others are left out."""
+        assert self.prospects is not None
+        left = dict.fromkeys(everywhere(fronts))
+        for key in list(left):
+            if reason := self.prospects.reason(key, placed.step, rest, self.recipe.seed):
+                self.log.note(f"{placed.path}.{placed.name}: {self.prospects.name(key)} is left out: {reason}")
+                del left[key]
+        return {name: [key for key in keys if key in left] for name, keys in fronts.items()}
+
+    def _make_for(
+        self, fronts: Fronts, placed: LocatedStep, step: Technique, event: dict[str, Any], rest: Steps
+    ) -> Fronts:
+        """Apply a technique to every candidate once, and return the children by target.
+
+        Args:
+            fronts: The candidates.
+            placed: The step with its location.
+            step: The step.
+            event: What events say of the step.
+            rest: The steps after it.
+        """
         fronts, notes = suited(fronts, step, self.recipe)
+        if self.prospects is not None and self.prospects.optional:
+            fronts = self._worthwhile(fronts, placed, rest)
         for note in notes:
             self.log.note(f"{placed.path}.{placed.name}: {note}")
         front = everywhere(fronts)

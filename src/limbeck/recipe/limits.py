@@ -21,8 +21,8 @@ MAX_STAGES = 50
 MAX_CANDIDATES = 10_000
 """Most candidates that forks and sweeps may make from one."""
 
-NUMBERS = {"seed": (0, 2**32 - 1), "replicas": (1, 1000)}
-"""Bounds of the numbers of a recipe; the seed is also one of NumPy's, which has 32 bits."""
+NUMBERS = {"seed": (0, 2**32 - 1), "replicas": (1, 1000), "max_minutes": (0.1, 1e6)}
+"""Bounds of the numbers of a recipe, whole ones unless they are floats; NumPy's seeds have 32 bits."""
 
 
 class TooManySteps(Exception):
@@ -56,6 +56,20 @@ def candidate_count(placed: Sequence[LocatedStep], start: int = 1) -> int:
         if count > MAX_CANDIDATES:
             break
     return most
+
+
+def number_problem(name: str, value: Any) -> str | None:
+    """Describe why a value cannot be one of the recipe's numbers.
+
+    Args:
+        name: Key in :data:`NUMBERS`.
+        value: The value.
+    """
+    low, high = NUMBERS[name]
+    whole = isinstance(low, int)
+    if not isinstance(value, bool) and isinstance(value, int if whole else (int, float)) and low <= value <= high:
+        return None
+    return f"should be a {'whole ' * whole}number in [{low}, {high if whole else f'{high:,.0f}'}], got {shown(value)}"
 
 
 def source_problem(text: Any) -> str | None:

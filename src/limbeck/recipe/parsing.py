@@ -27,6 +27,7 @@ from limbeck.recipe.limits import (
     TooManySteps,
     candidate_count,
     name_problem,
+    number_problem,
     source_problem,
 )
 from limbeck.recipe.relative_paths import beside, files_beside
@@ -169,11 +170,11 @@ class _Reader:
                 self.wrong(key, problem)
             else:
                 values[key] = str(text) if key == "name" else beside(str(text), base)
-        for key, (low, high) in NUMBERS.items():
+        for key in NUMBERS:
             if (number := data.get(key)) is None:
                 continue
-            if isinstance(number, bool) or not isinstance(number, int) or not low <= number <= high:
-                self.wrong(key, f"should be a whole number in [{low}, {high}], got {shown(number)}")
+            if problem := number_problem(key, number):
+                self.wrong(key, problem)
             else:
                 values[key] = number
         if (allowed := data.get("allow_weak_teacher")) is not None:

@@ -48,6 +48,8 @@ class Recipe:
     repeats the chosen candidate with other seeds.
     A recipe that ends in a choice stops before it compresses a teacher that was not shown to be better than the best
     constant answer, unless ``allow_weak_teacher``.
+    ``max_minutes`` limit a run: trainings in branches that would end later, or whose result could not be chosen, are
+    left out (``engine/prospects.py``).
     ``targets`` are several in place of ``target``, which is then the first of them: one training, and figures and a
     choice for each. ``budgets`` has limits of single targets, which replace those of ``budget`` there; a
     :class:`Budget` among them stands for those of its limits that are not at their default.
@@ -63,6 +65,7 @@ class Recipe:
     replicas: int = 1
     name: str = ""
     allow_weak_teacher: bool = False
+    max_minutes: float | None = None
     targets: Mapping[str, Target] = field(default_factory=dict)
     budgets: Mapping[str, Limits | Budget] = field(default_factory=dict)
 
@@ -172,7 +175,7 @@ def to_data(recipe: Recipe, *, full: bool = False) -> dict[str, Any]:
     """Plain data of a recipe; ``full`` includes the defaults, so that later versions read the same recipe."""
     data: dict[str, Any] = {"name": recipe.name} if recipe.name or full else {}
     data |= {"model": recipe.model, "task": _plain(recipe.task)}
-    for key in ("teacher", "target", "budget", "seed", "replicas", "allow_weak_teacher"):
+    for key in ("teacher", "target", "budget", "seed", "replicas", "allow_weak_teacher", "max_minutes"):
         value = getattr(recipe, key)
         if key == "target" and recipe.targets:
             data["targets"] = {name: _target_data(recipe, name, full) for name in recipe.targets}

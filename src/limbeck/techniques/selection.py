@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Annotated, TypeAlias
+from typing import Annotated, ClassVar, TypeAlias
 
 from annotated_types import Ge, Le
 
@@ -80,6 +80,8 @@ class Cheapest(Choice):
     Useful with a limit on the loss of quality. Equal are candidates that are not measurably slower. When none meets the
     budget, the nearest is kept, with a note that says what it breaks.
     """
+
+    fastest_wins: ClassVar[bool] = True
 
     def choose(self, records: Sequence[Record], context: RunContext) -> Sequence[Record]:
         """One record."""

@@ -42,8 +42,9 @@ if TYPE_CHECKING:
 Precision = Literal["no", "bf16", "fp16"]
 NAMES: Mapping[str, str] = {"no": "float32", "bf16": "bfloat16", "fp16": "float16"}
 VERSION = 1  #: part of the key of stored times; bump it when they come out otherwise
-FEWEST_BATCHES = 300
-"""Trainings of fewer batches, or of less arithmetic, are over before a trial pays; they use float32."""
+FEWEST_BATCHES = 100
+"""Trainings of fewer batches, or of less arithmetic, are over before a trial, of ten passes or so, pays; they use
+float32."""
 LEAST_OPERATIONS = 1e12
 SECONDS = 2.0  #: a trial ends after that, once each precision was timed often enough
 ROUNDS = (3, 9)  #: fewest and most timed passes in each precision
