@@ -55,9 +55,9 @@ KINDS = {"processes": ("worker", "run"), "ray": ("worker", "node", "run")}
 """What is killed with each executor."""
 
 
-def begin(folder, settings=None):
+def begin(folder, settings=None, recipe=RECIPE):
     """Start a run, or go on with it, in a process group of its own."""
-    command = command_of(folder, RECIPE, settings)
+    command = command_of(folder, recipe, settings)
     variables = {**os.environ, "OMP_NUM_THREADS": "1", "RAY_DEDUP_LOGS": "0"}
     with open(folder / "stderr", "ab") as log:
         return subprocess.Popen(command, start_new_session=True, stdout=subprocess.DEVNULL, stderr=log, env=variables)
