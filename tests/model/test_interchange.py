@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 import transformers
+from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast
 
@@ -27,7 +28,7 @@ from limbeck.model.encoder import (
     LimbeckForTokenClassification,
 )
 from limbeck.model.family_table import FAMILIES
-from limbeck.model.interchange import CLASSES, Rows, our_tensors, translate_folder
+from limbeck.model.interchange import CLASSES, Rows, our_tensors, rewrite_weights, translate_folder
 from limbeck.model.layout import tensor_names
 from limbeck.model.onnx import quantization as quantized
 from limbeck.model.onnx.onnx_model import FLOAT_FILE, INT8_FILE, OnnxModel, read_parts, to_onnx, write
@@ -230,6 +231,22 @@ def test_an_int8_folder_has_both_names_and_restores_our_weights_when_saved(shape
     again, _ = open_model(second, runtime="torch")
     torch_model, _ = open_model(first, runtime="torch")
     np.testing.assert_array_equal(again.predict({"input_ids": IDS}), torch_model.predict({"input_ids": IDS}))
+
+
+def test_weights_are_written_in_one_order_empty_ones_too(tmp_path):
+    """A layer without heads has several tensors at one place of the file."""
+    names = ["query.weight", "key.weight", "value.weight", "key.bias", "up.weight"]
+    weights = {name: torch.zeros(0 if name != "up.weight" else 3, 4) for name in names}
+    save_file(weights, tmp_path / "source")
+    written = set()
+    for number, order in enumerate((names, names[::-1], sorted(names))):
+        target = tmp_path / str(number)
+        rewrite_weights(tmp_path / "source", target, {f"our.{name}": [Rows(name)] for name in order})
+        written.add(target.read_bytes())
+        assert {name: tensor.shape for name, tensor in load_file(target).items()} == {
+            f"our.{name}": tensor.shape for name, tensor in weights.items()
+        }
+    assert len(written) == 1
 
 
 def test_nothing_asks_or_runs_code_and_trusted_code_opens_any_shape(tmp_path):
