@@ -109,7 +109,19 @@ def small(folder):
     return "small-encoder"
 
 
+@pytest.fixture
+def _in_process(monkeypatch):
+    """Time in this process: starting one takes seconds, and other tests time in processes of their own."""
+
+    def call_here(function, payload, threads=1, *, pinned=True):
+        module, name = function.split(":")
+        return getattr(import_module(module), name)({"threads": threads, **payload})
+
+    monkeypatch.setattr("limbeck.measure.isolation.run_isolated", call_here)
+
+
 @pytest.mark.slow
+@pytest.mark.usefixtures("_in_process")
 def test_commands_of_techniques_run_one_after_the_other():
     for step in STEPS:
         commands = list(runnable(f"techniques/{step}"))
@@ -142,6 +154,7 @@ def test_commands_of_guides_run():
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("_in_process")
 def test_commands_of_rerankers_follow_each_other(small):
     """They compress, predict and evaluate one model."""
     pytest.importorskip("bm25s")
@@ -200,6 +213,7 @@ def test_runs_of_a_page_can_be_planned(path, folder):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("_in_process")
 def test_commands_that_compress_a_model(small):
     commands = [words for path in ALL_PAGES for words in pages.commands(path.read_text(encoding="utf-8"))]
     names = NAMES | {"reviews.csv": "reviews"}  # of one task, so that they share their work in the store
@@ -226,17 +240,6 @@ def with_values(words, values):
         if option not in values:
             kept.append(word)
     return [*kept, *(word for name, given in values.items() for word in (name, *given))]
-
-
-@pytest.fixture
-def _in_process(monkeypatch):
-    """Time in this process: starting one takes seconds, and other tests time in processes of their own."""
-
-    def call_here(function, payload, threads=1, *, pinned=True):
-        module, name = function.split(":")
-        return getattr(import_module(module), name)({"threads": threads, **payload})
-
-    monkeypatch.setattr("limbeck.measure.isolation.run_isolated", call_here)
 
 
 @pytest.mark.slow
