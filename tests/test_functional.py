@@ -57,6 +57,14 @@ def test_prune_leaves_the_model_as_it_was(bert):
     assert all(torch.equal(before[name], value) for name, value in bert.state_dict().items())
 
 
+def test_prune_takes_a_hidden_width(bert):
+    before = {name: value.clone() for name, value in bert.state_dict().items()}
+    small = limbeck.prune(bert, TOKENIZER, TEXTS, hidden=24, samples=16)
+    assert str(small.shape) == "2x24 heads 4 of 8 ffn 64"
+    assert np.abs(logits(small) - logits(limbeck.prune(bert, TOKENIZER, TEXTS, hidden=32))).max() < 1.0
+    assert all(torch.equal(before[name], value) for name, value in bert.state_dict().items())
+
+
 def test_a_result_is_saved_opened_and_trained_by_transformers(bert, tmp_path):
     small = limbeck.prune(bert, TOKENIZER, LABELED, heads=2, ffn=32, samples=16)
     limbeck.save_model(small, TOKENIZER, tmp_path / "small")

@@ -68,7 +68,7 @@ def prune(
     log: Log | None = None,
     **options: Any,
 ) -> LimbeckForSequenceClassification:
-    """Cut heads, neurons and layers down to a goal; see :class:`limbeck.techniques.prune.Prune`.
+    """Cut heads, neurons, layers and hidden width down to a goal; see :class:`limbeck.techniques.prune.Prune`.
 
     Args:
         model: The fine-tuned model.
@@ -82,7 +82,7 @@ def prune(
         batch: Texts in a call.
         seed: Decides which texts are taken.
         log: Called with each message.
-        **options: Other fields of the step: ``cost="macs"`` needs no table, ``criterion``, ``layers``, ``samples``...
+        **options: Other fields of the step: ``cost="macs"`` needs no table, ``criterion``, ``hidden``, ``layers``...
 
     Returns:
         The smaller model.
@@ -91,27 +91,27 @@ def prune(
         InputError: the goal cannot be met, or an option does not exist.
     """
     from limbeck.cost_models.measured_cost import MeasuredCost
-    from limbeck.cost_models.shape_cost import cost_of
+    from limbeck.cost_models.shape_cost import pruning_cost
     from limbeck.data.calibration import random_batches
     from limbeck.model.pruning.prune import prune as prune_encoder
     from limbeck.techniques.prune import Prune
 
     goals = {"speedup": speedup, "latency_ms": latency_ms, "keep": keep, "size_mb": size_mb}
     fields = make_step(Prune, {**{name: goal for name, goal in goals.items() if goal is not None}, **options})
-    config, log, target = fields.pruning, log or discard, Target(threads=threads, batch=batch)
+    target = Target(threads=threads, batch=batch)
     with open_candidate(model, tokenizer, data) as candidate:
         measured = MeasuredCost(candidate, target, lambda name, build: build())
-        number_format, profile = config.number_format, config.profile
-        prune_encoder(
-            candidate.model,
+        pruned = prune_encoder(
+            cast("LimbeckForSequenceClassification", candidate.model),
             lambda: random_batches(candidate.task, candidate.tokenizer, fields.samples, seed),
-            config,
-            cost_of(config.quantity, candidate, measured, target, number_format, profile=profile, log=log),
+            fields.pruning,
+            pruning_cost(fields.pruning, candidate, measured, target, log or discard),
             criterion=fields.criterion,
             reconstruct=fields.reconstruct,
             seed=seed,
         )
-        return cast("LimbeckForSequenceClassification", candidate.model.eval())
+        pruned.eval()
+        return pruned
 
 
 def distill(

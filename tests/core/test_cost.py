@@ -1,6 +1,6 @@
 import numpy as np
 
-from limbeck.core.cost import FunctionCost, RepeatedCost
+from limbeck.core.cost import FormatCost, FunctionCost, RepeatedCost, WidthCost
 from limbeck.core.measurement import Measurement
 from limbeck.core.shape import Shape
 
@@ -27,3 +27,23 @@ def test_a_request_costs_as_many_calls():
     np.testing.assert_allclose(cost.many(SHAPES), once.many(SHAPES) * 6.25)
     fact = cost(SHAPES[1])
     assert (fact.value, fact.low, fact.high, fact.target) == (12.5, 3.125, None, "requests")
+
+
+def test_every_hidden_width_has_a_cost_of_its_own():
+    built = []
+
+    def of_width(hidden):
+        built.append(hidden)
+        return FunctionCost(lambda shape: Measurement("latency", hidden * len(shape.layers), "s"))
+
+    cost, narrow = WidthCost(of_width), Shape.uniform(layers=2, hidden=4, heads=1, ffn=8)
+    assert not built
+    assert cost(narrow).value == 8
+    assert cost.many([*SHAPES, narrow])[:, 0].tolist() == [8, 16, 24, 8]
+    assert cost.many(SHAPES)[:, 0].tolist() == [8, 16, 24]
+    assert built == [4, 8]
+
+
+def test_a_cost_for_all_widths_stays_the_same():
+    cost = FormatCost(lambda shape, number_format: Measurement("latency", 1.0, "s"))
+    assert cost.of_width(8) is cost

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -71,6 +72,22 @@ def test_for_a_fixed_width_there_is_one_table_a_format(make_model, supernet, mon
     assert cost.for_format("int8") is cost.for_format("int8")
     assert cost.for_format("float") is not cost.for_format("int8")
     assert asked == [("int8", FULL), ("float", FULL)]
+
+
+def test_another_hidden_width_has_a_table_of_the_same_layers(supernet, monkeypatch):
+    asked, target = [], Target(threads=2, batch=3)
+    monkeypatch.setattr(
+        "limbeck.cost_models.latency_table.LatencyTable.memoized",
+        lambda candidate, target, number_format, memo, whole: asked.append((target, whole)) or object(),
+    )
+    assert (cost := MeasuredCost(supernet, target, measure_now)).of_width(16) is cost  # a predictor knows all widths
+    del supernet.model.config.space
+    cost = MeasuredCost(supernet, target, measure_now, replace(FULL, layers=FULL.layers * 2))
+    assert cost.of_width(32) is cost
+    cost.of_width(24).for_format("int8")
+    assert asked == [(target, replace(FULL, hidden=24, layers=FULL.layers * 2))]
+    MeasuredCost(supernet, target, measure_now).of_width(24).for_format("int8")
+    assert asked[1] == (target, replace(FULL, hidden=24))
 
 
 def test_a_request_costs_the_calls_of_its_sub_batches(make_model, monkeypatch):

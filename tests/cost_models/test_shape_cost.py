@@ -1,15 +1,18 @@
+from dataclasses import replace
+
 import pytest
 
 from limbeck.core import analytic_cost
 from limbeck.core.candidate import Candidate
-from limbeck.core.cost import FormatCost
+from limbeck.core.cost import FormatCost, WidthCost
 from limbeck.core.measurement import Measurement
 from limbeck.core.shape import Shape
 from limbeck.core.target import Target
 from limbeck.cost_models.latency_table import typical_length
-from limbeck.cost_models.shape_cost import counted_cost, latency_cost, predicted_latency
+from limbeck.cost_models.shape_cost import counted_cost, latency_cost, predicted_latency, pruning_cost
 from limbeck.data.synthetic import toy_task, toy_tokenizer
 from limbeck.errors import InputError
+from limbeck.model.pruning.config import PruningConfig
 
 FULL = Shape.uniform(layers=3, hidden=32, heads=4, ffn=64)
 
@@ -46,3 +49,17 @@ def test_a_prediction_says_its_format_and_whether_it_is_of_another_machine():
     assert (here.name, here.value, here.low, here.high) == ("latency_predicted", 1e-3, 0.9e-3, 1.1e-3)
     assert here.detail == {"source": "table", "number_format": "int8"}
     assert there.detail == {**here.detail, "elsewhere": True}
+
+
+def test_a_goal_of_pruning_is_priced_at_the_width_of_each_shape(candidate):
+    class Measured(FormatCost):
+        def of_width(self, hidden):
+            return FormatCost(lambda shape, number_format: Measurement("latency_p50", float(hidden), "s"))
+
+    measured = Measured(lambda shape, number_format: Measurement("latency_p50", 1.0, "s"))
+    cost = pruning_cost(PruningConfig(speedup=2.0, hidden=24), candidate, measured, Target())
+    assert isinstance(cost, WidthCost)
+    assert [cost(replace(FULL, hidden=hidden)).value for hidden in (32, 24)] == [32.0, 24.0]
+    assert pruning_cost(PruningConfig(speedup=2.0), candidate, measured, Target())(FULL).value == 1.0
+    macs = pruning_cost(PruningConfig(keep=0.5, hidden=24, cost="macs"), candidate, None, Target())
+    assert macs(FULL).value == counted_cost("macs", candidate)(FULL).value

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from limbeck.core.candidate import Candidate, Record
 from limbeck.core.cost import FormatCost
 from limbeck.core.measurement import Measurement
@@ -45,3 +47,20 @@ def test_the_whole_has_the_schedule_of_the_candidate(toys, tmp_path):
     teacher = Record("teacher", None, "teacher", {}, whole)
     cost = make_cost(Candidate(Model(), None, None), teacher, Target(), toys.store(tmp_path), factory)
     assert cost.for_format("int8")(whole).name == str(whole.with_tokens(0.8, 0.8, 0.5, 0.5, 0.5))
+
+
+def test_the_whole_of_a_narrower_candidate_is_as_narrow(toys, tmp_path):
+    """So that every stage of a pruning at that width is priced by one table."""
+
+    def factory(candidate, target, memo, whole):
+        return FormatCost(lambda shape, number_format: Measurement(str(whole), 1.0, "s"))
+
+    whole = Shape.uniform(layers=3, hidden=16, heads=2, ffn=32)
+
+    class Model:
+        shape = replace(whole, hidden=12).with_layer(0, heads=1)
+
+    cost = make_cost(
+        Candidate(Model(), None, None), Record("t", None, "t", {}, whole), Target(), toys.store(tmp_path), factory
+    )
+    assert cost.for_format("int8")(whole).name == str(replace(whole, hidden=12))

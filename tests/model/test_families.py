@@ -61,6 +61,16 @@ def test_head_tensors_are_named_as_the_family_does():
     assert not ragged_layers(Shape.uniform(layers=2, hidden=32, heads=4, ffn=64))
 
 
+def test_a_table_of_normalized_embeddings_cannot_be_a_plain_checkpoint():
+    shape = Shape.uniform(layers=2, hidden=16, heads=2, ffn=24)
+    style = Style("modernbert", unnormed_layers=(0,), rotary_theta=(10_000.0,))
+    assert ragged_layers(shape, style) == []
+    assert ragged_layers(shape, replace(style, embedding_norm=False)) == [
+        "the norm of the embeddings is part of their table"
+    ]
+    assert ragged_layers(shape, Style("megatron-bert", embedding_norm=False)) == []
+
+
 def test_layers_with_other_position_biases_cannot_be_a_plain_checkpoint():
     shape = Shape.uniform(layers=2, hidden=16, heads=2, ffn=24, head_dim=8)
     style = Style("mpnet", relative_buckets=32, relative_heads=4)

@@ -14,6 +14,7 @@ from exiting_models import PLACES
 from limbeck.core.early_exits import EarlyExits, answering_heads, thresholds
 from limbeck.core.shape import Shape
 from limbeck.model.early_exits import add_exits, all_logits, set_rule
+from limbeck.model.heads import head_features, head_logits
 from limbeck.model.layers import Layer
 
 SHAPE = Shape.uniform(layers=4, hidden=32, heads=4, ffn=64)
@@ -88,3 +89,14 @@ def test_heads_begin_as_copies_of_the_last(make_model, make_batch):
     own = {name: value for name, value in model.state_dict().items() if name.split(".")[0] in ("pooler", "classifier")}
     for name, value in own.items():
         assert torch.equal(model.exits[0].state_dict()[name], value)
+
+
+@pytest.mark.parametrize("kind", ["classification", "tokens"])
+def test_logits_are_the_output_layer_of_the_features(make_model, make_batch, kind):
+    model, batch = make_model(SHAPE, kind=kind), make_batch()
+    hidden = model.encoder(batch["input_ids"], batch["attention_mask"], batch["token_type_ids"])[0]
+    given = (model, hidden, batch["attention_mask"], model.style)
+    features = head_features(*given, per_token=model.per_token)
+    assert features.shape[-1] == 32
+    assert torch.equal(model.classifier(features), head_logits(*given, per_token=model.per_token))
+    assert torch.equal(model.classifier(features), model.run(batch)[0])

@@ -23,7 +23,9 @@ from limbeck.errors import InputError
 from limbeck.measure.dummy_model import Setting, style_of
 from limbeck.model.encoder import Style
 from limbeck.model.pruning import optimal_brain_surgeon as surgeon
+from limbeck.techniques.finetune import Finetune
 from limbeck.techniques.prune import Prune
+from limbeck.techniques.supernet import Supernet
 
 FULL = Shape.uniform(layers=3, hidden=32, heads=4, ffn=64)
 SMALL = {"samples": 32, "ffn_multiple": 8}
@@ -160,6 +162,69 @@ def test_repair_is_nearer_to_the_full_model(candidate, make_batch, make_model):
     assert errors[True] < errors[False]
 
 
+def wide_table(shape, number_format="int8"):
+    """A made-up latency that falls with the hidden width, too."""
+    return replace(table(shape), value=table(shape).value * shape.hidden / 32)
+
+
+def test_the_hidden_width_first_then_the_rest_of_the_goal(candidate):
+    (made,) = Prune.of(**SMALL, speedup=2.0, hidden=24).apply(candidate, RunContext(cost=FormatCost(wide_table)))
+    goal = wide_table(FULL).value / 2
+    assert made.model.shape.hidden == 24
+    assert made.model.shape <= FULL
+    assert 0.9 * goal < wide_table(made.model.shape).value <= goal
+
+
+def test_stages_at_a_hidden_width_count_from_the_teacher(candidate):
+    teacher = Teacher("t", lambda: None, Record("t", None, "finetune", {}, FULL, frozenset()))
+    context = RunContext(cost=FormatCost(wide_table), teacher=teacher)
+    for speedup in (2.0, 3.0):
+        step = Prune.of(**SMALL, speedup=speedup, relative_to="teacher", hidden=24)
+        assert step.out_of_reach(candidate, context) is None
+        (candidate,) = step.apply(candidate, context)
+        assert candidate.model.shape.hidden == 24
+        goal = wide_table(FULL).value / speedup
+        assert 0.85 * goal < wide_table(candidate.model.shape).value <= goal
+
+
+def test_the_hidden_width_alone(candidate):
+    step = Prune.of(hidden=20, samples=16)
+    assert step.shape_after(FULL) == replace(FULL, hidden=20)
+    (made,) = step.apply(candidate, RunContext())
+    assert made.model.shape == replace(FULL, hidden=20)
+    (again,) = step.apply(made, RunContext())
+    assert again.model is made.model
+
+
+def test_orders_are_those_of_the_narrower_model(candidate, tmp_path):
+    """Kept by its weights, not by those of the model that came in."""
+    kept = {}
+
+    def keep(name, fill):
+        if name not in kept:
+            kept[name] = tmp_path / str(len(kept))
+            kept[name].mkdir()
+            fill(kept[name])
+        return kept[name]
+
+    for hidden in ({}, {"hidden": 24}, {"hidden": 20}, {"hidden": 24}):
+        one = replace(candidate, model=copy.deepcopy(candidate.model))
+        list(Prune.of(**SMALL, heads=2, **hidden).apply(one, RunContext(keep=keep)))
+    assert len(kept) == 3
+
+
+def test_a_super_network_keeps_its_width_and_says_so_before_any_work(candidate):
+    context, step = RunContext(), Prune.of(hidden=24)
+    message = step.out_of_reach(candidate, context, (Supernet(),))
+    assert "the model is a super-network, whose slices would all change" in message
+    assert step.out_of_reach(candidate, context, (Finetune(),)) is None
+
+
+def test_a_width_enters_the_key_and_none_leaves_it_as_it_was():
+    assert "hidden" not in identity(Prune.of(speedup=2.0))
+    assert identity(Prune.of(speedup=2.0, hidden=24))["hidden"] == 24
+
+
 BAD = {
     "no goal": ({}, "give a goal"),
     "two goals": ({"speedup": 2.0, "keep": 0.5}, "one goal, got speedup, keep"),
@@ -169,6 +234,7 @@ BAD = {
     ),
     "speed without latency": ({"speedup": 2.0, "cost": "macs"}, "need cost: latency"),
     "units": ({"keep": 0.5, "cost": "macs", "criterion": "magnitude"}, "different units"),
+    "too wide": ({"hidden": 40}, "hidden: the model has 32 channels, got 40; use at most 32"),
     "too many heads": ({"heads": 9}, "has 4 in a layer, got 9; use at most 4"),
     "too many layers": ({"layers": 5}, "has 3 layers, got 5; use at most 3"),
     "impossible": (
@@ -302,6 +368,8 @@ def test_one_pass_serves_every_goal(candidate, tmp_path, monkeypatch):
         ({"speedup": 1e6}, "s is below the"),
         ({"layers": 9}, "layers: the model has"),
         ({"heads": 99}, "heads: the model has"),
+        ({"hidden": 99}, "hidden: the model has"),
+        ({"hidden": 24, "keep": 1e-4, "cost": "macs"}, "3x24 heads 0,0,1 of 8 ffn 0, the smallest that sees its text"),
     ],
 )
 def test_what_is_out_of_reach_is_known_without_training(candidate, goal, message):
@@ -313,7 +381,9 @@ def test_what_is_out_of_reach_is_known_without_training(candidate, goal, message
     assert found in str(failed.value)
 
 
-@pytest.mark.parametrize("goal", [{"keep": 0.5, "cost": "macs"}, {"layers": 1}, {"heads": 1}, {"speedup": 1.5}])
+@pytest.mark.parametrize(
+    "goal", [{"keep": 0.5, "cost": "macs"}, {"layers": 1}, {"heads": 1}, {"speedup": 1.5}, {"hidden": 24}]
+)
 def test_what_is_within_reach_is_left_to_the_step(candidate, goal):
     assert Prune.of(**goal, **SMALL).out_of_reach(candidate, RunContext(cost=FormatCost(table))) is None
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import cache
 from typing import TYPE_CHECKING, Any, Protocol
 
 from limbeck.core.measurement import Measurement
@@ -54,12 +55,36 @@ class Cost(Protocol):
         return np.array(rows, dtype=float).reshape(-1, 3)
 
 
+class WidthCost(Cost):
+    """A cost for each hidden width, as a Cost; each is made when a shape of that width is first priced.
+
+    Args:
+        of_width: Returns the cost of shapes of a hidden width.
+    """
+
+    def __init__(self, of_width: Callable[[int], Cost]) -> None:
+        self.of_width = cache(of_width)
+
+    def __call__(self, shape: Shape) -> Measurement:
+        """Return the cost of a shape by that of its width."""
+        return self.of_width(shape.hidden)(shape)
+
+    def many(self, shapes: Sequence[Shape]) -> np.ndarray:
+        """Return value, low end and high end of many shapes [shapes, 3]; of one width they are priced at once."""
+        widths = {shape.hidden for shape in shapes}
+        return self.of_width(widths.pop()).many(shapes) if len(widths) == 1 else super().many(shapes)
+
+
 class TargetCost(Protocol):
     """The costs on a run's target, by number format: what a step finds as ``context.cost``."""
 
     def for_format(self, number_format: str) -> Cost:
         """Return the cost in that number format, measured at the first call."""
         ...
+
+    def of_width(self, hidden: int) -> TargetCost:
+        """Return the costs of shapes of another hidden width; these, unless they are for one width alone."""
+        return self
 
 
 class FunctionCost(Cost):

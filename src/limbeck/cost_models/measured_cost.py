@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from limbeck.core.cost import Cost, Memo, RepeatedCost, TargetCost
 
 if TYPE_CHECKING:
     from limbeck.core.candidate import Candidate
+    from limbeck.core.search_space import Space
     from limbeck.core.shape import Shape
     from limbeck.core.target import Target
 
@@ -32,7 +34,7 @@ class MeasuredCost(TargetCost):
         memo: Memo,
         whole: Shape | None = None,
     ) -> None:
-        self._candidate, self._memo, self._whole = candidate, memo, whole
+        self._candidate, self._memo, self._whole, self._served = candidate, memo, whole, target
         (self._target, self._calls), self._request = target.of_sub_batch(), str(target)
         self._costs: dict[str, Cost] = {}
 
@@ -42,14 +44,26 @@ class MeasuredCost(TargetCost):
             self._costs[number_format] = self._measure(number_format)
         return self._costs[number_format]
 
-    def _measure(self, number_format: str) -> Cost:
+    def of_width(self, hidden: int) -> TargetCost:
+        """Return the costs of everything that can be cut out of ``whole``, were it of another hidden width."""
+        whole: Shape = self._whole or self._candidate.model.shape
+        if hidden == whole.hidden or self._varies() is not None:
+            return self
+        return MeasuredCost(self._candidate, self._served, self._memo, replace(whole, hidden=hidden))
+
+    def _varies(self) -> Space | None:
+        """Return the space of a super-network whose hidden width or head width varies."""
         from limbeck.core.search_space import Space
-        from limbeck.cost_models.latency_predictor import Predictor
-        from limbeck.cost_models.latency_table import LatencyTable
 
         stored = self._candidate.model.space
         space = Space.from_json(stored) if stored else None
-        if space is not None and len(space.hidden) * len(space.head_dim) > 1:
+        return space if space is not None and len(space.hidden) * len(space.head_dim) > 1 else None
+
+    def _measure(self, number_format: str) -> Cost:
+        from limbeck.cost_models.latency_predictor import Predictor
+        from limbeck.cost_models.latency_table import LatencyTable
+
+        if (space := self._varies()) is not None:
             return self._of_request(Predictor.memoized(self._candidate, space, self._target, number_format, self._memo))
         table = LatencyTable.memoized(self._candidate, self._target, number_format, self._memo, self._whole)
         return self._of_request(table)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 
 from limbeck.core import analytic_cost
 from limbeck.core.analytic_cost import NumberFormat
-from limbeck.core.cost import Cost, FunctionCost, RepeatedCost, TargetCost
+from limbeck.core.cost import Cost, FunctionCost, RepeatedCost, TargetCost, WidthCost
 from limbeck.core.measurement import Measurement, machine
 from limbeck.cost_models import latency_table
 from limbeck.errors import InputError
@@ -16,6 +16,7 @@ from limbeck.errors import InputError
 if TYPE_CHECKING:
     from limbeck.core.candidate import Candidate
     from limbeck.core.target import Target
+    from limbeck.model.pruning.config import PruningConfig
 
 Quantity = Literal["macs", "parameters", "size"]
 
@@ -71,6 +72,29 @@ def cost_of(
     if quantity == "latency":
         return latency_cost(measured, target, number_format, profile=profile, log=log)
     return counted_cost(quantity, candidate, number_format)
+
+
+def pruning_cost(
+    config: PruningConfig,
+    candidate: Candidate,
+    measured: TargetCost | None,
+    target: Target,
+    log: Callable[..., None] = lambda message: None,
+) -> Cost:
+    """Return the cost that a goal of pruning is stated in; of latencies, for the widths before and after a cut.
+
+    Args:
+        config: The goal.
+        candidate: The model whose slices are priced.
+        measured: As for :func:`latency_cost`.
+        target: As for :func:`latency_cost`.
+        log: As for :func:`latency_cost`.
+    """
+    number_format, profile = config.number_format, config.profile
+    widths = config.hidden is not None or config.relative_to == "teacher"
+    if not widths or config.quantity != "latency" or profile is not None or measured is None:
+        return cost_of(config.quantity, candidate, measured, target, number_format, profile=profile, log=log)
+    return WidthCost(lambda hidden: measured.of_width(hidden).for_format(number_format))
 
 
 def latency_cost(

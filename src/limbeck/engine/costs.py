@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from limbeck.core.candidate import Candidate, Record
@@ -36,7 +37,8 @@ def make_cost(
 ) -> TargetCost:
     """Return the cost model of a candidate's shapes; latencies are measured once (:func:`measured_alone`).
 
-    Models cut from a teacher share its table, so only one is measured and their latencies are comparable.
+    Models cut from a teacher share its table, so only one is measured and their latencies are comparable; those of
+    another hidden width share that of the teacher's layers at their width.
 
     Args:
         candidate: The candidate.
@@ -47,6 +49,6 @@ def make_cost(
     """
     own: Shape = candidate.model.shape
     wider = teacher.shape if teacher is not None and teacher.shape is not None else own
-    whole = wider if own <= wider and (own.hidden, own.head_dim) == (wider.hidden, wider.head_dim) else own
+    whole = replace(wider, hidden=own.hidden) if own <= wider and own.head_dim == wider.head_dim else own
     whole = scheduled_like(whole, own)  # a table that knows fewer tokens knows all of them, too
     return (factory or measured_cost.MeasuredCost)(candidate, target, measured_alone(store), whole)

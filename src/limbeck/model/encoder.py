@@ -88,11 +88,12 @@ class Encoder(nn.Module):
 
         Taps: ``hidden`` (embeddings first, then every layer, the last one after the final norm if there is one)
         [batch, seq, hidden]; ``attention`` scores before the softmax [batch, heads, query, key], also where the core
-        has none; ``query``, ``key``, ``value`` [batch, heads, seq, head_dim]; ``context`` [batch, seq, heads *
-        head_dim] and ``neurons`` [batch, seq, ffn], the inputs of the two output projections; ``attention_output`` and
-        ``ffn_output`` [batch, seq, hidden], their outputs; ``mask`` [batch, seq], True where a token is. Where layers
-        pass on fewer tokens, ``seq`` counts those that a layer reads; ``hidden`` has all, the others as they were last
-        and without gradient.
+        has none; ``query``, ``key``, ``value`` [batch, heads, seq, head_dim]; ``attention_input`` and ``ffn_input``
+        [batch, seq, hidden], what the two parts of a layer read, normalized where they normalize it; ``context``
+        [batch, seq, heads * head_dim] and ``neurons`` [batch, seq, ffn], the inputs of the two output projections;
+        ``attention_output`` and ``ffn_output`` [batch, seq, hidden], their outputs; ``mask`` [batch, seq], True where a
+        token is. Where layers pass on fewer tokens, ``seq`` counts those that a layer reads; ``hidden`` has all, the
+        others as they were last and without gradient.
 
         Args:
             input_ids: Token ids [batch, seq].

@@ -257,6 +257,8 @@ def ragged_layers(shape: Shape, style: Style | None = None) -> list[str]:
             reasons.append(f"layer {index} has {layer.attention} attention")
         if layer.tokens < 1:
             reasons.append(f"layer {index} passes on {layer.tokens:g} of the tokens")
+    if style.embedding_norm != FAMILIES[style.family].style.get("embedding_norm", True):
+        reasons.append("the norm of the embeddings is part of their table")
     if FAMILIES[style.family].local:
         reasons += layer_types.obstacles(shape, style.rotary_theta, style.unnormed_layers)
     biases = [bias_columns(shape, style, index) for index in range(shape.depth)]

@@ -39,6 +39,20 @@ def head_logits(head: Head, hidden: Tensor, mask: Tensor | None, style: Style, *
         style: How the model computes.
         per_token: Whether it labels tokens.
     """
+    features = head_features(head, hidden, mask, style, per_token=per_token)
+    return slice_linear(features, head.classifier, head.classifier.out_features, features.shape[-1])
+
+
+def head_features(head: Head, hidden: Tensor, mask: Tensor | None, style: Style, *, per_token: bool = False) -> Tensor:
+    """Return what the output layer reads [batch, hidden], or [batch, seq, hidden] when ``per_token``.
+
+    Args:
+        head: The layers.
+        hidden: Hidden states [batch, seq, hidden].
+        mask: 1 where a token is, 0 where padding is [batch, seq]; None if there is no padding.
+        style: How the model computes.
+        per_token: Whether it labels tokens.
+    """
     if not per_token:
         hidden = hidden[:, 0] if style.pooling == "cls" else mean_of_tokens(hidden, mask)
     if head.pooler is not None:
@@ -48,8 +62,7 @@ def head_logits(head: Head, hidden: Tensor, mask: Tensor | None, style: Style, *
         hidden = ACT2FN[style.pooler](slice_linear(hidden, head.pooler, hidden.shape[-1], hidden.shape[-1]))
     if head.pooler_norm is not None:
         hidden = slice_norm(hidden, head.pooler_norm)
-    hidden = F.dropout(hidden, style.classifier_dropout, head.training)
-    return slice_linear(hidden, head.classifier, head.classifier.out_features, hidden.shape[-1])
+    return F.dropout(hidden, style.classifier_dropout, head.training)
 
 
 class InnerHead(nn.Module):

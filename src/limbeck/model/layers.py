@@ -157,6 +157,14 @@ def slice_norm(x: Tensor, norm: nn.LayerNorm) -> Tensor:
     return F.layer_norm(x, (width,), norm.weight[:width], bias, norm.eps)
 
 
+def tapped(taps: dict[str, list[Tensor]], name: str, states: Tensor) -> Tensor:
+    """Return states to go on with: where a tap wants them, a view, whose gradient is that of what reads the result."""
+    if name not in taps:
+        return states
+    taps[name].append(states.view_as(states))
+    return taps[name][-1]
+
+
 def mean_of_tokens(hidden: Tensor, mask: Tensor | None) -> Tensor:
     """Average hidden states [batch, seq, hidden] over the tokens that a mask [batch, seq] marks with 1."""
     if mask is None:
@@ -361,21 +369,19 @@ class Layer(nn.Module):
         style, hidden, norm_first = self.style, x.shape[-1], self.style.norm_first
         drop = style.dropout if style.attention_output_dropout is None else style.attention_output_dropout
         read = slice_norm(x, self.attention_norm) if norm_first and self.attention_norm is not None else x
-        context = self._attend(read, mask, shape, head_dim, gates, taps, shared, positions)
-        if "context" in taps:
-            taps["context"].append(context)
+        read = tapped(taps, "attention_input", read)
+        context = tapped(taps, "context", self._attend(read, mask, shape, head_dim, gates, taps, shared, positions))
         out = self.attention_out
         if shape.heads and head_dim != self.head_dim and not style.resplit:
             columns = out.weight.unflatten(1, (-1, self.head_dim))[:hidden, : shape.heads, :head_dim].flatten(1)
             attention_output = F.linear(context, columns, None if out.bias is None else out.bias[:hidden])
         else:
             attention_output = slice_linear(context, out, hidden, context.shape[-1])
-        if "attention_output" in taps:
-            taps["attention_output"].append(attention_output)
+        attention_output = tapped(taps, "attention_output", attention_output)
         x = x + F.dropout(attention_output, drop, self.training)
         if not norm_first and self.attention_norm is not None:
             x = slice_norm(x, self.attention_norm)
-        read = slice_norm(x, self.ffn_norm) if norm_first else x
+        read = tapped(taps, "ffn_input", slice_norm(x, self.ffn_norm) if norm_first else x)
         neurons = self.activation(slice_linear(read, self.up, shape.ffn, hidden)) if shape.ffn else x[..., :0]
         if self.gate is not None and shape.ffn:
             neurons = neurons * slice_linear(read, self.gate, shape.ffn, hidden)
@@ -383,10 +389,7 @@ class Layer(nn.Module):
             neurons = neurons * gates.ffn[: shape.ffn]
         if style.ffn_dropout == "neurons":
             neurons = F.dropout(neurons, style.dropout, self.training)
-        if "neurons" in taps:
-            taps["neurons"].append(neurons)
-        ffn_output = slice_linear(neurons, self.down, hidden, shape.ffn)
-        if "ffn_output" in taps:
-            taps["ffn_output"].append(ffn_output)
+        neurons = tapped(taps, "neurons", neurons)
+        ffn_output = tapped(taps, "ffn_output", slice_linear(neurons, self.down, hidden, shape.ffn))
         x = x + F.dropout(ffn_output, style.dropout if style.ffn_dropout == "output" else 0.0, self.training)
         return x if norm_first else slice_norm(x, self.ffn_norm)

@@ -1,19 +1,18 @@
-"""Structured pruning of heads, feed-forward neurons and layers: score, allocate, slice, repair.
+"""Structured pruning of heads, neurons, layers and hidden width: score, allocate, slice, repair.
 
 References: Kwon et al., 2022, arXiv:2204.09656 (Fisher scores, knapsack, least squares without training); Michel et
 al., 2019, arXiv:1905.10650, and FastFormers, arXiv:2010.13382 (Taylor scores, equal numbers in every layer); ZipLM,
-arXiv:2302.04089 (measured latency table; second-order removal, for which see
-``model/pruning/optimal_brain_surgeon.py``). Differs: any cost of shapes will do, measured latency by default
+arXiv:2302.04089 (measured latency table; second-order removal, see ``model/pruning/optimal_brain_surgeon.py``). Hidden
+width: see ``model/pruning/hidden_width.py``. Differs: any cost of shapes will do, measured latency by default
 (``core.allocation``); the repair solves for every weight of the output projections and their biases.
 
-    steps:
-      - finetune: {}
-      - prune: {speedup: 2.0}                                # by a latency table that is measured here
-      - prune: {latency_ms: 1.5, profile: machine.jsonl}     # latency of another machine, learned from its data
+    - prune: {speedup: 2.0}                                # by a latency table that is measured here
+    - prune: {latency_ms: 1.5, profile: machine.jsonl}     # latency of another machine, learned from its data
+    - prune: {speedup: 3.0, hidden: 288}                   # the hidden width first, and the rest of the goal within it
 
 Gradually, a family of models from one run, each made of the one before:
 
-      - stages: [{prune: {speedup: [2, 3, 4, 6], relative_to: teacher}}, {distill: {epochs: 1}}]
+    - stages: [{prune: {speedup: [2, 3, 4, 6], relative_to: teacher}}, {distill: {epochs: 1}}]
 """
 
 from __future__ import annotations
@@ -38,6 +37,7 @@ from limbeck.train.config import forward_seconds
 if TYPE_CHECKING:
     from limbeck.core.cost import Cost
     from limbeck.core.target import Target
+    from limbeck.model.encoder import LimbeckForSequenceClassification
     from limbeck.model.pruning.slicing import RemovalOrders
 
 TABLE_SECONDS = 30.0  # a typical latency table; kept, so later steps on the same model find it
@@ -52,23 +52,24 @@ TABLE_SECONDS = 30.0  # a typical latency table; kept, so later steps on the sam
         reads={"seed", "target", "cost", "teacher"},
         files=frozenset({"profile"}),
         neutral=frozenset({"target"}),  # what it names is in the key
-        example={"keep": 0.5, "cost": "macs", "ffn_multiple": 8, "samples": 32},
+        added=frozenset({"hidden"}),
+        example={"keep": 0.5, "hidden": 24, "cost": "macs", "ffn_multiple": 8, "samples": 32},
     )
 )
 class Prune(ScoresParts, Technique):
-    """Cut heads, neurons and layers down to a goal.
+    """Cut heads, neurons, layers and hidden width down to a goal.
 
     Exactly one goal: ``speedup`` (latency divided by this), ``latency_ms``, ``keep`` (fraction of the cost),
-    ``size_mb``, or ``heads`` / ``ffn`` (the same number in every layer). ``layers`` keeps that many layers first, and
-    may stand alone. Latency is that of a table measured on the target, or of a predictor learned from ``profile``;
-    then no layer becomes narrower than those that were measured.
+    ``size_mb``, or ``heads`` / ``ffn`` (the same number in every layer). Before it, ``layers`` keeps that many layers,
+    then ``hidden`` so many channels of the hidden states; they may stand alone. Latency is that of a table measured on
+    the target, or of a predictor learned from ``profile``; then no layer gets narrower than those that were measured.
 
     Attributes:
         pruning: How far to prune.
         criterion: How parts are scored: together, each removal corrected by all that stay, and judged by what it does
             to the model's answers (obs) or to a layer's output, alike in all layers (ziplm), without labels; or one
             by one (fisher, taylor, magnitude).
-        reconstruct: Repair the output projections by least squares on calibration texts.
+        reconstruct: Repair what is left by least squares on calibration texts: output projections, norms and readers.
         samples: Training texts to score and repair on.
     """
 
@@ -120,10 +121,9 @@ class Prune(ScoresParts, Technique):
             rows: Rows of the task, by split.
             tokens: Tokens of a typical text.
         """
-        looks = self.pruning.narrows or self.pruning.layer_choice == "importance"
-        texts = min(self.samples, rows.get("train", 0)) * looks
-        measures = self.pruning.quantity == "latency" and self.pruning.profile is None
-        return forward_seconds(shape, (4 if self.reconstruct else 3) * texts, tokens) + TABLE_SECONDS * measures
+        texts = min(self.samples, rows.get("train", 0)) * self.pruning.looks
+        seconds = forward_seconds(shape, (4 if self.reconstruct else 3) * texts, tokens)
+        return seconds + TABLE_SECONDS * self.pruning.tables
 
     def apply(self, candidate: Candidate, context: RunContext) -> Iterator[Candidate]:
         """Yield the smaller candidate."""
@@ -132,11 +132,10 @@ class Prune(ScoresParts, Technique):
 
         if problems := self.problems():
             raise InputError(f"prune: {problems[0]}")
-        model, before = candidate.model, candidate.model.shape
-        cost = self._cost(candidate, context)
+        before, cost = candidate.model.shape, self._cost(candidate, context)
         try:
-            prune(
-                model,
+            model = prune(
+                candidate.model,
                 partial(random_batches, candidate.task, candidate.tokenizer, self.samples, context.seed),
                 self.pruning,
                 cost,
@@ -156,7 +155,11 @@ class Prune(ScoresParts, Technique):
         yield replace(candidate, model=model, folder=None)
 
     def _kept_orders(
-        self, candidate: Candidate, context: RunContext, build: Callable[[], RemovalOrders]
+        self,
+        candidate: Candidate,
+        context: RunContext,
+        model: LimbeckForSequenceClassification,
+        build: Callable[[], RemovalOrders],
     ) -> RemovalOrders:
         """Return the order in which parts go; stored, so one pass serves every goal of a model."""
         from limbeck.model.checkpoints import fingerprint
@@ -166,22 +169,14 @@ class Prune(ScoresParts, Technique):
         method = f"{self.criterion}-{self.info.version}"
         texts = f"{candidate.task.fingerprint}-{self.samples}-{context.seed}"
         texts += "-sampled" * (candidate.task.only_score is not None)  # once, labels were not sampled there
-        name = f"order-{method}-{fingerprint(candidate.model)}-{texts}"
+        name = f"order-{method}-{fingerprint(model)}-{texts}"
         return RemovalOrders.from_arrays(cached_arrays(context.keep, name, lambda: build().to_arrays()))
 
     def _cost(self, candidate: Candidate, context: RunContext) -> Cost:
         """Return the cost of shapes, in the unit of the goal."""
-        from limbeck.cost_models.shape_cost import cost_of
+        from limbeck.cost_models.shape_cost import pruning_cost
 
-        return cost_of(
-            self.pruning.quantity,
-            candidate,
-            context.cost,
-            context.target,
-            self.pruning.number_format,
-            profile=self.pruning.profile,
-            log=context.log,
-        )
+        return pruning_cost(self.pruning, candidate, context.cost, context.target, context.log)
 
     def out_of_reach(self, candidate: Candidate, context: RunContext, earlier: Sequence[Step] = ()) -> str | None:
         """Say why no cut of a model of this shape meets the goal; None if one may.
@@ -191,6 +186,11 @@ class Prune(ScoresParts, Technique):
             context: The services that ``apply`` gets; the teacher may not be there yet.
             earlier: The steps in between.
         """
+        from limbeck.model.pruning.hidden_width import refusal
+
+        elastic = any("elastic" in step.info.gives for step in earlier)
+        if message := self.pruning.hidden and refusal(candidate.model, self.pruning.hidden, elastic=elastic):
+            return message
         cost = partial(self._cost, candidate, context)
         return self.pruning.out_of_reach(candidate.model.shape, cost, _teacher_shape(context))
 

@@ -57,8 +57,38 @@ def test_what_is_out_of_reach_is_known_without_scores():
     )
 
 
+def test_the_hidden_width_comes_beside_any_goal_or_alone():
+    narrow = Shape.uniform(layers=4, hidden=24, heads=4, ffn=64, head_dim=8)
+    alone = PruningConfig(hidden=24)
+    assert not alone.problems()
+    assert not alone.narrows
+    assert (alone.looks, alone.tables) == (1, 0)
+    assert alone.shape_after(WHOLE) == narrow
+    assert PruningConfig(hidden=24, layers=2, heads=1).shape_after(WHOLE) == Shape.uniform(2, 24, 1, 64, head_dim=8)
+    assert PruningConfig(hidden=40).shape_after(WHOLE) is None
+    both = PruningConfig(hidden=24, speedup=2.0)
+    assert not both.problems()
+    assert (both.looks, both.tables) == (2, 2)
+    assert both.shape_after(WHOLE) is None
+    assert PruningConfig(hidden=24, speedup=2.0, profile="file").tables == 0
+
+
+def test_a_goal_counts_the_shape_as_narrow_as_it_will_be():
+    config = PruningConfig(hidden=8, keep=0.25, cost="parameters", ffn_multiple=64)
+    assert config.out_of_reach(WHOLE, lambda: COST, None) is None
+    least = PruningConfig(hidden=8, keep=1e-6, cost="parameters").out_of_reach(WHOLE, lambda: COST, None)
+    assert "4x8 heads 0,0,0,1 of 8 ffn 0, the smallest" in least
+    assert config.goal(COST, WHOLE).budget == WHOLE.weights / 4
+
+
+def test_a_narrower_model_may_be_relative_to_what_it_was_cut_out_of():
+    narrow = Shape.uniform(layers=4, hidden=24, heads=2, ffn=32, head_dim=8)
+    config = PruningConfig(speedup=2.0, relative_to="teacher", hidden=24)
+    assert config.goal(COST, narrow, WHOLE).budget == WHOLE.weights / 2
+
+
 def test_a_latency_relative_to_a_teacher_of_another_shape_is_refused_before_anything_is_measured():
-    narrow = Shape.uniform(layers=2, hidden=16, heads=2, ffn=16)
+    narrow = Shape.uniform(layers=2, hidden=32, heads=2, ffn=16)
     config = PruningConfig(speedup=2.0, relative_to="teacher")
     assert "the teacher is another model" in (config.out_of_reach(narrow, lambda: COST, WHOLE) or "")
     with pytest.raises(InputError, match="was not cut; with relative_to: input"):

@@ -10,7 +10,7 @@ from limbeck.core.search_space import Range, Space
 from limbeck.core.shape import Shape
 from limbeck.errors import InputError
 from limbeck.model.pruning.slicing import Scores
-from limbeck.model.pruning.subnetwork import channel_scores, extract, sort_channels, sort_parts
+from limbeck.model.pruning.subnetwork import channel_scores, extract, sort_channels, sort_features, sort_parts
 
 FULL = Shape.uniform(layers=3, hidden=32, heads=4, ffn=64)
 SPACE = Space(Range(1, 3), Range(8, 32, 8), Range(0, 4), Range(0, 64, 16), Range(2, 8, 2), per_layer=True)
@@ -90,3 +90,19 @@ def test_the_best_come_first(make_model):
     neurons = tuple(np.arange(64.0) for _ in range(3))
     sort_parts(model, Scores(tuple(np.ones(4) for _ in range(3)), neurons, np.ones(3)))
     torch.testing.assert_close(model.encoder.layers[0].up.bias, first.flip(0))
+
+
+@pytest.mark.parametrize("style", [{}, {"pooler_norm": True}])
+def test_the_features_of_a_head_may_be_sorted(make_model, make_batch, style):
+    model, batch, scores = make_model(FULL, **style), make_batch(), np.random.default_rng(0).random(32)
+    before, pooler = model.run(batch)[0], model.pooler.weight.clone()
+    sort_features(model, scores)
+    torch.testing.assert_close(model.run(batch)[0], before, rtol=1e-4, atol=1e-5)
+    assert torch.equal(model.pooler.weight, pooler[np.argsort(-scores).tolist()])
+
+
+def test_a_head_without_a_dense_layer_has_no_features_to_sort(make_model):
+    model = make_model(FULL, kind="tokens")
+    before = model.classifier.weight.clone()
+    sort_features(model, np.arange(32.0))
+    assert torch.equal(model.classifier.weight, before)

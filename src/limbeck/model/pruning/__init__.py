@@ -1,1 +1,1 @@
-"""Cut heads, neurons and layers out of an encoder: importance, removal, and repair of what stays."""
+"""Cut heads, neurons, layers and channels out of an encoder: importance, removal, and repair of what stays."""

@@ -26,7 +26,7 @@ STAGES = "with relative_to: input each stage says how much smaller it is than th
 
 @dataclass(frozen=True)
 class PruningConfig:
-    """A goal for the widths of layers, and how many layers stay.
+    """A goal for the widths of layers, and how many layers and channels stay.
 
     Attributes:
         speedup: Times as fast, by the model of latency.
@@ -37,6 +37,8 @@ class PruningConfig:
         heads: Heads to keep in every layer.
         ffn: Feed-forward neurons to keep in every layer.
         layers: Whole layers to keep.
+        hidden: Channels of the hidden states to keep, from which all layers read and to which they write; beside a
+            goal, which the other widths are then chosen for.
         layer_choice: Which layers: evenly spread, the top, the bottom, or those that matter most.
         cost: What a goal counts.
         profile: Latency data of another machine, made there by 'limbeck profile --full': latency is that machine's.
@@ -53,6 +55,7 @@ class PruningConfig:
     heads: Annotated[int, Ge(0), Le(10_000)] | None = None
     ffn: Annotated[int, Ge(0), Le(1_000_000)] | None = None
     layers: Annotated[int, Ge(1), Le(1_000)] | None = None
+    hidden: Annotated[int, Ge(2), Le(100_000)] | None = None
     layer_choice: Literal["uniform", "top", "bottom", "importance"] = "uniform"
     cost: Literal["latency", "macs", "parameters"] = "latency"
     profile: str | None = None
@@ -82,14 +85,25 @@ class PruningConfig:
         """Whether there is a goal for the widths of layers, and not for their number alone."""
         return bool(self.bound.given) or self.heads is not None or self.ffn is not None
 
+    @property
+    def looks(self) -> int:
+        """How often the model is run on calibration texts, forward and back."""
+        return (self.narrows or self.layer_choice == "importance") + (self.hidden is not None)
+
+    @property
+    def tables(self) -> int:
+        """How many latency tables are measured: one for each hidden width."""
+        measures = self.quantity == "latency" and self.profile is None
+        return measures * (1 if self.hidden is None else 2)
+
     def problems(self) -> list[str]:
         """Return the conflicts between fields."""
         goals = [name for name in ("speedup", "latency_ms", "keep", "size_mb") if name in self.bound.given]
         uniform = [name for name, width in (("heads", self.heads), ("ffn", self.ffn)) if width is not None]
         if len(goals) + bool(uniform) > 1:
             return [f"give one goal, got {', '.join(goals + uniform)}"]
-        if not self.narrows and self.layers is None:
-            return ["give a goal: speedup, latency_ms, keep, size_mb, heads and/or ffn, or layers"]
+        if not self.narrows and self.layers is None and self.hidden is None:
+            return ["give a goal: speedup, latency_ms, keep, size_mb, heads and/or ffn, layers, or hidden"]
         if self.cost != "latency" and (self.speedup or self.latency_ms):
             return [time_problem(self.cost)]
         if self.relative_to == "teacher" and not (self.speedup or self.keep):
@@ -127,8 +141,7 @@ class PruningConfig:
 
     def _of_another(self, before: Shape, whole: Shape) -> str | None:
         """Return the message for a latency relative to a model out of which this one was not cut; else None."""
-        cut = before <= whole and (before.hidden, before.head_dim) == (whole.hidden, whole.head_dim)
-        if cut or self.quantity != "latency":
+        if (before <= whole and before.head_dim == whole.head_dim) or self.quantity != "latency":
             return None
         return f"relative_to: the teacher is another model, {whole}, out of which {before} was not cut; {STAGES}"
 
@@ -155,7 +168,11 @@ class PruningConfig:
         return f"layers: the model has {depth} layers, got {self.layers}; use at most {depth}"
 
     def shortened(self, shape: Shape) -> Shape | None:
-        """Return the shape with the layers that stay; None where it depends on which do, or they are too many."""
+        """Return the shape with the layers and channels that stay; None where scores decide, or it is impossible."""
+        if self.hidden is not None:
+            if self.hidden > shape.hidden:
+                return None
+            shape = replace(shape, hidden=self.hidden)
         if self.layers is None:
             return shape
         if len(set(shape.layers)) > 1 or self.layers > shape.depth:

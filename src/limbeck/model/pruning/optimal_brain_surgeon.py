@@ -9,7 +9,7 @@ Surgeon (van der Ouderaa et al., 2023, arXiv:2312.17244). No label is read.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -86,26 +86,51 @@ def sensitivities(
     Returns:
         Matrices [hidden, hidden] by layer, for attention and for the feed-forward part.
     """
-    model.eval()
     parts = ("attention_output", "ffn_output")
     totals: list[Tensor] = []
     tokens = [0] * len(parts) * model.shape.depth  # a layer may read fewer than the one before
-    rng = torch.Generator().manual_seed(seed)
-    with torch.enable_grad():
-        for batch in batches:
-            batch = {name: value.to(model.device) for name, value in batch.items()}
-            logits, activations = model.run(batch, taps=(*parts, "mask"))
-            masks = activations["mask"] * len(parts)
-            outputs = [output for name in parts for output in activations[name]]
-            labels = sample_labels(model, logits.detach(), batch["attention_mask"].bool(), rng)
-            loss = model.loss(logits, labels) * (labels != -100).sum()  # the sum, not the mean
-            gradients = torch.autograd.grad(loss, outputs, allow_unused=True, materialize_grads=True)
-            rows = [g[mask].double() for g, mask in zip(gradients, masks, strict=True)]
-            squares = [row.T @ row for row in rows]
-            totals = [a + b for a, b in zip(totals, squares, strict=True)] if totals else squares
-            tokens = [count + len(row) for count, row in zip(tokens, rows, strict=True)]
+    for _, activations, gradients in sampled_gradients(
+        model, batches, (*parts, "mask"), lambda taps: [output for name in parts for output in taps[name]], seed
+    ):
+        masks = activations["mask"] * len(parts)
+        rows = [g[mask].double() for g, mask in zip(gradients, masks, strict=True)]
+        squares = [row.T @ row for row in rows]
+        totals = [a + b for a, b in zip(totals, squares, strict=True)] if totals else squares
+        tokens = [count + len(row) for count, row in zip(tokens, rows, strict=True)]
     means = [total / max(count, 1) for total, count in zip(totals, tokens, strict=True)]
     return means[: model.shape.depth], means[model.shape.depth :]
+
+
+def sampled_gradients(
+    model: LimbeckForSequenceClassification,
+    batches: Batches,
+    taps: Sequence[str],
+    chosen: Callable[[dict[str, list[Tensor]]], Sequence[Tensor]],
+    seed: int = 0,
+) -> Iterator[tuple[dict[str, Tensor], dict[str, list[Tensor]], tuple[Tensor, ...]]]:
+    """Yield for every batch the gradients of the loss of labels sampled from the model's own predictions.
+
+    Args:
+        model: The model; it is not changed.
+        batches: Calibration batches, whose labels are not read.
+        taps: Names of the activations to return.
+        chosen: Takes the activations, and returns those to take the gradient of.
+        seed: Seed of the sampled labels.
+
+    Yields:
+        The batch on the model's device, its activations, and the gradients of the chosen ones; 0 where none flows.
+    """
+    model.eval()
+    rng = torch.Generator().manual_seed(seed)
+    for batch in batches:
+        batch = {name: value.to(model.device) for name, value in batch.items()}
+        with torch.enable_grad():
+            logits, activations = model.run(batch, taps=taps)
+            labels = sample_labels(model, logits.detach(), batch["attention_mask"].bool(), rng)
+            loss = model.loss(logits, labels) * (labels != -100).sum()  # the sum, not the mean
+            outputs = chosen(activations)
+            gradients = torch.autograd.grad(loss, outputs, allow_unused=True, materialize_grads=True)
+        yield batch, {name: [each.detach() for each in states] for name, states in activations.items()}, gradients
 
 
 @torch.no_grad()

@@ -6,11 +6,12 @@ Works on limbeck's encoder, without recipe or store; ``techniques/prune.py`` and
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import cache
-from typing import TYPE_CHECKING, Any, Literal
+from functools import cache, partial
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from limbeck.errors import InputError
 from limbeck.model.pruning import optimal_brain_surgeon
+from limbeck.model.pruning.hidden_width import narrow_hidden, refusal
 from limbeck.model.pruning.importance import CRITERIA
 from limbeck.model.pruning.reconstruction import Grams, collect, put, repaired
 from limbeck.model.pruning.slicing import Cut, RemovalOrder, RemovalOrders, Scores, slice_to
@@ -20,14 +21,16 @@ if TYPE_CHECKING:
 
     from limbeck.core.cost import Cost
     from limbeck.core.shape import Shape
+    from limbeck.model.encoder import LimbeckForSequenceClassification
     from limbeck.model.pruning.config import PruningConfig
     from limbeck.model.pruning.goals import Goal
 
+M = TypeVar("M", bound="LimbeckForSequenceClassification")
 Criterion = Literal["fisher", "taylor", "magnitude", "obs", "ziplm"]
 
 
 def prune(
-    model: Any,
+    model: M,
     batches: Callable[[], Sequence[dict[str, Tensor]]],
     config: PruningConfig,
     cost: Cost,
@@ -36,20 +39,25 @@ def prune(
     criterion: Criterion = "obs",
     reconstruct: bool = True,
     seed: int = 0,
-    keep_orders: Callable[[Callable[[], RemovalOrders]], RemovalOrders] = lambda build: build(),
-) -> None:
-    """Cut heads, neurons and layers of a model down to a goal, in place, and repair what stays.
+    keep_orders: Callable[[M, Callable[[], RemovalOrders]], RemovalOrders] = lambda model, build: build(),
+) -> M:
+    """Cut layers, channels of the hidden states, heads and neurons of a model, and repair what stays.
+
+    Layers go first, then channels; heads and neurons are chosen in what is left.
 
     Args:
-        model: The model, an encoder with its head.
+        model: The model, an encoder with its head; it is used up.
         batches: Returns calibration texts, labeled where the criterion reads labels; not called where none are needed.
         config: The goal.
         cost: Cost of shapes, of the goal's quantity.
         teacher: Shape of the model's teacher, for a goal that is relative to it.
         criterion: How parts are scored.
-        reconstruct: Repair the output projections by least squares on the texts.
+        reconstruct: Repair what is left by least squares on the texts.
         seed: Decides what the criterion draws.
-        keep_orders: Returns the order in which parts go, from a cache or by calling what it gets.
+        keep_orders: Returns the order in which parts of a model go, from a cache or by calling what it gets.
+
+    Returns:
+        The smaller model: the same one, unless its hidden states have fewer channels.
 
     Raises:
         InputError: The model has nothing to cut, or no shape meets the goal.
@@ -57,12 +65,18 @@ def prune(
     before: Shape = model.shape
     if not before.depth:
         raise InputError("the model has no layers, so there is nothing to prune")
+    if config.hidden is not None and (message := refusal(model, config.hidden)):
+        raise InputError(message)
     goal, texts = config.goal(cost, before, teacher), cache(batches)
     if config.layers is not None:
         layers = config.evenly(before.depth) or important_layers(model, texts(), config.layers, criterion)
         slice_to(model, Cut.whole_layers(before, layers))
+    if config.hidden is not None:
+        model = narrow_hidden(model, texts, config.hidden, reconstruct=reconstruct, seed=seed)
     if config.narrows:
-        narrow(model, texts(), goal, criterion=criterion, reconstruct=reconstruct, seed=seed, keep_orders=keep_orders)
+        orders = partial(keep_orders, model)
+        narrow(model, texts(), goal, criterion=criterion, reconstruct=reconstruct, seed=seed, keep_orders=orders)
+    return model
 
 
 def narrow(

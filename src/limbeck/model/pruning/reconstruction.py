@@ -98,10 +98,25 @@ def solve(
     """
     full, gram = affine(weight, bias, gram)
     index = torch.cat([retained, torch.tensor([weight.shape[1]], device=retained.device)])
-    added = ridge(gram, damping)[index]
-    right = full @ gram[:, index] + full[:, index] * added
-    solution = torch.linalg.solve(gram[index][:, index] + added.diag(), right.T).T
+    solution = damped_solution(
+        full @ gram[:, index], gram[index][:, index], full[:, index], ridge(gram, damping)[index]
+    )
     return solution[:, :-1].to(weight.dtype), None if bias is None else solution[:, -1].to(bias.dtype)
+
+
+def damped_solution(products: Tensor, gram: Tensor, present: Tensor, added: Tensor) -> Tensor:
+    """Solve a least-squares problem from its sums, damped towards present weights.
+
+    Args:
+        products: Sum of the wanted outputs times the inputs [out, in].
+        gram: Gram matrix of the inputs [in, in].
+        present: Present weights [out, in].
+        added: Ridge by input [in].
+
+    Returns:
+        The weights [out, in].
+    """
+    return torch.linalg.solve(gram + added.diag(), (products + present * added).T).T
 
 
 @torch.no_grad()

@@ -56,7 +56,7 @@ def extract(model: M, shape: Shape, resplit: bool | None = None) -> M:
     with torch.no_grad():
         for name, parameter in small.state_dict().items():
             parameter.copy_(_sliced(name, source[name], parameter.shape, dims))
-    small.fresh_head = model.fresh_head
+    small.fresh_head, small.untrained, small.order_assumed = model.fresh_head, model.untrained, model.order_assumed
     small.to(model.device)  # type: ignore[arg-type]  # transformers mistypes it
     small.train(model.training)
     return small
@@ -185,6 +185,22 @@ def sort_channels(model: LimbeckForSequenceClassification, scores: np.ndarray) -
         assert first.in_features == model.shape.hidden
         _reorder(first, 1, order)
     return order
+
+
+def sort_features(model: LimbeckForSequenceClassification, scores: np.ndarray) -> None:
+    """Sort the outputs of the dense layer before the output layer by importance, descending; the outputs do not change.
+
+    Args:
+        model: The model, changed in place; one without such a layer stays as it is.
+        scores: A score for each output [hidden].
+    """
+    if model.pooler is None:
+        return
+    order = torch.tensor(_descending(scores), dtype=torch.long)
+    with torch.no_grad():
+        _reorder(model.pooler, 0, order)
+        _reorder_norm(model.pooler_norm, order)
+        _reorder(model.classifier, 1, order)
 
 
 def _reads_hidden(model: LimbeckForSequenceClassification) -> nn.Linear:

@@ -1,0 +1,327 @@
+"""Fewer channels of the hidden states: choose them, cut them out of all that reads or writes them, and repair that.
+
+The channels are those of the model that matter least (``channels.py``); in families that normalize what they read, the
+directions of least variance (``rotation.py``). The repair is one pass over calibration texts, in which every place that
+reads hidden states is given what the cut model would read there if all before were exact: the norm takes its mean and
+variance of the remaining channels, and a scale and bias for each channel are fitted to what it was; then the readers
+are solved for their former outputs by least squares.
+
+References: Minitron (Muralidharan et al., 2024, arXiv:2407.14679), which cuts norms and everything that reads and
+writes hidden states at the same channels, and leaves the repair to distillation; SP3 (Hu et al., 2024,
+arXiv:2308.16475), which cuts hidden states of BERT in principal components. Differs from SP3: no linear map is added to
+the residual sums.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, TypeVar
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from limbeck.core.sentence_embedding import Dense
+from limbeck.errors import InputError
+from limbeck.model.pruning.channels import Batches, Statistics, channel_order, observe
+from limbeck.model.pruning.optimal_brain_surgeon import removal
+from limbeck.model.pruning.readings import (
+    TAPS,
+    Reading,
+    linear_at,
+    norm_at,
+    position_maps,
+    readings,
+    rows_read,
+    with_ones,
+)
+from limbeck.model.pruning.reconstruction import damped_solution, ridge
+from limbeck.model.pruning.rotation import absorb_norms, normalizes_what_it_reads, principal_basis, turn
+from limbeck.model.pruning.subnetwork import extract, sort_channels, sort_features
+from limbeck.model.sentence_encoder import LimbeckForSentenceEmbedding
+
+if TYPE_CHECKING:
+    from limbeck.model.encoder import LimbeckForSequenceClassification
+
+M = TypeVar("M", bound="LimbeckForSequenceClassification")
+Repairs = dict[str, tuple[Tensor, Tensor | None]]
+"""New weights and biases, by the path of their module."""
+
+
+def refusal(model: LimbeckForSequenceClassification, width: int, *, elastic: bool = False) -> str | None:
+    """Return why the hidden states of a model cannot have so many channels; None if they can.
+
+    Args:
+        model: The model.
+        width: Channels to keep.
+        elastic: Whether it will be a super-network by then.
+    """
+    hidden, embedding = model.shape.hidden, model.style.embedding_size
+    if width > hidden:
+        return f"hidden: the model has {hidden} channels, got {width}; use at most {hidden}"
+    if width == hidden:
+        return None
+    if width == embedding:
+        return (
+            f"hidden: a model as wide as its embeddings ({width}) has no projection of them, but this one has; use "
+            f"{width + 1} or {width - 1}"
+        )
+    if model.exits is not None:
+        return "hidden: the model has early exits, which come last; take the model that it was made from"
+    if elastic or model.space is not None:
+        return "hidden: the model is a super-network, whose slices would all change; take a slice first, by search"
+    return None
+
+
+def narrow_hidden(
+    model: M, texts: Callable[[], Sequence[dict[str, Tensor]]], width: int, *, reconstruct: bool = True, seed: int = 0
+) -> M:
+    """Return a model whose hidden states have fewer channels; that which is given is used up.
+
+    Args:
+        model: The model, an encoder of at least one layer with its head. Of vectors of texts the width stays, by a
+            dense layer after the pooling, which is added where there is none.
+        texts: Returns calibration texts, whose labels are not read; not called where all channels stay.
+        width: Channels to keep.
+        reconstruct: Repair norms and what reads hidden states by least squares on the texts.
+        seed: Seed of the labels sampled from the model's predictions, by which channels are judged.
+
+    Raises:
+        InputError: The hidden states of this model cannot have so many channels.
+    """
+    if message := refusal(model, width):
+        raise InputError(message)
+    hidden = model.shape.hidden
+    if width == hidden:
+        return model
+    batches = texts()
+    _keep_vectors(model)
+    turns = normalizes_what_it_reads(model)
+    if turns:
+        absorb_norms(model)
+    _absorb_norm_of_distances(model)
+    statistics = observe(model, batches, readings(model), seed)
+    features = _feature_scores(model, statistics, width)
+    if turns:
+        grams = [gram for gram, place in zip(statistics.grams, statistics.readings, strict=True) if place.judged]
+        basis = principal_basis(grams, width)
+    else:
+        basis = torch.eye(hidden, dtype=torch.float64, device=model.device)
+        scores = np.ones(hidden)
+        scores[list(channel_order(statistics, hidden - width).parts[: hidden - width])] = 0.0
+        features = features[sort_channels(model, scores).numpy()]  # it sorts the features, too
+    sort_features(model, features)
+    repairs = repaired(model, batches, basis[:, :width]) if reconstruct else {}
+    if turns:
+        turn(model, basis)
+    small = extract(model, replace(model.shape, hidden=width))
+    if turns:
+        _rescale(small, (hidden / width) ** 0.5)
+    _write(small, repairs)
+    return small
+
+
+def _keep_vectors(model: LimbeckForSequenceClassification) -> None:
+    """Give a model of vectors a dense layer that changes nothing, and by which they keep their width."""
+    if isinstance(model, LimbeckForSentenceEmbedding) and not model.dense:
+        width = model.shape.hidden
+        model.widen(Dense(width), torch.eye(width), torch.zeros(width))
+
+
+def _feature_scores(model: LimbeckForSequenceClassification, statistics: Statistics, width: int) -> np.ndarray:
+    """Score what the output layer reads where a dense layer comes before it: 1 for what stays, 0 for the rest."""
+    scores = np.zeros(model.shape.hidden)
+    for place, gram in zip(statistics.readings, statistics.grams, strict=True):
+        if place.tap == "features":
+            alike = torch.eye(model.classifier.out_features, dtype=torch.float64, device=gram.device)
+            scores[list(removal(model.classifier, gram, alike, 1).remaining(width))] = 1.0
+    return scores
+
+
+def _rescale(model: LimbeckForSequenceClassification, factor: float) -> None:
+    """Scale what norms of turned states put out: of fewer channels, each is larger by as much as it was with all."""
+    with torch.no_grad():
+        for place in readings(model):
+            norm = norm_at(model, place.norm)
+            if norm is not None and place.tap != "features":
+                norm.weight.fill_(factor)
+
+
+def _absorb_norm_of_distances(model: LimbeckForSequenceClassification) -> None:
+    """Make the norm of embeddings of distances part of their table where the maps of hidden states read them, too.
+
+    Those maps are repaired for hidden states, and the table is then fitted to them.
+    """
+    relative = model.encoder.relative
+    if relative is not None and relative.norm is not None and model.encoder.style.share_att_key:
+        with torch.no_grad():
+            relative.table.weight.copy_(relative.rows(model.shape.hidden, slice(None)))
+        relative.norm = None
+        model.config.relative_norm = False
+
+
+@dataclass(frozen=True)
+class Moments:
+    """Sums over the rows that are read at a place: whole ones x [hidden], and y [width] as the cut model has them.
+
+    Attributes:
+        own: Sum of ``(y, 1)^T (y, 1)`` [width + 1, width + 1].
+        cross: Sum of ``(x, 1)^T (y, 1)`` [hidden + 1, width + 1].
+    """
+
+    own: Tensor
+    cross: Tensor
+
+    def rescaled(self, scale: Tensor, shift: Tensor) -> Moments:
+        """Return the sums where y is multiplied by a scale [width], and a shift [width] is added."""
+        matrix = torch.cat([scale, scale.new_ones(1)]).diag()
+        matrix[-1, :-1] = shift
+        return Moments(matrix.T @ self.own @ matrix, self.cross @ matrix)
+
+
+@torch.no_grad()
+def repaired(model: LimbeckForSequenceClassification, batches: Batches, leading: Tensor) -> Repairs:
+    """Compute the norms and what reads hidden states of the cut model on the whole one.
+
+    Args:
+        model: The model before the cut, whose features are sorted.
+        batches: Calibration texts; labels are not read.
+        leading: The directions that stay [hidden, width].
+    """
+    places, repairs = readings(model), Repairs()
+    for place, sums in zip(places, moments(model, batches, places, leading), strict=True):
+        directions, norm = _directions(place, leading), norm_at(model, place.norm)
+        if norm is not None:
+            scale, shift = fitted_norm(sums, directions, bias=norm.bias is not None)
+            repairs[place.norm] = (scale, shift)
+            sums = sums.rescaled(scale, torch.zeros_like(scale) if shift is None else shift)
+        for path in place.maps:
+            linear = linear_at(model, path)
+            if linear.out_features:
+                repairs[path] = _solved(linear, sums, directions, leading.shape[1] if path == "pooler" else None)
+    relative = model.encoder.relative
+    if relative is not None and model.encoder.style.share_att_key:
+        repairs["encoder.relative.table"] = (_fitted_distances(model, repairs, leading), None)
+    return repairs
+
+
+@torch.no_grad()
+def moments(
+    model: LimbeckForSequenceClassification, batches: Batches, places: Sequence[Reading], leading: Tensor
+) -> list[Moments]:
+    """Return what is read at each place by the whole model, and by the cut one if all before were exact.
+
+    Args:
+        model: The model before the cut.
+        batches: Calibration texts; labels are not read.
+        places: Where it reads hidden states.
+        leading: The directions that stay [hidden, width].
+    """
+    model.eval()
+    hidden, width = leading.shape
+    own = leading.new_zeros(len(places), width + 1, width + 1)
+    cross = leading.new_zeros(len(places), hidden + 1, width + 1)
+    for batch in batches:
+        batch = {name: value.to(model.device) for name, value in batch.items()}
+        taps = model.run(batch, taps=TAPS)[1]
+        for index, place in enumerate(places):
+            norm, directions = norm_at(model, place.norm), _directions(place, leading).to(model.dtype)
+            whole = with_ones(rows_read(model, place, taps, batch))
+            cut = with_ones(rows_read(model, place, taps, batch, lambda x: _as_cut(x, norm, directions)))  # noqa: B023
+            own[index] += (cut.T @ cut).double()
+            cross[index] += (whole.T @ cut).double()
+    return [Moments(*sums) for sums in zip(own, cross, strict=True)]
+
+
+def _directions(place: Reading, leading: Tensor) -> Tensor:
+    """Return the directions that stay of what is read at a place: of features, which are sorted, the first."""
+    return torch.eye(*leading.shape, dtype=leading.dtype, device=leading.device) if place.tap == "features" else leading
+
+
+def _as_cut(states: Tensor, norm: nn.LayerNorm | None, directions: Tensor) -> Tensor:
+    """Return states [..., hidden] in the directions that stay [..., width]; normalized anew, without scale and shift.
+
+    The mean and the deviation by which they were normalized are the same for all channels, and drop out.
+    """
+    if norm is None:
+        return states @ directions
+    plain = states if norm.bias is None else states - norm.bias
+    plain = torch.where(norm.weight.abs() > 1e-12, plain / norm.weight, 0.0)
+    return F.layer_norm(plain @ directions, (directions.shape[1],), eps=norm.eps)
+
+
+def fitted_norm(sums: Moments, directions: Tensor, *, bias: bool) -> tuple[Tensor, Tensor | None]:
+    """Fit the scale and the shift of every channel of a norm to what the channel was, by least squares.
+
+    Args:
+        sums: Moments of the normalized channels that stay, without scale and shift.
+        directions: These channels in terms of all [hidden, width].
+        bias: Whether the norm has a shift.
+
+    Returns:
+        Scale and shift [width]; no shift where the norm has none. A channel that never changes becomes its mean.
+    """
+    wanted = directions.T @ sums.cross[:-1]  # [width, width + 1]
+    products, total = wanted[:, :-1].diagonal(), wanted[:, -1]
+    squares, given, count = sums.own.diagonal()[:-1], sums.own[-1, :-1], sums.own[-1, -1]
+    if not bias:
+        return products / squares.clamp_min(1e-300), None
+    variation = squares - given.square() / count
+    slope = (products - given * total / count) / variation.clamp_min(1e-300)
+    scale = torch.where(variation > 1e-9 * squares, slope, 0.0)
+    return scale, (total - scale * given) / count
+
+
+def _solved(linear: nn.Linear, sums: Moments, directions: Tensor, rows: int | None) -> tuple[Tensor, Tensor | None]:
+    """Return weights and bias that read what stays, and give what the map gave before, by least squares.
+
+    Args:
+        linear: The map before the cut.
+        sums: Moments of what it reads, as the cut model has it.
+        directions: What stays, in terms of all channels [hidden, width].
+        rows: Leading outputs to solve for; None for all.
+    """
+    weight = linear.weight[:rows].double()
+    present, added = weight @ directions, ridge(sums.own)
+    if linear.bias is None:
+        products = weight @ sums.cross[:-1, :-1]
+        return damped_solution(products, sums.own[:-1, :-1], present, added[:-1]), None
+    bias = linear.bias[:rows].double()[:, None]
+    products = torch.cat([weight, bias], 1) @ sums.cross
+    solution = damped_solution(products, sums.own, torch.cat([present, bias], 1), added)
+    return solution[:, :-1], solution[:, -1]
+
+
+def _fitted_distances(model: LimbeckForSequenceClassification, repairs: Repairs, leading: Tensor) -> Tensor:
+    """Return a table of embeddings of distances [bucket, width] that the repaired maps read as they read it before.
+
+    Args:
+        model: The model before the cut, whose maps of hidden states read the table, too.
+        repairs: The repaired maps.
+        leading: The directions that stay [hidden, width].
+    """
+    assert model.encoder.relative is not None
+    rows = model.encoder.relative.rows(model.shape.hidden, slice(None)).double()
+    products = torch.zeros(len(rows), leading.shape[1], dtype=rows.dtype, device=rows.device)
+    gram = torch.zeros(leading.shape[1], leading.shape[1], dtype=rows.dtype, device=rows.device)
+    for path in position_maps(model):
+        linear = linear_at(model, path)
+        if not linear.out_features:
+            continue
+        weight, bias = repairs[path]
+        wanted = rows @ linear.weight.double().T
+        if linear.bias is not None and bias is not None:
+            wanted = wanted + (linear.bias.double() - bias)
+        products += wanted @ weight
+        gram += weight.T @ weight
+    return damped_solution(products, gram, rows @ leading, 1e-6 * gram.diagonal().mean().expand(len(gram)))
+
+
+def _write(model: LimbeckForSequenceClassification, repairs: Repairs) -> None:
+    with torch.no_grad():
+        for path, (weight, bias) in repairs.items():
+            model.get_parameter(f"{path}.weight").copy_(weight)
+            if bias is not None:
+                model.get_parameter(f"{path}.bias").copy_(bias)

@@ -1,0 +1,182 @@
+"""Where a model reads its hidden states, which linear maps read them there, and which norm they come out of."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from limbeck.model.heads import head_features
+from limbeck.model.sentence_encoder import LimbeckForSentenceEmbedding, pool
+
+if TYPE_CHECKING:
+    from limbeck.model.encoder import LimbeckForSequenceClassification
+
+TAPS = ("hidden", "attention_input", "ffn_input", "mask")
+"""Activations that show what is read."""
+
+
+@dataclass(frozen=True)
+class Reading:
+    """A place where hidden states are read.
+
+    Attributes:
+        tap: The tap that shows them: 'attention_input' or 'ffn_input' of a layer, or 'hidden'; 'distances' for
+            embeddings of distances, which have the channels of hidden states; 'features' for what the output layer
+            reads, where a dense layer comes before it.
+        index: Which entry of the tap.
+        maps: Paths of the linear maps that read them; some may have no outputs.
+        norm: Path of the norm whose output they are; empty where no norm comes right before.
+    """
+
+    tap: str
+    index: int
+    maps: tuple[str, ...]
+    norm: str = ""
+
+    @property
+    def judged(self) -> bool:
+        """Whether errors of what is read here reach the answers through ``maps`` alone, so that a gradient shows it."""
+        return bool(self.maps) and self.tap not in ("distances", "features")
+
+
+def embedding_norm(model: LimbeckForSequenceClassification) -> str:
+    """Return the path of the norm that the first hidden states come out of; empty where there is none."""
+    embeddings = model.encoder.embeddings
+    last = embeddings.project is None or model.encoder.style.project_before_norm
+    return "encoder.embeddings.norm" if embeddings.norm is not None and last else ""
+
+
+def readings(model: LimbeckForSequenceClassification) -> list[Reading]:
+    """Return all places where a model with layers reads hidden states, in their order."""
+    first, before, places = model.encoder.style.norm_first, embedding_norm(model), []
+    for index, layer in enumerate(model.encoder.layers):
+        path = f"encoder.layers.{index}"
+        own = f"{path}.attention_norm" if layer.attention_norm is not None else ""
+        if first and own and before:
+            places.append(Reading("hidden", index, (), before))  # the norm alone
+        inputs = tuple(f"{path}.{name}" for name in ("query", "key", "value"))
+        places.append(Reading("attention_input", index, inputs, (own or before) if first else before))
+        neurons = tuple(f"{path}.{name}" for name in ("up", "gate") if getattr(layer, name) is not None)
+        places.append(Reading("ffn_input", index, neurons, f"{path}.ffn_norm" if first else own))
+        before = "" if first else f"{path}.ffn_norm"
+    places.append(Reading("hidden", -1, (_first_of_head(model),), "encoder.norm" if first else before))
+    relative = model.encoder.relative
+    if relative is not None and not model.encoder.style.share_att_key:
+        norm = "encoder.relative.norm" if relative.norm is not None else ""
+        places.append(Reading("distances", 0, position_maps(model), norm))
+    if model.pooler is not None:
+        norm = "pooler_norm" if model.pooler_norm is not None else ""
+        places.append(Reading("features", 0, ("classifier",), norm))
+    return places
+
+
+def position_maps(model: LimbeckForSequenceClassification) -> tuple[str, ...]:
+    """Return the paths of the linear maps that read embeddings of distances: maps of their own, or those of states."""
+    terms, paths = model.encoder.style.pos_att_type, []
+    for index, layer in enumerate(model.encoder.layers):
+        given = (("c2p", layer.position_key, "key"), ("p2c", layer.position_query, "query"))
+        for term, own, shared in given:
+            if term in terms:
+                paths.append(f"encoder.layers.{index}.{shared if own is None else f'position_{shared}'}")
+    return tuple(paths)
+
+
+def _first_of_head(model: LimbeckForSequenceClassification) -> str:
+    """Return the path of the linear map of the head that reads hidden states."""
+    if isinstance(model, LimbeckForSentenceEmbedding):
+        return "dense.0"
+    return "classifier" if model.pooler is None else "pooler"
+
+
+def linear_at(model: LimbeckForSequenceClassification, path: str) -> nn.Linear:
+    """Return the linear map at a path."""
+    module = model.get_submodule(path)
+    assert isinstance(module, nn.Linear)
+    return module
+
+
+def norm_at(model: LimbeckForSequenceClassification, path: str) -> nn.LayerNorm | None:
+    """Return the norm at a path; None for an empty one."""
+    if not path:
+        return None
+    module = model.get_submodule(path)
+    assert isinstance(module, nn.LayerNorm)
+    return module
+
+
+def pooling_of(model: LimbeckForSequenceClassification) -> str | None:
+    """Return how a text's hidden states become one vector; None where every token is answered.
+
+    Sums over the root of the number of tokens are taken as means: they differ by a factor for each text.
+    """
+    if model.per_token:
+        return None
+    given = model.embedding.pooling if isinstance(model, LimbeckForSentenceEmbedding) else model.encoder.style.pooling
+    return "mean" if given == "mean_sqrt_len_tokens" else given
+
+
+def rows_read(
+    model: LimbeckForSequenceClassification,
+    reading: Reading,
+    taps: Mapping[str, Sequence[Tensor]],
+    batch: Mapping[str, Any],
+    change: Callable[[Tensor], Tensor] = lambda states: states,
+) -> Tensor:
+    """Return what is read at a place.
+
+    Args:
+        model: The model.
+        reading: The place.
+        taps: The activations of a batch, of :data:`TAPS`.
+        batch: The batch.
+        change: Applied to what is there, before tokens are pooled.
+
+    Returns:
+        Rows [rows, hidden]: a token, a text where its head reads a pooled vector, or a distance. Padding is left out.
+    """
+    if reading.tap == "distances":
+        assert model.encoder.relative is not None
+        return change(model.encoder.relative.rows(model.shape.hidden, slice(None)))
+    if reading.tap == "features":
+        mask, style = batch["attention_mask"], model.encoder.style
+        features = head_features(model, taps["hidden"][-1], mask, style, per_token=model.per_token)
+        return change(features[mask.bool()] if model.per_token else features)
+    states = taps[reading.tap][reading.index]
+    if reading.tap != "hidden":
+        return change(states[taps["mask"][reading.index]])
+    pooling = pooling_of(model) if reading.maps else None  # the norm of the embeddings alone acts on every token
+    mask = batch["attention_mask"]
+    return change(states[mask.bool()]) if pooling is None else pool(change(states), mask, pooling)
+
+
+def gradient_rows(
+    model: LimbeckForSequenceClassification,
+    reading: Reading,
+    gradient: Tensor,
+    taps: Mapping[str, Sequence[Tensor]],
+    batch: Mapping[str, Any],
+) -> Tensor:
+    """Return the gradient with respect to what is read at a place, row by row.
+
+    Args:
+        model: The model.
+        reading: A place that is judged.
+        gradient: Gradient with respect to the tap [batch, seq, hidden].
+        taps: As for :func:`rows_read`.
+        batch: The batch.
+
+    Returns:
+        Rows as those of :func:`rows_read`. That of a pooled vector is the sum over its tokens: their weights add to 1.
+    """
+    if reading.tap != "hidden":
+        return gradient[taps["mask"][reading.index]]
+    return gradient[batch["attention_mask"].bool()] if model.per_token else gradient.sum(1)
+
+
+def with_ones(rows: Tensor) -> Tensor:
+    """Append a column of ones, for the bias."""
+    return torch.cat([rows, rows.new_ones(len(rows), 1)], 1)

@@ -1,0 +1,227 @@
+from dataclasses import replace
+
+import family_models as families
+import pytest
+import torch
+import torch.nn.functional as F
+
+from limbeck.core.early_exits import EarlyExits
+from limbeck.core.search_space import Range, Space
+from limbeck.core.shape import Shape
+from limbeck.errors import InputError
+from limbeck.model import embeddings, encoder, layers
+from limbeck.model.early_exits import add_exits
+from limbeck.model.family_table import FAMILIES
+from limbeck.model.pruning.channels import observe
+from limbeck.model.pruning.hidden_width import (
+    Moments,
+    fitted_norm,
+    moments,
+    narrow_hidden,
+    refusal,
+    repaired,
+)
+from limbeck.model.pruning.readings import readings
+from limbeck.model.sentence_encoder import LimbeckForSentenceEmbedding
+
+FULL = Shape.uniform(layers=3, hidden=32, heads=4, ffn=64)
+
+
+@pytest.fixture
+def batches(make_batch):
+    return [make_batch(rows=16, seed=seed) for seed in range(4)]
+
+
+def logits_of(model, batches):
+    with torch.no_grad():
+        return torch.cat([model.run(batch)[0].flatten(0, -2) for batch in batches])
+
+
+def random_batches(model, count=4):
+    generator = torch.Generator().manual_seed(0)
+    result = []
+    for _ in range(count):
+        ids = torch.randint(5, families.VOCABULARY, (16, 11), generator=generator)
+        lengths = torch.randint(4, 12, (16, 1), generator=generator)
+        mask = torch.arange(11) < lengths
+        result.append(
+            {"input_ids": torch.where(mask, ids, model.style.pad_token_id), "attention_mask": mask.long()}
+            | {"labels": torch.zeros(16, dtype=torch.long)}
+        )
+    return result
+
+
+@pytest.mark.parametrize("style", [{}, {"embedding_size": 12}, {"norm_first": True}])
+def test_sliced_equals_masked_with_statistics_over_what_stays(make_model, batches, monkeypatch, style):
+    """Masked: a norm takes mean and variance of the channels that stay, and puts out 0 in the others."""
+    style = {**style, "embedding_norm": True}
+    narrow = narrow_hidden(make_model(FULL, kind="tokens", **style), lambda: batches, 20, reconstruct=False)
+    assert narrow.shape == replace(FULL, hidden=20) == narrow.config.shape or narrow.shape.hidden == 20
+    whole = make_model(FULL, kind="tokens", **style)
+    same = whole.classifier.weight[:, :, None] == narrow.classifier.weight[:, None, :]
+    stay = same.all(0).any(1)
+    assert int(stay.sum()) == 20
+
+    def masked_norm(x, norm):
+        if x.shape[-1] != 32:
+            return slice_norm(x, norm)
+        y = torch.zeros_like(x)
+        y[..., stay] = F.layer_norm(x[..., stay], (20,), norm.weight[stay], norm.bias[stay], norm.eps)
+        return y
+
+    slice_norm = layers.slice_norm
+    found = logits_of(narrow, batches)
+    for module in (layers, embeddings, encoder):
+        monkeypatch.setattr(module, "slice_norm", masked_norm)
+    if "embedding_size" in style:  # embeddings are projected after their norm, so nothing else silences the rest
+        with torch.no_grad():
+            whole.encoder.embeddings.project.weight[~stay] = 0.0
+            whole.encoder.embeddings.project.bias[~stay] = 0.0
+            for layer in whole.encoder.layers:
+                for part in (layer.query, layer.key, layer.value, layer.up):
+                    part.weight[:, ~stay] = 0.0
+    torch.testing.assert_close(found, logits_of(whole, batches), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["text", "tokens"])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_repair_is_nearer_to_the_whole_model(family, kind):
+    case = f"{family}-small"
+    batches = random_batches(families.ours(case, kind))
+    if kind == "tokens":
+        for batch in batches:
+            batch["labels"] = torch.zeros_like(batch["input_ids"])
+    expected, errors = logits_of(families.ours(case, kind), batches), {}
+    for reconstruct in (True, False):
+        narrow = narrow_hidden(families.ours(case, kind), lambda: batches, 24, reconstruct=reconstruct)
+        assert (narrow.shape.hidden, narrow.config.hidden_size) == (24, 24)
+        assert narrow.shape.layers == families.ours(case, kind).shape.layers
+        errors[reconstruct] = float((logits_of(narrow, batches) - expected).square().mean())
+    assert errors[True] < errors[False]
+    assert errors[True] < float((expected - expected.mean(0)).square().mean())
+
+
+def test_channels_that_say_nothing_of_their_own_are_cut_exactly(make_model, batches):
+    """Of a post-norm model whose last 8 channels repeat others in every sum, once norms are fitted to that."""
+    model = make_model(FULL, kind="tokens")
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            wide = (
+                name.endswith("norm.weight") or name.endswith("norm.bias") or "attention_out" in name or "down" in name
+            )
+            if wide or "embeddings" in name:
+                axis = -1 if "embeddings" in name else 0
+                parameter.copy_(torch.cat([parameter.narrow(axis, 0, 16)] * 2, axis))
+    expected = logits_of(model, batches)
+    narrow = narrow_hidden(model, lambda: batches, 16)
+    torch.testing.assert_close(logits_of(narrow, batches), expected, rtol=1e-2, atol=1e-2)
+
+
+def test_a_norm_is_fitted_channel_by_channel():
+    generator = torch.Generator().manual_seed(0)
+    whole = torch.randn(90, 5, generator=generator, dtype=torch.float64)
+    cut = whole[:, [3, 1]] * torch.tensor([2.0, -1.0]) + 0.5 * torch.randn(90, 2, generator=generator).double() + 1
+    x, y = (torch.cat([rows, rows.new_ones(90, 1)], 1) for rows in (whole, cut))
+    directions = torch.zeros(5, 2, dtype=torch.float64)
+    directions[3, 0] = directions[1, 1] = 1.0
+    scale, shift = fitted_norm(Moments(y.T @ y, x.T @ y), directions, bias=True)
+    for channel, source in enumerate((3, 1)):
+        columns = torch.stack([cut[:, channel], torch.ones(90, dtype=torch.float64)], 1)
+        slope, offset = torch.linalg.lstsq(columns, whole[:, source, None]).solution.flatten()
+        torch.testing.assert_close(torch.stack([scale[channel], shift[channel]]), torch.stack([slope, offset]))
+        alone = (cut[:, channel] @ whole[:, source]) / cut[:, channel].square().sum()
+        torch.testing.assert_close(fitted_norm(Moments(y.T @ y, x.T @ y), directions, bias=False)[0][channel], alone)
+
+
+def test_a_channel_that_never_changes_becomes_its_mean():
+    x = torch.tensor([[1.0, 4.0, 1.0], [2.0, 4.0, 1.0], [6.0, 4.0, 1.0]], dtype=torch.float64)
+    y = torch.tensor([[3.0, 1.0]] * 3, dtype=torch.float64)
+    directions = torch.tensor([[1.0], [0.0]], dtype=torch.float64)
+    scale, shift = fitted_norm(Moments(y.T @ y, x.T @ y), directions, bias=True)
+    assert (float(scale), float(shift)) == (0.0, 3.0)
+
+
+def test_rescaled_sums_are_those_of_rescaled_rows():
+    generator = torch.Generator().manual_seed(0)
+    x, y = (torch.randn(20, width, generator=generator, dtype=torch.float64) for width in (4, 2))
+    scale, shift = torch.tensor([2.0, -3.0], dtype=torch.float64), torch.tensor([0.5, 1.0], dtype=torch.float64)
+    ones = torch.ones(20, 1, dtype=torch.float64)
+    full, cut, changed = (torch.cat([rows, ones], 1) for rows in (x, y, y * scale + shift))
+    sums = Moments(cut.T @ cut, full.T @ cut).rescaled(scale, shift)
+    torch.testing.assert_close(sums.own, changed.T @ changed)
+    torch.testing.assert_close(sums.cross, full.T @ changed)
+
+
+def test_readers_are_solved_for_what_the_cut_model_reads(make_model, batches):
+    """By least squares over rows, norm and all, for one layer of a post-norm model."""
+    model, leading = make_model(FULL), torch.eye(32, dtype=torch.float64)[:, :20]
+    repairs = repaired(model, batches, leading)
+    taps = [model.run(batch, taps=("ffn_input", "mask"))[1] for batch in batches]
+    read = torch.cat([tap["ffn_input"][1][tap["mask"][1]] for tap in taps]).detach()
+    norm, up = model.encoder.layers[1].attention_norm, model.encoder.layers[1].up
+    scale, shift = repairs["encoder.layers.1.attention_norm"]
+    cut = F.layer_norm((read - norm.bias) / norm.weight @ leading.float(), (20,)).detach() * scale + shift
+    inputs = torch.cat([cut, torch.ones(len(cut), 1)], 1).double()
+    wanted = (read @ up.weight.T + up.bias).detach().double()
+    least = torch.linalg.lstsq(inputs, wanted).solution
+    weight, bias = repairs["encoder.layers.1.up"]
+    found = torch.cat([weight, bias[:, None]], 1)
+    error, best = ((inputs @ each - wanted).square().sum() for each in (found.T, least))
+    assert float(error) < 1.02 * float(best)
+
+
+def test_moments_are_sums_over_tokens_or_texts(make_model, batches):
+    model, leading = make_model(FULL), torch.eye(32, dtype=torch.float64)[:, :20]
+    places = readings(model)
+    tokens, texts = sum(int(batch["attention_mask"].sum()) for batch in batches), 64
+    counts = [float(sums.own[-1, -1]) for sums in moments(model, batches, places, leading)]
+    assert counts == [tokens] * 6 + [texts] * 2
+    assert [float(gram[-1, -1]) for gram in observe(model, batches, places).grams] == counts
+
+
+def test_vectors_keep_their_width_and_nearly_their_direction(make_model, batches):
+    expected = logits_of(make_model(FULL, kind="embedding"), batches)
+    narrow = narrow_hidden(make_model(FULL, kind="embedding"), lambda: batches, 28)
+    assert isinstance(narrow, LimbeckForSentenceEmbedding)
+    assert (narrow.width, narrow.shape.hidden) == (32, 28)
+    plain = narrow_hidden(make_model(FULL, kind="embedding"), lambda: batches, 28, reconstruct=False)
+    near, far = (float((logits_of(model, batches) * expected).sum(-1).mean()) for model in (narrow, plain))
+    assert near > far
+    assert near > 0.9
+
+
+def test_the_label_names_and_the_state_of_the_head_stay(make_model, batches):
+    model = make_model(FULL, labels=3)
+    model.config.id2label = {0: "a", 1: "b", 2: "c"}
+    model.fresh_head, model.untrained = True, "drawn"
+    narrow = narrow_hidden(model, lambda: batches, 24)
+    assert narrow.config.id2label == {0: "a", 1: "b", 2: "c"}
+    assert (narrow.fresh_head, narrow.untrained) == (True, "drawn")
+
+
+def test_all_channels_change_nothing(make_model, batches):
+    model = make_model(FULL)
+    assert narrow_hidden(model, lambda: batches, 32) is model
+
+
+def test_layers_without_heads_or_neurons(make_model, batches):
+    shape = FULL.with_layer(0, heads=0).with_layer(1, ffn=0)
+    narrow = narrow_hidden(make_model(shape), lambda: batches, 24)
+    assert narrow.shape == replace(shape, hidden=24)
+    assert torch.isfinite(logits_of(narrow, batches)).all()
+
+
+def test_what_cannot_lose_channels_says_why(make_model, batches):
+    with pytest.raises(InputError, match="the model has 32 channels, got 33; use at most 32"):
+        narrow_hidden(make_model(FULL), lambda: batches, 33)
+    with pytest.raises(InputError, match=r"as wide as its embeddings \(24\).*use 25 or 23"):
+        narrow_hidden(make_model(FULL, embedding_size=24), lambda: batches, 24)
+    model = make_model(FULL)
+    add_exits(model, EarlyExits((1,)))
+    assert "early exits, which come last" in refusal(model, 24)
+    model = make_model(FULL)
+    assert refusal(model, 24) is None
+    assert "super-network" in refusal(model, 24, elastic=True)
+    model.config.space = Space(Range(1, 3), Range(16, 32, 16), Range(1, 4), Range(32, 64, 32), Range(8, 8)).to_json()
+    assert "super-network" in refusal(model, 24)
+    assert refusal(model, 32) is None

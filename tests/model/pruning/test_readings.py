@@ -1,0 +1,96 @@
+"""Where hidden states are read, in every family."""
+
+import family_models as families
+import pytest
+import torch
+
+from limbeck.model.family_table import FAMILIES
+from limbeck.model.pruning.readings import TAPS, linear_at, norm_at, pooling_of, readings, rows_read
+
+
+def recorded(model, paths):
+    """Record what the modules at these paths read and give, in a dictionary that a run fills."""
+    inputs, outputs = {}, {}
+
+    def note(path):
+        def hook(module, arguments, output):
+            inputs.setdefault(path, arguments[0])
+            outputs.setdefault(path, output)
+
+        return hook
+
+    for path in paths:
+        model.get_submodule(path).register_forward_hook(note(path))
+    return inputs, outputs
+
+
+@pytest.mark.parametrize("kind", ["text", "tokens"])
+@pytest.mark.parametrize("case", families.CASES)
+def test_every_map_of_hidden_states_reads_at_one_place_what_the_place_says(case, kind):
+    model = families.ours(case, kind)
+    batch = next(families.batches(model.style.pad_token_id, types=False))
+    places = readings(model)
+    paths = [path for place in places for path in place.maps]
+    assert len(set(paths)) == len(paths)
+    inputs, _ = recorded(model, paths)
+    mask = batch["attention_mask"].bool()
+    with torch.no_grad():
+        taps = model.run(batch, taps=TAPS)[1]
+        for place in places:
+            rows = rows_read(model, place, taps, batch)
+            for path in place.maps:
+                read = inputs[path]
+                if place.tap == "distances":
+                    read = read[0]
+                    rows = rows[: len(read)] if len(rows) != len(read) else rows  # a run reads those that occur
+                    assert all(
+                        any(
+                            torch.equal(row, other)
+                            for other in model.encoder.relative.rows(model.shape.hidden, slice(None))
+                        )
+                        for row in read
+                    )
+                    continue
+                torch.testing.assert_close(read[mask] if read.dim() == 3 else read, rows, rtol=1e-5, atol=1e-5)
+    hidden_maps = {
+        name
+        for name, module in model.named_modules()
+        if isinstance(module, torch.nn.Linear) and not name.endswith(("attention_out", "down", "project"))
+    }
+    assert set(paths) == hidden_maps
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_norm_of_hidden_states_belongs_to_one_place(family):
+    model = families.ours(f"{family}-small")
+    norms = [place.norm for place in readings(model) if place.norm]
+    assert len(set(norms)) == len(norms)
+    width = model.shape.hidden
+    expected = {
+        name
+        for name, module in model.named_modules()
+        if isinstance(module, torch.nn.LayerNorm) and module.normalized_shape == (width,)
+    }
+    assert set(norms) == expected - ({"encoder.relative.norm"} if model.encoder.style.share_att_key else set())
+    for place in readings(model):
+        assert (norm_at(model, place.norm) is None) == (not place.norm)
+        assert all(linear_at(model, path).in_features == width for path in place.maps)
+
+
+def test_what_a_head_pools(make_model):
+    assert pooling_of(make_model()) == "cls"
+    assert pooling_of(make_model(pooling="mean")) == "mean"
+    assert pooling_of(make_model(kind="tokens")) is None
+    vectors = make_model(kind="embedding")
+    assert pooling_of(vectors) == "mean"
+
+
+def test_a_change_comes_before_the_pooling(make_model, make_batch):
+    model, batch = make_model(pooling="mean"), make_batch()
+    place = next(place for place in readings(model) if place.maps == ("pooler",))
+    with torch.no_grad():
+        taps = model.run(batch, taps=TAPS)[1]
+        squares = rows_read(model, place, taps, batch, torch.square)
+    mask = batch["attention_mask"].bool()
+    expected = [states[real].square().mean(0) for states, real in zip(taps["hidden"][-1], mask, strict=True)]
+    torch.testing.assert_close(squares, torch.stack(expected))
