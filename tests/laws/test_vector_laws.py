@@ -22,7 +22,6 @@ from limbeck.data.synthetic import toy_task, toy_tokenizer
 from limbeck.model.checkpoints import open_model, save_model
 from limbeck.recipe.recipe import parse
 from limbeck.techniques.export import Export
-from limbeck.train.vector_width import keep_width
 
 TECHNIQUES = sorted(name for name, cls in REGISTRY.items() if issubclass(cls, Technique))
 FULL = Shape.uniform(layers=2, hidden=32, heads=4, ffn=64)
@@ -39,7 +38,7 @@ def parents(tmp_path_factory, make_model):
     save_model(make_model(FULL, kind="embedding", vocab_size=len(TOKENIZER), seed=1), TOKENIZER, folder / "teacher")
     (exported,) = Export().apply(Candidate(model, TOKENIZER, PAIRS), RunContext(scratch=folder / "scratch"))
     save_model(exported.model, TOKENIZER, folder / "onnx")
-    keep_width(model)
+    model.keep_width()
     model.config.space = Space(Range(1, 2), Range(16, 32, 16), Range(1, 4), Range(32, 64, 32), Range(8, 8)).to_json()
     save_model(model, TOKENIZER, folder / "elastic")
     return folder

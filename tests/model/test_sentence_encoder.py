@@ -9,12 +9,14 @@ import torch
 from limbeck.core.candidate import Candidate
 from limbeck.core.judged_texts import Document, Query
 from limbeck.core.sentence_embedding import POOLINGS, Dense, SentenceEmbedding
+from limbeck.core.shape import Shape
 from limbeck.core.task import Split, Task
 from limbeck.data.batching import encode, predict
 from limbeck.data.encoding import TextEncoding
 from limbeck.data.synthetic import toy_task, toy_tokenizer
 from limbeck.model.checkpoints import open_model, save_model
 from limbeck.model.interchange import translate_folder
+from limbeck.model.pruning.subnetwork import channel_scores, extract, sort_channels
 from limbeck.model.sentence_encoder import pool
 
 
@@ -123,3 +125,39 @@ def test_sentence_transformers_opens_an_artefact(candidate, tmp_path):
     encoded = encode(replace(candidate.task, splits={"test": alone}), "test", candidate.tokenizer)
     vectors = library.SentenceTransformer(str(tmp_path), device="cpu").encode(texts)
     np.testing.assert_allclose(vectors, predict(candidate.model, encoded), atol=1e-5)
+
+
+@pytest.mark.parametrize("dense", [False, True])
+def test_slices_keep_the_width_of_the_whole_model_whose_vectors_do_not_change(make_model, make_batch, dense):
+    model, batch = make_model(kind="embedding"), make_batch()
+    if dense:
+        model.widen(Dense(24), torch.randn(24, 32), torch.randn(24))
+    before, layers = model.predict(batch), len(model.dense)
+    model.keep_width()
+    torch.testing.assert_close(model.predict(batch), before)
+    assert len(model.dense) == max(1, layers)
+    small = Shape.uniform(layers=1, hidden=16, heads=2, ffn=16)
+    sliced = model.run(batch, shape=small)[0]
+    assert sliced.shape == before.shape
+    torch.testing.assert_close(extract(model, small).run(batch)[0], sliced)
+
+
+@pytest.mark.parametrize("dense", [False, True])
+def test_sorted_channels_make_the_same_vectors(make_model, make_batch, dense):
+    model, batch = make_model(kind="embedding"), make_batch()
+    if dense:
+        model.widen(Dense(24), torch.randn(24, 32), torch.randn(24))
+    before = model.predict(batch)
+    model.keep_width()
+    order = sort_channels(model, channel_scores(model))
+    assert order.tolist() != list(range(32))
+    torch.testing.assert_close(model.predict(batch), before, atol=1e-5, rtol=1e-4)
+
+
+def test_the_layer_that_keeps_the_width_may_have_a_bias(make_model, make_batch):
+    model, batch = make_model(kind="embedding"), make_batch()
+    before = model.predict(batch)
+    model.keep_width(bias=True)
+    assert model.embedding.dense == (Dense(32),)
+    assert not model.dense[0].bias.any()
+    torch.testing.assert_close(model.predict(batch), before)

@@ -129,6 +129,18 @@ class LimbeckForSentenceEmbedding(LimbeckForSequenceClassification):
         """Return the losses of vectors."""
         return OUTPUT_LOSSES[VECTORS]
 
+    def keep_width(self, *, bias: bool = False) -> None:
+        """Append a dense layer that changes no vector, by which vectors stay as wide where hidden states lose channels.
+
+        Slices of a super-network share its leading columns. Nothing is appended to a model that has a dense layer.
+
+        Args:
+            bias: Whether the layer has a bias.
+        """
+        if not self.dense:
+            width = self.encoder.shape.hidden
+            self.widen(Dense(width, bias), torch.eye(width), torch.zeros(width) if bias else None)
+
     def widen(self, layer: Dense, weight: Tensor, bias: Tensor | None) -> None:
         """Append a dense layer before the normalization.
 

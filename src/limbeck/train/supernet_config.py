@@ -160,10 +160,9 @@ class SupernetConfig(CheckedGroup):
         """
         from limbeck.model.pruning.subnetwork import channel_scores, sort_channels, sort_parts
         from limbeck.model.sentence_encoder import LimbeckForSentenceEmbedding
-        from limbeck.train.vector_width import keep_width
 
         if isinstance(model, LimbeckForSentenceEmbedding) and space.hidden.low < space.hidden.high:
-            keep_width(model)
+            model.keep_width()
         heads, channels = (earlier.heads, earlier.channels) if earlier is not None else ((), ())
         if self.sort and earlier is None:
             heads = sort_parts(model, scores(model))

@@ -1,8 +1,6 @@
 """Give a student the width of its teacher's vectors (Vujanic and Rueckstiess, 2025, arXiv:2509.12539, LEAF).
 
 The map is a dense layer of the student, kept after training: its queries can then search an index of the teacher.
-Slices of a super-network share the leading columns of such a layer, which makes all vectors as wide as the whole
-model's.
 """
 
 from __future__ import annotations
@@ -38,19 +36,6 @@ def vector_width(model: Runnable | AnswerSource) -> int:
     if embedding is None:
         raise InputError("the teacher makes no vectors; take one that does, such as a folder of sentence-transformers")
     return embedding.width(model.shape.hidden)
-
-
-def keep_width(model: LimbeckForSentenceEmbedding) -> None:
-    """Append a dense layer by which slices of fewer channels make vectors as wide as now, which do not change.
-
-    Nothing is appended to a model that has a dense layer: its slices read the leading channels.
-
-    Args:
-        model: The model, changed in place.
-    """
-    if not model.dense:
-        width = model.shape.hidden
-        model.widen(Dense(width, bias=False), torch.eye(width), None)
 
 
 def match_width(

@@ -7,6 +7,7 @@ import torch.nn.functional as F
 
 from limbeck.core.early_exits import EarlyExits
 from limbeck.core.search_space import Range, Space
+from limbeck.core.sentence_embedding import POOLINGS, SentenceEmbedding
 from limbeck.core.shape import Shape
 from limbeck.errors import InputError
 from limbeck.model import embeddings, encoder, layers
@@ -22,6 +23,7 @@ from limbeck.model.pruning.hidden_width import (
     repaired,
 )
 from limbeck.model.pruning.readings import readings
+from limbeck.model.pruning.rotation import normalizes_what_it_reads
 from limbeck.model.sentence_encoder import LimbeckForSentenceEmbedding
 
 FULL = Shape.uniform(layers=3, hidden=32, heads=4, ffn=64)
@@ -54,9 +56,8 @@ def random_batches(model, count=4):
 @pytest.mark.parametrize("style", [{}, {"embedding_size": 12}, {"norm_first": True}])
 def test_sliced_equals_masked_with_statistics_over_what_stays(make_model, batches, monkeypatch, style):
     """Masked: a norm takes mean and variance of the channels that stay, and puts out 0 in the others."""
-    style = {**style, "embedding_norm": True}
     narrow = narrow_hidden(make_model(FULL, kind="tokens", **style), lambda: batches, 20, reconstruct=False)
-    assert narrow.shape == replace(FULL, hidden=20) == narrow.config.shape or narrow.shape.hidden == 20
+    assert narrow.shape == replace(FULL, hidden=20)
     whole = make_model(FULL, kind="tokens", **style)
     same = whole.classifier.weight[:, :, None] == narrow.classifier.weight[:, None, :]
     stay = same.all(0).any(1)
@@ -188,6 +189,34 @@ def test_vectors_keep_their_width_and_nearly_their_direction(make_model, batches
     near, far = (float((logits_of(model, batches) * expected).sum(-1).mean()) for model in (narrow, plain))
     assert near > far
     assert near > 0.9
+
+
+@pytest.mark.parametrize("style", [{}, {"norm_first": True, "embedding_norm": False}])
+@pytest.mark.parametrize("pooling", POOLINGS)
+def test_vectors_of_every_pooling(make_model, batches, pooling, style):
+    def make():
+        model = make_model(FULL, kind="embedding", **style)
+        model.embedding = SentenceEmbedding(pooling=pooling)
+        model.keep_width(bias=True)  # as narrowing does
+        return model
+
+    assert normalizes_what_it_reads(make()) == (bool(style) and pooling != "max")
+    expected, found = logits_of(make(), batches), logits_of(narrow_hidden(make(), lambda: batches, 28), batches)
+    assert float((found * expected).sum(-1).mean()) > 0.85
+
+
+def test_layers_that_read_fewer_tokens(make_model, batches):
+    shape = FULL.with_tokens(0.7, 0.5, 0.5)
+    for kind in ("classification", "tokens"):
+        model, whole = (make_model(shape, kind=kind, layer_tokens=list(shape.tokens)) for _ in range(2))
+        if kind == "tokens":
+            for batch in batches:
+                batch["labels"] = torch.zeros_like(batch["input_ids"])
+        narrow = narrow_hidden(model, lambda: batches, 28)
+        assert narrow.shape == replace(shape, hidden=28)
+        expected = logits_of(whole, batches)
+        error = (logits_of(narrow, batches) - expected).square().mean()
+        assert float(error) < 0.5 * float((expected - expected.mean(0)).square().mean())
 
 
 def test_the_label_names_and_the_state_of_the_head_stay(make_model, batches):

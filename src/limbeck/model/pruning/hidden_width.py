@@ -23,10 +23,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from limbeck.core.sentence_embedding import Dense
 from limbeck.errors import InputError
-from limbeck.model.pruning.channels import Batches, Statistics, channel_order, observe
-from limbeck.model.pruning.optimal_brain_surgeon import removal
+from limbeck.model.pruning.channels import Statistics, channel_order, observe
+from limbeck.model.pruning.optimal_brain_surgeon import Batches, removal
 from limbeck.model.pruning.readings import (
     TAPS,
     Reading,
@@ -97,7 +96,8 @@ def narrow_hidden(
     if width == hidden:
         return model
     batches = texts()
-    _keep_vectors(model)
+    if isinstance(model, LimbeckForSentenceEmbedding):
+        model.keep_width(bias=True)
     turns = normalizes_what_it_reads(model)
     if turns:
         absorb_norms(model)
@@ -121,13 +121,6 @@ def narrow_hidden(
         _rescale(small, (hidden / width) ** 0.5)
     _write(small, repairs)
     return small
-
-
-def _keep_vectors(model: LimbeckForSequenceClassification) -> None:
-    """Give a model of vectors a dense layer that changes nothing, and by which they keep their width."""
-    if isinstance(model, LimbeckForSentenceEmbedding) and not model.dense:
-        width = model.shape.hidden
-        model.widen(Dense(width), torch.eye(width), torch.zeros(width))
 
 
 def _feature_scores(model: LimbeckForSequenceClassification, statistics: Statistics, width: int) -> np.ndarray:
