@@ -45,6 +45,8 @@ def test_words_follow_the_shape_where_no_speedup_was_asked_for():
     assert step_label(replace(record, parameters={}), parent) == "pruned to 50 %"
     short = replace(record, parameters={}, shape=Shape(32, 8, parent.shape.layers[:1]))
     assert step_label(short, parent) == "pruned to 1 layer"
+    narrow = replace(record, parameters={"hidden": 24}, shape=replace(parent.shape, hidden=24))
+    assert step_label(narrow, parent) == "pruned to 24 channels"
     assert step_label(replace(record, step="mystery", shape=parent.shape), parent) == "mystery"
 
 

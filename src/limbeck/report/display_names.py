@@ -46,6 +46,8 @@ def step_label(record: Record, parent: Record | None) -> str:
         return f"{verb} {float(record.parameters['speedup']):.1f}x"
     if record.parameters.get("latency_ms") and not record.parameters.get("layers"):
         return f"{verb} to {float(record.parameters['latency_ms']):.3g} ms"
+    if after.hidden < before.hidden and (after.head_dim, after.layers) == (before.head_dim, before.layers):
+        return f"{verb} to {after.hidden} channels"
     if after.depth < before.depth and set(after.layers) <= set(before.layers):
         return f"{verb} to {after.depth} layer{'s' if after.depth != 1 else ''}"
     return f"{verb} to {after.weights / max(1, before.weights):.0%}".replace("%", " %")
