@@ -1,3 +1,4 @@
+import copy
 from dataclasses import replace
 
 import family_models as families
@@ -87,16 +88,16 @@ def test_sliced_equals_masked_with_statistics_over_what_stays(make_model, batche
 @pytest.mark.parametrize("kind", ["text", "tokens"])
 @pytest.mark.parametrize("family", FAMILIES)
 def test_repair_is_nearer_to_the_whole_model(family, kind):
-    case = f"{family}-small"
-    batches = random_batches(families.ours(case, kind))
+    whole, errors = families.ours(f"{family}-small", kind), {}
+    batches = random_batches(whole)
     if kind == "tokens":
         for batch in batches:
             batch["labels"] = torch.zeros_like(batch["input_ids"])
-    expected, errors = logits_of(families.ours(case, kind), batches), {}
+    expected = logits_of(whole, batches)
     for reconstruct in (True, False):
-        narrow = narrow_hidden(families.ours(case, kind), lambda: batches, 24, reconstruct=reconstruct)
+        narrow = narrow_hidden(copy.deepcopy(whole), lambda: batches, 24, reconstruct=reconstruct)
         assert (narrow.shape.hidden, narrow.config.hidden_size) == (24, 24)
-        assert narrow.shape.layers == families.ours(case, kind).shape.layers
+        assert narrow.shape.layers == whole.shape.layers
         errors[reconstruct] = float((logits_of(narrow, batches) - expected).square().mean())
     assert errors[True] < errors[False]
     assert errors[True] < float((expected - expected.mean(0)).square().mean())
