@@ -72,7 +72,7 @@ def test_where_heads_fill_the_width_it_is_a_plain_checkpoint(family, tmp_path):
         torch.testing.assert_close(opened(**inputs).logits, model.run(inputs)[0], rtol=1e-4, atol=1e-4)
 
 
-def test_turned_hidden_states_are_no_plain_checkpoint(tmp_path):
+def test_rotated_hidden_states_are_no_plain_checkpoint(tmp_path):
     model = narrow("modernbert", heads=3)
     with pytest.raises(InputError, match="the norm of the embeddings is part of their table"):
         to_transformers(model)

@@ -121,9 +121,9 @@ class Prune(ScoresParts, Technique):
             rows: Rows of the task, by split.
             tokens: Tokens of a typical text.
         """
-        texts = min(self.samples, rows.get("train", 0)) * self.pruning.looks
+        texts = min(self.samples, rows.get("train", 0)) * self.pruning.scoring_passes
         seconds = forward_seconds(shape, (4 if self.reconstruct else 3) * texts, tokens)
-        return seconds + TABLE_SECONDS * self.pruning.tables
+        return seconds + TABLE_SECONDS * self.pruning.latency_tables
 
     def apply(self, candidate: Candidate, context: RunContext) -> Iterator[Candidate]:
         """Yield the smaller candidate."""

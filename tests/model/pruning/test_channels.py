@@ -4,7 +4,7 @@ import torch
 from limbeck.core.shape import Shape
 from limbeck.model.pruning.channels import Statistics, channel_order, observe
 from limbeck.model.pruning.importance import sample_labels
-from limbeck.model.pruning.readings import TAPS, Reading, readings, rows_read
+from limbeck.model.pruning.read_points import TAPS, ReadPoint, read_points, rows_read
 from limbeck.model.pruning.reconstruction import ridge
 
 FULL = Shape.uniform(layers=2, hidden=16, heads=2, ffn=24)
@@ -13,18 +13,18 @@ FULL = Shape.uniform(layers=2, hidden=16, heads=2, ffn=24)
 @pytest.mark.parametrize("kind", ["classification", "tokens"])
 @pytest.mark.parametrize("style", [{}, {"norm_first": True}])
 def test_gradients_are_those_of_the_readers_alone(make_model, make_batch, kind, style):
-    """A change of what the maps of a place read, and nothing else: the residual sums do not see it."""
+    """A change of what the maps of a point read, and nothing else: the residual sums do not see it."""
     model, batch = make_model(FULL, kind=kind, **style), make_batch(rows=4)
-    places = readings(model)
-    statistics = observe(model, [batch], places, seed=3)
+    points = read_points(model)
+    statistics = observe(model, [batch], points, seed=3)
     mask = batch["attention_mask"].bool()
-    for place, gram, sensitivity in zip(places, statistics.grams, statistics.sensitivities, strict=True):
+    for point, gram, sensitivity in zip(points, statistics.grams, statistics.sensitivities, strict=True):
         with torch.no_grad():
             logits, taps = model.run(batch, taps=TAPS)
-            rows = rows_read(model, place, taps, batch)
+            rows = rows_read(model, point, taps, batch)
         torch.testing.assert_close(gram[:-1, :-1].float(), rows.T @ rows, rtol=1e-4, atol=1e-4)
         assert float(gram[-1, -1]) == len(rows)
-        if not place.judged:
+        if not point.judged:
             assert not sensitivity.any()
             continue
         change = torch.zeros(*mask.shape, 16) if rows.shape[0] == mask.sum() else torch.zeros(len(mask), 16)
@@ -33,7 +33,7 @@ def test_gradients_are_those_of_the_readers_alone(make_model, make_batch, kind, 
             model.get_submodule(path).register_forward_pre_hook(
                 lambda module, inputs, change=change: inputs[0] + change
             )
-            for path in place.maps
+            for path in point.maps
         ]
         labels = sample_labels(model, logits, mask, torch.Generator().manual_seed(3))
         loss = model.loss(model.run(batch)[0], labels) * (labels != -100).sum()
@@ -44,12 +44,12 @@ def test_gradients_are_those_of_the_readers_alone(make_model, make_batch, kind, 
         torch.testing.assert_close(sensitivity.float(), slope.T @ slope / len(slope), rtol=1e-3, atol=1e-5)
 
 
-def random_statistics(places=3, hidden=7):
+def random_statistics(points=3, hidden=7):
     generator = torch.Generator().manual_seed(0)
-    inputs = torch.randn(places, 60, hidden + 1, generator=generator, dtype=torch.float64)
+    inputs = torch.randn(points, 60, hidden + 1, generator=generator, dtype=torch.float64)
     inputs[..., -1] = 1.0
-    slopes = torch.randn(places, 60, hidden, generator=generator, dtype=torch.float64)
-    named = tuple(Reading("attention_input", index, ("x",)) for index in range(places))
+    slopes = torch.randn(points, 60, hidden, generator=generator, dtype=torch.float64)
+    named = tuple(ReadPoint("attention_input", index, ("x",)) for index in range(points))
     return Statistics(named, tuple(x.T @ x for x in inputs), tuple(g.T @ g / 60 for g in slopes))
 
 
@@ -81,7 +81,7 @@ def test_what_the_others_tell_goes_first():
     statistics = random_statistics()
     inputs = torch.randn(60, 8, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
     inputs[:, 4], inputs[:, -1] = inputs[:, 0] - 2 * inputs[:, 2], 1.0
-    same = Statistics(statistics.readings, (inputs.T @ inputs,) * 3, statistics.sensitivities)
+    same = Statistics(statistics.points, (inputs.T @ inputs,) * 3, statistics.sensitivities)
     assert channel_order(same, 1).parts[0] in (0, 2, 4)
     assert channel_order(same, 1).lost[1] < 1e-3 * channel_order(statistics, 1).lost[1]
 

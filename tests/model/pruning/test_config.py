@@ -62,15 +62,15 @@ def test_the_hidden_width_comes_beside_any_goal_or_alone():
     alone = PruningConfig(hidden=24)
     assert not alone.problems()
     assert not alone.narrows
-    assert (alone.looks, alone.tables) == (1, 0)
+    assert (alone.scoring_passes, alone.latency_tables) == (1, 0)
     assert alone.shape_after(WHOLE) == narrow
     assert PruningConfig(hidden=24, layers=2, heads=1).shape_after(WHOLE) == Shape.uniform(2, 24, 1, 64, head_dim=8)
     assert PruningConfig(hidden=40).shape_after(WHOLE) is None
     both = PruningConfig(hidden=24, speedup=2.0)
     assert not both.problems()
-    assert (both.looks, both.tables) == (2, 2)
+    assert (both.scoring_passes, both.latency_tables) == (2, 2)
     assert both.shape_after(WHOLE) is None
-    assert PruningConfig(hidden=24, speedup=2.0, profile="file").tables == 0
+    assert PruningConfig(hidden=24, speedup=2.0, profile="file").latency_tables == 0
 
 
 def test_a_goal_counts_the_shape_as_narrow_as_it_will_be():

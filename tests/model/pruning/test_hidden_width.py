@@ -17,14 +17,14 @@ from limbeck.model.family_table import FAMILIES
 from limbeck.model.pruning.channels import observe
 from limbeck.model.pruning.hidden_width import (
     Moments,
-    fitted_norm,
+    fit_norm,
     moments,
     narrow_hidden,
     refusal,
     repaired,
 )
-from limbeck.model.pruning.readings import readings
-from limbeck.model.pruning.rotation import normalizes_what_it_reads
+from limbeck.model.pruning.read_points import read_points
+from limbeck.model.pruning.rotation import is_rotatable
 from limbeck.model.sentence_encoder import LimbeckForSentenceEmbedding
 
 FULL = Shape.uniform(layers=3, hidden=32, heads=4, ffn=64)
@@ -126,20 +126,20 @@ def test_a_norm_is_fitted_channel_by_channel():
     x, y = (torch.cat([rows, rows.new_ones(90, 1)], 1) for rows in (whole, cut))
     directions = torch.zeros(5, 2, dtype=torch.float64)
     directions[3, 0] = directions[1, 1] = 1.0
-    scale, shift = fitted_norm(Moments(y.T @ y, x.T @ y), directions, bias=True)
+    scale, shift = fit_norm(Moments(y.T @ y, x.T @ y), directions, bias=True)
     for channel, source in enumerate((3, 1)):
         columns = torch.stack([cut[:, channel], torch.ones(90, dtype=torch.float64)], 1)
         slope, offset = torch.linalg.lstsq(columns, whole[:, source, None]).solution.flatten()
         torch.testing.assert_close(torch.stack([scale[channel], shift[channel]]), torch.stack([slope, offset]))
         alone = (cut[:, channel] @ whole[:, source]) / cut[:, channel].square().sum()
-        torch.testing.assert_close(fitted_norm(Moments(y.T @ y, x.T @ y), directions, bias=False)[0][channel], alone)
+        torch.testing.assert_close(fit_norm(Moments(y.T @ y, x.T @ y), directions, bias=False)[0][channel], alone)
 
 
 def test_a_channel_that_never_changes_becomes_its_mean():
     x = torch.tensor([[1.0, 4.0, 1.0], [2.0, 4.0, 1.0], [6.0, 4.0, 1.0]], dtype=torch.float64)
     y = torch.tensor([[3.0, 1.0]] * 3, dtype=torch.float64)
     directions = torch.tensor([[1.0], [0.0]], dtype=torch.float64)
-    scale, shift = fitted_norm(Moments(y.T @ y, x.T @ y), directions, bias=True)
+    scale, shift = fit_norm(Moments(y.T @ y, x.T @ y), directions, bias=True)
     assert (float(scale), float(shift)) == (0.0, 3.0)
 
 
@@ -174,11 +174,11 @@ def test_readers_are_solved_for_what_the_cut_model_reads(make_model, batches):
 
 def test_moments_are_sums_over_tokens_or_texts(make_model, batches):
     model, leading = make_model(FULL), torch.eye(32, dtype=torch.float64)[:, :20]
-    places = readings(model)
+    points = read_points(model)
     tokens, texts = sum(int(batch["attention_mask"].sum()) for batch in batches), 64
-    counts = [float(sums.own[-1, -1]) for sums in moments(model, batches, places, leading)]
+    counts = [float(sums.own[-1, -1]) for sums in moments(model, batches, points, leading)]
     assert counts == [tokens] * 6 + [texts] * 2
-    assert [float(gram[-1, -1]) for gram in observe(model, batches, places).grams] == counts
+    assert [float(gram[-1, -1]) for gram in observe(model, batches, points).grams] == counts
 
 
 def test_vectors_keep_their_width_and_nearly_their_direction(make_model, batches):
@@ -201,7 +201,7 @@ def test_vectors_of_every_pooling(make_model, batches, pooling, style):
         model.keep_width(bias=True)  # as narrowing does
         return model
 
-    assert normalizes_what_it_reads(make()) == (bool(style) and pooling != "max")
+    assert is_rotatable(make()) == (bool(style) and pooling != "max")
     expected, found = logits_of(make(), batches), logits_of(narrow_hidden(make(), lambda: batches, 28), batches)
     assert float((found * expected).sum(-1).mean()) > 0.85
 

@@ -8,11 +8,11 @@ from limbeck.core.shape import Shape
 from limbeck.model.family_table import FAMILIES
 from limbeck.model.pruning.channels import observe
 from limbeck.model.pruning.hidden_width import narrow_hidden
-from limbeck.model.pruning.readings import readings
-from limbeck.model.pruning.rotation import absorb_norms, normalizes_what_it_reads, principal_basis, turn
+from limbeck.model.pruning.read_points import read_points
+from limbeck.model.pruning.rotation import absorb_norms, is_rotatable, principal_basis, rotate
 from limbeck.model.pruning.subnetwork import extract, writers
 
-TURNED = ("megatron-bert", "xlm-roberta-xl", "modernbert")
+ROTATED = ("megatron-bert", "xlm-roberta-xl", "modernbert")
 """Families whose hidden states may be given in another basis; RoBERTa-PreLayerNorm normalizes a sum of embeddings."""
 MODERN = {
     "family": "modernbert", "norm_first": True, "absolute_positions": False, "token_types": 0, "gated": True,
@@ -23,44 +23,44 @@ MODERN = {
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_which_families_allow_it(family):
-    assert normalizes_what_it_reads(families.ours(f"{family}-small")) == (family in TURNED)
+    assert is_rotatable(families.ours(f"{family}-small")) == (family in ROTATED)
 
 
 def test_a_norm_with_a_bias_needs_readers_with_one():
     """A ModernBERT with biases of norms, but none of attention."""
-    assert not normalizes_what_it_reads(families.ours("modernbert-odd"))
+    assert not is_rotatable(families.ours("modernbert-odd"))
 
 
 @pytest.mark.parametrize("kind", ["text", "tokens"])
-@pytest.mark.parametrize("case", [case for case in families.CASES if case.rpartition("-")[0] in TURNED])
+@pytest.mark.parametrize("case", [case for case in families.CASES if case.rpartition("-")[0] in ROTATED])
 def test_turned_alone_it_answers_as_before(case, kind):
     """With the final norm, a first layer without norm, rotary positions, local layers, biases and means."""
     model = families.ours(case, kind)
-    if not normalizes_what_it_reads(model):
+    if not is_rotatable(model):
         return
     batches = list(families.batches(model.style.pad_token_id, types=model.style.token_types > 1))
     with torch.no_grad():
         expected = [families.defined(model, batch, model.run(batch)[0]) for batch in batches]
     absorb_norms(model)
     hidden = model.shape.hidden
-    basis = principal_basis(observe(model, batches[:1], readings(model)).grams, hidden)
+    basis = principal_basis(observe(model, batches[:1], read_points(model)).grams, hidden)
     before = model.encoder.embeddings.word.weight.clone()
-    turn(model, basis)
+    rotate(model, basis)
     assert not torch.allclose(before, model.encoder.embeddings.word.weight, atol=0.1)
-    turned = extract(model, model.shape)  # as the configuration has it, too
+    rotated = extract(model, model.shape)  # as the configuration has it, too
     for batch, logits in zip(batches, expected, strict=True):
         with torch.no_grad():
-            found = families.defined(turned, batch, turned.run(batch)[0])
+            found = families.defined(rotated, batch, rotated.run(batch)[0])
         torch.testing.assert_close(found, logits, rtol=1e-3, atol=2e-4)
 
 
-def grams(hidden, places=3):
-    rows = torch.randn(places, 50, hidden + 1, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+def grams(hidden, points=3):
+    rows = torch.randn(points, 50, hidden + 1, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     return [x.T @ x for x in rows]
 
 
 @pytest.mark.parametrize("width", [2, 5, 12])
-def test_a_basis_is_orthogonal_and_takes_equal_channels_to_equal_ones(width):
+def test_a_basis_is_orthogonal_and_keeps_the_all_ones_direction(width):
     basis = principal_basis(grams(12), width)
     torch.testing.assert_close(basis.T @ basis, torch.eye(12, dtype=torch.float64))
     equal = basis[:, :width].sum(0).new_ones(12) @ basis

@@ -1,10 +1,10 @@
 """Which channels of the hidden states matter least: second-order removal from everything that reads them at once.
 
-A channel goes out of every place where hidden states are read. With H the Gram matrix of what is read at a place (and
-a column of ones), and F the average of ``g g^T`` over rows, g the gradient that reaches the place through what reads
+A channel goes out of every point where hidden states are read. With H the Gram matrix of what is read at a point (and
+a column of ones), and F the average of ``g g^T`` over rows, g the gradient that reaches the point through what reads
 it, the first channel c to go costs, in nats that the answers differ by::
 
-    sum over places of F_cc / (H^-1)_cc / 2
+    sum over points of F_cc / (H^-1)_cc / 2
 
 where the readers are corrected for what the remaining channels tell of it; then all matrices are updated, as in
 ``optimal_brain_surgeon.removal``, whose formula this is for an identity in front of every reader.
@@ -25,7 +25,7 @@ import torch
 from torch import Tensor
 
 from limbeck.model.pruning.optimal_brain_surgeon import Batches, sampled_gradients
-from limbeck.model.pruning.readings import TAPS, Reading, gradient_rows, rows_read, with_ones
+from limbeck.model.pruning.read_points import TAPS, ReadPoint, gradient_rows, rows_read, with_ones
 from limbeck.model.pruning.reconstruction import ridge
 from limbeck.model.pruning.slicing import RemovalOrder
 
@@ -35,51 +35,51 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Statistics:
-    """What is read at every place, summed over calibration texts, in float64.
+    """What is read at every point, summed over calibration texts, in float64.
 
     Attributes:
-        readings: The places.
-        grams: Gram matrix of the rows and a column of ones, by place [hidden + 1, hidden + 1].
-        sensitivities: Average of ``g g^T`` by place, g the gradient at a row; zeros where none is judged
+        points: The points.
+        grams: Gram matrix of the rows and a column of ones, by point [hidden + 1, hidden + 1].
+        sensitivities: Average of ``g g^T`` by point, g the gradient at a row; zeros where none is judged
             [hidden, hidden].
     """
 
-    readings: tuple[Reading, ...]
+    points: tuple[ReadPoint, ...]
     grams: tuple[Tensor, ...]
     sensitivities: tuple[Tensor, ...]
 
 
 def observe(
-    model: LimbeckForSequenceClassification, batches: Batches, places: Sequence[Reading], seed: int = 0
+    model: LimbeckForSequenceClassification, batches: Batches, points: Sequence[ReadPoint], seed: int = 0
 ) -> Statistics:
     """Run a model on calibration texts, whose labels are not read, forward and back; padding takes no part.
 
     Args:
         model: The model; it is not changed.
         batches: Calibration batches.
-        places: Where it reads hidden states.
+        points: Where it reads hidden states.
         seed: Seed of the labels sampled from the model's predictions.
     """
     hidden = model.shape.hidden
-    zeros = torch.zeros(len(places), hidden + 1, hidden + 1, dtype=torch.float64, device=model.device)
-    grams, squares, rows = zeros, zeros[:, :-1, :-1].clone(), [0] * len(places)
-    judged = [place for place in places if place.judged]
+    zeros = torch.zeros(len(points), hidden + 1, hidden + 1, dtype=torch.float64, device=model.device)
+    grams, squares, rows = zeros, zeros[:, :-1, :-1].clone(), [0] * len(points)
+    judged = [point for point in points if point.judged]
 
     def chosen(taps: dict[str, list[Tensor]]) -> list[Tensor]:
-        return [taps[place.tap][place.index] for place in judged]
+        return [taps[point.tap][point.index] for point in judged]
 
     for batch, taps, gradients in sampled_gradients(model, batches, TAPS, chosen, seed):
-        by_place = dict(zip(judged, gradients, strict=True))
+        by_point = dict(zip(judged, gradients, strict=True))
         with torch.no_grad():
-            for index, place in enumerate(places):
-                read = with_ones(rows_read(model, place, taps, batch))
+            for index, point in enumerate(points):
+                read = with_ones(rows_read(model, point, taps, batch))
                 grams[index] += (read.T @ read).double()
                 rows[index] += len(read)
-                if place.judged:
-                    slope = gradient_rows(model, place, by_place[place], taps, batch).double()
+                if point.judged:
+                    slope = gradient_rows(model, point, by_point[point], taps, batch).double()
                     squares[index] += slope.T @ slope
     means = squares / torch.tensor(rows, device=squares.device).clamp_min(1)[:, None, None]
-    return Statistics(tuple(places), tuple(grams), tuple(means))
+    return Statistics(tuple(points), tuple(grams), tuple(means))
 
 
 @torch.no_grad()
@@ -93,7 +93,7 @@ def channel_order(statistics: Statistics, count: int) -> RemovalOrder:
     Returns:
         The order, and the nats lost so far; of channels that stay as many as were lost when the last one went.
     """
-    judged = [index for index, place in enumerate(statistics.readings) if place.judged]
+    judged = [index for index, point in enumerate(statistics.points) if point.judged]
     values, vectors = torch.linalg.eigh(torch.stack([statistics.sensitivities[index] for index in judged]))
     roots = (values.clamp_min(0) / 2).sqrt()[:, :, None] * vectors.transpose(1, 2)
     weights = torch.cat([roots, torch.zeros_like(roots[:, :, :1])], 2)  # the bias, which always stays

@@ -86,12 +86,12 @@ class PruningConfig:
         return bool(self.bound.given) or self.heads is not None or self.ffn is not None
 
     @property
-    def looks(self) -> int:
+    def scoring_passes(self) -> int:
         """How often the model is run on calibration texts, forward and back."""
         return (self.narrows or self.layer_choice == "importance") + (self.hidden is not None)
 
     @property
-    def tables(self) -> int:
+    def latency_tables(self) -> int:
         """How many latency tables are measured: one for each hidden width."""
         measures = self.quantity == "latency" and self.profile is None
         return measures * (1 if self.hidden is None else 2)

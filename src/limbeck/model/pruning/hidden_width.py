@@ -1,7 +1,7 @@
 """Fewer channels of the hidden states: choose them, cut them out of all that reads or writes them, and repair that.
 
 The channels are those of the model that matter least (``channels.py``); in families that normalize what they read, the
-directions of least variance (``rotation.py``). The repair is one pass over calibration texts, in which every place that
+directions of least variance (``rotation.py``). The repair is one pass over calibration texts, in which every point that
 reads hidden states is given what the cut model would read there if all before were exact: the norm takes its mean and
 variance of the remaining channels, and a scale and bias for each channel are fitted to what it was; then the readers
 are solved for their former outputs by least squares.
@@ -26,18 +26,18 @@ from torch import Tensor, nn
 from limbeck.errors import InputError
 from limbeck.model.pruning.channels import Statistics, channel_order, observe
 from limbeck.model.pruning.optimal_brain_surgeon import Batches, removal
-from limbeck.model.pruning.readings import (
+from limbeck.model.pruning.read_points import (
     TAPS,
-    Reading,
+    ReadPoint,
     linear_at,
     norm_at,
     position_maps,
-    readings,
+    read_points,
     rows_read,
     with_ones,
 )
 from limbeck.model.pruning.reconstruction import damped_solution, ridge
-from limbeck.model.pruning.rotation import absorb_norms, normalizes_what_it_reads, principal_basis, turn
+from limbeck.model.pruning.rotation import absorb_norms, is_rotatable, principal_basis, rotate
 from limbeck.model.pruning.subnetwork import extract, sort_channels, sort_features
 from limbeck.model.sentence_encoder import LimbeckForSentenceEmbedding
 
@@ -98,14 +98,14 @@ def narrow_hidden(
     batches = texts()
     if isinstance(model, LimbeckForSentenceEmbedding):
         model.keep_width(bias=True)
-    turns = normalizes_what_it_reads(model)
-    if turns:
+    rotates = is_rotatable(model)
+    if rotates:
         absorb_norms(model)
     _absorb_norm_of_distances(model)
-    statistics = observe(model, batches, readings(model), seed)
+    statistics = observe(model, batches, read_points(model), seed)
     features = _feature_scores(model, statistics, width)
-    if turns:
-        grams = [gram for gram, place in zip(statistics.grams, statistics.readings, strict=True) if place.judged]
+    if rotates:
+        grams = [gram for gram, point in zip(statistics.grams, statistics.points, strict=True) if point.judged]
         basis = principal_basis(grams, width)
     else:
         basis = torch.eye(hidden, dtype=torch.float64, device=model.device)
@@ -114,10 +114,10 @@ def narrow_hidden(
         features = features[sort_channels(model, scores).numpy()]  # it sorts the features, too
     sort_features(model, features)
     repairs = repaired(model, batches, basis[:, :width]) if reconstruct else {}
-    if turns:
-        turn(model, basis)
+    if rotates:
+        rotate(model, basis)
     small = extract(model, replace(model.shape, hidden=width))
-    if turns:
+    if rotates:
         _rescale(small, (hidden / width) ** 0.5)
     _write(small, repairs)
     return small
@@ -126,19 +126,19 @@ def narrow_hidden(
 def _feature_scores(model: LimbeckForSequenceClassification, statistics: Statistics, width: int) -> np.ndarray:
     """Score what the output layer reads where a dense layer comes before it: 1 for what stays, 0 for the rest."""
     scores = np.zeros(model.shape.hidden)
-    for place, gram in zip(statistics.readings, statistics.grams, strict=True):
-        if place.tap == "features":
-            alike = torch.eye(model.classifier.out_features, dtype=torch.float64, device=gram.device)
-            scores[list(removal(model.classifier, gram, alike, 1).remaining(width))] = 1.0
+    for point, gram in zip(statistics.points, statistics.grams, strict=True):
+        if point.tap == "features":
+            identity = torch.eye(model.classifier.out_features, dtype=torch.float64, device=gram.device)
+            scores[list(removal(model.classifier, gram, identity, 1).remaining(width))] = 1.0
     return scores
 
 
 def _rescale(model: LimbeckForSequenceClassification, factor: float) -> None:
-    """Scale what norms of turned states put out: of fewer channels, each is larger by as much as it was with all."""
+    """Scale what norms of rotated states put out: of fewer channels, each is larger by as much as it was with all."""
     with torch.no_grad():
-        for place in readings(model):
-            norm = norm_at(model, place.norm)
-            if norm is not None and place.tap != "features":
+        for point in read_points(model):
+            norm = norm_at(model, point.norm)
+            if norm is not None and point.tap != "features":
                 norm.weight.fill_(factor)
 
 
@@ -157,7 +157,7 @@ def _absorb_norm_of_distances(model: LimbeckForSequenceClassification) -> None:
 
 @dataclass(frozen=True)
 class Moments:
-    """Sums over the rows that are read at a place: whole ones x [hidden], and y [width] as the cut model has them.
+    """Sums over the rows that are read at a point: whole ones x [hidden], and y [width] as the cut model has them.
 
     Attributes:
         own: Sum of ``(y, 1)^T (y, 1)`` [width + 1, width + 1].
@@ -183,57 +183,57 @@ def repaired(model: LimbeckForSequenceClassification, batches: Batches, leading:
         batches: Calibration texts; labels are not read.
         leading: The directions that stay [hidden, width].
     """
-    places, repairs = readings(model), Repairs()
-    for place, sums in zip(places, moments(model, batches, places, leading), strict=True):
-        directions, norm = _directions(place, leading), norm_at(model, place.norm)
+    points, repairs = read_points(model), Repairs()
+    for point, sums in zip(points, moments(model, batches, points, leading), strict=True):
+        directions, norm = _directions(point, leading), norm_at(model, point.norm)
         if norm is not None:
-            scale, shift = fitted_norm(sums, directions, bias=norm.bias is not None)
-            repairs[place.norm] = (scale, shift)
+            scale, shift = fit_norm(sums, directions, bias=norm.bias is not None)
+            repairs[point.norm] = (scale, shift)
             sums = sums.rescaled(scale, torch.zeros_like(scale) if shift is None else shift)
-        for path in place.maps:
+        for path in point.maps:
             linear = linear_at(model, path)
             if linear.out_features:
-                repairs[path] = _solved(linear, sums, directions, leading.shape[1] if path == "pooler" else None)
+                repairs[path] = _solve_reader(linear, sums, directions, leading.shape[1] if path == "pooler" else None)
     relative = model.encoder.relative
     if relative is not None and model.encoder.style.share_att_key:
-        repairs["encoder.relative.table"] = (_fitted_distances(model, repairs, leading), None)
+        repairs["encoder.relative.table"] = (_fit_distance_table(model, repairs, leading), None)
     return repairs
 
 
 @torch.no_grad()
 def moments(
-    model: LimbeckForSequenceClassification, batches: Batches, places: Sequence[Reading], leading: Tensor
+    model: LimbeckForSequenceClassification, batches: Batches, points: Sequence[ReadPoint], leading: Tensor
 ) -> list[Moments]:
-    """Return what is read at each place by the whole model, and by the cut one if all before were exact.
+    """Return what is read at each point by the whole model, and by the cut one if all before were exact.
 
     Args:
         model: The model before the cut.
         batches: Calibration texts; labels are not read.
-        places: Where it reads hidden states.
+        points: Where it reads hidden states.
         leading: The directions that stay [hidden, width].
     """
     model.eval()
     hidden, width = leading.shape
-    own = leading.new_zeros(len(places), width + 1, width + 1)
-    cross = leading.new_zeros(len(places), hidden + 1, width + 1)
+    own = leading.new_zeros(len(points), width + 1, width + 1)
+    cross = leading.new_zeros(len(points), hidden + 1, width + 1)
     for batch in batches:
         batch = {name: value.to(model.device) for name, value in batch.items()}
         taps = model.run(batch, taps=TAPS)[1]
-        for index, place in enumerate(places):
-            norm, directions = norm_at(model, place.norm), _directions(place, leading).to(model.dtype)
-            whole = with_ones(rows_read(model, place, taps, batch))
-            cut = with_ones(rows_read(model, place, taps, batch, lambda x: _as_cut(x, norm, directions)))  # noqa: B023
+        for index, point in enumerate(points):
+            norm, directions = norm_at(model, point.norm), _directions(point, leading).to(model.dtype)
+            whole = with_ones(rows_read(model, point, taps, batch))
+            cut = with_ones(rows_read(model, point, taps, batch, lambda x: _cut_states(x, norm, directions)))  # noqa: B023
             own[index] += (cut.T @ cut).double()
             cross[index] += (whole.T @ cut).double()
     return [Moments(*sums) for sums in zip(own, cross, strict=True)]
 
 
-def _directions(place: Reading, leading: Tensor) -> Tensor:
-    """Return the directions that stay of what is read at a place: of features, which are sorted, the first."""
-    return torch.eye(*leading.shape, dtype=leading.dtype, device=leading.device) if place.tap == "features" else leading
+def _directions(point: ReadPoint, leading: Tensor) -> Tensor:
+    """Return the directions that stay of what is read at a point: of features, which are sorted, the first."""
+    return torch.eye(*leading.shape, dtype=leading.dtype, device=leading.device) if point.tap == "features" else leading
 
 
-def _as_cut(states: Tensor, norm: nn.LayerNorm | None, directions: Tensor) -> Tensor:
+def _cut_states(states: Tensor, norm: nn.LayerNorm | None, directions: Tensor) -> Tensor:
     """Return states [..., hidden] in the directions that stay [..., width]; normalized anew, without scale and shift.
 
     The mean and the deviation by which they were normalized are the same for all channels, and drop out.
@@ -245,7 +245,7 @@ def _as_cut(states: Tensor, norm: nn.LayerNorm | None, directions: Tensor) -> Te
     return F.layer_norm(plain @ directions, (directions.shape[1],), eps=norm.eps)
 
 
-def fitted_norm(sums: Moments, directions: Tensor, *, bias: bool) -> tuple[Tensor, Tensor | None]:
+def fit_norm(sums: Moments, directions: Tensor, *, bias: bool) -> tuple[Tensor, Tensor | None]:
     """Fit the scale and the shift of every channel of a norm to what the channel was, by least squares.
 
     Args:
@@ -267,7 +267,9 @@ def fitted_norm(sums: Moments, directions: Tensor, *, bias: bool) -> tuple[Tenso
     return scale, (total - scale * given) / count
 
 
-def _solved(linear: nn.Linear, sums: Moments, directions: Tensor, rows: int | None) -> tuple[Tensor, Tensor | None]:
+def _solve_reader(
+    linear: nn.Linear, sums: Moments, directions: Tensor, rows: int | None
+) -> tuple[Tensor, Tensor | None]:
     """Return weights and bias that read what stays, and give what the map gave before, by least squares.
 
     Args:
@@ -287,7 +289,7 @@ def _solved(linear: nn.Linear, sums: Moments, directions: Tensor, rows: int | No
     return solution[:, :-1], solution[:, -1]
 
 
-def _fitted_distances(model: LimbeckForSequenceClassification, repairs: Repairs, leading: Tensor) -> Tensor:
+def _fit_distance_table(model: LimbeckForSequenceClassification, repairs: Repairs, leading: Tensor) -> Tensor:
     """Return a table of embeddings of distances [bucket, width] that the repaired maps read as they read it before.
 
     Args:

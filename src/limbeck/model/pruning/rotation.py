@@ -6,8 +6,8 @@ once the scale and bias of each norm are part of what reads it. Directions of li
 
 Differs: one basis serves all layers, so that no matrix is added to the residual sums, where SliceGPT has one for each
 layer; and LayerNorm stays LayerNorm. SliceGPT takes the mean out of everything that writes, and goes on with RMSNorm.
-Here Q maps the direction of equal channels, which LayerNorm removes, to that of the new channels: then the norm of the
-turned states is the turned norm, and what reads states without a norm (ModernBERT's first attention) still has their
+Here Q maps the all-ones direction, which LayerNorm removes, to that of the new channels: then the norm of the
+rotated states is the rotated norm, and what reads states without a norm (ModernBERT's first attention) still has their
 mean. The direction takes one of the channels.
 """
 
@@ -20,18 +20,18 @@ import torch
 from scipy.linalg import helmert
 from torch import Tensor, nn
 
-from limbeck.model.pruning.readings import Reading, embedding_norm, linear_at, norm_at, pooling_of, readings
+from limbeck.model.pruning.read_points import ReadPoint, embedding_norm, linear_at, norm_at, pooling_of, read_points
 from limbeck.model.pruning.subnetwork import readers, writers
 
 if TYPE_CHECKING:
     from limbeck.model.encoder import LimbeckForSequenceClassification
 
 
-def normalizes_what_it_reads(model: LimbeckForSequenceClassification) -> bool:
+def is_rotatable(model: LimbeckForSequenceClassification) -> bool:
     """Return whether hidden states may be given in another basis.
 
     They may not where a norm is on them: in post-norm families, and where a sum of embeddings is normalized; nor where
-    a norm has a bias that what reads it has no place for; nor where the largest value of each channel is read.
+    a norm has a bias that what reads it has no room for; nor where the largest value of each channel is read.
     """
     style, embeddings = model.encoder.style, model.encoder.embeddings
     summed = embeddings.position is not None or embeddings.token_type is not None or embeddings.project is not None
@@ -39,16 +39,16 @@ def normalizes_what_it_reads(model: LimbeckForSequenceClassification) -> bool:
         return False
     return not any(
         norm.bias is not None and linear_at(model, path).bias is None
-        for place in _normed(model)
-        if (norm := norm_at(model, place.norm)) is not None
-        for path in place.maps
+        for point in _normed(model)
+        if (norm := norm_at(model, point.norm)) is not None
+        for path in point.maps
     )
 
 
-def _normed(model: LimbeckForSequenceClassification) -> list[Reading]:
-    """Return the places that read what a norm of the encoder's layers, or the last one, puts out."""
+def _normed(model: LimbeckForSequenceClassification) -> list[ReadPoint]:
+    """Return the points that read what a norm of the encoder's layers, or the last one, puts out."""
     first = embedding_norm(model)
-    return [place for place in readings(model) if place.tap != "features" and place.norm not in ("", first)]
+    return [point for point in read_points(model) if point.tap != "features" and point.norm not in ("", first)]
 
 
 @torch.no_grad()
@@ -58,12 +58,12 @@ def absorb_norms(model: LimbeckForSequenceClassification) -> None:
     A norm of the embeddings becomes part of the table of words: each word has but one embedding here.
 
     Args:
-        model: A model that :func:`normalizes_what_it_reads`.
+        model: A model that :func:`is_rotatable`.
     """
-    for place in _normed(model):
-        norm = norm_at(model, place.norm)
+    for point in _normed(model):
+        norm = norm_at(model, point.norm)
         assert norm is not None
-        for path in place.maps:
+        for path in point.maps:
             linear = linear_at(model, path)
             if norm.bias is not None and linear.bias is not None:
                 linear.bias.add_(linear.weight @ norm.bias)
@@ -79,56 +79,56 @@ def absorb_norms(model: LimbeckForSequenceClassification) -> None:
 
 
 def principal_basis(grams: Sequence[Tensor], width: int) -> Tensor:
-    """Return an orthogonal basis whose leading columns hold most of what is read, and the direction of equal channels.
+    """Return an orthogonal basis whose leading columns hold most of what is read, and the all-ones direction.
 
     Args:
-        grams: Gram matrices of what is read, by place, with a column of ones [hidden + 1, hidden + 1]. Each place
+        grams: Gram matrices of what is read, by point, with a column of ones [hidden + 1, hidden + 1]. Each point
             counts the same.
         width: Leading columns that are meant to stay.
 
     Returns:
-        The basis [hidden, hidden]. Its leading columns map equal channels to equal channels, and what has mean 0 over
-        the channels to what has mean 0 over the leading ones.
+        The basis [hidden, hidden]. Its leading columns map the all-ones direction to that of the new channels, and what
+        has mean 0 over the channels to what has mean 0 over the new ones.
     """
     hidden = len(grams[0]) - 1
     total = torch.stack([gram[:-1, :-1] / gram[:-1, :-1].trace() for gram in grams]).sum(0)
-    equal = torch.full((hidden, 1), hidden**-0.5, dtype=total.dtype, device=total.device)
-    rest = torch.eye(hidden, dtype=total.dtype, device=total.device) - equal @ equal.T
-    vectors = torch.linalg.eigh(rest @ total @ rest - total.trace() * equal @ equal.T).eigenvectors
-    directions = vectors[:, 1:].flip(1)  # the first is that of equal channels; the others ascend
+    ones = torch.full((hidden, 1), hidden**-0.5, dtype=total.dtype, device=total.device)
+    rest = torch.eye(hidden, dtype=total.dtype, device=total.device) - ones @ ones.T
+    vectors = torch.linalg.eigh(rest @ total @ rest - total.trace() * ones @ ones.T).eigenvectors
+    directions = vectors[:, 1:].flip(1)  # the first is the all-ones direction; the others ascend
     spread = torch.from_numpy(helmert(width)).to(total)  # [width - 1, width], with rows of mean 0
-    leading = directions[:, : width - 1] @ spread + equal.expand(-1, width) * width**-0.5
+    leading = directions[:, : width - 1] @ spread + ones.expand(-1, width) * width**-0.5
     return torch.cat([leading, directions[:, width - 1 :]], 1)
 
 
 @torch.no_grad()
-def turn(model: LimbeckForSequenceClassification, basis: Tensor) -> None:
+def rotate(model: LimbeckForSequenceClassification, basis: Tensor) -> None:
     """Give the hidden states in another basis, in place.
 
     Args:
         model: A model whose norms were absorbed.
-        basis: Orthogonal [hidden, hidden]. The outputs do not change if it maps equal channels to equal channels.
+        basis: Orthogonal [hidden, hidden]. The outputs do not change if it maps the all-ones direction to itself.
     """
     encoder, embeddings = model.encoder, model.encoder.embeddings
     if embeddings.project is not None:
-        _turn_rows(embeddings.project, basis)
+        _rotate_rows(embeddings.project, basis)
     else:
         for table in (embeddings.word, embeddings.position, embeddings.token_type):
             if table is not None:
                 table.weight.copy_(table.weight @ basis.to(table.weight))
     for layer in encoder.layers:
         for part in writers(layer):
-            _turn_rows(part, basis)
+            _rotate_rows(part, basis)
         for part in readers(layer):
             part.weight.copy_(part.weight @ basis.to(part.weight))
-    for place in readings(model):
-        if place.tap == "hidden":
-            for path in place.maps:
+    for point in read_points(model):
+        if point.tap == "hidden":
+            for path in point.maps:
                 linear = linear_at(model, path)
                 linear.weight.copy_(linear.weight @ basis.to(linear.weight))
 
 
-def _turn_rows(linear: nn.Linear, basis: Tensor) -> None:
+def _rotate_rows(linear: nn.Linear, basis: Tensor) -> None:
     matrix = basis.to(linear.weight)
     linear.weight.copy_(matrix.T @ linear.weight)
     if linear.bias is not None:

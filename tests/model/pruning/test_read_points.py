@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from limbeck.model.family_table import FAMILIES
-from limbeck.model.pruning.readings import TAPS, linear_at, norm_at, pooling_of, readings, rows_read
+from limbeck.model.pruning.read_points import TAPS, linear_at, norm_at, pooling_of, read_points, rows_read
 
 
 def recorded(model, paths):
@@ -29,18 +29,18 @@ def recorded(model, paths):
 def test_every_map_of_hidden_states_reads_at_one_place_what_the_place_says(case, kind):
     model = families.ours(case, kind)
     batch = next(families.batches(model.style.pad_token_id, types=False))
-    places = readings(model)
-    paths = [path for place in places for path in place.maps]
+    points = read_points(model)
+    paths = [path for point in points for path in point.maps]
     assert len(set(paths)) == len(paths)
     inputs, _ = recorded(model, paths)
     mask = batch["attention_mask"].bool()
     with torch.no_grad():
         taps = model.run(batch, taps=TAPS)[1]
-        for place in places:
-            rows = rows_read(model, place, taps, batch)
-            for path in place.maps:
+        for point in points:
+            rows = rows_read(model, point, taps, batch)
+            for path in point.maps:
                 read = inputs[path]
-                if place.tap == "distances":
+                if point.tap == "distances":
                     read = read[0]
                     rows = rows[: len(read)] if len(rows) != len(read) else rows  # a run reads those that occur
                     assert all(
@@ -63,7 +63,7 @@ def test_every_map_of_hidden_states_reads_at_one_place_what_the_place_says(case,
 @pytest.mark.parametrize("family", FAMILIES)
 def test_a_norm_of_hidden_states_belongs_to_one_place(family):
     model = families.ours(f"{family}-small")
-    norms = [place.norm for place in readings(model) if place.norm]
+    norms = [point.norm for point in read_points(model) if point.norm]
     assert len(set(norms)) == len(norms)
     width = model.shape.hidden
     expected = {
@@ -72,9 +72,9 @@ def test_a_norm_of_hidden_states_belongs_to_one_place(family):
         if isinstance(module, torch.nn.LayerNorm) and module.normalized_shape == (width,)
     }
     assert set(norms) == expected - ({"encoder.relative.norm"} if model.encoder.style.share_att_key else set())
-    for place in readings(model):
-        assert (norm_at(model, place.norm) is None) == (not place.norm)
-        assert all(linear_at(model, path).in_features == width for path in place.maps)
+    for point in read_points(model):
+        assert (norm_at(model, point.norm) is None) == (not point.norm)
+        assert all(linear_at(model, path).in_features == width for path in point.maps)
 
 
 def test_what_a_head_pools(make_model):
@@ -87,10 +87,10 @@ def test_what_a_head_pools(make_model):
 
 def test_a_change_comes_before_the_pooling(make_model, make_batch):
     model, batch = make_model(pooling="mean"), make_batch()
-    place = next(place for place in readings(model) if place.maps == ("pooler",))
+    point = next(point for point in read_points(model) if point.maps == ("pooler",))
     with torch.no_grad():
         taps = model.run(batch, taps=TAPS)[1]
-        squares = rows_read(model, place, taps, batch, torch.square)
+        squares = rows_read(model, point, taps, batch, torch.square)
     mask = batch["attention_mask"].bool()
     expected = [states[real].square().mean(0) for states, real in zip(taps["hidden"][-1], mask, strict=True)]
     torch.testing.assert_close(squares, torch.stack(expected))

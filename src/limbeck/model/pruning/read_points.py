@@ -20,8 +20,8 @@ TAPS = ("hidden", "attention_input", "ffn_input", "mask")
 
 
 @dataclass(frozen=True)
-class Reading:
-    """A place where hidden states are read.
+class ReadPoint:
+    """A point where hidden states are read.
 
     Attributes:
         tap: The tap that shows them: 'attention_input' or 'ffn_input' of a layer, or 'hidden'; 'distances' for
@@ -50,28 +50,28 @@ def embedding_norm(model: LimbeckForSequenceClassification) -> str:
     return "encoder.embeddings.norm" if embeddings.norm is not None and last else ""
 
 
-def readings(model: LimbeckForSequenceClassification) -> list[Reading]:
-    """Return all places where a model with layers reads hidden states, in their order."""
-    first, before, places = model.encoder.style.norm_first, embedding_norm(model), []
+def read_points(model: LimbeckForSequenceClassification) -> list[ReadPoint]:
+    """Return all points where a model with layers reads hidden states, in their order."""
+    first, before, points = model.encoder.style.norm_first, embedding_norm(model), []
     for index, layer in enumerate(model.encoder.layers):
         path = f"encoder.layers.{index}"
         own = f"{path}.attention_norm" if layer.attention_norm is not None else ""
         if first and own and before:
-            places.append(Reading("hidden", index, (), before))  # the norm alone
+            points.append(ReadPoint("hidden", index, (), before))  # the norm alone
         inputs = tuple(f"{path}.{name}" for name in ("query", "key", "value"))
-        places.append(Reading("attention_input", index, inputs, (own or before) if first else before))
+        points.append(ReadPoint("attention_input", index, inputs, (own or before) if first else before))
         neurons = tuple(f"{path}.{name}" for name in ("up", "gate") if getattr(layer, name) is not None)
-        places.append(Reading("ffn_input", index, neurons, f"{path}.ffn_norm" if first else own))
+        points.append(ReadPoint("ffn_input", index, neurons, f"{path}.ffn_norm" if first else own))
         before = "" if first else f"{path}.ffn_norm"
-    places.append(Reading("hidden", -1, (_first_of_head(model),), "encoder.norm" if first else before))
+    points.append(ReadPoint("hidden", -1, (_first_of_head(model),), "encoder.norm" if first else before))
     relative = model.encoder.relative
     if relative is not None and not model.encoder.style.share_att_key:
         norm = "encoder.relative.norm" if relative.norm is not None else ""
-        places.append(Reading("distances", 0, position_maps(model), norm))
+        points.append(ReadPoint("distances", 0, position_maps(model), norm))
     if model.pooler is not None:
         norm = "pooler_norm" if model.pooler_norm is not None else ""
-        places.append(Reading("features", 0, ("classifier",), norm))
-    return places
+        points.append(ReadPoint("features", 0, ("classifier",), norm))
+    return points
 
 
 def position_maps(model: LimbeckForSequenceClassification) -> tuple[str, ...]:
@@ -121,16 +121,16 @@ def pooling_of(model: LimbeckForSequenceClassification) -> str | None:
 
 def rows_read(
     model: LimbeckForSequenceClassification,
-    reading: Reading,
+    point: ReadPoint,
     taps: Mapping[str, Sequence[Tensor]],
     batch: Mapping[str, Any],
     change: Callable[[Tensor], Tensor] = lambda states: states,
 ) -> Tensor:
-    """Return what is read at a place.
+    """Return what is read at a point.
 
     Args:
         model: The model.
-        reading: The place.
+        point: The point.
         taps: The activations of a batch, of :data:`TAPS`.
         batch: The batch.
         change: Applied to what is there, before tokens are pooled.
@@ -138,33 +138,33 @@ def rows_read(
     Returns:
         Rows [rows, hidden]: a token, a text where its head reads a pooled vector, or a distance. Padding is left out.
     """
-    if reading.tap == "distances":
+    if point.tap == "distances":
         assert model.encoder.relative is not None
         return change(model.encoder.relative.rows(model.shape.hidden, slice(None)))
-    if reading.tap == "features":
+    if point.tap == "features":
         mask, style = batch["attention_mask"], model.encoder.style
         features = head_features(model, taps["hidden"][-1], mask, style, per_token=model.per_token)
         return change(features[mask.bool()] if model.per_token else features)
-    states = taps[reading.tap][reading.index]
-    if reading.tap != "hidden":
-        return change(states[taps["mask"][reading.index]])
-    pooling = pooling_of(model) if reading.maps else None  # the norm of the embeddings alone acts on every token
+    states = taps[point.tap][point.index]
+    if point.tap != "hidden":
+        return change(states[taps["mask"][point.index]])
+    pooling = pooling_of(model) if point.maps else None  # the norm of the embeddings alone acts on every token
     mask = batch["attention_mask"]
     return change(states[mask.bool()]) if pooling is None else pool(change(states), mask, pooling)
 
 
 def gradient_rows(
     model: LimbeckForSequenceClassification,
-    reading: Reading,
+    point: ReadPoint,
     gradient: Tensor,
     taps: Mapping[str, Sequence[Tensor]],
     batch: Mapping[str, Any],
 ) -> Tensor:
-    """Return the gradient with respect to what is read at a place, row by row.
+    """Return the gradient with respect to what is read at a point, row by row.
 
     Args:
         model: The model.
-        reading: A place that is judged.
+        point: A point that is judged.
         gradient: Gradient with respect to the tap [batch, seq, hidden].
         taps: As for :func:`rows_read`.
         batch: The batch.
@@ -172,8 +172,8 @@ def gradient_rows(
     Returns:
         Rows as those of :func:`rows_read`. That of a pooled vector is the sum over its tokens: their weights add to 1.
     """
-    if reading.tap != "hidden":
-        return gradient[taps["mask"][reading.index]]
+    if point.tap != "hidden":
+        return gradient[taps["mask"][point.index]]
     return gradient[batch["attention_mask"].bool()] if model.per_token else gradient.sum(1)
 
 
