@@ -11,6 +11,7 @@ from limbeck.engine.gc import collect
 from limbeck.engine.ledger import Ledger
 from limbeck.engine.pairing import choose_pairs
 from limbeck.engine.result import read_result, retained_keys
+from limbeck.engine.run_log import RunLog
 from limbeck.errors import LimbeckError
 from limbeck.recipe.recipe import Fork
 
@@ -40,6 +41,16 @@ def test_a_resumed_run_is_the_uninterrupted_one(go, toys):
     assert [call for call in toys.calls() if call.startswith("pair ")] == done == ["pair 4"]
 
 
+def test_pairs_stay_although_times_were_measured_again(go, toys, monkeypatch):
+    """The second session times all models beside each other, and replaces the facts of the first."""
+    steps = (toys.ToyTrain(1), toys.ToyLevels((4, 2)), toys.ToyClock(), toys.ToyPair(), toys.ToyClock())
+    first = go(*steps)
+    assert toys.calls().count("pairs") == 1
+    monkeypatch.setattr(toys.ToyPair, "pairs", lambda *_: [])  # as other times might have it
+    assert go(*steps).front == first.front
+    assert len(go(*steps[:-2], toys.ToyPair(2.0)).front) == 2  # another step is another choice
+
+
 def test_another_partner_or_field_is_another_candidate(go, toys):
     keys = {go(*steps_of(toys)).front[-1]}
     keys |= {go(toys.ToyTrain(1), toys.ToyLevels((4, 2)), toys.ToyPair(2.0)).front[-1]}
@@ -53,6 +64,9 @@ def test_a_single_candidate_goes_on_alone_and_the_ledger_says_why(go, toys):
     assert result.ok
     notes = [event["message"] for event in Ledger(result.folder).read() if event["event"] == "note"]
     assert "no pair" in notes
+    again = go(toys.ToyTrain(1), toys.ToyPair(), toys.ToyQuality())
+    assert [event["message"] for event in Ledger(again.folder).last() if event["event"] == "note"].count("no pair") == 1
+    assert toys.calls().count("pairs") == 1
 
 
 def test_a_failed_choice_of_pairs_leaves_the_candidates(go, toys, monkeypatch):
@@ -132,15 +146,12 @@ def test_a_dry_run_before_and_after(go, toys, tmp_path):
     assert after.seconds == 0
 
 
-def test_the_step_is_returned_with_its_partner(go, toys):
+def test_the_step_is_returned_with_its_partner(go, toys, tmp_path):
     result = go(toys.ToyTrain(1), toys.ToyLevels((4, 2)))
     assert choose_pairs(result.builder, None, [], toys.ToyPair(), 0) == []
     wide, thin = result.front
 
-    class Log:
-        def of(self, step, key):
-            return lambda message: None
-
-    assert choose_pairs(result.builder, Log(), [wide, thin], toys.ToyPair(3.0), 0) == [
+    log = RunLog(tmp_path / "log", result.store, lambda event: None)
+    assert choose_pairs(result.builder, log, [wide, thin], toys.ToyPair(3.0), 0) == [
         (wide, toys.ToyPair(3.0, partner=thin))
     ]
