@@ -72,11 +72,12 @@ def cascade(
             if candidate.model.runtime == "torch":
                 raise InputError(f"cascade: {name} is a torch model; export or quantize it first")
         check_suits(step, last.task)
-        rows = {pairs.SPLIT: next(iter(last.task.splits.values())), **last.task.splits}
-        task = replace(last.task, splits=rows)
-        sides = (replace(each, task=task, folder=None) for each in (first, last))  # their answers are not kept
+        splits = {"validation": next(iter(last.task.splits.values())), **last.task.splits}
+        task = replace(last.task, splits=splits)
+        first, last = (replace(each, task=task, folder=None) for each in (first, last))  # answers are not kept
         with whole_folder(Path(folder)) as draft:
-            made, _ = pairs.cascade(*sides, draft, step.max_changed, step.criterion, RunContext(log=log or discard))
+            context = RunContext(log=log or discard)
+            made, _ = pairs.cascade(first, last, draft, step.max_changed, step.criterion, context)
             save_model(made, last.tokenizer, draft)
     return open_exported(folder)
 

@@ -10,10 +10,10 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, Self, TypeVar
 
 from limbeck.core.candidate import Stored
+from limbeck.core.field_groups import values_of
 from limbeck.core.step import Choice, RunContext, Step, Technique
 
 T = TypeVar("T", bound=Step)
@@ -32,6 +32,10 @@ class Combination(Technique):
     partner: str
     """Key of the other candidate; each combination has this field, which is empty until pairs are chosen."""
 
+    def with_partner(self, key: str) -> Self:
+        """Return the step for a pair with this candidate; empty: its partner is yet to be chosen."""
+        return self.of(**{**values_of(self), "partner": key})
+
     @abstractmethod
     def pairs(self, candidates: Sequence[Stored], context: RunContext) -> Sequence[Pair]:
         """Return the pairs that it is applied to, at most ``result_count()``; none where nothing is to be gained."""
@@ -44,12 +48,12 @@ def as_made(step: T, parameters: Mapping[str, Any]) -> T:
         step: The step.
         parameters: Parameters of the record.
     """
-    return replace(step, partner=parameters.get("partner", "")) if isinstance(step, Combination) else step
+    return step.with_partner(parameters.get("partner", "")) if isinstance(step, Combination) else step
 
 
 def as_written(step: T) -> T:
     """Return a step as a recipe may have it: a combination with its partner yet to be chosen, any other as it is."""
-    return replace(step, partner="") if isinstance(step, Combination) else step
+    return step.with_partner("") if isinstance(step, Combination) else step
 
 
 GATHERING = Choice, Combination

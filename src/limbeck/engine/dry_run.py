@@ -222,7 +222,7 @@ class _Planner:
             child
             for candidate in front
             for partner in sorted(filter(None, keys))
-            for child in self._children(replace(step, partner=partner), candidate.key) or ()
+            for child in self._children(step.with_partner(partner), candidate.key) or ()
         ]
         times = [self._seconds(step, candidate)[0] for candidate in front]
         seconds = 0.0 if made else sum(filter(None, times)) if any(times) else None

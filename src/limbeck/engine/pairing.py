@@ -7,7 +7,6 @@ made, and by those it might choose other pairs.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 
 from limbeck.core.candidate import lineage_key
@@ -36,7 +35,7 @@ def choose_pairs(
     if chosen is None:
         notes: list[str] = []
         context = builder.context(
-            front[0], replace(step, partner=""), seed, lambda message, **numbers: notes.append(message)
+            front[0], step.with_partner(""), seed, lambda message, **numbers: notes.append(message)
         )
         with builder.store.machine.working():
             pairs = step.pairs([builder.stored(key) for key in front], context)
@@ -44,7 +43,7 @@ def choose_pairs(
         builder.store.facts.remember(name, chosen)
     for note in chosen["notes"]:
         log.step(step.info.name, "", note)
-    return [(pair.key, replace(step, partner=pair.partner)) for pair in (Pair(*keys) for keys in chosen["pairs"])]
+    return [(pair.key, step.with_partner(pair.partner)) for pair in (Pair(*keys) for keys in chosen["pairs"])]
 
 
 def _name(builder: CandidateBuilder, front: Sequence[str], step: Combination, seed: int) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import replace
 from itertools import product, takewhile
 from typing import Protocol
 
@@ -94,7 +93,7 @@ class Replicas:
         self._log.write(current)
         for step, index in self._origins(key):
             if isinstance(step, Combination):
-                step = replace(step, partner=self._replay(step.partner, seed))
+                step = step.with_partner(self._replay(step.partner, seed))
             children, _ = self._make(current, step, seed)
             current = children[index]
             self._log.write(current)

@@ -9,6 +9,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
+import numpy as np
+
 from limbeck.core import pareto
 from limbeck.core.acceptance import value
 from limbeck.core.candidate import Candidate, Record, Stored
@@ -85,7 +87,7 @@ def find_pairs(
     task, labels = opened[0].task, answers[0].encoded.labels
     seconds = [mean_seconds(each.record) for each in front if each.record is not None]
     pairs = paying_pairs(
-        [each.logits for each in answers],
+        [np.asarray(each.logits) for each in answers],
         seconds,
         lambda logits: float(task.score(logits, labels)),
         max_changed / 100,
@@ -135,7 +137,8 @@ def fit(
     answers = (split_answers(small, SPLIT, TOGETHER, context), split_answers(large, SPLIT, TOGETHER, context))
     if reason := difference(small, large, answers):
         raise InputError(f"cascade: the two models {reason}; both should read the same token ids")
-    fitted = fit_cascade(answers[0].logits, answers[1].logits, max_changed / 100, criterion)
+    logits = (np.asarray(each.logits) for each in answers)
+    fitted = fit_cascade(*logits, most_changed=max_changed / 100, criterion=criterion)
     count = len(fitted.heads)
     if fitted.exits.threshold is None:
         raise InputError(
