@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, Self, TypeVar
 
 from limbeck.core.candidate import Stored
-from limbeck.core.field_groups import values_of
+from limbeck.core.field_groups import changed
 from limbeck.core.step import Choice, RunContext, Step, Technique
 
 T = TypeVar("T", bound=Step)
@@ -34,7 +34,7 @@ class Combination(Technique):
 
     def with_partner(self, key: str) -> Self:
         """Return the step for a pair with this candidate; empty: its partner is yet to be chosen."""
-        return self.of(**{**values_of(self), "partner": key})
+        return changed(self, partner=key)
 
     @abstractmethod
     def pairs(self, candidates: Sequence[Stored], context: RunContext) -> Sequence[Pair]:

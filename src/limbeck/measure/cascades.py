@@ -137,8 +137,8 @@ def fit(
     answers = (split_answers(small, SPLIT, TOGETHER, context), split_answers(large, SPLIT, TOGETHER, context))
     if reason := difference(small, large, answers):
         raise InputError(f"cascade: the two models {reason}; both should read the same token ids")
-    logits = (np.asarray(each.logits) for each in answers)
-    fitted = fit_cascade(*logits, most_changed=max_changed / 100, criterion=criterion)
+    logits = [np.asarray(each.logits) for each in answers]
+    fitted = fit_cascade(logits[0], logits[1], max_changed / 100, criterion)
     count = len(fitted.heads)
     if fitted.exits.threshold is None:
         raise InputError(
