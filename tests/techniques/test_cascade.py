@@ -15,8 +15,12 @@ from limbeck.core.restricted_context import RestrictedContext
 from limbeck.core.shape import Shape
 from limbeck.core.step import RunContext
 from limbeck.data.batching import encode, predict
+from limbeck.data.synthetic import toy_task, toy_tokenizer
+from limbeck.engine.run import run
 from limbeck.errors import InputError, LimbeckError
-from limbeck.recipe.recipe import check
+from limbeck.model.checkpoints import open_model, save_model
+from limbeck.recipe.recipe import check, parse
+from limbeck.report.artefact import write_artefact
 from limbeck.techniques.cascade import Cascade
 from limbeck.techniques.quantize import Quantize
 
@@ -130,3 +134,45 @@ def test_where_it_stands_in_a_recipe():
     (problem,) = problems({"finetune": {}}, *probes, {"cascade": {}})
     assert "needs 'onnx'" in problem
     assert LENIENT.shape_after(Shape.uniform(2, 8, 2, 8)) == Shape.uniform(2, 8, 2, 8)
+
+
+@pytest.mark.slow
+def test_a_run_makes_measures_and_serves_it_and_a_resumed_one_is_the_same(make_model, tmp_path, monkeypatch):
+    """From training on, with real probes; pairs alone are chosen by times that do not depend on who else works here."""
+    monkeypatch.setattr("limbeck.measure.cascades.mean_seconds", lambda record: record.shape.depth**2 / 1e3)
+    task = toy_task("classification", train=128, validation=96, test=48)
+    tokenizer, shape = toy_tokenizer(task), Shape.uniform(layers=6, hidden=64, heads=4, ffn=256)
+    model = make_model(shape, labels=task.num_labels, vocab_size=len(tokenizer))
+    save_model(model, tokenizer, tmp_path / "model")
+    probes = [{"quality": {}}, {"latency": {"samples": 10, "rounds": 3, "split": "validation"}}]
+    pruned = [{"prune": {"layers": 1, "cost": "macs", "samples": 32}}]
+    steps = [
+        {"finetune": {"epochs": 2, "learning_rate": 1e-3}},
+        {"fork": [[], pruned]},
+        {"export": {}},
+        {"quantize": {}},
+    ]
+    steps += [*probes, {"cascade": {"max_changed": 40}}, *probes, {"size": {}}, {"best": {}}]
+    recipe = parse({"model": str(tmp_path / "model"), "task": "t", "steps": steps, "allow_weak_teacher": True})
+
+    def go(folder):
+        return run(recipe, tmp_path / "store", tmp_path / folder, task=task, progress=False)
+
+    first = go("run")
+    assert first.ok
+    (made,) = [record for record in first.records.values() if record.step == "cascade"]
+    sides = [first.records[key] for key in (made.parameters["partner"], made.parent)]
+    assert [record.shape.depth for record in sides] == [1, 6]
+    assert {made.key, *(record.key for record in sides)} <= {*first.front, *first.measured}
+    for name in ("quality", "flips", "latency_p50", "latency_mean", "latency_p99", "size"):
+        assert made.fact(name) is not None, name
+    encoded = encode(task, "test", tokenizer)
+    models = [first.open(record.key).model for record in (*sides, made)]
+    small, large, both = (predict(model, encoded, 1) for model in models)
+    expected = cascade_logits(models[2].cascade.exits, small, large)
+    np.testing.assert_allclose(both, expected, atol=1e-5)
+    artefact = write_artefact(first.run_summary, made.key, *first.stored(made.key)[:1], tmp_path / "artefact")
+    again, _ = open_model(artefact)
+    np.testing.assert_array_equal(predict(again, encoded, 1), both)
+    resumed = go("again")
+    assert (resumed.front, resumed.records) == (first.front, first.records)

@@ -365,7 +365,7 @@ def _copy_onnx(model: OnnxModel, folder: Path) -> dict[str, Any]:
             shutil.copyfile(origin, copy)
     config = without_code(model.config)
     config |= {"limbeck_runtime": "onnxruntime", "limbeck_onnx_file": f"onnx/{path.name}"}
-    if model.cascade is not None:  # no class of ours holds two models
+    if cascade_in(config, folder) is not None:  # no class of ours holds two models
         return config
     write_code(folder)
     weights, copy = Path(model.folder) / WEIGHTS, folder / WEIGHTS
