@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import pytest
+
 from limbeck.core.target import Target
 from limbeck.engine.builder import CandidateBuilder
 from limbeck.engine.dry_run import plan
@@ -56,6 +58,15 @@ def test_another_partner_or_field_is_another_candidate(go, toys):
     keys |= {go(toys.ToyTrain(1), toys.ToyLevels((4, 2)), toys.ToyPair(2.0)).front[-1]}
     keys |= {go(toys.ToyTrain(1), toys.ToyLevels((4, 1)), toys.ToyPair()).front[-1]}
     assert len(keys) == 3
+
+
+@pytest.mark.parametrize("damage", ['{"pairs": [["a"]], "notes": []}', '{"pairs": [[1, 2]], "notes": []}', "[]", "{"])
+def test_stored_pairs_that_are_damaged_are_chosen_again(go, toys, damage):
+    first = go(*steps_of(toys))
+    (path,) = (first.store.root / "memo").glob("pairs-*")
+    path.write_text(damage)
+    assert go(*steps_of(toys)).front == first.front
+    assert toys.calls().count("pairs") == 2
 
 
 def test_a_single_candidate_goes_on_alone_and_the_ledger_says_why(go, toys):
