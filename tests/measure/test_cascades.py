@@ -13,9 +13,10 @@ from limbeck.core.measurement import CASCADE
 from limbeck.core.step import RunContext
 from limbeck.data.batching import encode, predict
 from limbeck.data.synthetic import toy_tokenizer
-from limbeck.errors import InputError
-from limbeck.measure.cascades import cascade_fact, difference, find_pairs, fit, front_of, mean_seconds
+from limbeck.errors import InputError, LimbeckError
+from limbeck.measure.cascades import cascade_fact, check_answers, difference, find_pairs, fit, front_of, mean_seconds
 from limbeck.measure.split_answers import split_answers
+from limbeck.model.onnx.cascade import write_cascade
 
 
 @pytest.fixture
@@ -85,3 +86,13 @@ def test_both_have_to_read_the_same_tokens(sides, make_model, tmp_path):
         candidates = [stored("s", stranger, 0.8, 1.0), stored("l", large, 0.9, 10.0)]
         assert find_pairs(candidates, 60.0, "confidence", RunContext()) == []
     assert reason(replace(small, task=replace(TASK, max_length=9)), large) == "cut texts after 9 and 32 tokens"
+
+
+def test_a_graph_that_answers_otherwise_is_noticed(sides, tmp_path):
+    fitted = fit(*sides, 60.0, "confidence", RunContext())
+    small, large = (each.model for each in sides)
+    made = write_cascade(small, large, tmp_path / "made", threshold=fitted.exits.threshold)
+    assert check_answers(made, *sides, fitted.exits) < 1e-5
+    turned = write_cascade(large, small, tmp_path / "turned", threshold=fitted.exits.threshold)
+    with pytest.raises(LimbeckError, match="of the first 100 validation texts have other answers in one graph"):
+        check_answers(turned, *sides, fitted.exits)

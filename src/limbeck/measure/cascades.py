@@ -15,15 +15,19 @@ from limbeck.core import pareto
 from limbeck.core.acceptance import value
 from limbeck.core.candidate import Candidate, Record, Stored
 from limbeck.core.cascade import Criterion, fit_cascade, paying_pairs
+from limbeck.core.early_exits import EarlyExits, answering_heads
 from limbeck.core.measurement import CASCADE, Measurement
-from limbeck.errors import InputError
+from limbeck.errors import InputError, LimbeckError
 
 if TYPE_CHECKING:
     from limbeck.core.early_exits import FittedExits
+    from limbeck.core.model import Runnable
     from limbeck.core.step import RunContext
     from limbeck.measure.split_answers import SplitAnswers
 
 SPLIT = "validation"
+TOLERANCE = 1e-3
+"""Share of the largest logit by which answers of one graph may differ from those of two."""
 TOGETHER = 32
 """Texts answered together by float models, as by the probe of quality."""
 
@@ -151,6 +155,42 @@ def fit(
         f"{100 * fitted.highest:.2f} % of all"
     )
     return fitted
+
+
+def check_answers(made: Runnable, small: Candidate, large: Candidate, exits: EarlyExits, texts: int = 100) -> float:
+    """Compare the answers of a cascade on validation texts, in batches, with those that its models give by the rule.
+
+    Args:
+        made: The cascade.
+        small: The smaller model.
+        large: The larger one.
+        exits: The rule.
+        texts: Number of texts.
+
+    Returns:
+        The largest difference of a logit.
+
+    Raises:
+        LimbeckError: It gives other answers. One text may be sure for the one computation and not for the other, by a
+            rounding.
+    """
+    from limbeck.data.calibration import first_batches
+
+    strangers, largest = 0, 0.0
+    batches, _ = first_batches(large.task, SPLIT, large.tokenizer, texts)
+    for batch in batches:
+        both = np.stack([each.model.predict(batch) for each in (small, large)])
+        expected = both[answering_heads(exits, both), np.arange(both.shape[1])]
+        differences = np.abs(made.predict(batch) - expected).max(axis=-1)
+        near = differences <= TOLERANCE * max(1.0, float(np.abs(both).max()))
+        strangers += int((~near).sum())
+        largest = max(largest, float(differences[near].max(initial=0.0)))
+    if strangers > 1:
+        raise LimbeckError(
+            f"cascade: {strangers} of the first {texts} validation texts have other answers in one graph than from the "
+            "two models; report them"
+        )
+    return largest
 
 
 def cascade_fact(fitted: FittedExits) -> Measurement:

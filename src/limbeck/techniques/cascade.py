@@ -24,7 +24,7 @@ from limbeck.core.combination import Combination, Pair
 from limbeck.core.early_exits import kind_problem
 from limbeck.core.step import RunContext, StepInfo, step
 from limbeck.errors import InputError, nearest
-from limbeck.measure.cascades import SPLIT, cascade_fact, find_pairs, fit, front_of
+from limbeck.measure.cascades import SPLIT, cascade_fact, check_answers, find_pairs, fit, front_of
 from limbeck.storage.drafts import process_folder
 from limbeck.train.config import forward_seconds
 
@@ -141,11 +141,15 @@ def cascade(
 
     Raises:
         InputError: They read different tokens, or no threshold is shown to hold.
+        LimbeckError: The graph gives other answers than the two models.
     """
     from limbeck.model.onnx.cascade import write_cascade
 
     fitted = fit(small, large, max_changed, criterion, context)
     assert fitted.exits.threshold is not None
     model = write_cascade(small.model, large.model, folder, threshold=fitted.exits.threshold, criterion=criterion)
-    context.log(f"{model.size_bytes / 1e6:.1f} MB, of which the smaller model {small.model.size_bytes / 1e6:.1f} MB")
+    difference = check_answers(model, small, large, fitted.exits)
+    model.close()
+    sizes = f"{model.size_bytes / 1e6:.1f} MB, of which the smaller model {small.model.size_bytes / 1e6:.1f} MB"
+    context.log(f"{sizes}; it answers as the two do, largest difference {difference:.1e}")
     return model, cascade_fact(fitted)

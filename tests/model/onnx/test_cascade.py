@@ -14,6 +14,8 @@ from limbeck.core.cascade import cascade_logits
 from limbeck.core.early_exits import EarlyExits
 from limbeck.core.shape import Shape
 from limbeck.errors import InputError
+from limbeck.measure.backends import make_runner
+from limbeck.measure.service.graph_check import check_graph
 from limbeck.model import external
 from limbeck.model.checkpoints import save_model
 from limbeck.model.onnx.builder import all_initializers, all_nodes
@@ -178,3 +180,34 @@ def test_processors_without_vnni_are_emulated_in_both_models(make_model, make_ba
     made = write_cascade(*models, tmp_path / "made", threshold=0.9)
     _, pairs = saturating(integer(external.load(made.path)))
     assert pairs == sum(saturating(integer(external.load(model.path)))[1] for model in models)
+
+
+def test_other_runtimes_and_a_measuring_service_take_it(make_model, make_batch, tmp_path):
+    pytest.importorskip("openvino")
+    models = [
+        exported(make_model(shape, labels=3, seed=seed), tmp_path / str(seed), "standard")
+        for seed, shape in enumerate((SMALL, LARGE))
+    ]
+    batch = make_batch(rows=12)
+    made = write_cascade(*models, tmp_path / "made", threshold=middle(rows_of(models[0], batch)))
+    check_graph(made.path, 59)
+    with pytest.raises(InputError, match="its vocabulary has 60 tokens"):
+        check_graph(made.path, 60)
+    runner = make_runner(made, threads=1, runtime="openvino")
+    for some in (batch, *(alone(batch, row) for row in range(12))):
+        arrays = {name: np.asarray(value) for name, value in some.items() if name != "labels"}
+        np.testing.assert_allclose(runner(runner.prepare(arrays)), made.predict(arrays), atol=1e-5)
+
+
+def test_weights_that_do_not_fit_one_file_lie_beside_it(make_model, make_batch, tmp_path, monkeypatch):
+    monkeypatch.setattr(external, "LIMIT", 10_000)
+    models = [
+        exported(make_model(shape, labels=3, seed=seed), tmp_path / str(seed))
+        for seed, shape in enumerate((SMALL, LARGE))
+    ]
+    batch = make_batch(rows=12)
+    small, large = (rows_of(model, batch) for model in models)
+    made = write_cascade(*models, tmp_path / "made", threshold=middle(small))
+    assert made.path.with_name("model.onnx_data").is_file()
+    expected = cascade_logits(made.cascade.exits, small, large)
+    np.testing.assert_allclose(rows_of(made, batch), expected, atol=1e-5)
