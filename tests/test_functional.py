@@ -143,6 +143,25 @@ def test_export_and_quantize_write_folders(bert, tmp_path):
     assert found.runtime.startswith("onnxruntime")
 
 
+def test_cascade_writes_a_folder_that_answers_as_the_one_or_the_other(bert, tmp_path):
+    near = make_bert(0)
+    near.classifier.weight.data += 0.1 * torch.randn(near.classifier.weight.shape)
+    small = limbeck.quantize(near, TOKENIZER, TEXTS, tmp_path / "a" / "int8")
+    large = limbeck.export(bert, TOKENIZER, TEXTS, tmp_path / "b" / "int8")
+    messages = []
+    folders = tmp_path / "a" / "int8", tmp_path / "b" / "int8"
+    made = limbeck.cascade(*folders, None, LABELED, tmp_path / "both", max_changed=90, log=messages.append)
+    assert "the smaller model answers" in messages[0]
+    answers, sides = logits(made, TEXTS[:1]), [logits(model, TEXTS[:1]) for model in (small, large)]
+    assert min(np.abs(answers - side).max() for side in sides) < 1e-5
+    assert json.loads((tmp_path / "both" / "config.json").read_text())["cascade"]["criterion"] == "confidence"
+    again = limbeck.cascade(small, large, TOKENIZER, LABELED, tmp_path / "again", max_changed=90, criterion="entropy")
+    assert again.cascade.criterion == "entropy"
+    assert limbeck.evaluate(tmp_path / "both", None, LABELED).examples == 32
+    with pytest.raises(InputError, match="cascade: large is a torch model; export or quantize it first"):
+        limbeck.cascade(small, bert, TOKENIZER, TEXTS, tmp_path / "no")
+
+
 def test_evaluate_scores_the_split_that_is_asked_for(bert):
     found = limbeck.evaluate(bert, TOKENIZER, TASK, "validation")
     assert (found.metric, found.examples) == ("accuracy", 16)

@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from limbeck.engine.compress import compress
     from limbeck.engine.run import run
     from limbeck.engine.training_options import Training
-    from limbeck.functional import distill, evaluate, export, latency, linearize, prune, quantize
+    from limbeck.exported import cascade, export, quantize
+    from limbeck.functional import distill, evaluate, latency, linearize, prune
     from limbeck.model.checkpoints import open_model, save_model
     from limbeck.recipe.recipe import Recipe, load_recipe
 
@@ -39,6 +40,7 @@ __all__ = [
     "Task",
     "Training",
     "__version__",
+    "cascade",
     "compress",
     "distill",
     "evaluate",
@@ -65,17 +67,18 @@ _HOME = {
     "Target": "limbeck.core.target",
     "Task": "limbeck.core.task",
     "Training": "limbeck.engine.training_options",
+    "cascade": "limbeck.exported",
     "compress": "limbeck.engine.compress",
     "distill": "limbeck.functional",
     "evaluate": "limbeck.functional",
-    "export": "limbeck.functional",
+    "export": "limbeck.exported",
     "latency": "limbeck.functional",
     "linearize": "limbeck.functional",
     "load_recipe": "limbeck.recipe.recipe",
     "load_task": "limbeck.data.loading",
     "open_model": "limbeck.model.checkpoints",
     "prune": "limbeck.functional",
-    "quantize": "limbeck.functional",
+    "quantize": "limbeck.exported",
     "run": "limbeck.engine.run",
     "save_model": "limbeck.model.checkpoints",
     "task_from_lists": "limbeck.data.loading",

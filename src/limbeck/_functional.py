@@ -64,6 +64,12 @@ def judged(data: Data, split: str | None) -> tuple[Task, str]:
     return task, split or ("test" if "test" in task.splits else list(task.splits)[-1])
 
 
+def for_validation(data: Data) -> Data:
+    """Return data of which every row serves for validation, where they are not split."""
+    split = names_task(data) or isinstance(data, (Task, Mapping)) or is_texts(data)
+    return data if split else {"train": data, "validation": data}
+
+
 def make_step(cls: type[T], fields: Mapping[str, Any]) -> T:
     """Return the step with these fields, checked as those of a recipe."""
     step, problems = read(cls, fields, cls.info.name)

@@ -17,17 +17,14 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Mapping, Sequence
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast, overload
 
 from limbeck._functional import (
     check_suits,
-    checked_options,
     is_texts,
     judged,
     make_step,
     open_candidate,
-    open_exported,
     open_sides,
     read_data,
     trained_model,
@@ -38,7 +35,7 @@ from limbeck.core.measurement import Measurement
 from limbeck.core.step import RunContext, Teacher, discard
 from limbeck.core.target import Runtime, Target
 from limbeck.errors import InputError
-from limbeck.storage.destination import check_destination, whole_folder
+from limbeck.exported import cascade, export, quantize
 from limbeck.storage.drafts import keep_in, temporary_folder
 
 if TYPE_CHECKING:
@@ -47,10 +44,9 @@ if TYPE_CHECKING:
     from limbeck._functional import Data, Log, Model
     from limbeck.measure.evaluation import Evaluation
     from limbeck.model.encoder import LimbeckForSequenceClassification
-    from limbeck.model.onnx.onnx_model import OnnxModel
     from limbeck.teachers.function import TeacherFunction
 
-__all__ = ["distill", "evaluate", "export", "latency", "linearize", "prune", "quantize"]
+__all__ = ["cascade", "distill", "evaluate", "export", "latency", "linearize", "prune", "quantize"]
 
 
 def prune(
@@ -213,85 +209,6 @@ def linearize(
         )
         linearized.eval()
         return linearized
-
-
-def export(
-    model: Model,
-    tokenizer: PreTrainedTokenizerBase | None,
-    data: Data,
-    folder: str | Path,
-    *,
-    fused: bool = True,
-    log: Log | None = None,
-    **options: Any,
-) -> OnnxModel:
-    """Write a model as ONNX, and check that it answers as before; see :class:`limbeck.techniques.export.Export`.
-
-    Args:
-        model: The model.
-        tokenizer: Its tokenizer; None for that of a folder or hub name.
-        data: Texts to compare the answers on.
-        folder: New folder: ``onnx/model.onnx``, configuration, tokenizer and the torch weights.
-        fused: Use ONNX Runtime's fused operators; without, standard ONNX alone, for other runtimes.
-        log: Called with each message.
-        **options: Other fields of the step: ``parity_tolerance``, ``parity_texts``.
-
-    Returns:
-        The exported model.
-    """
-    from limbeck.model.checkpoints import save_model
-    from limbeck.techniques import export as onnx
-
-    fields = checked_options(onnx.Export, {"fused": fused, **options})
-    check_destination(Path(folder), "folder")
-    with open_candidate(model, tokenizer, data) as candidate, whole_folder(Path(folder)) as draft:
-        own = candidate.tokenizer
-        exported = onnx.export(candidate.model, own, candidate.task, draft, **fields, log=log or discard)
-        save_model(exported, own, draft)  # again: the check has set the length at which the tokenizer cuts texts
-    return open_exported(folder)
-
-
-def quantize(
-    model: Model,
-    tokenizer: PreTrainedTokenizerBase | None,
-    data: Data,
-    folder: str | Path,
-    *,
-    mode: Literal["dynamic", "static"] = "dynamic",
-    fused: bool = True,
-    log: Log | None = None,
-    **options: Any,
-) -> OnnxModel:
-    """Write a model as ONNX in INT8; see :class:`limbeck.techniques.quantize.Quantize`.
-
-    Args:
-        model: A torch model, which is exported first, or an exported one.
-        tokenizer: Its tokenizer; None for that of a folder or hub name.
-        data: Texts for calibration and for the check of the export.
-        folder: New folder: ``onnx/model_quantized.onnx``, configuration, tokenizer and the torch weights.
-        mode: Ranges of activations: from each input (dynamic), or from the texts (static).
-        fused: Use ONNX Runtime's fused operators; OpenVINO needs False, and mode 'static'.
-        log: Called with each message.
-        **options: Other fields of the step: ``smooth``, ``max_drop`` (points of the metric on labeled data), ...
-
-    Returns:
-        The INT8 model.
-    """
-    from limbeck.techniques import export as onnx
-    from limbeck.techniques import quantize as int8
-
-    fields, log = checked_options(int8.Quantize, {"mode": mode, **options}), log or discard
-    check_destination(Path(folder), "folder")
-    with (
-        open_candidate(model, tokenizer, data) as candidate,
-        temporary_folder() as scratch,
-        whole_folder(Path(folder)) as draft,
-    ):
-        exported, task = candidate.model, candidate.task
-        if exported.runtime == "torch":
-            exported = onnx.export(exported, candidate.tokenizer, task, scratch, fused=fused, log=log)
-        int8.quantize(exported, candidate.tokenizer, task, draft, **fields, log=log).close()
-    return open_exported(folder)
 
 
 def evaluate(

@@ -154,3 +154,12 @@ def test_only_what_keeps_the_weights_follows_early_exits():
         assert not refusal(find(name).info, {"torch"})
     for name in ("export", "augment", "quantize", "latency"):
         assert not refusal(find(name).info, {"torch", "exits"})
+
+
+def test_what_takes_a_single_graph_is_refused_after_a_cascade():
+    reason = "is for single models, and a cascade holds two; put it before 'cascade'"
+    traits = {"onnx", "cascade"}
+    assert refusal(find("quantize").info, traits) == reason
+    assert refusal(find("cascade").info, traits) == reason
+    assert refusal(find("latency").info, traits) == ""
+    assert refusal(find("quantize").info, {"onnx"}) == ""

@@ -76,6 +76,22 @@ def test_the_result_does_not_depend_on_who_makes_what_when(go, toys, seed):
 
 
 @pytest.mark.parametrize("seed", range(3))
+def test_a_combination_waits_for_all_candidates_and_what_follows_for_it(go, toys, seed):
+    steps = (toys.ToyTrain(1), toys.ToyLevels((8, 4, 2)), toys.ToyClock(), toys.ToyPair(), toys.ToyTrain(2))
+    steps = (*steps, toys.ToyQuality(), toys.ToyClock(), toys.ToyWithin())
+    alone, backend = go(steps, "alone", replicas=2), Threads(seed)
+    together = go(steps, "together", backend, replicas=2)
+    assert told(together.result) == told(alone.result)
+    assert [record.step for record in together.result.ancestors(together.result.chosen[0])][-2:] == [
+        "toy-pair",
+        "toy-train",
+    ]
+    paths = [path for path, _ in backend.made]
+    assert paths.count("steps[4]") == 4  # each of what reached it, and what it made
+    assert "steps[3]" not in paths
+
+
+@pytest.mark.parametrize("seed", range(3))
 def test_the_same_holds_for_every_one_of_several_targets(go, toys, seed):
     steps = (*family(toys)[:-1], toys.ToyWithin())
     several = {"targets": {"a": Target(threads=4), "b": Target()}, "budget": Budget(latency_ms=1.5), "replicas": 2}

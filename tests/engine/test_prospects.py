@@ -13,7 +13,7 @@ from limbeck.core.target import Budget, Evidence
 from limbeck.distributed.config import ExecutorConfig
 from limbeck.engine import prospects
 from limbeck.errors import InputError
-from limbeck.recipe.recipe import Fork
+from limbeck.recipe.recipe import Fork, placed_steps
 from limbeck.techniques.selection import Best, Cheapest
 
 LOOSE = Budget(max_drop=100.0)
@@ -162,3 +162,12 @@ def test_stages_are_not_judged_by_the_first_of_them(go, toys):
 def test_workers_begin_everything_at_once(go, family):
     with pytest.raises(InputError, match="max_minutes: is for runs in one process; the executor 'processes'"):
         ExecutorConfig(executor="processes").check(limited=True)
+
+
+def test_of_two_models_in_one_no_time_is_predicted(go, family):
+    result = go(*family(4), budget=LOOSE, max_minutes=60)
+    key, records = result.front[-1], result.builder.records
+    judge = prospects.Prospects(result.builder, placed_steps(result.recipe), 60)
+    assert "about 4.00 ms" in judge.described(key)
+    records[key] = replace(records[key], traits=records[key].traits | {"cascade"})
+    assert "about" not in judge.described(key)

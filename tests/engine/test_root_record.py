@@ -1,6 +1,7 @@
 from dataclasses import replace
 
 import pytest
+from exported_pairs import exported
 
 from limbeck.core.candidate import Record
 from limbeck.core.early_exits import EarlyExits
@@ -8,7 +9,9 @@ from limbeck.core.shape import Shape
 from limbeck.engine.root_record import check_traits, root_record, untrained
 from limbeck.errors import InputError
 from limbeck.model.early_exits import add_exits, set_rule
+from limbeck.model.onnx.cascade import write_cascade
 from limbeck.techniques.prune import Prune
+from limbeck.techniques.quantize import Quantize
 
 
 @pytest.mark.parametrize(("role", "traits"), [("model", {"torch"}), ("teacher", {"torch", "teacher"})])
@@ -48,3 +51,13 @@ def test_a_step_that_cannot_take_a_model_is_refused():
         check_traits(Prune.of(keep=0.5), replace(bare, traits=frozenset({"onnx"})), set())
     with pytest.raises(InputError, match="prune would change the weights"):
         check_traits(Prune.of(keep=0.5), replace(bare, traits=frozenset({"torch", "exits"})), {"teacher"})
+
+
+def test_a_cascade_says_so_and_is_no_model_to_quantize(make_model, tmp_path):
+    small, large = (exported(make_model, tmp_path / str(layers), layers, seed=layers).model for layers in (1, 2))
+    made = write_cascade(small, large, tmp_path / "made", threshold=0.9)
+    record = root_record("k", "model", "folder", made)
+    assert record.traits == {"onnx", "cascade"}
+    assert root_record("k", "model", "folder", large).traits == {"onnx"}
+    with pytest.raises(InputError, match="quantize is for single models, and a cascade holds two; put it before"):
+        check_traits(Quantize(), record, set())

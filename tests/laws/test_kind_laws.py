@@ -263,7 +263,7 @@ def test_law_12_the_distance_to_the_teacher_is_least_for_equal_answers(toy, cand
     assert float(distance(Outputs(2 * logits + 1, {}), teacher, batch)) > float(loss.detach())
 
 
-OF_ONE_KIND = {"early_exit": "classification"}
+OF_ONE_KIND = {"early_exit": "classification", "cascade": "classification"}
 """Steps that make sense for one kind alone."""
 
 

@@ -14,7 +14,7 @@ import torch
 import yaml
 
 import limbeck.techniques  # noqa: F401 registers the steps
-from limbeck.core.candidate import Candidate
+from limbeck.core.candidate import Candidate, Stored
 from limbeck.core.cost import FormatCost
 from limbeck.core.field_groups import groups_of, parameters
 from limbeck.core.restricted_context import RestrictedContext
@@ -47,7 +47,7 @@ def step_of(name):
 
 @pytest.fixture(scope="module")
 def parents(tmp_path_factory, request):
-    """A stored parent of each kind a technique may need: torch, a super-network, and ONNX."""
+    """A stored parent of each kind a technique may need: torch, a super-network, and ONNX; a teacher and a partner."""
     build_model = request.getfixturevalue("make_model")
     folder = tmp_path_factory.mktemp("parents")
     model = build_model(FULL, labels=TASK.num_labels, vocab_size=len(TOKENIZER), max_positions=64)
@@ -57,9 +57,10 @@ def parents(tmp_path_factory, request):
     model.config.space = Space(Range(1, 2), Range(16, 32, 16), Range(1, 4), Range(32, 64, 32), Range(8, 8)).to_json()
     save_model(model, TOKENIZER, folder / "elastic")
     context = RunContext(scratch=folder / "scratch")
-    candidate = Candidate(open_model(folder / "torch", task=TASK)[0], TOKENIZER, TASK)
-    (exported,) = step_of("export").apply(candidate, context)
-    save_model(exported.model, TOKENIZER, folder / "onnx")
+    for kind, name in (("torch", "onnx"), ("teacher", "partner")):
+        candidate = Candidate(open_model(folder / kind, task=TASK)[0], TOKENIZER, TASK)
+        (exported,) = step_of("export").apply(candidate, context)
+        save_model(exported.model, TOKENIZER, folder / name)
     return folder
 
 
@@ -72,8 +73,9 @@ def linear_parents(tmp_path_factory, parents):
         if kind == "elastic":
             model.config.space |= {"attention": list(LINEAR)}
         save_model(model, TOKENIZER, folder / kind)
-    (exported,) = step_of("export").apply(opened(folder / "torch"), RunContext(scratch=folder / "scratch"))
-    save_model(exported.model, TOKENIZER, folder / "onnx")
+    for kind, name in (("torch", "onnx"), ("teacher", "partner")):
+        (exported,) = step_of("export").apply(opened(folder / kind), RunContext(scratch=folder / "scratch"))
+        save_model(exported.model, TOKENIZER, folder / name)
     return folder
 
 
@@ -124,8 +126,9 @@ def modern_parents(tmp_path_factory, request):
             ranges = (Range(1, 2), Range(16, 32, 16), Range(1, 4), Range(32, 64, 32), Range(8, 8))
             model.config.space = Space(*ranges, attention=cores).to_json()
         save_model(model, TOKENIZER, folder / kind)
-    (exported,) = step_of("export").apply(opened(folder / "torch"), RunContext(scratch=folder / "scratch"))
-    save_model(exported.model, TOKENIZER, folder / "onnx")
+    for kind, name in (("torch", "onnx"), ("teacher", "partner")):
+        (exported,) = step_of("export").apply(opened(folder / kind), RunContext(scratch=folder / "scratch"))
+        save_model(exported.model, TOKENIZER, folder / name)
     return folder
 
 
@@ -160,6 +163,7 @@ def fake_cost(shape, number_format="int8"):
 
 def context_for(parents, tmp_path, **services):
     teacher = Teacher("teacher", lambda: opened(parents / "teacher"))
+    services |= {"partner": Stored("partner", lambda: opened(parents / "partner"))}
     return RunContext(teacher=teacher, cost=FormatCost(fake_cost), scratch=tmp_path / "scratch", **services)
 
 

@@ -12,7 +12,7 @@ from transformers import PreTrainedTokenizerFast
 
 import limbeck.techniques  # noqa: F401 registers the steps
 from limbeck.core.analytic_cost import macs
-from limbeck.core.candidate import Candidate
+from limbeck.core.candidate import Candidate, Stored
 from limbeck.core.cost import FormatCost
 from limbeck.core.measurement import Measurement
 from limbeck.core.restricted_context import RestrictedContext
@@ -70,8 +70,9 @@ def parents(request, tmp_path_factory):
     cores = [layer.attention for layer in model.shape.layers]
     model.config.space = space.to_json() | ({"attention": cores} if {*cores} != {"softmax"} else {})
     save_model(model, tokenizer, folder / "elastic")
-    (exported,) = step_of("export").apply(opened(folder / "torch"), RunContext(scratch=folder / "scratch"))
-    save_model(exported.model, tokenizer, folder / "onnx")
+    for kind, name in (("torch", "onnx"), ("teacher", "partner")):
+        (exported,) = step_of("export").apply(opened(folder / kind), RunContext(scratch=folder / "scratch"))
+        save_model(exported.model, tokenizer, folder / name)
     return family, folder
 
 
@@ -93,7 +94,8 @@ def test_a_technique_works_or_refuses_before_any_training(name, parents, tmp_pat
 
     monkeypatch.setattr(loop._Loop, "__init__", counted)
     teacher = Teacher("teacher", lambda: opened(folder / "teacher"))
-    context = RunContext(teacher=teacher, cost=FormatCost(fake_cost), scratch=tmp_path / "scratch")
+    partner = Stored("partner", lambda: opened(folder / "partner"))
+    context = RunContext(teacher=teacher, partner=partner, cost=FormatCost(fake_cost), scratch=tmp_path / "scratch")
     parent = opened(folder / next((trait for trait in ("onnx", "elastic") if trait in info.needs), "torch"))
     reason = REFUSED.get((name, family))
     if reason:

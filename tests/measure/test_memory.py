@@ -3,6 +3,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+from exported_pairs import exported as exported_model
 
 from limbeck.core.candidate import Candidate
 from limbeck.core.restricted_context import RestrictedContext
@@ -13,6 +14,7 @@ from limbeck.errors import StoreError
 from limbeck.measure import memory
 from limbeck.measure.memory import Memory, Size
 from limbeck.model.checkpoints import open_model
+from limbeck.model.onnx.cascade import write_cascade
 from limbeck.model.onnx.onnx_model import to_onnx
 
 
@@ -112,3 +114,15 @@ def test_the_size_of_a_large_export_counts_its_data(exported, monkeypatch):
     assert fact.value > 0.9 * small
     ((_, peak),) = Memory(samples=2).measure([exported], context(Memory))  # another process opens it
     assert peak.value > 0
+
+
+def test_a_cascade_counts_the_parameters_and_operations_of_both_models(make_model, tmp_path):
+    sides = [exported_model(make_model, tmp_path / str(layers), layers) for layers in (1, 3)]
+    made = write_cascade(*(side.model for side in sides), tmp_path / "made", threshold=0.9)
+    measured = [
+        {fact.name: fact.value for _, fact in Size().measure([candidate], context(Size))}
+        for candidate in (*sides, replace(sides[1], model=made))
+    ]
+    for name in ("parameters", "macs"):
+        assert measured[2][name] == measured[0][name] + measured[1][name]
+    assert measured[2]["size"] > measured[0]["size"] + measured[1]["size"] - 5000

@@ -1,21 +1,25 @@
-"""Early exits in table, page, card and JSON, with the mean beside median and 99th percentile."""
+"""Early exits and cascades in table, page, card and JSON, with the mean beside median and 99th percentile."""
 
 from __future__ import annotations
 
 import io
+import shutil
 from dataclasses import replace
 
 import pytest
 import stories
 from rich.console import Console
 
-from limbeck.core.measurement import EARLY_EXITS, Measurement
+from limbeck.core.candidate import Record
+from limbeck.core.measurement import CASCADE, EARLY_EXITS, Measurement
 from limbeck.core.target import Budget
+from limbeck.report.artefact import describe
+from limbeck.report.display_names import names
 from limbeck.report.early_exits import exit_lines, exit_rows, exits_json, exits_of
 from limbeck.report.html import report_html
 from limbeck.report.model_card import card
 from limbeck.report.report import front_rows, front_table, to_json
-from limbeck.report.table import rows
+from limbeck.report.table import predicted, rows
 
 DETAIL = {
     "layers": [2, 4], "criterion": "confidence", "threshold": 0.9, "shares": [0.61, 0.2, 0.19], "changed": 3,
@@ -92,3 +96,72 @@ def test_the_budgets_statistic_decides_order_front_and_speed(statistic):
     order = [row.latency.value for row in rows(summary)]
     assert order == sorted(order, reverse=True)
     assert f"latency {statistic}, ms (log scale)" in report_html(summary)
+
+
+CASCADE_DETAIL = DETAIL | {"layers": [1], "shares": [0.7, 0.3]}
+
+
+def cascade_story(**changes):
+    """The story with a cascade of its two INT8 candidates a and b."""
+    made = stories.records()
+    fact = Measurement(CASCADE, 0.7, "1", 0.66, 0.74, n=400, split="validation", detail=CASCADE_DETAIL)
+    parameters = {"criterion": "confidence", "max_changed": 1.0, "most": 3, "partner": "qb"}
+    measured = stories.facts(0.9e-3, 178, 20e6)
+    mean = Measurement("latency_mean", 1.0e-3, "s", n=150)
+    made["c"] = Record(
+        "c", "qa", "cascade", parameters, made["qa"].shape, made["qa"].traits | {"cascade"}, (fact, *measured, mean)
+    )
+    foretold = Measurement("latency_predicted", 1.3e-3, "s", detail={"number_format": "int8"})
+    made = stories.with_facts(made, "pa", foretold)
+    return stories.tell(records=made, measured=(*stories.tell().measured, "c"), chosen=("c",), **changes)
+
+
+def test_a_cascade_has_the_names_of_both_models():
+    summary = cascade_story()
+    display = names(summary)
+    assert display["c"] == f"{display['qb']} → {display['qa']}"
+    assert summary.records["c"].fact(CASCADE) == exits_of(summary, "c")
+    assert exits_of(summary, "qa") is None
+    assert exit_rows(summary) == []
+    assert [row.shares for row in exit_rows(summary, CASCADE)] == ["70 % by the smaller model, 30 % by the larger"]
+    assert exit_lines(summary) == [
+        f"{display['c']} (confidence 0.9): 70 % by the smaller model, 30 % by the larger; the smaller model changed 3 "
+        "of 400 validation answers (95 %: at most 1.23 % of all)"
+    ]
+
+
+def test_cascades_of_the_same_models_are_told_apart():
+    made = dict(cascade_story().records)
+    made["c2"] = replace(made["c"], key="c2", parameters={**made["c"].parameters, "max_changed": 2.0})
+    summary = stories.tell(records=made, measured=(*stories.tell().measured, "c", "c2"))
+    display = names(summary)
+    assert display["c"].endswith("· max_changed 1")
+    assert display["c2"].endswith("· max_changed 2")
+
+
+def test_table_page_card_json_and_artefact_have_a_cascade(exported, tmp_path):
+    summary = cascade_story()
+    text, page = printed(summary), report_html(summary)
+    assert "mean ms" in text
+    assert "70 % by the smaller model" in text
+    assert '<h2 id="cascades">Cascades</h2>' in page
+    assert "Early exits" not in page
+    folder = shutil.copytree(exported, tmp_path / "model")
+    assert "there are no weights for torch" not in card(summary, "c", folder)
+    (folder / "model.safetensors").unlink()
+    written = card(summary, "c", folder)
+    assert "| texts answered, validation | 70 % by the smaller model, 30 % by the larger |" in written
+    assert "there are no weights for torch" in written
+    plain = to_json(summary)
+    assert "early_exits" not in plain
+    assert (plain["cascades"]["c"]["small"], plain["cascades"]["c"]["large"]) == ("qb", "qa")
+    described = describe(summary, "c", exported)["cascade"]
+    assert described["steps"][-1]["step"] == "quantize"
+    assert described["shares"] == [0.7, 0.3]
+    assert "cascade" not in describe(summary, "qa", exported)
+
+
+def test_what_was_predicted_for_the_larger_model_is_not_said_of_both():
+    summary = cascade_story()
+    assert predicted(summary, "qa").value == 1.3e-3
+    assert predicted(summary, "c") is None

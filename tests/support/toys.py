@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal
 
 from annotated_types import Gt, Le
 
+from limbeck.core.combination import Combination, Pair
 from limbeck.core.measurement import Measurement
 from limbeck.core.shape import Shape
 from limbeck.core.step import REGISTRY, Choice, Probe, StepInfo, Technique, step
@@ -194,6 +195,32 @@ class ToyBreak(Technique):
         yield candidate
 
 
+class ToyPair(Combination):
+    """Add the weights and the width of the thinnest candidate to those of the widest."""
+
+    by: float = 1.0
+    partner: str = ""
+
+    def pairs(self, candidates: Sequence[Any], context: Any) -> list[Pair]:
+        called("pairs")
+        ordered = sorted(candidates, key=lambda candidate: candidate.record.shape.layers[0].ffn)
+        if len(ordered) < 2:
+            context.log("no pair")
+            return []
+        return [Pair(ordered[-1].key, ordered[0].key)]
+
+    def apply(self, candidate: Any, context: Any) -> Iterable[Any]:
+        called(f"pair {candidate.model.ffn}")
+        other = context.partner.open().model
+        both = zip(candidate.model.weights, other.weights, strict=True)
+        candidate.model.weights = [weight + self.by * more for weight, more in both]
+        candidate.model.ffn += other.ffn
+        yield candidate
+
+    def estimated_seconds(self, shape: Shape, rows: Any, tokens: float) -> float:
+        return 3.0
+
+
 class ToySneak(Technique):
     """Use a service that it does not declare."""
 
@@ -362,6 +389,7 @@ def _made() -> dict[str, type]:
     step(StepInfo("toy-imitate", needs={"torch", "teacher"}, reads={"teacher"}))(ToyImitate)
     step(StepInfo("toy-break"))(ToyBreak)
     step(StepInfo("toy-share", needs={"torch"}))(ToyShare)
+    step(StepInfo("toy-pair", reads={"partner"}))(ToyPair)
     step(StepInfo("toy-sneak"))(ToySneak)
     step(StepInfo("toy-cost", reads={"cost"}))(ToyCost)
     step(StepInfo("toy-quality"))(ToyQuality)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -56,6 +56,15 @@ class Record:
         """Return the newest fact of that name (on that split, if given)."""
         facts = [fact for fact in self.facts if fact.name == name and split in (None, fact.split)]
         return facts[-1] if facts else None
+
+
+@dataclass(frozen=True)
+class Stored:
+    """A stored candidate, opened only on demand; ``record`` has the facts measured so far."""
+
+    key: str
+    open: Callable[[], Candidate]
+    record: Record | None = None
 
 
 class Reference(NamedTuple):

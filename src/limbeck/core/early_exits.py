@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Set as AbstractSet
 
     from limbeck.core.step import StepInfo
+    from limbeck.core.task_kind import TaskKind
 
 SECTION = "early_exits"
 """The entry of config.json."""
@@ -240,13 +241,22 @@ def fit_exits(exits: EarlyExits, logits: np.ndarray, most_changed: float) -> Fit
     return kept if kept.leaving else without
 
 
+def kind_problem(kind: TaskKind) -> str:
+    """Return why nothing can be sure of the answers of a kind of task; empty where there is one class for a text."""
+    if not (kind.numeric or kind.per_token or kind.vectors or kind.grouped or kind.several):
+        return ""
+    return f"lets a head answer that is sure of one class for a text; this task is a {kind.name}"
+
+
 def refusal(info: StepInfo, traits: AbstractSet[str]) -> str:
-    """Return why a step cannot follow early exits; empty if it can, or if there are none.
+    """Return why a step cannot follow early exits, or a cascade; empty if it can, or if there are none.
 
     Args:
         info: The step's declaration.
         traits: Traits of the candidate.
     """
+    if "cascade" in traits and "onnx" in info.needs:
+        return "is for single models, and a cascade holds two; put it before 'cascade'"
     changes = "torch" in info.needs and "onnx" not in info.gives and not info.keeps_model
     if "exits" not in traits or not changes:
         return ""

@@ -28,6 +28,9 @@ EVALUATED_SHAPES = "evaluated_shapes"
 EARLY_EXITS = "early_exits"
 """Name of the fact that says how many texts inner heads answer; known from the making."""
 
+CASCADE = "cascade"
+"""Name of the fact that says how many texts the smaller of two models answers; known from the making."""
+
 FLOAT_PARTS = "float_parts"
 """Name of the fact that counts the parts (of ``n``) that quantization left in float; known from the making."""
 
@@ -81,7 +84,8 @@ class Measurement:
     @property
     def is_prediction(self) -> bool:
         """Whether it is no measurement of the candidate itself: predicted, measured on others, or how it was made."""
-        return self.name.endswith("_predicted") or self.name in (EVALUATED_SHAPES, FLOAT_PARTS, EARLY_EXITS)
+        of_making = (EVALUATED_SHAPES, FLOAT_PARTS, EARLY_EXITS, CASCADE)
+        return self.name.endswith("_predicted") or self.name in of_making
 
     def to_json(self) -> dict[str, Any]:
         """Return a plain dictionary without the empty fields."""

@@ -25,7 +25,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, TypeVar, dataclass_transform
 
-from limbeck.core.candidate import Candidate, Record, Reference
+from limbeck.core.candidate import Candidate, Record, Reference, Stored
 from limbeck.core.cost import Memo, TargetCost, measure_now
 from limbeck.core.digests import content
 from limbeck.core.field_groups import build, check_fields, checked_groups, fields_of, group, parameters, values_of
@@ -43,11 +43,12 @@ if TYPE_CHECKING:
     from limbeck.core.task import Task
     from limbeck.core.task_kind import TaskKind
 
-TRAITS = frozenset({"torch", "onnx", "int8", "teacher", "elastic", "exits"})
+TRAITS = frozenset({"torch", "onnx", "int8", "teacher", "elastic", "exits", "cascade"})
 """torch: weights that can be trained; onnx: an exported graph; int8: quantized; teacher: later steps may imitate it;
-elastic: slices of it are good models too; exits: inner heads answer early, so that its weights stay as they are."""
+elastic: slices of it are good models too; exits: inner heads answer early, so that its weights stay as they are;
+cascade: two models in one graph."""
 
-SERVICES = frozenset({"seed", "target", "budget", "teacher", "cost"})
+SERVICES = frozenset({"seed", "target", "budget", "teacher", "cost", "partner"})
 """What a step may declare in ``reads``; the other services are always there, and change no result."""
 
 
@@ -133,14 +134,8 @@ EQUAL_SCORES = "learns the order of the scores of pairs, and all have {:g}; use 
 NO_TEACHER = "has no teacher; put 'finetune' before it or name one with 'teacher: MODEL'"
 
 
-@dataclass(frozen=True)
-class Teacher:
-    """The model that later steps imitate and choices compare with; opened only on demand."""
-
-    key: str
-    open: Callable[[], Candidate]
-    record: Record | None = None
-    """Its record, with the facts measured so far."""
+class Teacher(Stored):
+    """The model that later steps imitate and choices compare with."""
 
 
 def discard(message: str, **numbers: object) -> None:
@@ -155,6 +150,8 @@ class RunContext:
     target: Target = field(default_factory=Target)
     budget: Budget = field(default_factory=Budget)
     teacher: Teacher | None = None
+    partner: Stored | None = None
+    """The other candidate, of a combination (core/combination.py)."""
     reference: Reference | None = None
     cost: TargetCost | None = None
     keep: Callable[[str, Callable[[Path], None]], Path] = fill_temporary

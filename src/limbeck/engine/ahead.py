@@ -1,9 +1,10 @@
 """Work ahead of the walk: whatever steps of a recipe can be carried out now are given to workers.
 
 A recipe is a graph of (candidate, step): a technique needs only its parent, so chains of them run side by side, through
-forks, and past probes, which change no candidate. A choice needs all candidates before it, so what comes after it is
-ordered when the walk has passed it. The walk itself stays as it is: it goes through the recipe in its order and finds
-in the store what workers have made. So keys, ledger and front do not depend on who made what when.
+forks, and past probes, which change no candidate. A choice needs all candidates before it, and so does a combination:
+what comes after it is ordered when the walk has passed it. The walk itself stays as it is: it goes through the recipe
+in its order and finds in the store what workers have made. So keys, ledger and front do not depend on who made what
+when.
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ from functools import partial
 from typing import TypeAlias
 
 from limbeck.core.candidate import Record
-from limbeck.core.step import Choice, Probe, Technique
+from limbeck.core.combination import GATHERING
+from limbeck.core.step import Probe, Technique
 from limbeck.distributed.executor import lane_of
 from limbeck.distributed.workers import Needs, Values, Workers
 from limbeck.engine.builder import CandidateBuilder
@@ -44,7 +46,7 @@ SHORT = 0.02
 
 
 def length(steps: Steps) -> float:
-    """Return how long the longest chain of techniques through some steps is, up to the next choice.
+    """Return how long the longest chain of techniques through some steps is, up to one that waits for all candidates.
 
     Args:
         steps: The steps.
@@ -53,7 +55,7 @@ def length(steps: Steps) -> float:
     for placed in steps:
         if placed.branches is not None:
             total += max((length(branch) for branch in placed.branches), default=0.0)
-        elif isinstance(placed.step, Choice):
+        elif isinstance(placed.step, GATHERING):
             break
         elif isinstance(placed.step, Technique):
             total += 1.0 if placed.step.info.trains else SHORT
@@ -134,7 +136,7 @@ class Ahead:
         workers.at_end.callback(folder.remove_token, self._token)  # work that still runs looks for it
 
     def follow(self, steps: Steps, key: str, seed: int, picks: Sequence[int] | None = None) -> None:
-        """Order what can be done with a candidate before the next choice; its children follow when they are made.
+        """Order what can be done with a candidate alone; its children follow when they are made.
 
         Args:
             steps: The steps that it has before it, those after the forks that it is in included.
@@ -149,7 +151,7 @@ class Ahead:
                     if self._may_begin(branch, key):
                         self.follow([*branch, *rest], key, seed)
                 return
-            if isinstance(placed.step, Choice):
+            if isinstance(placed.step, GATHERING):
                 return
             if isinstance(placed.step, Probe):
                 self._prepare(placed, rest, key, seed)

@@ -13,7 +13,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from limbeck.core.candidate import Candidate, Record, Reference, lineage_key
+from limbeck.core.candidate import Candidate, Record, Reference, Stored, lineage_key
+from limbeck.core.combination import Combination
 from limbeck.core.cost import TargetCost
 from limbeck.core.field_groups import parameters
 from limbeck.core.measurement import environment
@@ -246,24 +247,14 @@ class CandidateBuilder:
             spread: Has pieces of the step carried out elsewhere.
         """
         teacher = reference or (self.teacher(key, step) if "teacher" in step.info.reads else None)
-        model = Teacher(teacher, lambda: self.open(teacher), self.records.get(teacher)) if teacher else None
+        model = Teacher(**vars(self.stored(teacher))) if teacher else None
+        partner = self.stored(step.partner) if isinstance(step, Combination) and step.partner else None
         given = partial(services, self.serving(step), self.store, step, seed=seed, teacher=model, log=log)
-        return given(scratch=scratch, cost=cost, compared=compared, spread=spread)
+        return given(scratch=scratch, cost=cost, compared=compared, partner=partner, spread=spread)
 
-    def context_for(
-        self, candidate: Candidate, key: str, step: Step, seed: int, log: Callable[..., None]
-    ) -> RunContext:
-        """Return the services, costs included, of a step that only inspects a candidate.
-
-        Args:
-            candidate: The candidate to inspect.
-            key: Key of the record.
-            step: The step.
-            seed: Seed of everything random.
-            log: Receives messages, and numbers by name.
-        """
-        cost = self.make_cost(candidate, step, self.teacher(key, step)) if "cost" in step.info.reads else None
-        return self.context(key, step, seed, log, cost=cost)
+    def stored(self, key: str) -> Stored:
+        """Return a candidate that is opened only on demand."""
+        return Stored(key, lambda: self.open(key), self.records.get(key))
 
     def ensure(self, key: str) -> None:
         """Ensure that the object exists and is intact, making it again if necessary.

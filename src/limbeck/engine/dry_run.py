@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from limbeck.core.candidate import Record
+from limbeck.core.combination import Combination
 from limbeck.core.field_groups import parameters
 from limbeck.core.shape import Shape
 from limbeck.core.step import Choice, Step, Technique
@@ -175,6 +176,8 @@ class _Planner:
                 front = list(dict.fromkeys(candidate for candidate in front if candidate.key)) + [
                     candidate for candidate in front if not candidate.key
                 ]
+            elif isinstance(placed.step, Combination):
+                front = [*front, *self._combine(placed, placed.step, front)]
             elif isinstance(placed.step, Technique):
                 front = [
                     child
@@ -211,6 +214,28 @@ class _Planner:
         self._row(placed, number + 1, count, shape, False, seconds, size, rough, after=candidate.after)
         after = (len(self.rows) - 1,)
         return [_Planned(None, shape, shape or candidate.widest, traits, size, rows, after)] * step.result_count()
+
+    def _combine(self, placed: LocatedStep, step: Combination, front: list[_Planned]) -> list[_Planned]:
+        """Add one row for all candidates, and return what the step will add to them: known after a run, else one."""
+        keys = {candidate.key for candidate in front}
+        made = [
+            child
+            for candidate in front
+            for partner in sorted(filter(None, keys))
+            for child in self._children(step.with_partner(partner), candidate.key) or ()
+        ]
+        times = [self._seconds(step, candidate)[0] for candidate in front]
+        seconds = 0.0 if made else sum(filter(None, times)) if any(times) else None
+        after = self._all_before(front)
+        self._row(placed, None, len(front), None, bool(made), seconds, 0, rough=not made, after=after, own=True)
+        own = (len(self.rows) - 1,)
+        first = front[0]
+        traits = next_traits(first.traits, step.info)
+        if made:
+            sizes = [self.store.bytes_of(child.key) for child in made]
+            pairs = zip(made, sizes, strict=True)
+            return [_Planned(c.key, c.shape, c.shape, traits, size, first.rows, own) for c, size in pairs]
+        return [_Planned(None, None, first.widest, traits, None, first.rows, own)]
 
     def _all_before(self, front: Sequence[_Planned]) -> tuple[int, ...]:
         """Return the rows that a probe or a choice waits for: those of all candidates, and the probe before it."""

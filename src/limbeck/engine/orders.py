@@ -14,6 +14,7 @@ from typing import Any, cast
 
 from limbeck import errors
 from limbeck.core.candidate import Record
+from limbeck.core.combination import Combination, as_made, as_written
 from limbeck.core.pieces import KnownResults, PiecesWanted
 from limbeck.core.step import Step, Technique
 from limbeck.distributed.workers import Log, Values
@@ -68,6 +69,10 @@ def order(builder: CandidateBuilder, key: str, placed: LocatedStep, seed: int, t
     ancestors = lineage(builder.records, key)
     if teacher is not None and teacher in builder.records:
         ancestors += lineage(builder.records, teacher)
+    for record in ancestors:  # and of those that are added
+        origin = builder.origins.get(record.key)
+        if origin is not None and isinstance(origin.step, Combination):
+            ancestors += lineage(builder.records, origin.step.partner)
     paths = _paths(builder.recipe)
     return {
         "store": str(builder.store.root),
@@ -95,7 +100,10 @@ def _described(record: Record, builder: CandidateBuilder, seed: int, paths: Mapp
     """Return a record with how it was made: its place in the recipe, and what its key depends on besides."""
     origin = builder.origins.get(record.key, Provenance(seed))
     provenance = {"seed": origin.seed, "index": origin.index, "source": origin.source, "role": origin.role}
-    return {"record": record_to_json(record), "made": provenance, "path": paths[origin.step] if origin.step else None}
+    path = None
+    if origin.step is not None:
+        path = paths[origin.step if origin.step in paths else as_written(origin.step)]
+    return {"record": record_to_json(record), "made": provenance, "path": path}
 
 
 @dataclass(frozen=True)
@@ -139,7 +147,7 @@ def open_order(payload: Values, report: Log) -> Setting | Values:
         record = read_record(described["record"])
         builder.records[record.key] = record
         maker = steps.get(described["path"])
-        technique = maker if isinstance(maker, Technique) else None
+        technique = as_made(maker, record.parameters) if isinstance(maker, Technique) else None
         builder.origins[record.key] = Provenance(step=technique, **described["made"])
     step = steps[payload["path"]]
     if _lacks_teacher(builder, payload["key"], step):

@@ -196,7 +196,8 @@ class Prospects:
 
     def _is_served(self, record: Record) -> bool:
         """Return whether a model is in the form that the predicted latencies are for."""
-        return "onnx" in record.traits and ("int8" in record.traits) == (self._format == "int8")
+        single = "onnx" in record.traits and "cascade" not in record.traits
+        return single and ("int8" in record.traits) == (self._format == "int8")
 
     def _trainings(self, record: Record) -> Trainings:
         """Return how a model was trained after the fine-tuning."""

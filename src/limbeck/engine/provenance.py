@@ -8,6 +8,7 @@ from itertools import product
 from typing import Protocol
 
 from limbeck.core.candidate import Record
+from limbeck.core.combination import as_made
 from limbeck.core.step import Technique
 from limbeck.recipe.parsing import leaves
 from limbeck.recipe.recipe import Recipe, placed_steps
@@ -77,7 +78,7 @@ def provenance_of(record: Record, keys: Keys) -> Provenance | None:
         return None
     base, _, number = record.key.partition("-")
     for located, seed in product(leaves(placed_steps(keys.recipe)), seeds):
-        step = located.step
+        step = as_made(located.step, record.parameters)
         if isinstance(step, Technique) and keys.child_base(record.parent, step, seed) == base:
             return Provenance(seed, step, int(number or 0))
     return None

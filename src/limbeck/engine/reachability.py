@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 from limbeck.core.candidate import Candidate
+from limbeck.core.combination import Combination
 from limbeck.core.step import Step, Technique
 from limbeck.engine.builder import CandidateBuilder
 from limbeck.errors import LimbeckError, StoreError
@@ -61,7 +62,7 @@ class Reach:
             if placed.branches is not None:
                 obstacles = [self._along(branch, chain) for branch in placed.branches]
                 return obstacles[0] if obstacles and all(obstacles) else None
-            if not isinstance(placed.step, Technique):
+            if not isinstance(placed.step, Technique) or isinstance(placed.step, Combination):
                 continue
             if chain.earlier and _has_goal(placed.step) and (reason := self._ask(placed.step, chain)):
                 return Obstacle(placed, reason)
@@ -88,7 +89,10 @@ class Reach:
                 self._opened[chain.key] = self._builder.open(chain.key)
             candidate = self._opened[chain.key]
             log = partial(self._builder.log, step.info.name, chain.key)
-            context = self._builder.context_for(candidate, chain.key, step, self._seed, log)
+            cost = None
+            if "cost" in step.info.reads:
+                cost = self._builder.make_cost(candidate, step, self._builder.teacher(chain.key, step))
+            context = self._builder.context(chain.key, step, self._seed, log, cost=cost)
             return step.out_of_reach(candidate, context, chain.earlier)
         except StoreError:
             raise

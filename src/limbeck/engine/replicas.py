@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import suppress
-from itertools import product
+from itertools import product, takewhile
 from typing import Protocol
 
 from limbeck.core.candidate import Record
+from limbeck.core.combination import Combination
 from limbeck.core.step import Technique
 from limbeck.engine.ahead import Ahead
 from limbeck.engine.builder import CandidateBuilder
@@ -83,13 +84,16 @@ class Replicas:
         origins = self._origins(key)
         placed = {located.step: located for located in leaves(placed_steps(self._recipe))}
         root = self._builder.root(self._recipe.model, seed)
-        ahead.follow([placed[step] for step, _ in origins], root.key, seed, [index for _, index in origins])
+        ordered = list(takewhile(lambda origin: origin[0] in placed, origins))  # up to a combination
+        ahead.follow([placed[step] for step, _ in ordered], root.key, seed, [index for _, index in ordered])
 
     def _replay(self, key: str, seed: int) -> str:
         """Return the key of the candidate made like ``key``, with another seed."""
         current = self._builder.root(self._recipe.model, seed)
         self._log.write(current)
         for step, index in self._origins(key):
+            if isinstance(step, Combination):
+                step = step.with_partner(self._replay(step.partner, seed))
             children, _ = self._make(current, step, seed)
             current = children[index]
             self._log.write(current)

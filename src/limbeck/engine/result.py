@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from limbeck.core.candidate import Candidate, Record
+from limbeck.core.combination import as_made
 from limbeck.core.field_groups import parameters
 from limbeck.core.measurement import environment
 from limbeck.core.step import Step
@@ -339,5 +340,6 @@ def _is_made_by(record: Record, step: Step) -> bool:
     """Return whether a step makes such a record, as far as its parameters say."""
     if record.step != step.info.name:
         return False
-    fields = {name: value for name, value in parameters(step).items() if name not in step.info.neutral}
+    values = parameters(as_made(step, record.parameters))
+    fields = {name: value for name, value in values.items() if name not in step.info.neutral}
     return all(record.parameters.get(name, value) == value for name, value in fields.items())

@@ -9,6 +9,7 @@ from limbeck.core.early_exits import refusal
 from limbeck.core.model import Runnable
 from limbeck.core.step import Step, needs
 from limbeck.errors import InputError
+from limbeck.model.onnx.onnx_model import OnnxModel
 
 ROOT_VERSION = 2
 """Of the records; 2: a head of which any part is missing counts as untrained."""
@@ -62,6 +63,8 @@ def root_record(key: str, role: str, source: str, model: Runnable) -> Record:
         traits.add("elastic")
     if model.leaves_early:
         traits.add("exits")
+    if isinstance(model, OnnxModel) and model.cascade is not None:
+        traits.add("cascade")
     if role == "teacher":
         traits.add("teacher")
     notes = (note,) if model.fresh_head else ()

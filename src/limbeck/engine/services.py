@@ -7,7 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, cast
 
-from limbeck.core.candidate import Reference
+from limbeck.core.candidate import Reference, Stored
 from limbeck.core.cost import TargetCost
 from limbeck.core.measurement import machine
 from limbeck.core.pieces import Spread
@@ -36,6 +36,7 @@ def services(
     scratch: Path | None = None,
     cost: TargetCost | None = None,
     compared: Reference | None = None,
+    partner: Stored | None = None,
     spread: Spread | None = None,
 ) -> RunContext:
     """Return the services that a step declares; it is refused the others.
@@ -50,6 +51,7 @@ def services(
         scratch: Folder for the step's own checkpoints.
         cost: What a shape costs.
         compared: The model that a probe compares the others with.
+        partner: The other candidate of a combination; its key is a field of the step, so it enters keys with those.
         spread: Has pieces of the step carried out elsewhere.
     """
     context = RunContext(
@@ -57,6 +59,7 @@ def services(
         target=recipe.target,
         budget=recipe.budget,
         teacher=teacher,
+        partner=partner,
         reference=compared,
         memo=store.facts.arrays if step.info.machine_bound else measured_alone(store),  # those run alone already
         keep=keep_once(store) if together(step) else store.facts.keep,

@@ -10,7 +10,7 @@ from collections import ChainMap
 from collections.abc import Iterable, Mapping
 from copy import copy
 from dataclasses import dataclass, field
-from typing import TypeAlias
+from typing import TypeAlias, TypeVar
 
 from limbeck.core.step import Technique
 from limbeck.distributed.executor import Executor
@@ -22,6 +22,7 @@ from limbeck.engine.run_log import RunLog
 from limbeck.recipe.parsing import leaves
 from limbeck.recipe.recipe import Recipe, placed_steps
 
+T = TypeVar("T")
 Fronts: TypeAlias = dict[str, list[str]]
 """Keys of the candidates that are left, by target."""
 
@@ -61,13 +62,13 @@ def measured_at(builder: CandidateBuilder, target: str) -> CandidateBuilder:
     return other
 
 
-def everywhere(fronts: Mapping[str, Iterable[str]]) -> list[str]:
-    """Return the candidates that are left on some target, each once."""
+def everywhere(fronts: Mapping[str, Iterable[T]]) -> list[T]:
+    """Return what there is on some target, such as the candidates that are left, each once."""
     return list(dict.fromkeys(key for front in fronts.values() for key in front))
 
 
 def joined(ends: Iterable[Fronts], names: Iterable[str]) -> Fronts:
-    """Return what is left after the branches of a fork.
+    """Return what is left after the branches of a fork, or beside what a combination makes.
 
     Args:
         ends: What is left after each branch.

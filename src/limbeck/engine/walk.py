@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from limbeck.core.candidate import Record
+from limbeck.core.combination import GATHERING, Combination
 from limbeck.core.early_exits import refusal
 from limbeck.core.field_groups import parameters
 from limbeck.core.measurement import environment
@@ -26,6 +27,7 @@ from limbeck.engine.builder import CandidateBuilder
 from limbeck.engine.choosing import choose
 from limbeck.engine.costs import CostFactory
 from limbeck.engine.data_report import announce
+from limbeck.engine.pairing import choose_pairs
 from limbeck.engine.prospects import Prospects
 from limbeck.engine.reachability import Reach
 from limbeck.engine.replicas import Replicas
@@ -197,7 +199,7 @@ class Walk:
         for number, placed in enumerate(steps, start=1):
             rest = [*steps[number:], *then]
             fronts = self._advance(fronts, placed, rest)
-            if placed.branches is None and isinstance(placed.step, Choice):
+            if placed.branches is None and isinstance(placed.step, GATHERING):
                 self._follow(rest, everywhere(fronts))
         return fronts
 
@@ -258,6 +260,8 @@ class Walk:
         count, step_parameters = len(everywhere(fronts)), parameters(placed.step)
         self.log.emit({"kind": "step_start", **event, "candidates": count, "parameters": step_parameters})
         match placed.step:
+            case Combination() as step:
+                fronts = self._combine(fronts, placed, step, event)
             case Technique() as step:
                 fronts = self._make_for(fronts, placed, step, event, rest)
             case Probe():
@@ -300,13 +304,31 @@ class Walk:
         for note in notes:
             self.log.note(f"{placed.path}.{placed.name}: {note}")
         front = everywhere(fronts)
-        children = dict(zip(front, self._make(front, placed, step, event), strict=True))
+        children = dict(zip(front, self._make([(key, step) for key in front], placed, event), strict=True))
         return {name: everywhere({key: children[key] for key in keys}) for name, keys in fronts.items()}
 
+    def _combine(self, fronts: Fronts, placed: LocatedStep, step: Combination, event: dict[str, Any]) -> Fronts:
+        """Apply a combination to the pairs that it chooses for each target, and add what it makes to the candidates."""
+        pairs: dict[str, list[tuple[str, Combination]]] = {name: [] for name in fronts}
+        for name, target in self.targets.items():
+            with self.log.isolate_failure(placed.path, placed.name):
+                pairs[name] = choose_pairs(target.builder, self.log, fronts[name], step, self.recipe.seed)
+        work = everywhere(pairs)
+        children = dict(zip(work, self._make(work, placed, event), strict=True))
+        made = {name: [key for pair in chosen for key in children[pair]] for name, chosen in pairs.items()}
+        return joined((fronts, made), fronts)
+
     def _make(
-        self, front: Sequence[str], placed: LocatedStep, step: Technique, event: dict[str, Any]
+        self, work: Sequence[tuple[str, Technique]], placed: LocatedStep, event: dict[str, Any]
     ) -> list[list[str]]:
-        """Apply a technique to every candidate and return the keys of the children of each."""
+        """Apply a technique to every candidate and return the keys of the children of each.
+
+        Args:
+            work: The candidates, each with the technique as it is applied to this one.
+            placed: The technique as the recipe has it.
+            event: What every event of it says.
+        """
+        front = [key for key, _ in work]
         for key in front:
             self.teachers.check(key)
         events = [
@@ -316,11 +338,12 @@ class Walk:
 
         def apply(index: int) -> tuple[list[Record], bool]:
             self.log.emit({"kind": "candidate_start", **events[index]})
-            return self._children(self.records[front[index]], step, self.recipe.seed)
+            key, step = work[index]
+            return self._children(self.records[key], step, self.recipe.seed)
 
-        children: list[list[str]] = [[] for _ in front]
-        work = [Work(lane_of(step), partial(apply, index)) for index in range(len(front))]
-        for ended in self.executor.run(work):
+        children: list[list[str]] = [[] for _ in work]
+        orders = [Work(lane_of(placed.step), partial(apply, index)) for index in range(len(work))]
+        for ended in self.executor.run(orders):
             records, stored = list[Record](), False
             with self.log.isolate_failure(placed.path, placed.name, front[ended.index]):
                 records, stored = ended.result()

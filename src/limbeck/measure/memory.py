@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from annotated_types import Ge, Le
 
@@ -13,6 +13,10 @@ from limbeck.core.candidate import Candidate
 from limbeck.core.measurement import Measurement
 from limbeck.core.step import Probe, RunContext, StepInfo, step
 from limbeck.errors import StoreError
+
+if TYPE_CHECKING:
+    from limbeck.core.model import EncoderStyle, Runnable
+    from limbeck.core.shape import Shape
 
 
 @step(
@@ -128,6 +132,8 @@ def peak() -> int:
 class Size(Probe):
     """Count bytes of the files needed to serve, parameters, and multiply-accumulates at the mean length of the task.
 
+    Where texts may leave early, the operations are those of a text that goes to the end; of a cascade, of both models.
+
     Units: bytes; parameters are a count; one multiply-accumulate is one unit (two floating-point operations).
     """
 
@@ -144,15 +150,28 @@ class Size(Probe):
         from limbeck.measure.samples import sample_rows, token_lists
 
         for index, candidate in enumerate(candidates):
-            shape, style = counts.of_model(candidate.model)
+            models = shapes_of(candidate.model)
             labels, pooler = candidate.task.num_labels, not candidate.task.task_kind.per_token
             rows = sample_rows(candidate.task, self.split, self.samples)
             lists = token_lists(candidate.task, self.split, rows, candidate.tokenizer)
             tokens = sum(map(len, lists)) / len(lists)
             yield index, Measurement("size", float(stored_bytes(candidate)), "B")
-            yield index, Measurement("parameters", float(counts.parameters(shape, style, labels, pooler)), "1")
-            macs = counts.macs(shape, tokens, style, labels, pooler)
+            parameters = sum(counts.parameters(shape, style, labels, pooler) for shape, style in models)
+            yield index, Measurement("parameters", float(parameters), "1")
+            macs = sum(counts.macs(shape, tokens, style, labels, pooler) for shape, style in models)
             yield index, Measurement("macs", float(macs), "MAC", detail={"mean_tokens": round(tokens, 2)})
+
+
+def shapes_of(model: Runnable) -> list[tuple[Shape, EncoderStyle]]:
+    """Return the shape and the style of a model; of a cascade those of the larger and of the smaller model."""
+    from limbeck.core.analytic_cost import of_model
+    from limbeck.model.layout import shape_of, style_of
+    from limbeck.model.onnx.onnx_model import OnnxModel
+
+    shapes = [of_model(model)]
+    if isinstance(model, OnnxModel) and (cascade := model.cascade) is not None:
+        shapes.append((shape_of(cascade.small), style_of(cascade.small)))
+    return shapes
 
 
 def stored_bytes(candidate: Candidate) -> int:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from limbeck.core.analytic_cost import as_shape
+from limbeck.core.cascade import cascade_in
 from limbeck.core.early_exits import exits_in
 from limbeck.core.label_names import is_token_classifier, read_labels
 from limbeck.core.outputs import OutputSpec
@@ -136,6 +137,7 @@ def peek(source: str | Path) -> dict[str, Any]:
         "runtime": config.get("limbeck_runtime", "torch"),
         "elastic": bool(config.get("space")),
         "exits": exits_in(config, source) is not None,
+        "cascade": cascade_in(config, source) is not None,
         "max_length": most,
         "vector_length": most if embedding is None else min(most, embedding.max_length or most),
         "vectors": embedding is not None,
@@ -361,9 +363,12 @@ def _copy_onnx(model: OnnxModel, folder: Path) -> dict[str, Any]:
     for origin, copy in files.items():
         if origin.is_file() and origin.resolve() != copy.resolve():
             shutil.copyfile(origin, copy)
+    config = without_code(model.config)
+    config |= {"limbeck_runtime": "onnxruntime", "limbeck_onnx_file": f"onnx/{path.name}"}
+    if cascade_in(config, folder) is not None:  # no class of ours holds two models
+        return config
     write_code(folder)
     weights, copy = Path(model.folder) / WEIGHTS, folder / WEIGHTS
     if weights.is_file() and weights.resolve() != copy.resolve():
         interchange.restore_weights(weights, copy, model.config)
-    config = without_code(model.config) | {"auto_map": auto_map(per_token=is_token_classifier(model.config))}
-    return config | {"limbeck_runtime": "onnxruntime", "limbeck_onnx_file": f"onnx/{path.name}"}
+    return config | {"auto_map": auto_map(per_token=is_token_classifier(model.config))}

@@ -39,7 +39,8 @@ TOKENS_LIKE_STATES = ("distilbert", "deberta-v2")
 SHAPE = ("hidden_size", "head_dim", "layer_heads", "layer_ffn", "layer_attention", "layer_tokens")
 STYLE = tuple(field.name for field in dataclasses.fields(Style))
 OURS = frozenset((
-    *SHAPE, *STYLE, "space", "early_exits", "limbeck_runtime", "limbeck_onnx_file", "limbeck_untrained_head",
+    *SHAPE, *STYLE, "space", "early_exits", "cascade", "limbeck_runtime", "limbeck_onnx_file",
+    "limbeck_untrained_head",
 ))  # fmt: skip
 """Keys of a config.json that only limbeck writes."""
 PASSING = frozenset((

@@ -8,6 +8,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from limbeck.core import early_exits
+from limbeck.core.combination import Combination
 from limbeck.core.field_groups import parameters
 from limbeck.core.model import AnswersOnly
 from limbeck.core.step import REGISTRY, TRAITS, Step, StepInfo, Technique, needs
@@ -41,7 +42,7 @@ def meaning(
             described, wrong_model = _model(source, key)
             problems += wrong_model
             if key == "model" and described.get("runtime") not in (None, "torch"):
-                start = {"onnx"}
+                start = {"onnx"} | ({"cascade"} if described.get("cascade") else set())
             elif key == "model":
                 start |= {trait for trait in ("elastic", "exits") if described.get(trait)}
     if "task" in values:
@@ -325,9 +326,10 @@ def _walk(
         if located.branches is not None:
             front = set().union(*(_walk(branch, front, always, problems) for branch in located.branches))
         elif located.cls is None:  # a step that could not be read may have given anything
-            front = {_State(TRAITS - {"exits"}, epochs=True)}
+            front = {_State(TRAITS - {"exits", "cascade"}, epochs=True)}
         else:
-            front = {_step(located, state, always, problems) for state in front}
+            stays = front if issubclass(located.cls, Combination) else set()
+            front = stays | {_step(located, state, always, problems) for state in front}
     return front
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from limbeck.core.combination import Combination
 from limbeck.core.step import Choice
 from limbeck.errors import shown
 from limbeck.recipe.validation import Problem
@@ -48,6 +49,8 @@ def candidate_count(placed: Sequence[LocatedStep], start: int = 1) -> int:
             changing = [branch for branch in located.branches if branch]
             unchanged = count if len(changing) < len(located.branches) else 0  # the same candidates, however often
             count = unchanged + sum(candidate_count(branch, count) for branch in changing)
+        elif isinstance(located.parsed, Combination):
+            count += located.parsed.result_count()
         elif located.parsed is not None:
             count *= located.parsed.result_count()
             if isinstance(located.parsed, Choice) and located.parsed.info.final:

@@ -14,6 +14,7 @@ from typing import Any
 from limbeck.core.candidate import Record
 from limbeck.core.decision import decision_of
 from limbeck.core.finite import json_text, load_json
+from limbeck.core.measurement import CASCADE
 from limbeck.core.metrics import default_label
 from limbeck.core.outputs import OutputSpec
 from limbeck.data.encoding import TaskTokenizer, TextEncoding
@@ -23,6 +24,7 @@ from limbeck.model.interchange import translate_folder
 from limbeck.model.layout import model_files, write_code
 from limbeck.model.tokenizer_loading import open_tokenizer
 from limbeck.report.display_names import names
+from limbeck.report.early_exits import exits_json
 from limbeck.report.model_card import card
 from limbeck.report.model_folder import check_source, graph_inputs, onnx_file
 from limbeck.report.report import slim
@@ -146,8 +148,24 @@ def describe(summary: RunSummary, key: str, model_folder: Path) -> dict[str, Any
         "shape": record.shape.to_json() if record.shape is not None else None,
         "key": key,
         "lineage": [entry.key for entry in summary.lineage(key)],
-        "steps": [{"step": entry.step, "parameters": dict(entry.parameters)} for entry in summary.lineage(key)],
+        "steps": _steps(summary, key),
+        **({"cascade": cascade_of(summary, key)} if record.fact(CASCADE) is not None else {}),
     }
+
+
+def _steps(summary: RunSummary, key: str) -> list[dict[str, Any]]:
+    return [{"step": entry.step, "parameters": dict(entry.parameters)} for entry in summary.lineage(key)]
+
+
+def cascade_of(summary: RunSummary, key: str) -> dict[str, Any]:
+    """Return when the smaller model of a cascade answers, how often it did, and how that model was made.
+
+    Args:
+        summary: The run.
+        key: Key of the cascade.
+    """
+    description, small = exits_json(summary, CASCADE).get(key, {}), summary.records[key].parameters["partner"]
+    return description | {"steps": _steps(summary, small)}
 
 
 def request_of(summary: RunSummary, record: Record, tokenizer: TaskTokenizer) -> dict[str, Any]:

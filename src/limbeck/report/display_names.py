@@ -7,6 +7,7 @@ from typing import Any
 
 from limbeck.core.candidate import Record
 from limbeck.core.field_groups import fields_of
+from limbeck.core.measurement import CASCADE
 from limbeck.core.step import registered
 from limbeck.report.summary import RunSummary, once
 
@@ -55,15 +56,28 @@ def step_label(record: Record, parent: Record | None) -> str:
 
 @once
 def names(summary: RunSummary) -> Mapping[str, str]:
-    """Return a short name for every record, made of its steps; names of the table's rows are unique."""
-    names = {key: _name(summary, key) for key in summary.records}
+    """Return a short name for every record, made of its steps; names of the table's rows are unique.
+
+    A cascade has the names of both its models: 'pruned 4.0x · INT8 → teacher · INT8'.
+    """
+    cascades = {key: record for key, record in summary.records.items() if record.fact(CASCADE) is not None}
+    single = _distinct(summary, {key: _name(summary, key) for key in summary.records if key not in cascades})
+    sides = {key: (record.parameters.get("partner", ""), record.parent or "") for key, record in cascades.items()}
+    double = {key: " → ".join(single.get(side, side) for side in both) for key, both in sides.items()}
+    return single | _distinct(summary, double)
+
+
+def _distinct(summary: RunSummary, names: Mapping[str, str]) -> dict[str, str]:
+    """Return names, with what differs after those that several rows of the table would share."""
     groups: dict[str, list[str]] = {}
     for key in summary.candidates:
-        groups.setdefault(names[key], []).append(key)
+        if key in names:
+            groups.setdefault(names[key], []).append(key)
+    distinct = dict(names)
     for name, keys in groups.items():
         if len(keys) > 1:
-            names |= {key: f"{name} · {suffix}" for key, suffix in _differences(summary, keys).items()}
-    return names
+            distinct |= {key: f"{name} · {suffix}" for key, suffix in _differences(summary, keys).items()}
+    return distinct
 
 
 def reference_words(summary: RunSummary) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from limbeck.core.measurement import CASCADE
 from limbeck.report import formatting
 from limbeck.report.ablation import Gain, gains
 from limbeck.report.charts import front_picture, gain_axis, strip_axis, tree_picture
@@ -64,6 +65,7 @@ def report_html(
             errors=errors_line(summary),
             entity_types=type_rows(row, reference, split),
             early_exits=exit_rows(summary),
+            cascades=exit_rows(summary, CASCADE),
             stored_vectors=stored_rows(row, split),
             baseline=summary.baseline,
             change=headline_change(row, reference, split),

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from limbeck.core.answer_changes import DRIFT, FLIPS
-from limbeck.core.measurement import Measurement
+from limbeck.core.measurement import CASCADE, Measurement
 from limbeck.model.layout import model_files
 from limbeck.report.decisions import decision_figures
 from limbeck.report.display_names import changed_parameters, reference_line, reference_words
@@ -132,7 +132,8 @@ def figures(summary: RunSummary, row: Row, reference: Row | None) -> list[Figure
         label = f"texts per second, sorted by length ({texts.target})"
         lines.append(Figure(label, f"{rate(texts.value)}/s", interval, _count(texts), original))
     if (exits := exits_of(summary, row.key)) is not None:
-        lines.append(Figure(f"texts leave early, {exits.split}", share_words(exits), n=_count(exits)))
+        label = "texts answered" if exits.name == CASCADE else "texts leave early"
+        lines.append(Figure(f"{label}, {exits.split}", share_words(exits), n=_count(exits)))
     if row.p50 is not None and (gain := row.p50.detail.get("over_one_batch")):
         label = f"the same over one padded batch, by sorting and sub-batches of {row.p50.detail['sub_batch']}"
         lines.append(Figure(label, f"{gain:.2f}x"))

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from limbeck.core.measurement import Measurement
+from limbeck.core.measurement import CASCADE, Measurement
 from limbeck.core.metrics import METRICS
 from limbeck.core.target import TestedLimit
 from limbeck.report.ablation import gains, quality_change
@@ -340,6 +340,7 @@ def to_json(summary: RunSummary) -> dict[str, Any]:
         "changes": {row.key: changes for row in rows(summary) if (changes := changes_json(row))},
         **({"decisions": decisions} if (decisions := decisions_json(summary)) else {}),
         **({"early_exits": exits} if (exits := exits_json(summary)) else {}),
+        **({"cascades": cascades} if (cascades := exits_json(summary, CASCADE)) else {}),
         **({"entities": types} if (types := types_json(summary)) else {}),
         **({"stored_vectors": stored} if (stored := stored_json(summary)) else {}),
         "gains": [

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from limbeck.core import pareto
 from limbeck.core.answer_changes import DRIFT, FLIPS
 from limbeck.core.candidate import Record
-from limbeck.core.measurement import Measurement
+from limbeck.core.measurement import CASCADE, Measurement
 from limbeck.core.paired import evidence
 from limbeck.core.pareto import beyond, hypervolume
 from limbeck.core.target import LatencyStatistic, TestedLimit
@@ -198,6 +198,8 @@ def predicted(summary: RunSummary, key: str) -> Measurement | None:
     descendants of the same shape, once they have the number format, and not for latencies of another machine.
     """
     record = summary.records[key]
+    if record.fact(CASCADE) is not None:  # of two shapes
+        return None
     served = ("onnx" in record.traits) == (summary.target.runtime != "torch")
     number_format = "int8" if "int8" in record.traits else "float"
     for ancestor in reversed(summary.lineage(key)):

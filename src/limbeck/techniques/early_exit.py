@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Annotated
 from annotated_types import Ge, Gt, Le
 
 from limbeck.core.candidate import Candidate
-from limbeck.core.early_exits import Criterion, EarlyExits, usual_layers
+from limbeck.core.early_exits import Criterion, EarlyExits, kind_problem, usual_layers
 from limbeck.core.field_groups import group
 from limbeck.core.model import AnswersOnly, AnswerSource
 from limbeck.core.step import RunContext, Technique, step
@@ -126,9 +126,8 @@ class EarlyExit(Technique):
 
     def kind_problems(self, kind: TaskKind) -> dict[str, str]:
         """Return that a head is sure of classes alone, or why their labels cannot be weighted."""
-        if kind.numeric or kind.per_token or kind.vectors or kind.grouped or kind.several:
-            return {"": f"lets a head answer that is sure of one class for a text; this task is a {kind.name}"}
-        return self.answers.kind_problems(kind)
+        problem = kind_problem(kind)
+        return {"": problem} if problem else self.answers.kind_problems(kind)
 
     def label_problems(self, kind: TaskKind) -> dict[str, str]:
         """Return that the labels cannot have a weight where there are none."""

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from limbeck.core.analytic_cost import as_shape
+from limbeck.core.cascade import Cascade, cascade_in
 from limbeck.core.early_exits import exits_in
 from limbeck.core.logits import joined_rows
 from limbeck.core.sentence_embedding import embedding_in
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from limbeck.model.onnx.graph import Blueprint
     from limbeck.model.style import Style
 
+CASCADE_KEY = "limbeck_cascade"  # of the metadata of a graph that holds two models
 FLOAT_FILE, INT8_FILE = "onnx/model.onnx", "onnx/model_quantized.onnx"
 """Where sentence-transformers, transformers.js and text-embeddings-inference look."""
 
@@ -78,6 +80,11 @@ class OnnxModel:
         """Whether inner heads answer texts that they are sure of."""
         exits = exits_in(self.config, self.folder)
         return exits is not None and exits.threshold is not None
+
+    @property
+    def cascade(self) -> Cascade | None:
+        """What is known of the smaller of two models that the graph holds; None where it holds one."""
+        return cascade_in(self.config, self.folder)
 
     @property
     def size_bytes(self) -> int:
@@ -304,7 +311,10 @@ def read_parts(path: str | Path) -> tuple[Blueprint, dict[str, np.ndarray]]:
 
     graph = external.load(Path(path))
     proto = graph.proto if isinstance(graph, external.LargeGraph) else graph
-    text = {entry.key: entry.value for entry in proto.metadata_props}.get(KEY)
+    metadata = {entry.key: entry.value for entry in proto.metadata_props}
+    if CASCADE_KEY in metadata:
+        raise InputError(f"{path} holds the two models of a cascade; quantize each, then make a cascade of the results")
+    text = metadata.get(KEY)
     if text is None:
         raise InputError(f"{path} was not written by limbeck; export the torch model with limbeck first")
     blueprint = Blueprint.from_json(text)

@@ -1,0 +1,3 @@
+"""Toy steps for combinations."""
+
+from toy_fixtures import toys  # noqa: F401
