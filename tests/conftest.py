@@ -11,6 +11,7 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 import pytest
 import torch
+from timed_here import in_process  # noqa: F401
 
 from limbeck.core.kinds import KINDS
 from limbeck.core.sentence_embedding import SentenceEmbedding

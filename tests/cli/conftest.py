@@ -9,6 +9,7 @@ from unittest import mock
 
 import pytest
 from commands import TRAIN, answer, write_task
+from timed_here import timed_here
 
 from limbeck.data.synthetic import toy_task, toy_tokenizer
 
@@ -37,7 +38,7 @@ def workspace(tmp_path_factory):
 
 
 @pytest.fixture(autouse=True)
-def _inside(workspace, monkeypatch):
+def _inside(workspace, monkeypatch, in_process):
     monkeypatch.chdir(workspace)
     monkeypatch.setenv("LIMBECK_STORE", str(workspace / "store"))
 
@@ -45,7 +46,8 @@ def _inside(workspace, monkeypatch):
 @pytest.fixture(scope="session")
 def compressed(workspace):
     """What the main job prints, for a model that answers the task already."""
-    with contextlib.chdir(workspace), mock.patch.dict(os.environ, LIMBECK_STORE=str(workspace / "store")):
+    here = mock.patch.dict(os.environ, LIMBECK_STORE=str(workspace / "store"))
+    with contextlib.chdir(workspace), here, timed_here():
         options = (
             "--task",
             "moods",

@@ -85,7 +85,7 @@ def test_every_command_is_the_function_of_its_name():
 
 
 def test_help_of_a_command_is_whole_wherever_it_is_asked_for():
-    for name, end in (("gc", "made again when needed"), ("prune", "no layer becomes narrower")):
+    for name, end in (("gc", "made again when needed"), ("prune", "no layer gets narrower")):
         status, out, _ = call(name, "--help")
         assert (status, end in " ".join(out.split())) == (0, True)
         assert call("--help", name)[1] == out

@@ -83,6 +83,7 @@ def test_shapes_that_read_all_tokens_are_the_same_with_and_without_a_schedule():
     assert sum(bool(shape.tokens) for shape in fewer[1]) == 4
 
 
+@pytest.mark.usefixtures("in_process")
 def test_a_table_of_fewer_tokens_is_measured():
     full = Shape.uniform(layers=3, hidden=32, heads=4, ffn=64).with_tokens(0.5, 0.25, 0.25)
     table = build(full, Style(vocab_size=100), Target(seq_len=16), seconds=0.01)

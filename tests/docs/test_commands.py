@@ -7,7 +7,6 @@ import io
 import os
 import re
 import shutil
-from importlib import import_module
 from itertools import pairwise
 from pathlib import Path
 from unittest import mock
@@ -109,19 +108,8 @@ def small(folder):
     return "small-encoder"
 
 
-@pytest.fixture
-def _in_process(monkeypatch):
-    """Time in this process: starting one takes seconds, and other tests time in processes of their own."""
-
-    def call_here(function, payload, threads=1, *, pinned=True):
-        module, name = function.split(":")
-        return getattr(import_module(module), name)({"threads": threads, **payload})
-
-    monkeypatch.setattr("limbeck.measure.isolation.run_isolated", call_here)
-
-
 @pytest.mark.slow
-@pytest.mark.usefixtures("_in_process")
+@pytest.mark.usefixtures("in_process")
 def test_commands_of_techniques_run_one_after_the_other():
     for step in STEPS:
         commands = list(runnable(f"techniques/{step}"))
@@ -154,7 +142,7 @@ def test_commands_of_guides_run():
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("_in_process")
+@pytest.mark.usefixtures("in_process")
 def test_commands_of_rerankers_follow_each_other(small):
     """They compress, predict and evaluate one model."""
     pytest.importorskip("bm25s")
@@ -213,7 +201,7 @@ def test_runs_of_a_page_can_be_planned(path, folder):
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("_in_process")
+@pytest.mark.usefixtures("in_process")
 def test_commands_that_compress_a_model(small):
     commands = [words for path in ALL_PAGES for words in pages.commands(path.read_text(encoding="utf-8"))]
     names = NAMES | {"reviews.csv": "reviews"}  # of one task, so that they share their work in the store
@@ -243,7 +231,7 @@ def with_values(words, values):
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("_in_process")
+@pytest.mark.usefixtures("in_process")
 def test_commands_that_time_and_train_grids(monkeypatch):
     """On the tiny encoder, with two miniatures; the checkpoints of miniatures are on the hub alone."""
     monkeypatch.setattr(grid.miniatures, "__defaults__", ((2,), (128, 192)))
@@ -270,7 +258,7 @@ def test_commands_that_time_and_train_grids(monkeypatch):
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("_in_process")
+@pytest.mark.usefixtures("in_process")
 def test_commands_that_profile_a_machine_and_fit_predictors(folder, tmp_path, monkeypatch):
     """In a folder of their own: other tests expect that there are no latencies of another machine."""
     monkeypatch.chdir(tmp_path)

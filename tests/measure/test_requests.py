@@ -110,6 +110,7 @@ def test_the_fastest_size_is_taken_and_measured_once(reranker, monkeypatch):
         best_sub_batches(reranker, replace(target, threads=2), memo)
 
 
+@pytest.mark.usefixtures("in_process")
 def test_a_request_is_timed_in_one_call(reranker, tmp_path):
     (exported,) = Export().apply(reranker, RunContext(scratch=tmp_path))
     probe = Latency.of(samples=4, rounds=2)

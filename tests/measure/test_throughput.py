@@ -24,6 +24,7 @@ def context(**target):
     return RestrictedContext(RunContext(target=Target(**target)), Throughput.info)
 
 
+@pytest.mark.usefixtures("in_process")
 def test_candidates_are_timed_in_one_session(candidate, exported):
     found = list(Throughput.of(samples=10, batch=4, rounds=2).measure([candidate, exported], context()))
     assert [(index, fact.name) for index, fact in found] == [(0, "throughput"), (1, "throughput")]

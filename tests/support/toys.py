@@ -379,9 +379,8 @@ class ToyFront(Choice):
 
 
 def _made() -> dict[str, type]:
-    step(StepInfo("toy-train", needs={"torch"}, gives={"teacher"}, reads={"seed"}, trains=True, presets=PRESETS))(
-        ToyTrain
-    )
+    training = {"reads": {"seed"}, "trains": True, "keeps_shape": True, "presets": PRESETS}
+    step(StepInfo("toy-train", needs={"torch"}, gives={"teacher"}, **training))(ToyTrain)
     step(StepInfo("toy-prune", needs={"torch"}))(ToyPrune)
     step(StepInfo("toy-levels", needs={"torch"}))(ToyLevels)
     step(StepInfo("toy-export", needs={"torch"}, gives={"onnx"}, drops={"torch"}, keeps_shape=True))(ToyExport)

@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from time import monotonic
 from typing import TYPE_CHECKING, Literal
 
 from limbeck.core.decision import DecisionGoal
@@ -237,6 +238,7 @@ class _Compression:
         """
         from limbeck.data.given import as_task, names_task
 
+        began = monotonic()
         self.request.check()
         self.executor.check(limited=self.request.max_minutes is not None)
         name = f"compress-{Path(self.model).name}"
@@ -284,7 +286,8 @@ class _Compression:
         if recipe != draft:
             checked_task(recipe, store, loaded, self.function)
         with open_workers(self.executor, folder) as workers:
-            result = start(recipe, loaded, store, folder, listener, teacher=teacher, workers=workers).finish()
+            begun = start(recipe, loaded, store, folder, listener, teacher=teacher, workers=workers, began=began)
+            result = begun.finish()
         return Compressed(result, deliver(result, out), budget_violations(result))
 
     @property

@@ -1,8 +1,8 @@
-"""Leave out trainings of a run with a time limit: those that would end too late, or whose result no choice would take.
+"""Leave out work of a run with a limit of time: what would end too late, and trainings of what no choice would take.
 
 Latencies are predicted by the table that the run's goals need anyway, quality is that of finished models on validation.
-Nothing is left out by a difference within the noise: predicted latencies have to differ by ``MARGIN``, and limits to
-hold or to be broken with the budget's confidence.
+Nothing is left out by a difference within the noise: predicted latencies have to differ by ``MARGIN`` and by the error
+of the predictions, and limits to hold or to be broken with the budget's confidence.
 """
 
 from __future__ import annotations
@@ -11,54 +11,58 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import pairwise
-from time import monotonic
 from typing import Any
 
 from limbeck.core.acceptance import evidence_of, measured, value
 from limbeck.core.candidate import Record
-from limbeck.core.cost import Cost
+from limbeck.core.combination import Combination
+from limbeck.core.cost import TargetCost
 from limbeck.core.field_groups import parameters
+from limbeck.core.measurement import FLOAT_PARTS, Measurement
 from limbeck.core.shape import Shape
-from limbeck.core.step import Choice, Probe, Step, Technique, registered
+from limbeck.core.step import Choice, Step, Technique, registered
 from limbeck.engine.builder import CandidateBuilder
+from limbeck.engine.choosing import better_than_constant
 from limbeck.engine.ledger import lineage
-from limbeck.engine.past_times import PastTimes, Work, rows_after, typical_tokens
 from limbeck.engine.reference import reference
+from limbeck.engine.time_limit import TimeLimit
 from limbeck.recipe.parsing import LocatedStep, leaves
 from limbeck.report.display_names import step_label
 
 MARGIN = 1.1
-"""Predicted latencies are different if one is greater by this factor."""
+"""Predicted latencies are different only if one is greater by this factor."""
 
-AGAIN = "the same command with a larger max_minutes goes on from here"
-
-Trainings = frozenset[tuple[str, str]]
-"""Steps and parameters of the trainings after the fine-tuning."""
+Way = frozenset[tuple[str, str]]
+"""How a model was made after the fine-tuning: steps, with their parameters unless they changed the shape."""
 
 
 @dataclass(frozen=True)
 class _Rival:
-    """A finished model: its predicted latency, whether it meets the budget, and the limit it surely breaks, or ''."""
+    """A finished model: its predicted latency, whether it can be chosen, and the limit it surely breaks, or ''."""
 
     name: str
-    seconds: float
-    meets: bool
+    latency: Measurement
+    acceptable: bool
     breaks: str
-    trainings: Trainings
+    trained: str
+    way: Way
 
 
 class Prospects:
-    """Judges the trainings of a run with a time limit."""
+    """Judges what a run with a limit of time is about to make."""
 
-    def __init__(self, builder: CandidateBuilder, steps: Sequence[LocatedStep], minutes: float) -> None:
+    def __init__(
+        self, builder: CandidateBuilder, steps: Sequence[LocatedStep], minutes: float, began: float | None = None
+    ) -> None:
         """Start the clock.
 
         Args:
             builder: Has the records of the run.
             steps: The steps of the recipe.
             minutes: The limit.
+            began: When the command began, by ``time.monotonic``; now unless given.
         """
-        self._builder, self._minutes, self._start = builder, minutes, monotonic()
+        self._builder, self.limit = builder, TimeLimit(builder, minutes, began)
         choices = (located.step for located in leaves(steps) if isinstance(located.step, Choice))
         self._choice = next((choice for choice in choices if choice.info.final), None)
         techniques = [located.step for located in leaves(steps) if isinstance(located.step, Technique)]
@@ -66,7 +70,7 @@ class Prospects:
         goals = (step for step in techniques if step.goal_target() is not None)
         elsewhere = builder.recipe.targets or builder.recipe.target.url is not None
         self._goal = None if elsewhere else next(goals, None)
-        self._table: tuple[Cost, Shape] | None = None
+        self._costs: tuple[TargetCost, Shape] | None = None
         self._finished: dict[str, None] = {}
         self._depth = 0
 
@@ -79,10 +83,25 @@ class Prospects:
         finally:
             self._depth -= 1
 
-    @property
-    def optional(self) -> bool:
-        """Whether the run is in a branch; what is outside of all, every result needs."""
-        return self._depth > 0
+    def worthwhile(
+        self, keys: Sequence[str], step: Technique, rest: Sequence[LocatedStep], seed: int
+    ) -> tuple[list[str], dict[str, str]]:
+        """Return the models that a step is worth its time for, and why others are left out, by key.
+
+        Outside of all branches, where every result needs the step, one model stays in any case.
+
+        Args:
+            keys: Keys of the models.
+            step: The step.
+            rest: The steps after it.
+            seed: Seed of everything random.
+        """
+        reasons: dict[str, str] = {}
+        for key in keys:
+            needed = not self._depth and len(reasons) == len(keys) - 1
+            if not needed and (reason := self._reason(key, step, rest, seed)):
+                reasons[key] = reason
+        return [key for key in keys if key not in reasons], reasons
 
     def new(self, keys: Iterable[str]) -> list[str]:
         """Return the models that were not finished before."""
@@ -92,39 +111,6 @@ class Prospects:
         """Add models that are finished, and whose quality was measured."""
         self._finished |= dict.fromkeys(keys)
 
-    def reason(self, key: str, step: Step, rest: Sequence[LocatedStep], seed: int) -> str | None:
-        """Return why a training is left out; None if it is worth its time, or is done already.
-
-        Args:
-            key: Key of the model that would be trained.
-            step: The training.
-            rest: The steps after it.
-            seed: Seed of everything random.
-        """
-        record = self._builder.records[key]
-        if not isinstance(step, Technique) or not step.info.trains:
-            return None
-        if self._builder.finished(record, step, seed) is not None:
-            return None
-        return self._too_late(record, step, rest) or self._not_chosen(record, step, rest)
-
-    def over(self, branch: Sequence[LocatedStep], keys: Sequence[str], seed: int) -> str | None:
-        """Return why a branch is not begun: it trains, and no time is left.
-
-        Args:
-            branch: The steps of the branch.
-            keys: Keys of the models that it begins with.
-            seed: Seed of everything random.
-        """
-        spent = monotonic() - self._start
-        if spent < 60 * self._minutes or not any(located.step.info.trains for located in leaves(branch)):
-            return None
-        first = branch[0].parsed
-        records = (self._builder.records[key] for key in keys)
-        if isinstance(first, Technique) and all(self._builder.finished(each, first, seed) for each in records):
-            return None  # what it goes on with is judged later
-        return f"{spent:.0f} of {60 * self._minutes:.0f} s are over; {AGAIN}"
-
     def described(self, key: str) -> str:
         """Return what is known of a finished model, in a line."""
         record = self._builder.records[key]
@@ -132,94 +118,9 @@ class Prospects:
         quality = record.fact("quality", "validation") or record.fact("quality")
         if quality is not None:
             words.append(f"{quality.detail.get('metric', 'quality')} {100 * quality.value:.1f} on {quality.split}")
-        if self._is_served(record) and (seconds := self._seconds(record)) is not None:
-            words.append(f"about {1e3 * seconds:.2f} ms")
+        if self._is_served(record) and (latency := self._latency(record)) is not None:
+            words.append(f"about {_ms(latency)}")
         return ", ".join(words)
-
-    # --- time --------------------------------------------------------------------------------------------------
-
-    def _too_late(self, record: Record, step: Technique, rest: Sequence[LocatedStep]) -> str | None:
-        after = [located.step for located in leaves(rest) if not located.step.info.trains]
-        needed = sum(self._estimates(record, [step, *after]))
-        spent = monotonic() - self._start
-        if spent + needed <= 60 * self._minutes:
-            return None
-        return (
-            f"with what comes after it, it would take about {needed:.0f} s, and {spent:.0f} of "
-            f"{60 * self._minutes:.0f} s are over; {AGAIN}"
-        )
-
-    def _estimates(self, record: Record, steps: Sequence[Step]) -> Iterator[float]:
-        """Yield the likely seconds of steps; those of a probe that compares are of all models."""
-        builder, chain = self._builder, lineage(self._builder.records, record.key)
-        task_rows = {name: len(split) for name, split in builder.task.splits.items()}
-        rows = rows_after(chain[1:], task_rows)
-        work = Work(record.shape, rows, typical_tokens(builder.task), chain[0].key, task_rows)
-        past = PastTimes([*builder.records.values()], [])
-        for step in steps:
-            seconds, _ = past.seconds(step, work)
-            every = isinstance(step, Probe) and step.info.group
-            yield (seconds or 0.0) * (len(self._finished) + 1 if every else 1)
-
-    # --- choice ------------------------------------------------------------------------------------------------
-
-    def _not_chosen(self, record: Record, step: Technique, rest: Sequence[LocatedStep]) -> str | None:
-        budget, seconds = self._builder.recipe.budget, self._seconds(record)
-        if self._choice is None or seconds is None or _changes_shape(record, rest):
-            return None
-        if budget.latency_ms is not None and 1e3 * seconds > MARGIN * budget.latency_ms:
-            return f"it takes about {1e3 * seconds:.2f} ms, more than {budget.latency_ms:g} ms"
-        if budget.max_drop is None and budget.max_flips is None:
-            return None
-        trainings = self._trainings(record) | {_training(step.info.name, parameters(step))}
-        for rival in self._rivals():
-            there = f"'{rival.name}' (about {1e3 * rival.seconds:.2f} ms"
-            if rival.meets and self._choice.fastest_wins and seconds > MARGIN * rival.seconds:
-                return f"it takes about {1e3 * seconds:.2f} ms, and {there}) is faster and meets the budget"
-            if rival.breaks and trainings <= rival.trainings and MARGIN * seconds < rival.seconds:
-                return f"it is smaller than {there}), which breaks {rival.breaks}, and is trained alike"
-        return None
-
-    def _rivals(self) -> Iterator[_Rival]:
-        budget, records = self._builder.recipe.budget, self._builder.records
-        for record in (records[key] for key in self._finished):
-            seconds, compared = self._seconds(record), reference(self._builder, [record.key])
-            whole = records.get(compared or "")
-            if seconds is None or whole is None or not self._is_served(record):
-                continue
-            if not (whole.fact("quality") and record.fact("quality")):
-                continue
-            tests = evidence_of(record, whole, budget)
-            broken = next((name for name, test in tests.items() if test.probability <= 1 - budget.confidence), "")
-            meets = not budget.violations(measured(record), value(whole, "quality"), tests)
-            yield _Rival(self.name(record.key), seconds, meets, broken, self._trainings(record))
-
-    def _is_served(self, record: Record) -> bool:
-        """Return whether a model is in the form that the predicted latencies are for."""
-        single = "onnx" in record.traits and "cascade" not in record.traits
-        return single and ("int8" in record.traits) == (self._format == "int8")
-
-    def _trainings(self, record: Record) -> Trainings:
-        """Return how a model was trained after the fine-tuning."""
-        chain = lineage(self._builder.records, record.key)
-        first = self._builder.teacher(record.key)
-        keys = [each.key for each in chain]
-        after = chain[keys.index(first) + 1 :] if first in keys else chain[1:]
-        trained = (each for each in after if (cls := registered(each.step)) is not None and cls.info.trains)
-        return frozenset(_training(each.step, each.parameters) for each in trained)
-
-    def _seconds(self, record: Record) -> float | None:
-        """Return the latency that the table of the run's goals predicts; None where it covers no such shape."""
-        goal, teacher, shape = self._goal, self._builder.teacher(record.key), record.shape
-        if goal is None or teacher is None or teacher == self._builder.given_key or shape is None:
-            return None
-        if self._table is None:
-            model = self._builder.open(teacher)
-            cost = self._builder.make_cost(model, goal, teacher).for_format(self._format)
-            self._table = cost, model.model.shape
-        cost, whole = self._table
-        covered = shape <= whole and (shape.hidden, shape.head_dim) == (whole.hidden, whole.head_dim)
-        return cost(shape).value if covered else None
 
     def name(self, key: str) -> str:
         """Return a model's name, made of its steps."""
@@ -227,14 +128,131 @@ class Prospects:
         steps = [step_label(each, before) for before, each in pairwise(chain)]
         return " · ".join(steps) or chain[0].step
 
+    def _reason(self, key: str, step: Technique, rest: Sequence[LocatedStep], seed: int) -> str | None:
+        """Return why a step is left out for a model; None if it is worth its time, or is done already."""
+        record = self._builder.records[key]
+        if self._builder.finished(record, step, seed) is not None:
+            return None
+        late = self.limit.too_late(record, step, rest, len(self._finished))
+        return late or (self._not_chosen(record, step, rest) if step.info.trains else None)
 
-def _training(step: str, values: Mapping[str, Any]) -> tuple[str, str]:
-    """Return what two trainings that are alike have in common."""
+    # --- choice ------------------------------------------------------------------------------------------------
+
+    def _not_chosen(self, record: Record, step: Technique, rest: Sequence[LocatedStep]) -> str | None:
+        budget, latency = self._builder.recipe.budget, self._latency(record)
+        if self._choice is None or latency is None or _says_nothing(record, step, rest):
+            return None
+        if budget.latency_ms is not None and _above(latency, 1e-3 * budget.latency_ms):
+            return f"it takes about {_ms(latency)}, more than {budget.latency_ms:g} ms"
+        if budget.max_drop is None and budget.max_flips is None:
+            return None
+        way, rivals = self._way(record) | {_done(step.info.name, parameters(step))}, list(self._rivals())
+        for rival in rivals:
+            there = f"'{rival.name}' (about {_ms(rival.latency)}"
+            if rival.acceptable and self._choice.fastest_wins and _slower(latency, rival.latency):
+                return f"it takes about {_ms(latency)}, and {there}) is faster and meets the budget"
+            forms = (other for other in rivals if other.trained == rival.trained)
+            if way <= rival.way and _slower(rival.latency, latency) and all(form.breaks for form in forms):
+                return f"it is smaller than {there}), which breaks {rival.breaks}, and is trained alike"
+        return None
+
+    def _rivals(self) -> Iterator[_Rival]:
+        budget, records = self._builder.recipe.budget, self._builder.records
+        finished = [records[key] for key in self._finished]
+        useful = {record.key for record in better_than_constant(self._builder.task, finished)}
+        for record in finished:
+            latency, compared = self._latency(record), reference(self._builder, [record.key])
+            whole = records.get(compared or "")
+            if latency is None or whole is None or not self._is_served(record):
+                continue
+            if not (whole.fact("quality") and record.fact("quality")):
+                continue
+            tests = evidence_of(record, whole, budget)
+            broken = next((name for name, test in tests.items() if test.probability <= 1 - budget.confidence), "")
+            meets = not budget.violations(measured(record), value(whole, "quality"), tests)
+            # parts in float are slower than predicted
+            acceptable = meets and record.key in useful and record.fact(FLOAT_PARTS) is None
+            trained = self._trained(record)
+            yield _Rival(self.name(record.key), latency, acceptable, broken, trained.key, self._way(trained))
+
+    def _is_served(self, record: Record) -> bool:
+        """Return whether a model is in the form that the predicted latencies are for."""
+        single = "onnx" in record.traits and not {"cascade", "exits"} & record.traits
+        return single and ("int8" in record.traits) == (self._format == "int8")
+
+    def _trained(self, record: Record) -> Record:
+        """Return the model that the last training made of which this one is a form."""
+        chain = lineage(self._builder.records, record.key)
+        return next((each for each in chain[::-1] if _step_trains(each)), chain[0])
+
+    def _way(self, record: Record) -> Way:
+        """Return how a model was made after the fine-tuning."""
+        chain = lineage(self._builder.records, record.key)
+        first = self._builder.teacher(record.key)
+        keys = [each.key for each in chain]
+        start = keys.index(first) if first in keys else 0
+        return frozenset(
+            _done(each.step, each.parameters if each.shape == before.shape else {})
+            for before, each in pairwise(chain[start:])
+        )
+
+    def _latency(self, record: Record) -> Measurement | None:
+        """Return the latency that the table of the run's goals predicts; None where it covers no such shape."""
+        goal, teacher, shape = self._goal, self._builder.teacher(record.key), record.shape
+        if goal is None or teacher is None or teacher == self._builder.given_key or shape is None or shape.tokens:
+            return None
+        if self._costs is None:
+            model = self._builder.open(teacher)
+            self._costs = self._builder.make_cost(model, goal, teacher), model.model.shape
+        costs, whole = self._costs
+        if not shape <= whole or shape.head_dim != whole.head_dim:
+            return None
+        if shape.hidden != whole.hidden and not self._measured_at_its_width(record):
+            return None
+        return costs.of_width(shape.hidden).for_format(self._format)(shape)
+
+    def _measured_at_its_width(self, record: Record) -> bool:
+        """Return whether a goal in latency was met at the model's hidden width: then there is a table for it."""
+        assert record.shape is not None
+        for each in lineage(self._builder.records, record.key):
+            step = self._builder.origins[each.key].step
+            same = each.shape is not None and each.shape.hidden == record.shape.hidden
+            if same and step is not None and step.goal_target() is not None:
+                return True
+        return False
+
+
+def _ms(latency: Measurement) -> str:
+    return f"{1e3 * latency.value:.2f} ms"
+
+
+def _above(latency: Measurement, seconds: float) -> bool:
+    """Return whether a predicted latency is surely above a limit."""
+    return latency.value > MARGIN * seconds and (latency.low or latency.value) > seconds
+
+
+def _slower(one: Measurement, other: Measurement) -> bool:
+    """Return whether the first of two predicted latencies is surely greater."""
+    return one.value > MARGIN * other.value and (one.low or one.value) > (other.high or other.value)
+
+
+def _step_trains(record: Record) -> bool:
+    cls = registered(record.step)
+    return cls is not None and cls.info.trains
+
+
+def _done(step: str, values: Mapping[str, Any]) -> tuple[str, str]:
     return step, repr(sorted(values.items()))
 
 
-def _changes_shape(record: Record, rest: Sequence[LocatedStep]) -> bool:
-    """Return whether later steps may make another shape of a model: then its latency says nothing of the result's."""
+def _says_nothing(record: Record, step: Step, rest: Sequence[LocatedStep]) -> bool:
+    """Return whether a model's latency says nothing of the result's: its shape may change, or it may leave early.
+
+    Nor does it where results are combined: a cascade wants a small model that loses too much, and a slow one behind it.
+    """
     shape = record.shape
-    techniques = (located.step for located in leaves(rest) if isinstance(located.step, Technique))
-    return shape is None or any(step.shape_after(shape) != shape for step in techniques)
+    techniques = [step, *(located.step for located in leaves(rest) if isinstance(located.step, Technique))]
+    return shape is None or any(
+        isinstance(each, Combination) or "exits" in each.info.gives or each.shape_after(shape) != shape
+        for each in techniques
+    )

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from time import monotonic
 from typing import TYPE_CHECKING
 
 from limbeck.core.task import Task
@@ -60,7 +61,7 @@ def run(
             folder, and the recipe that is written there refers to them.
         executor: Where candidates are made; one after another in this process unless given.
     """
-    run_folder = Path(folder) if folder else default_folder(recipe.name)
+    began, run_folder = monotonic(), Path(folder) if folder else default_folder(recipe.name)
     if teacher is not None:
         recipe = replace(recipe, teacher=str(run_folder / SCORES))
     executor = executor or ExecutorConfig()
@@ -68,7 +69,7 @@ def run(
     store = Store.of(store)
     recipe, loaded = checked(recipe, store, run_folder, task, teacher)
     with listening(on_event, progress) as listener, open_workers(executor, run_folder) as workers:
-        begun = start(recipe, loaded, store, run_folder, listener, cost, teacher=teacher, workers=workers)
+        begun = start(recipe, loaded, store, run_folder, listener, cost, teacher=teacher, workers=workers, began=began)
         return begun.finish()
 
 
@@ -104,6 +105,7 @@ def start(
     executor: Executor | None = None,
     teacher: TeacherFunction | FunctionTeacher | None = None,
     workers: Workers | None = None,
+    began: float | None = None,
 ) -> Walk:
     """Begin a recipe whose task is loaded and checked already, and return the run.
 
@@ -117,6 +119,7 @@ def start(
         executor: Carries out the work of a step on all candidates; in this process unless given.
         teacher: See :func:`run`.
         workers: Make candidates elsewhere, ahead of the walk.
+        began: When the command began, by ``time.monotonic``, for a limit of time; now unless given.
     """
     check_destination(folder, "--folder", within=True)
     store = Store.of(store)
@@ -124,7 +127,7 @@ def start(
     task, notes = adapt_task(recipe, task, store)
     messages = list(notes)
     function = prepare_teacher(recipe.teacher, task, teacher, folder, messages.append)
-    started = Walk(recipe, task, store, folder, on_event, cost, executor or InProcess())
+    started = Walk(recipe, task, store, folder, on_event, cost, executor or InProcess(), began)
     started.builder.given.function = function
     if workers is not None:
         if function is None and cost is None:

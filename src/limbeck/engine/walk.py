@@ -56,6 +56,7 @@ class Walk:
         on_event: OnEvent,
         cost: CostFactory | None,
         executor: Executor,
+        began: float | None = None,
     ) -> None:
         self.recipe, self.task, self.store, self.folder, self.executor = recipe, task, store, folder, executor
         self.log = RunLog(folder, store, on_event)
@@ -67,7 +68,7 @@ class Walk:
         chooses = any(located.step.info.final for located in leaves(self.steps))
         self.teachers = TeacherCheck(self.builder, self.log, chooses=chooses)
         limit = recipe.max_minutes
-        self.prospects = None if limit is None else Prospects(self.builder, self.steps, limit)
+        self.prospects = None if limit is None else Prospects(self.builder, self.steps, limit, began)
         self.position, self.total = 0, sum(1 for _ in leaves(self.steps))
         self.ahead: Ahead | None = None
         self.root, self.start = "", 0.0
@@ -108,6 +109,9 @@ class Walk:
             fronts = self._walk(self.steps, {name: [self.root] for name in self.targets})
             made: dict[str, list[str]] = {}
             for target in self.targets.values():
+                if self.prospects and (reason := self.prospects.limit.too_late_for_replicas(target.chosen)):
+                    self.log.note(f"replicas are left out: {reason}")
+                    continue
                 made |= Replicas(self.builder, self.log, target.prober, self._children, self.ahead).make(target.chosen)
         ends = ends_of(self.targets, fronts, self.root)
         front, chosen = everywhere(fronts), everywhere({name: end.chosen for name, end in ends.items()})
@@ -232,7 +236,7 @@ class Walk:
             fronts: The candidates that it begins with.
             then: The steps after the fork; probes among them find the facts later.
         """
-        if branch and (reason := prospects.over(branch, everywhere(fronts), self.recipe.seed)):
+        if branch and (reason := prospects.limit.over(branch, everywhere(fronts), self.recipe.seed)):
             self.log.note(f"{branch[0].path} is left out with what follows: {reason}")
             self.position += sum(1 for _ in leaves(branch))
             return {name: [] for name in fronts}
@@ -276,14 +280,21 @@ class Walk:
         self.log.emit({"kind": "step_end", **event, "candidates": len(everywhere(fronts)), "seconds": seconds})
         return fronts
 
-    def _worthwhile(self, fronts: Fronts, placed: LocatedStep, rest: Steps) -> Fronts:
-        """Return the candidates that are worth the time of a training, and say why others are left out."""
-        assert self.prospects is not None
-        left = dict.fromkeys(everywhere(fronts))
-        for key in list(left):
-            if reason := self.prospects.reason(key, placed.step, rest, self.recipe.seed):
-                self.log.note(f"{placed.path}.{placed.name}: {self.prospects.name(key)} is left out: {reason}")
-                del left[key]
+    def _worthwhile(
+        self, prospects: Prospects, fronts: Fronts, placed: LocatedStep, step: Technique, rest: Steps
+    ) -> Fronts:
+        """Return the candidates that a step is worth its time for, and say why others are left out.
+
+        Args:
+            prospects: Judges them.
+            fronts: The candidates.
+            placed: The step with its location.
+            step: The step.
+            rest: The steps after it.
+        """
+        left, reasons = prospects.worthwhile(everywhere(fronts), step, rest, self.recipe.seed)
+        for key, reason in reasons.items():
+            self.log.note(f"{placed.path}.{placed.name}: {prospects.name(key)} is left out: {reason}")
         return {name: [key for key in keys if key in left] for name, keys in fronts.items()}
 
     def _make_for(
@@ -299,8 +310,8 @@ class Walk:
             rest: The steps after it.
         """
         fronts, notes = suited(fronts, step, self.recipe)
-        if self.prospects is not None and self.prospects.optional:
-            fronts = self._worthwhile(fronts, placed, rest)
+        if self.prospects is not None:
+            fronts = self._worthwhile(self.prospects, fronts, placed, step, rest)
         for note in notes:
             self.log.note(f"{placed.path}.{placed.name}: {note}")
         front = everywhere(fronts)

@@ -116,7 +116,8 @@ def damped_solution(products: Tensor, gram: Tensor, present: Tensor, added: Tens
     Returns:
         The weights [out, in].
     """
-    return torch.linalg.solve(gram + added.diag(), (products + present * added).T).T
+    weights: Tensor = torch.linalg.solve(gram + added.diag(), (products + present * added).T).T
+    return weights
 
 
 @torch.no_grad()
