@@ -19,7 +19,7 @@ from limbeck.core.early_exits import (
     usual_layers,
 )
 from limbeck.core.measurement import EARLY_EXITS
-from limbeck.core.statistics import wilson
+from limbeck.core.statistics import largest_share
 from limbeck.core.step import find
 from limbeck.errors import InputError
 
@@ -75,14 +75,14 @@ def test_the_most_lenient_threshold_that_is_shown_to_hold_is_kept(criterion):
     fitted = fit_exits(exits, logits, 0.10)
     changed = logits[fitted.heads, np.arange(2000)].argmax(-1) != logits[-1].argmax(-1)
     assert fitted.changed == changed.sum() > 0
-    assert fitted.highest == wilson(int(changed.sum()), 2000, 0.9).high <= 0.10
+    assert fitted.highest == largest_share(int(changed.sum()), 2000) <= 0.10
     assert fitted.leaving == (fitted.heads < 3).sum() > 0
     assert sum(fitted.shares) == pytest.approx(1)
     tried = thresholds(criterion, 3, 3)
     if (after := tried.index(fitted.exits.threshold) + 1) < len(tried):
         heads = answering_heads(EarlyExits((1, 2, 3), criterion, tried[after]), logits)
         others = logits[heads, np.arange(2000)].argmax(-1) != logits[-1].argmax(-1)
-        assert wilson(int(others.sum()), 2000, 0.9).high > 0.10
+        assert largest_share(int(others.sum()), 2000) > 0.10
 
 
 def test_too_few_texts_show_nothing():

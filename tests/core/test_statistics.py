@@ -76,6 +76,21 @@ def test_as_many_observations_as_an_interval_is_wide_for(correct, count):
     assert statistics.wilson_count(interval.value, interval.high - interval.low, 0.9) == pytest.approx(count)
 
 
+@pytest.mark.parametrize("count", [20, 300])
+def test_the_bound_of_a_share_holds_as_often_as_it_says(count):
+    """Of Wilson's bound that is not so where few observations count."""
+    from scipy.stats import beta, binom
+
+    bounds = [statistics.largest_share(successes, count) for successes in range(count + 1)]
+    assert bounds[:-1] == pytest.approx([beta.ppf(0.95, some + 1, count - some) for some in range(count)])
+    assert bounds[-1] == 1.0
+    for share in (0.002, 0.01, 0.03, 0.2, 0.5, 0.97):
+        chances = binom.pmf(np.arange(count + 1), count, share)
+        assert chances @ (np.array(bounds) >= share) >= 0.95 - 1e-9
+    wilson = [statistics.wilson(successes, 300, 0.9).high for successes in range(301)]
+    assert binom.pmf(np.arange(301), 300, 0.009) @ (np.array(wilson) >= 0.009) < 0.95
+
+
 def test_wilson_stays_within_its_range():
     assert 0.99 < statistics.wilson(10, 10).high <= 1.0
     assert 0.0 <= statistics.wilson(0, 10).low < 0.01

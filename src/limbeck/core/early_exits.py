@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_args
 import numpy as np
 
 from limbeck.core.measurement import EARLY_EXITS, Measurement
-from limbeck.core.statistics import wilson
+from limbeck.core.statistics import largest_share, wilson
 from limbeck.errors import InputError, nearest, shown
 
 if TYPE_CHECKING:
@@ -215,8 +215,8 @@ def fit_exits(exits: EarlyExits, logits: np.ndarray, most_changed: float) -> Fit
 
     Thresholds of a fixed list are tested from the strictest on, and the first that is not shown to hold ends the
     search. So the one that is kept holds with the stated confidence although many were looked at (fixed-sequence
-    testing, Angelopoulos et al., 2021, arXiv:2110.01052, as in CALM). A share holds if the upper end of its one-sided
-    Wilson interval does.
+    testing, Angelopoulos et al., 2021, arXiv:2110.01052, as in CALM). A share holds if its one-sided bound by Clopper
+    and Pearson does, which is exact for rare changes.
 
     Args:
         exits: Where heads stand, and by what they are sure.
@@ -234,10 +234,10 @@ def fit_exits(exits: EarlyExits, logits: np.ndarray, most_changed: float) -> Fit
         heads = answering_heads(tried, logits)
         answers = logits[heads, np.arange(logits.shape[1])].argmax(axis=-1)
         changed = int((answers != last).sum())
-        highest = wilson(changed, len(last), 2 * SURE - 1).high
+        highest = largest_share(changed, len(last), SURE)
         if highest > most_changed:
             break
-        kept = FittedExits(tried, heads, changed, float(highest))
+        kept = FittedExits(tried, heads, changed, highest)
     return kept if kept.leaving else without
 
 

@@ -87,6 +87,25 @@ def wilson(successes: int, count: int, level: float = LEVEL) -> Interval:
     return Interval(proportion, max((center - margin) / scale, 0.0), min((center + margin) / scale, 1.0))
 
 
+def largest_share(successes: int, count: int, level: float = LEVEL) -> float:
+    """Compute the one-sided upper bound of a proportion that is exact for rare events (Clopper and Pearson, 1934).
+
+    Whatever the proportion is, it is at most the bound with at least the stated probability; the upper end of Wilson's
+    interval falls short of that where few observations count.
+
+    Args:
+        successes: Observations that count.
+        count: All observations.
+        level: Confidence level.
+
+    >>> round(largest_share(0, 299), 4), round(wilson(0, 299, 0.9).high, 4)
+    (0.01, 0.009)
+    """
+    from scipy.special import betaincinv  # takes a tenth of a second to load
+
+    return 1.0 if successes == count else float(betaincinv(successes + 1, count - successes, level))
+
+
 def wilson_count(proportion: float, width: float, level: float = LEVEL) -> float:
     """Return how many observations have a Wilson interval of this width: the inverse of :func:`wilson`.
 
