@@ -85,6 +85,17 @@ def test_the_most_lenient_threshold_that_is_shown_to_hold_is_kept(criterion):
         assert largest_share(int(others.sum()), 2000) > 0.10
 
 
+@pytest.mark.parametrize("criterion", ["confidence", "entropy"])
+def test_models_that_are_sure_of_wrong_answers_leave_by_a_stricter_threshold(criterion):
+    """The inner head is wrong on a tenth of the texts, with probability 0.9997, and right with 0.99999 on the rest."""
+    rows = 1000
+    last = np.tile([0.0, 20.0], (rows, 1))
+    inner = np.tile([0.0, 12.0], (rows, 1))
+    inner[:100] = [8.0, 0.0]
+    fitted = fit_exits(EarlyExits((1,), criterion), np.stack([inner, last]), 0.01)
+    assert (fitted.changed, fitted.leaving) == (0, 900)
+
+
 def test_too_few_texts_show_nothing():
     same = np.stack([random_logits(heads=1, rows=20)[0]] * 3)
     fitted = fit_exits(EarlyExits((1, 2)), same, 0.01)

@@ -29,9 +29,11 @@ SECTION = "early_exits"
 Criterion = Literal["confidence", "entropy", "patience"]
 SURE = 0.95
 """How probable it has to be that no larger share of answers changes than is allowed."""
-CONFIDENCES = (0.999, 0.998, 0.995, 0.99, 0.985, *(round(0.98 - 0.01 * step, 2) for step in range(49)))
+STRICT = (0.99999, 0.9999, 0.9995, 0.999, 0.998, 0.995, 0.99, 0.985)
+"""The first probabilities that are tried: well-trained models are this sure of most texts, of wrong answers too."""
+CONFIDENCES = (*STRICT, *(round(0.98 - 0.01 * step, 2) for step in range(49)))
 """Largest probabilities that are tried, down to one half."""
-ENTROPIES = (0.005, 0.01, 0.02, *(round(0.03 * step, 2) for step in range(1, 34)))
+ENTROPIES = (0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, *(round(0.03 * step, 2) for step in range(1, 34)))
 """Entropies that are tried, as shares of the largest possible one."""
 
 
