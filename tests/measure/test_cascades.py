@@ -11,6 +11,7 @@ from exported_pairs import TASK, TOKENIZER, exported, judged_by, stored
 from limbeck.core.cascade import fit_cascade
 from limbeck.core.measurement import CASCADE
 from limbeck.core.step import RunContext
+from limbeck.core.target import Target
 from limbeck.data.batching import encode, predict
 from limbeck.data.synthetic import toy_tokenizer
 from limbeck.errors import InputError, LimbeckError
@@ -65,6 +66,8 @@ def test_a_pair_pays_by_the_times_of_both(sides):
     assert (pair.small, pair.large) == ("s", "l")
     assert pair.seconds == pytest.approx((1 + 10 * fitted.shares[1]) / 10)
     assert f"{100 * fitted.shares[0]:.0f} % of the validation texts need the first alone" in str(pair)
+    pairs = find_pairs(candidates, 60.0, "confidence", RunContext(target=Target(batch=2)))
+    assert [each.seconds for each in pairs] == pytest.approx([(1 + 10 * (1 - fitted.shares[0] ** 2)) / 10])
     assert find_pairs([candidates[0], stored("l", sides[1], 0.9, 1.01)], 60.0, "confidence", RunContext()) == []
 
 

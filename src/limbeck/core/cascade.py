@@ -130,12 +130,13 @@ def paying_pairs(
     most_changed: float,
     criterion: Criterion = "confidence",
     compatible: Callable[[int, int], bool] = lambda small, large: True,
+    batch: int = 1,
 ) -> list[PayingPair]:
     """Return the pairs of models that neither a single model nor another pair beats in both quality and mean time.
 
-    A call of a cascade takes the time of the smaller model, and that of the larger one for the texts that go on. Texts
-    of any length are taken to go on equally often; what is chosen here is measured later. A smaller model that would
-    answer every text needs no larger one.
+    A call of a cascade takes the time of the smaller model, and that of the larger one if a text of the batch goes on.
+    Texts of any length are taken to go on equally often, and independently of each other; what is chosen here is
+    measured later. A smaller model that would answer every text needs no larger one.
 
     Args:
         logits: Of each model, on the same texts [rows, classes].
@@ -144,6 +145,7 @@ def paying_pairs(
         most_changed: Largest share of answers that may differ from the larger model's.
         criterion: By what the smaller model is sure.
         compatible: Whether two of them read the same tokens.
+        batch: Texts of a call.
 
     Returns:
         The pairs, those first that save the largest share of their larger model's time.
@@ -154,7 +156,7 @@ def paying_pairs(
         if not compatible(small, large):
             continue
         fitted = fit_cascade(logits[small], logits[large], most_changed, criterion)
-        expected = seconds[small] + fitted.shares[1] * seconds[large]
+        expected = seconds[small] + (1 - fitted.shares[0] ** batch) * seconds[large]
         if 0 < fitted.leaving < len(fitted.heads) and expected < seconds[large]:
             pairs.append(PayingPair(small, large, fitted, expected))
             points.append((score(cascade_logits(fitted.exits, logits[small], logits[large])), expected))

@@ -97,6 +97,7 @@ def find_pairs(
         max_changed / 100,
         criterion,
         lambda small, large: not difference(opened[small], opened[large], (answers[small], answers[large])),
+        context.target.batch,
     )
     return [
         FoundPair(front[pair.small].key, front[pair.large].key, pair.fitted, pair.seconds / seconds[pair.large])
