@@ -160,6 +160,25 @@ def test_cascade_writes_a_folder_that_answers_as_the_one_or_the_other(bert, tmp_
     assert limbeck.evaluate(tmp_path / "both", None, LABELED).examples == 32
     with pytest.raises(InputError, match="cascade: large is a torch model; export or quantize it first"):
         limbeck.cascade(small, bert, TOKENIZER, TEXTS, tmp_path / "no")
+    bert.save_pretrained(tmp_path / "torch")
+    with pytest.raises(InputError, match="cascade: small is a torch model; export or quantize it first"):
+        limbeck.cascade(tmp_path / "torch", large, TOKENIZER, TEXTS, tmp_path / "no")
+
+
+@pytest.mark.parametrize("opened", [False, True])
+def test_cascade_refuses_models_with_labels_in_another_order(bert, tmp_path, opened, monkeypatch):
+    names = list(TASK.label_names)
+    large = limbeck.export(bert, TOKENIZER, TEXTS, tmp_path / "large")
+    turned = make_bert(1)
+    turned.config.id2label = dict(enumerate(reversed(names)))
+    turned.config.label2id = {name: index for index, name in enumerate(reversed(names))}
+    small = limbeck.export(turned, TOKENIZER, TEXTS, tmp_path / "small")
+    monkeypatch.setattr("limbeck.exported.open_candidate", lambda *_, **__: pytest.fail("worked"))
+    pair = (small, large) if opened else (tmp_path / "small", tmp_path / "large")
+    reason = f"have other labels: {', '.join(reversed(names))} and {', '.join(names)}"
+    with pytest.raises(InputError, match=f"cascade: the two models {reason}; both should have the same labels"):
+        limbeck.cascade(*pair, TOKENIZER, LABELED, tmp_path / "both", max_changed=90)
+    assert not (tmp_path / "both").exists()
 
 
 def test_evaluate_scores_the_split_that_is_asked_for(bert):

@@ -57,20 +57,20 @@ def cascade(
         The cascade.
 
     Raises:
-        InputError: A model is not exported, they read different tokens, or no rule is shown to hold.
+        InputError: A model is not exported, they have other labels or read different tokens, or no rule is shown to
+            hold.
     """
+    from limbeck.measure.cascades import check_labels
     from limbeck.model.checkpoints import save_model
     from limbeck.techniques import cascade as pairs
 
+    check_labels(_labels("small", small), _labels("large", large))
     step = make_step(pairs.Cascade, {"max_changed": max_changed, **options})
     check_destination(Path(folder), "folder")
     with (
         open_candidate(small, tokenizer, for_validation(data), fill=False) as first,
         open_candidate(large, tokenizer, first.task, fill=False) as last,
     ):
-        for name, candidate in (("small", first), ("large", last)):
-            if candidate.model.runtime == "torch":
-                raise InputError(f"cascade: {name} is a torch model; export or quantize it first")
         check_suits(step, last.task)
         splits = {"validation": next(iter(last.task.splits.values())), **last.task.splits}
         task = replace(last.task, splits=splits)
@@ -80,6 +80,28 @@ def cascade(
             made, _ = pairs.cascade(first, last, draft, step.max_changed, step.criterion, context)
             save_model(made, last.tokenizer, draft)
     return open_exported(folder)
+
+
+def _labels(name: str, model: OnnxModel | str | Path) -> tuple[str, ...]:
+    """Return the labels of an exported model in the order of its outputs.
+
+    Args:
+        name: Name of the argument in errors.
+        model: The model.
+
+    Raises:
+        InputError: It is not exported.
+    """
+    from limbeck.core.label_names import read_labels
+    from limbeck.model.checkpoints import peek
+    from limbeck.model.onnx.onnx_model import OnnxModel
+
+    if isinstance(model, OnnxModel):
+        return read_labels(model.config, model.folder)
+    if isinstance(model, (str, Path)) and (known := peek(model))["runtime"] != "torch":
+        labels: tuple[str, ...] = known["labels"]
+        return labels
+    raise InputError(f"cascade: {name} is a torch model; export or quantize it first")
 
 
 def export(

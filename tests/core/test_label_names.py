@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from limbeck.core.label_names import is_token_classifier, read_labels, silent
+from limbeck.core.label_names import is_token_classifier, label_difference, read_labels, silent
 from limbeck.errors import InputError
 
 TEXT = ["BertForSequenceClassification"]
@@ -71,3 +71,23 @@ def test_token_classifiers_are_known_by_their_architecture():
     assert not is_token_classifier({"architectures": ["BertForSequenceClassification"]})
     assert not is_token_classifier({"architectures": "BertForTokenClassification"})
     assert not is_token_classifier({})
+
+
+MANY = [f"name {index}" for index in range(77)]
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "reason"),
+    [
+        (["no", "yes"], ["no", "yes"], ""),
+        (["no", "yes"], ("LABEL_0", "LABEL_1"), ""),
+        (["no", "yes"], ["yes", "no"], "have other labels: no, yes and yes, no"),
+        (["LABEL_0", "LABEL_1"], ["LABEL_1", "LABEL_0"], "have other labels: LABEL_0, LABEL_1 and LABEL_1, LABEL_0"),
+        (["no", "yes"], ["no", "yes", "maybe"], "have other labels (2 and 3): no, yes and no, yes, maybe"),
+        (["no", "yes"], ["LABEL_0"], "have other labels (2 and 1): no, yes and LABEL_0"),
+        (MANY, [*MANY[:75], MANY[76], MANY[75]], "have other labels: output 75 is name 75 and name 76"),
+    ],
+)
+def test_how_the_labels_of_two_models_differ(first, second, reason):
+    assert label_difference(first, second) == reason
+    assert bool(label_difference(second, first)) == bool(reason)

@@ -91,6 +91,19 @@ def test_both_have_to_read_the_same_tokens(sides, make_model, tmp_path):
     assert reason(replace(small, task=replace(TASK, max_length=9)), large) == "cut texts after 9 and 32 tokens"
 
 
+def test_both_have_to_have_the_same_labels_in_the_same_order(sides):
+    small, large = sides
+    names = list(TASK.label_names)
+    small.model.config["id2label"] = dict(enumerate([*names[1:], names[0]]))
+    reason = f"have other labels: {', '.join([*names[1:], names[0]])} and {', '.join(names)}"
+    answers = [split_answers(each, "validation", 32, RunContext()) for each in sides]
+    assert difference(small, large, tuple(answers)) == reason
+    with pytest.raises(InputError, match=f"the two models {reason}; both should have the same labels in the same"):
+        fit(small, large, 60.0, "confidence", RunContext())
+    candidates = [stored("s", small, 0.8, 1.0), stored("l", large, 0.9, 10.0)]
+    assert find_pairs(candidates, 60.0, "confidence", RunContext()) == []
+
+
 def test_a_graph_that_answers_otherwise_is_noticed(sides, tmp_path):
     fitted = fit(*sides, 60.0, "confidence", RunContext())
     small, large = (each.model for each in sides)

@@ -8,6 +8,9 @@ from typing import Any
 
 from limbeck.errors import InputError, shown
 
+MOST_SHOWN = 12
+"""Labels that a message lists."""
+
 
 def silent(names: Sequence[str]) -> bool:
     """Return whether all names are placeholders: ``LABEL_0`` or an integer.
@@ -28,6 +31,26 @@ def listed(names: Sequence[str], limit: int = 6) -> str:
     """Return the first names, and how many more there are."""
     first = ", ".join(names[:limit])
     return f"{first} and {len(names) - limit} more" if len(names) > limit else first
+
+
+def label_difference(first: Sequence[str], second: Sequence[str]) -> str:
+    """Return how the outputs of two models differ in number, names or order; empty if they do not.
+
+    Placeholders say nothing of what the outputs of one model mean, so they may stand for the names of the other.
+
+    >>> label_difference(["no", "yes"], ["yes", "no"])
+    'have other labels: no, yes and yes, no'
+    >>> label_difference(["no", "yes"], ["LABEL_0", "LABEL_1"])
+    ''
+    """
+    if len(first) == len(second) and (tuple(first) == tuple(second) or silent(first) != silent(second)):
+        return ""
+    pairs = enumerate(zip(first, second, strict=False))
+    other = next((f"output {index} is {one} and {two}" for index, (one, two) in pairs if one != two), "")
+    if max(len(first), len(second)) > MOST_SHOWN and other:
+        return f"have other labels: {other}"
+    numbers = "" if len(first) == len(second) else f" ({len(first)} and {len(second)})"
+    return f"have other labels{numbers}: {listed(first, MOST_SHOWN)} and {listed(second, MOST_SHOWN)}"
 
 
 def is_token_classifier(config: Mapping[str, Any]) -> bool:

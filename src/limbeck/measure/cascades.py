@@ -16,6 +16,7 @@ from limbeck.core.acceptance import value
 from limbeck.core.candidate import Candidate, Record, Stored
 from limbeck.core.cascade import Criterion, fit_cascade, paying_pairs
 from limbeck.core.early_exits import EarlyExits, answering_heads
+from limbeck.core.label_names import label_difference, read_labels
 from limbeck.core.measurement import CASCADE, Measurement
 from limbeck.errors import InputError, LimbeckError
 
@@ -105,14 +106,34 @@ def find_pairs(
     ]
 
 
+def check_labels(small: Sequence[str], large: Sequence[str]) -> None:
+    """Refuse two models of which the same logit stands for different labels.
+
+    Args:
+        small: Labels of the smaller model, in the order of its outputs.
+        large: Those of the larger one.
+
+    Raises:
+        InputError: They differ in number, names or order.
+    """
+    if reason := label_difference(small, large):
+        raise InputError(f"cascade: the two models {reason}; both should have the same labels in the same order")
+
+
+def _labels(candidate: Candidate) -> tuple[str, ...]:
+    return read_labels(candidate.model.config, candidate.model.folder)
+
+
 def difference(small: Candidate, large: Candidate, answers: tuple[SplitAnswers, SplitAnswers]) -> str:
-    """Return what keeps two models from reading the same token ids; empty if nothing does.
+    """Return what keeps two models from being a cascade: other labels or other token ids; empty if nothing does.
 
     Args:
         small: The smaller model.
         large: The larger one.
         answers: What they read and answered.
     """
+    if reason := label_difference(_labels(small), _labels(large)):
+        return reason
     if small.tokenizer.get_vocab() != large.tokenizer.get_vocab():
         return "have different vocabularies"
     lengths = small.task.max_length, large.task.max_length
@@ -135,10 +156,11 @@ def fit(
         context: Has the target, keeps answers, and is told of the result.
 
     Raises:
-        InputError: They read different tokens, or no threshold is shown to hold.
+        InputError: They have other labels, read different tokens, or no threshold is shown to hold.
     """
     from limbeck.measure.split_answers import split_answers
 
+    check_labels(_labels(small), _labels(large))
     answers = (split_answers(small, SPLIT, TOGETHER, context), split_answers(large, SPLIT, TOGETHER, context))
     if reason := difference(small, large, answers):
         raise InputError(f"cascade: the two models {reason}; both should read the same token ids")

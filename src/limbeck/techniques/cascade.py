@@ -140,7 +140,7 @@ def cascade(
         The model, and the fact that says what the rule does.
 
     Raises:
-        InputError: They read different tokens, or no threshold is shown to hold.
+        InputError: They have other labels, read different tokens, or no threshold is shown to hold.
         LimbeckError: The graph gives other answers than the two models.
     """
     from limbeck.model.onnx.cascade import write_cascade
