@@ -15,6 +15,8 @@ from transformers import AutoModelForSequenceClassification, BertConfig, BertFor
 import limbeck
 from limbeck.data.synthetic import toy_task, toy_tokenizer
 from limbeck.errors import InputError
+from limbeck.model.checkpoints import peek
+from limbeck.model.tokenizer_loading import open_tokenizer
 
 TASK = toy_task("classification", train=32, validation=16, test=16)
 TOKENIZER = toy_tokenizer(TASK)
@@ -22,7 +24,7 @@ TEXTS = list(TASK.split("train").texts)
 LABELED = (TEXTS, [TASK.label_names[label] for label in TASK.split("train").labels])
 
 
-def make_bert(seed):
+def make_bert(seed, positions=64):
     torch.manual_seed(seed)
     config = BertConfig(
         vocab_size=len(TOKENIZER),
@@ -30,7 +32,7 @@ def make_bert(seed):
         num_hidden_layers=2,
         num_attention_heads=4,
         intermediate_size=64,
-        max_position_embeddings=64,
+        max_position_embeddings=positions,
         id2label=dict(enumerate(TASK.label_names)),
         label2id={name: index for index, name in enumerate(TASK.label_names)},
     )
@@ -163,6 +165,23 @@ def test_cascade_writes_a_folder_that_answers_as_the_one_or_the_other(bert, tmp_
     bert.save_pretrained(tmp_path / "torch")
     with pytest.raises(InputError, match="cascade: small is a torch model; export or quantize it first"):
         limbeck.cascade(tmp_path / "torch", large, TOKENIZER, TEXTS, tmp_path / "no")
+
+
+@pytest.mark.parametrize("positions", [(24, 64), (64, 24)])
+def test_cascade_reads_as_many_tokens_as_both_models_do(tmp_path, positions):
+    models = [make_bert(0, most) for most in positions]
+    models[0].classifier.weight.data *= 20  # so that it is sure of some texts
+    pair = [
+        limbeck.export(model, TOKENIZER, TEXTS, tmp_path / name)
+        for name, model in zip(("small", "large"), models, strict=True)
+    ]
+    made = limbeck.cascade(*pair, TOKENIZER, LABELED, tmp_path / "both", max_changed=100)
+    assert peek(tmp_path / "both")["max_length"] == 24
+    assert json.loads((tmp_path / "both" / "tokenizer_config.json").read_text())["model_max_length"] == 24
+    tokenizer = open_tokenizer(tmp_path / "both")
+    long = tokenizer(" ".join(TEXTS), truncation=True, return_tensors="np")
+    assert long["input_ids"].shape == (1, 24)
+    assert np.isfinite(made.predict(long)).all()
 
 
 @pytest.mark.parametrize("opened", [False, True])

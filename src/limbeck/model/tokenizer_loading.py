@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from limbeck.core.cascade import cascade_in
 from limbeck.core.label_names import is_token_classifier
 from limbeck.core.shape import skipped_positions
 from limbeck.core.tokenizer import fit, fit_embedding
@@ -87,11 +88,17 @@ def _plain_tokenizer(folder: Path | None, source: str | Path) -> PreTrainedToken
     return tokenizer
 
 
+def _own_positions(config: Mapping[str, Any]) -> int:
+    """Return how many tokens a single model of ours has positions for."""
+    return int(config.get("max_positions", 512)) - skipped_positions(config.get("position_offset"))
+
+
 def token_limits(config: Mapping[str, Any], source: object) -> tuple[int, int]:
-    """Return how many tokens a model has positions for, and how many segment ids."""
+    """Return how many tokens a model has positions for, and how many segment ids; of a cascade, both of its models."""
     if config.get("model_type") == "limbeck":
-        positions, offset = config.get("max_positions", 512), config.get("position_offset")
-        return int(positions) - skipped_positions(offset), int(config.get("token_types", 2))
+        cascade = cascade_in(config, source)
+        sides = [config] if cascade is None else [config, cascade.small]
+        return min(map(_own_positions, sides)), int(config.get("token_types", 2))
     family = FAMILIES[families.read_family(config, source)]
     offset = family.value(config, "pad_token_id") if family.positions_from_padding else None
     types = family.value(config, "token_types") if "token_type" in family.embeddings else 0

@@ -137,7 +137,8 @@ def cascade(
         context: Has the target, keeps answers, and is told of the rule.
 
     Returns:
-        The model, and the fact that says what the rule does.
+        The model, and the fact that says what the rule does. The larger model's tokenizer then cuts texts where the
+        model with fewer positions does.
 
     Raises:
         InputError: They have other labels, read different tokens, or no threshold is shown to hold.
@@ -150,6 +151,7 @@ def cascade(
     model = write_cascade(small.model, large.model, folder, threshold=fitted.exits.threshold, criterion=criterion)
     difference = check_answers(model, small, large, fitted.exits)
     model.close()
+    large.tokenizer.model_max_length = min(large.tokenizer.model_max_length, small.tokenizer.model_max_length)
     sizes = f"{model.size_bytes / 1e6:.1f} MB, of which the smaller model {small.model.size_bytes / 1e6:.1f} MB"
     context.log(f"{sizes}; it answers as the two do, largest difference {difference:.1e}")
     return model, cascade_fact(fitted)
