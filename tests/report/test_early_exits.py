@@ -151,7 +151,11 @@ def test_table_page_card_json_and_artefact_have_a_cascade(exported, tmp_path):
     (folder / "model.safetensors").unlink()
     written = card(summary, "c", folder)
     assert "| texts answered, validation | 70 % by the smaller model, 30 % by the larger |" in written
+    assert "The graph holds two models" in written
     assert "there are no weights for torch" in written
+    single = card(summary, "qa", folder)
+    assert "There are no weights for torch." in single
+    assert "two models" not in single
     plain = to_json(summary)
     assert "early_exits" not in plain
     assert (plain["cascades"]["c"]["small"], plain["cascades"]["c"]["large"]) == ("qb", "qa")
