@@ -54,7 +54,11 @@ def test_descendants_have_the_exits_of_the_model_they_were_made_of():
     assert [row.rule for row in exit_rows(summary)] == ["confidence 0.9"] * 2
     assert set(exits_json(summary)) == {"xa", "qa"}
     assert "61 % after layer 2, 20 % after layer 4, 19 % at the end" in exit_lines(summary)[0]
-    assert "3 of 400 validation answers (95 %: at most 1.23 % of all)" in exit_lines(summary)[0]
+    changed = {row.name: row.changed for row in exit_rows(summary)}
+    for key, form in (("xa", ""), ("qa", ", before INT8")):
+        expected = f"3 of 400 validation answers in floating point{form} (95 %: at most 1.23 % of all)"
+        assert changed[names(summary)[key]] == expected
+        assert any(line.endswith(expected) for line in exit_lines(summary))
 
 
 def test_table_page_card_and_json_have_them(exported):
@@ -68,7 +72,7 @@ def test_table_page_card_and_json_have_them(exported):
     assert "tall stroke: mean" in page
     written = card(summary, "qa", exported)
     assert "| latency mean | 1.43 ms |" in written
-    assert "| texts leave early, validation | 61 % after layer 2, 20 % after layer 4, 19 % at the end |" in written
+    assert "| texts leave early in floating point, validation | 61 % after layer 2, 20 % after layer 4, 19 % at the end |" in written
     assert to_json(summary)["early_exits"]["qa"]["shares"] == [0.61, 0.2, 0.19]
     assert front_rows(summary)[0]["latency_mean_ms"] == pytest.approx(8.8)
 

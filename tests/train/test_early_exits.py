@@ -79,7 +79,7 @@ def test_the_rule_is_set_and_reported(candidate):
     assert candidate.model.config.early_exits == fitted.exits.to_json()
     assert candidate.model.exits.threshold == fitted.exits.threshold is not None
     assert "% after layer 1" in said[0]
-    assert "of 40 validation answers change, with 95% confidence at most" in said[0]
+    assert "of 40 validation answers in floating point change, with 95% confidence at most" in said[0]
     assert np.isclose(sum(fitted.shares), 1)
 
 

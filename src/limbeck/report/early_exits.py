@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Set as AbstractSet
 from typing import Any, NamedTuple, cast
 
 from limbeck.core import early_exits
 from limbeck.core.measurement import CASCADE, EARLY_EXITS, Measurement
 from limbeck.report.display_names import names
 from limbeck.report.summary import RunSummary
+
+FITTED_IN = "floating point"
+"""What the answers were computed in that the rule of early exits was fitted on."""
 
 
 class ExitRow(NamedTuple):
@@ -55,7 +59,7 @@ def exit_rows(summary: RunSummary, name: str = EARLY_EXITS) -> list[ExitRow]:
     """
     display = names(summary)
     return [
-        ExitRow(display[key], _rule(fact), share_words(fact), _changed(fact))
+        ExitRow(display[key], _rule(fact), share_words(fact), _changed(fact, summary.records[key].traits))
         for key, fact in facts_of(summary, name).items()
     ]
 
@@ -98,6 +102,8 @@ def _rule(fact: Measurement) -> str:
     return f"{fact.detail['criterion']} {fact.detail['threshold']:g}"
 
 
-def _changed(fact: Measurement) -> str:
+def _changed(fact: Measurement, traits: AbstractSet[str]) -> str:
+    """Say how many answers a rule changes; that of early exits was fitted before the model was quantized."""
+    form = "" if fact.name == CASCADE else f" in {FITTED_IN}" + (", before INT8" if "int8" in traits else "")
     highest = 100 * float(fact.detail["highest"])
-    return f"{fact.detail['changed']} of {fact.n:,} {fact.split} answers (95 %: at most {highest:.2f} % of all)"
+    return f"{fact.detail['changed']} of {fact.n:,} {fact.split} answers{form} (95 %: at most {highest:.2f} % of all)"

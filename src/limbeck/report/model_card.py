@@ -11,7 +11,7 @@ from limbeck.core.measurement import CASCADE, Measurement
 from limbeck.model.layout import model_files
 from limbeck.report.decisions import decision_figures
 from limbeck.report.display_names import changed_parameters, reference_line, reference_words
-from limbeck.report.early_exits import exits_of, share_words
+from limbeck.report.early_exits import FITTED_IN, exits_of, share_words
 from limbeck.report.entity_types import type_rows
 from limbeck.report.formatting import milliseconds, quality, quality_interval, rate
 from limbeck.report.html import page_environment
@@ -132,7 +132,7 @@ def figures(summary: RunSummary, row: Row, reference: Row | None) -> list[Figure
         label = f"texts per second, sorted by length ({texts.target})"
         lines.append(Figure(label, f"{rate(texts.value)}/s", interval, _count(texts), original))
     if (exits := exits_of(summary, row.key)) is not None:
-        label = "texts answered" if exits.name == CASCADE else "texts leave early"
+        label = "texts answered" if exits.name == CASCADE else f"texts leave early in {FITTED_IN}"
         lines.append(Figure(f"{label}, {exits.split}", share_words(exits), n=_count(exits)))
     if row.p50 is not None and (gain := row.p50.detail.get("over_one_batch")):
         label = f"the same over one padded batch, by sorting and sub-batches of {row.p50.detail['sub_batch']}"

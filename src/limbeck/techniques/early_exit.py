@@ -58,8 +58,8 @@ class EarlyExit(Technique):
         layers: After how many layers a head stands; unless given, after a third and after two thirds of them.
         criterion: By what a head is sure: its largest probability (confidence), the entropy of its probabilities, or so
             many heads in a row before it that gave its answer (patience).
-        max_changed: Largest share of answers that may differ from the last head's, in per cent; it is shown to hold
-            with 95 % confidence on validation, or no head answers.
+        max_changed: Largest share of answers (most probable classes) that may differ from the last head's, in per cent;
+            it is shown to hold with 95 % confidence on validation, in floating point, or no head answers.
     """
 
     training: TrainingConfig = group(default=TrainingConfig())

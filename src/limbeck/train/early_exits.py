@@ -99,6 +99,6 @@ def fit_rule(candidate: Candidate, exits: EarlyExits, most_changed: float, log: 
     leaving = share_words(exits.layers, fitted.shares)
     log(
         f"{exits.criterion} {fitted.exits.threshold:g}: {leaving}; {fitted.changed} of {count:,} validation answers "
-        f"change, with {SURE:.0%} confidence at most {100 * fitted.highest:.2f} % of all"
+        f"in floating point change, with {SURE:.0%} confidence at most {100 * fitted.highest:.2f} % of all"
     )
     return fitted
