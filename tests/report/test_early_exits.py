@@ -72,7 +72,8 @@ def test_table_page_card_and_json_have_them(exported):
     assert "tall stroke: mean" in page
     written = card(summary, "qa", exported)
     assert "| latency mean | 1.43 ms |" in written
-    assert "| texts leave early in floating point, validation | 61 % after layer 2, 20 % after layer 4, 19 % at the end |" in written
+    leaving = "61 % after layer 2, 20 % after layer 4, 19 % at the end"
+    assert f"| texts leave early, validation, in floating point | {leaving} |" in written
     assert to_json(summary)["early_exits"]["qa"]["shares"] == [0.61, 0.2, 0.19]
     assert front_rows(summary)[0]["latency_mean_ms"] == pytest.approx(8.8)
 

@@ -132,8 +132,9 @@ def figures(summary: RunSummary, row: Row, reference: Row | None) -> list[Figure
         label = f"texts per second, sorted by length ({texts.target})"
         lines.append(Figure(label, f"{rate(texts.value)}/s", interval, _count(texts), original))
     if (exits := exits_of(summary, row.key)) is not None:
-        label = "texts answered" if exits.name == CASCADE else f"texts leave early in {FITTED_IN}"
-        lines.append(Figure(f"{label}, {exits.split}", share_words(exits), n=_count(exits)))
+        single = exits.name != CASCADE
+        label = f"texts leave early, {exits.split}, in {FITTED_IN}" if single else f"texts answered, {exits.split}"
+        lines.append(Figure(label, share_words(exits), n=_count(exits)))
     if row.p50 is not None and (gain := row.p50.detail.get("over_one_batch")):
         label = f"the same over one padded batch, by sorting and sub-batches of {row.p50.detail['sub_batch']}"
         lines.append(Figure(label, f"{gain:.2f}x"))

@@ -55,8 +55,8 @@ class Cascade(Combination):
     Attributes:
         criterion: By what the smaller model is sure: its largest probability (confidence), or the entropy of its
             probabilities.
-        max_changed: Largest share of answers that may differ from the larger model's, in per cent; it is shown to hold
-            with 95 % confidence on validation, or the two make no cascade.
+        max_changed: Largest share of answers (most probable classes) that may differ from the larger model's, in per
+            cent; it is shown to hold with 95 % confidence on validation, or the two make no cascade.
         most: How many cascades are made at most; those first that save the largest share of their larger model's time.
         partner: Key of the smaller model; any of the candidates unless given.
     """
