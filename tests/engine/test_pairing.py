@@ -15,6 +15,7 @@ from limbeck.engine.pairing import choose_pairs
 from limbeck.engine.result import read_result, retained_keys
 from limbeck.engine.run_log import RunLog
 from limbeck.errors import LimbeckError
+from limbeck.measure.latency import Latency
 from limbeck.recipe.recipe import Fork
 
 
@@ -58,6 +59,28 @@ def test_another_partner_or_field_is_another_candidate(go, toys):
     keys |= {go(toys.ToyTrain(1), toys.ToyLevels((4, 2)), toys.ToyPair(2.0)).front[-1]}
     keys |= {go(toys.ToyTrain(1), toys.ToyLevels((4, 1)), toys.ToyPair()).front[-1]}
     assert len(keys) == 3
+
+
+def test_other_facts_are_another_choice(go, toys):
+    first = go(toys.ToyTrain(1), toys.ToyLevels((4, 2)), toys.ToyQuality(), toys.ToyPair())
+    assert go(toys.ToyTrain(1), toys.ToyLevels((4, 2)), toys.ToyQuality(), toys.ToyPair()).front == first.front
+    assert toys.calls().count("pairs") == 1
+    go(toys.ToyTrain(1), toys.ToyLevels((4, 2)), toys.ToyQuality(refuse=99), toys.ToyPair())
+    assert toys.calls().count("pairs") == 2
+    go(toys.ToyTrain(1), toys.ToyLevels((4, 2)), toys.ToyQuality(), toys.ToyPair(), toys.ToyQuality(refuse=99))
+    assert toys.calls().count("pairs") == 2
+
+
+def test_pairs_are_those_of_the_machine_that_measured(go, toys, monkeypatch, tmp_path):
+    result = go(toys.ToyTrain(1), toys.ToyLevels((4, 2)))
+    builder, step = result.builder, toys.ToyPair()
+    steps = (*result.recipe.steps, Latency(), step)
+    builder.recipe = replace(result.recipe, steps=steps, target=Target(url="http://board:8765"))
+    log = RunLog(tmp_path / "log", result.store, lambda event: None)
+    for machine, choices in (("one", 1), ("two", 2), ("one", 2)):
+        monkeypatch.setattr("limbeck.engine.services.machine_at", lambda url, machine=machine: machine)
+        choose_pairs(builder, log, result.front, step, 0)
+        assert toys.calls().count("pairs") == choices
 
 
 @pytest.mark.parametrize("damage", ['{"pairs": [["a"]], "notes": []}', '{"pairs": [[1, 2]], "notes": []}', "[]", "{"])

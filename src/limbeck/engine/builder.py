@@ -386,5 +386,10 @@ class CandidateBuilder:
         return make_cost(candidate, self.records.get(teacher or ""), target, self.store, self._cost)
 
     def serving(self, step: Step) -> Recipe:
-        """Return the recipe for the target of a step alone: that of a technique's goal, or that which is measured."""
-        return self.recipe.at((step.goal_target() or "") if isinstance(step, Technique) else self.target)
+        """Return the recipe for the target of a step alone: that of a technique's goal, or that which is measured.
+
+        A combination that has no partner yet chooses its pairs, by what was measured.
+        """
+        chooses = isinstance(step, Combination) and not step.partner
+        makes = isinstance(step, Technique) and not chooses
+        return self.recipe.at((step.goal_target() or "") if makes else self.target)

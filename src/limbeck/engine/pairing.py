@@ -1,7 +1,7 @@
 """Choose the pairs of candidates that a combination is applied to.
 
 What was chosen is kept: a run that is begun again finds times that were measured later, beside what the combination
-made, and by those it might choose other pairs.
+made, and by those it might choose other pairs. It is kept for these probes and the machine that they measured on.
 """
 
 from __future__ import annotations
@@ -13,8 +13,11 @@ from limbeck.core.candidate import lineage_key
 from limbeck.core.combination import Combination, Pair
 from limbeck.core.field_groups import parameters
 from limbeck.core.measurement import machine
+from limbeck.core.step import Probe, Step
 from limbeck.engine.builder import CandidateBuilder
 from limbeck.engine.run_log import RunLog
+from limbeck.recipe.parsing import leaves
+from limbeck.recipe.recipe import placed_steps
 
 
 def choose_pairs(
@@ -47,10 +50,18 @@ def choose_pairs(
 
 
 def _name(builder: CandidateBuilder, front: Sequence[str], step: Combination, seed: int) -> str:
-    """Return the name under which the pairs of these candidates are stored; times hold for one machine alone."""
-    facts = {"machine": machine(), "measured": builder.recipe.at(builder.target).target.identity()}
+    """Return the name under which the pairs of these candidates are stored; it has those of the facts behind them."""
+    leading = _steps_before(builder, step)
+    probes = [builder.fact_name(front[0], probe, seed, ()) for probe in leading if isinstance(probe, Probe)]
+    facts = {"machine": machine(), "measured": builder.recipe.at(builder.target).target.identity(), "probes": probes}
     reads = builder.reads(front[0], step, seed) | {"candidates": list(front), **facts}
     return "pairs-" + lineage_key(None, f"pairs {step.info.name}", step.info.version, parameters(step), reads)
+
+
+def _steps_before(builder: CandidateBuilder, step: Combination) -> list[Step]:
+    """Return the steps of the recipe that come before a combination, those in branches included."""
+    steps = [located.step for located in leaves(placed_steps(builder.recipe))]
+    return steps[: max((index for index, each in enumerate(steps) if each == step), default=len(steps))]
 
 
 def _read(data: Any) -> dict[str, Any]:
