@@ -153,15 +153,31 @@ def test_inside_a_fork_it_sees_the_branch_alone(go, toys):
 
 
 def test_each_target_has_pairs_by_its_own_facts(go, toys, monkeypatch):
+    asked = []
+
     def fast_ones(self, candidates, context):
+        asked.append(context.target.threads)
         fast = [each.key for each in candidates if each.record.fact("latency_p50").value <= 2e-3]
         return [toys.Pair(fast[0], fast[-1])] if len(fast) > 1 else []
 
-    monkeypatch.setattr(toys.ToyPair, "pairs", fast_ones)
     several = {"targets": {"server": Target(threads=4), "laptop": Target()}}
-    result = go(toys.ToyTrain(1), toys.ToyLevels((4, 2)), toys.ToyClock(), toys.ToyPair(), toys.ToyClock(), **several)
+    with monkeypatch.context() as patched:
+        patched.setattr(toys.ToyPair, "pairs", fast_ones)
+        result = go(
+            toys.ToyTrain(1), toys.ToyLevels((4, 2)), toys.ToyClock(), toys.ToyPair(), toys.ToyClock(), **several
+        )
     assert {name: len(each.front) for name, each in result.targets.items()} == {"server": 3, "laptop": 2}
+    assert asked == [4, 1]
     assert [call for call in toys.calls() if call.startswith("pair ")] == ["pair 4"]
+    assert _notes_on_targets(result) == []  # the laptop has no pairs
+    result = go(*steps_of(toys)[:2], toys.ToyPair(3.0), **several)
+    message = "for the target 'laptop' pairs are chosen; what is made of them is fitted on the target 'server'"
+    assert _notes_on_targets(result) == [message]
+
+
+def _notes_on_targets(result):
+    notes = [event["message"] for event in Ledger(result.folder).last() if event["event"] == "note"]
+    return [note for note in notes if "is fitted on" in note]
 
 
 def test_a_dry_run_before_and_after(go, toys, tmp_path):

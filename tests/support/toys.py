@@ -388,7 +388,7 @@ def _made() -> dict[str, type]:
     step(StepInfo("toy-imitate", needs={"torch", "teacher"}, reads={"teacher"}))(ToyImitate)
     step(StepInfo("toy-break"))(ToyBreak)
     step(StepInfo("toy-share", needs={"torch"}))(ToyShare)
-    step(StepInfo("toy-pair", reads={"partner"}))(ToyPair)
+    step(StepInfo("toy-pair", reads={"partner", "target"}))(ToyPair)
     step(StepInfo("toy-sneak"))(ToySneak)
     step(StepInfo("toy-cost", reads={"cost"}))(ToyCost)
     step(StepInfo("toy-quality"))(ToyQuality)

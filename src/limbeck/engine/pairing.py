@@ -44,9 +44,19 @@ def choose_pairs(
             pairs = step.pairs([builder.stored(key) for key in front], context)
         chosen = {"pairs": [list(pair) for pair in pairs], "notes": notes}
         builder.store.facts.remember(name, chosen)
-    for note in chosen["notes"]:
+    for note in [*chosen["notes"], *_of_the_first_target(builder, chosen["pairs"])]:
         log.step(step.info.name, "", note)
     return [(pair.key, step.with_partner(pair.partner)) for pair in (Pair(*keys) for keys in chosen["pairs"])]
+
+
+def _of_the_first_target(builder: CandidateBuilder, pairs: Sequence[Any]) -> list[str]:
+    """Return that what is made of the pairs of another target is fitted to answers on the first one."""
+    first = next(iter(builder.recipe.settings))
+    if not pairs or builder.target == first:
+        return []
+    return [
+        f"for the target '{builder.target}' pairs are chosen; what is made of them is fitted on the target '{first}'"
+    ]
 
 
 def _name(builder: CandidateBuilder, front: Sequence[str], step: Combination, seed: int) -> str:
