@@ -5,11 +5,16 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from limbeck.core.early_exits import EarlyExits
 from limbeck.core.judged_texts import Document, Query
+from limbeck.core.shape import Shape
 from limbeck.core.target import Target
 from limbeck.core.task import Split
 from limbeck.errors import InputError
-from limbeck.measure.samples import sample_rows, sorted_batches, token_batches, token_lists
+from limbeck.measure.samples import sample_rows, sorted_batches, text_decides, token_batches, token_lists
+from limbeck.model.early_exits import add_exits, set_rule
+from limbeck.model.onnx.cascade import write_cascade
+from limbeck.model.onnx.onnx_model import FLOAT_FILE, OnnxModel, to_onnx
 
 
 def test_the_sample_has_the_lengths_of_the_split(task):
@@ -30,6 +35,35 @@ def test_a_fixed_length_is_met_exactly(candidate, task, tokenizer):
     (batch, rest) = token_batches(candidate, "test", range(5), Target(batch=4, seq_len=9))
     assert np.shape(batch["input_ids"]) == (4, 9)
     assert np.shape(rest["token_type_ids"]) == (1, 9)
+
+
+def exiting(make_model, tokenizer):
+    shape = Shape.uniform(layers=2, hidden=32, heads=4, ffn=64)
+    model = make_model(shape, labels=2, vocab_size=len(tokenizer))
+    add_exits(model, EarlyExits((1,)))
+    return model
+
+
+@pytest.mark.parametrize("batches", [token_batches, sorted_batches])
+def test_texts_that_nobody_sends_do_not_time_models_that_read_what_they_say(
+    candidate, make_model, tokenizer, tmp_path, batches
+):
+    model = exiting(make_model, tokenizer)
+    assert not text_decides(model)
+    assert batches(replace(candidate, model=model), "test", range(3), Target(seq_len=9))
+    set_rule(model, EarlyExits((1,), "confidence", 0.9))
+    graphs = []
+    for name in ("small", "large"):
+        to_onnx(make_model(model.shape, labels=2, vocab_size=len(tokenizer)), tmp_path / name / FLOAT_FILE)
+        graphs.append(OnnxModel(tmp_path / name, FLOAT_FILE, {**model.config.to_dict(), "early_exits": None}))
+    assert not text_decides(graphs[0])
+    both = write_cascade(*graphs, tmp_path / "both", threshold=0.9)
+    for each in (model, both):
+        assert text_decides(each)
+        assert batches(replace(candidate, model=each), "test", range(3), Target())
+        reason = "a model with early exits, or a cascade, answers a text by what it says, and 'seq_len: 9' repeats"
+        with pytest.raises(InputError, match=f"target: {reason}"):
+            batches(replace(candidate, model=each), "test", range(3), Target(seq_len=9))
 
 
 def test_batches_are_padded_to_their_longest(candidate, tokenizer):

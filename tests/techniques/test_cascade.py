@@ -14,6 +14,7 @@ from limbeck.core.measurement import CASCADE
 from limbeck.core.restricted_context import RestrictedContext
 from limbeck.core.shape import Shape
 from limbeck.core.step import RunContext
+from limbeck.core.target import Target
 from limbeck.data.batching import encode, predict
 from limbeck.data.synthetic import toy_task, toy_tokenizer
 from limbeck.engine.run import run
@@ -94,6 +95,13 @@ def test_one_model_makes_no_cascade_and_that_is_said(sides, make_model, tmp_path
     ]
 
 
+def test_a_target_of_a_fixed_length_has_no_pairs(sides):
+    messages = []
+    context = RunContext(target=Target(seq_len=64), log=messages.append)
+    assert LENIENT.pairs(list(sides.values()), context) == []
+    assert messages[0].startswith("no cascade: it answers a text by what it says, and 'seq_len: 64' repeats")
+
+
 def test_as_many_as_asked_for_and_with_the_partner_asked_for(sides, make_model, tmp_path):
     middle = stored("middle", exported(make_model, tmp_path / "middle", 2, seed=38), 0.85, 3.0)
     candidates = [*sides.values(), replace_task(middle, sides["large"])]
@@ -133,6 +141,10 @@ def test_where_it_stands_in_a_recipe():
     )
     (problem,) = problems({"finetune": {}}, *probes, {"cascade": {}})
     assert "needs 'onnx'" in problem
+    fixed = {"model": "bert", "task": "movie-reviews", "target": {"seq_len": 64}}
+    (problem,) = map(str, check(fixed | {"steps": [*begin, *probes, {"cascade": {}}, *probes]}))
+    assert "steps[4].cascade: answers a text by what it says, and 'seq_len: 64' repeats the tokens" in problem
+    assert check(fixed | {"steps": [*begin, *probes]}) == []
     assert LENIENT.shape_after(Shape.uniform(2, 8, 2, 8)) == Shape.uniform(2, 8, 2, 8)
 
 

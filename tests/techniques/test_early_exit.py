@@ -120,3 +120,10 @@ def test_a_slice_of_a_super_network_is_none_afterwards(make_model):
     (made,) = EarlyExit.of(**QUICK).apply(candidate, RunContext())
     assert made.model.space is None
     assert "elastic" in find("early_exit").info.drops
+
+
+def test_a_target_of_a_fixed_length_is_refused():
+    recipe = {"model": "bert", "task": "movie-reviews", "target": {"seq_len": 64}, "steps": [{"early_exit": {}}]}
+    (problem,) = map(str, check(recipe))
+    assert "steps[0].early_exit: answers a text by what it says, and 'seq_len: 64' repeats the tokens" in problem
+    assert check(recipe | {"target": {"batch": 2}}) == []

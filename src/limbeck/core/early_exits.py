@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Set as AbstractSet
 
     from limbeck.core.step import StepInfo
+    from limbeck.core.target import Target
     from limbeck.core.task_kind import TaskKind
 
 SECTION = "early_exits"
@@ -248,6 +249,16 @@ def kind_problem(kind: TaskKind) -> str:
     if not (kind.numeric or kind.per_token or kind.vectors or kind.grouped or kind.several):
         return ""
     return f"lets a head answer that is sure of one class for a text; this task is a {kind.name}"
+
+
+def length_problem(target: Target) -> str:
+    """Return why models of which a text decides what is computed are not timed on a target; empty if they are."""
+    if target.seq_len is None:
+        return ""
+    return (
+        f"answers a text by what it says, and 'seq_len: {target.seq_len}' repeats the tokens of shorter texts, so the "
+        "times would be those of texts that nobody sends; leave out seq_len"
+    )
 
 
 def refusal(info: StepInfo, traits: AbstractSet[str]) -> str:

@@ -9,6 +9,7 @@ from dataclasses import replace
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
+from limbeck.core.early_exits import length_problem
 from limbeck.core.judged_texts import Document, Query
 from limbeck.errors import InputError
 
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
     from limbeck.core.candidate import Candidate
+    from limbeck.core.model import Runnable
     from limbeck.core.target import Target
     from limbeck.core.task import Task
 
@@ -80,9 +82,12 @@ def token_batches(
 
     Returns:
         Batches as nested lists [batch, seq].
+
+    Raises:
+        InputError: The length is fixed to more tokens than the model takes, or the model has early exits or is a
+            cascade.
     """
-    lists = token_lists(candidate.task, split, rows, candidate.tokenizer, target.seq_len)
-    return _padded(candidate, lists, target.batch)
+    return _padded(candidate, _token_lists_of(candidate, split, rows, target), target.batch)
 
 
 def sorted_batches(
@@ -96,8 +101,22 @@ def sorted_batches(
         rows: Rows of the split.
         target: Gives the batch size and, if fixed, the sequence length.
     """
-    lists = token_lists(candidate.task, split, rows, candidate.tokenizer, target.seq_len)
+    lists = _token_lists_of(candidate, split, rows, target)
     return _padded(candidate, sorted(lists, key=len, reverse=True), target.batch)
+
+
+def text_decides(model: Runnable) -> bool:
+    """Return whether it depends on what a text says how much is computed: early exits, or a cascade."""
+    from limbeck.model.onnx.onnx_model import OnnxModel
+
+    return model.leaves_early or (isinstance(model, OnnxModel) and model.cascade is not None)
+
+
+def _token_lists_of(candidate: Candidate, split: str, rows: Sequence[int], target: Target) -> list[list[int]]:
+    """Tokenize rows for a candidate, as the target has them."""
+    if (problem := length_problem(target)) and text_decides(candidate.model):
+        raise InputError(f"target: a model with early exits, or a cascade, {problem}")
+    return token_lists(candidate.task, split, rows, candidate.tokenizer, target.seq_len)
 
 
 def _padded(candidate: Candidate, lists: Sequence[list[int]], batch: int) -> list[dict[str, list[list[int]]]]:

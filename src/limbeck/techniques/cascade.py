@@ -21,8 +21,8 @@ from limbeck.core.acceptance import with_facts
 from limbeck.core.candidate import Candidate, Stored
 from limbeck.core.cascade import Criterion
 from limbeck.core.combination import Combination, Pair
-from limbeck.core.early_exits import kind_problem
-from limbeck.core.step import RunContext, StepInfo, step
+from limbeck.core.early_exits import kind_problem, length_problem
+from limbeck.core.step import RunContext, Step, StepInfo, step
 from limbeck.errors import InputError, nearest
 from limbeck.measure.cascades import SPLIT, cascade_fact, check_answers, find_pairs, fit, front_of
 from limbeck.storage.drafts import process_folder
@@ -31,6 +31,7 @@ from limbeck.train.config import forward_seconds
 if TYPE_CHECKING:
     from limbeck.core.measurement import Measurement
     from limbeck.core.shape import Shape
+    from limbeck.core.target import Target
     from limbeck.core.task_kind import TaskKind
     from limbeck.model.onnx.onnx_model import OnnxModel
 
@@ -73,6 +74,9 @@ class Cascade(Combination):
         if self.partner and self.partner not in {record.key for record in single}:
             known = nearest(self.partner, [record.key for record in single])
             raise InputError(f"cascade: partner: no exported candidate has the key {self.partner}; {known}")
+        if problem := length_problem(context.target):
+            context.log(f"no cascade: it {problem}")
+            return []
         front = front_of(candidates, with_facts(single, ("quality", "latency_p50"), "cascade"))
         if len(front) < 2:
             context.log(
@@ -102,6 +106,11 @@ class Cascade(Combination):
     def kind_problems(self, kind: TaskKind) -> dict[str, str]:
         """Return that a model is sure of classes alone."""
         problem = kind_problem(kind)
+        return {"": problem} if problem else {}
+
+    def target_problems(self, target: Target, others: Sequence[Step]) -> dict[str, str]:
+        """Return that the time of texts that nobody sends says nothing."""
+        problem = length_problem(target)
         return {"": problem} if problem else {}
 
     def required_splits(self) -> tuple[str, ...]:

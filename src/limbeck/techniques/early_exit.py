@@ -11,17 +11,17 @@ validation texts so that a stated share of changed answers holds with 95 % confi
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated
 
 from annotated_types import Ge, Gt, Le
 
 from limbeck.core.candidate import Candidate
-from limbeck.core.early_exits import Criterion, EarlyExits, kind_problem, usual_layers
+from limbeck.core.early_exits import Criterion, EarlyExits, kind_problem, length_problem, usual_layers
 from limbeck.core.field_groups import group
 from limbeck.core.model import AnswersOnly, AnswerSource
-from limbeck.core.step import RunContext, Technique, step
+from limbeck.core.step import RunContext, Step, Technique, step
 from limbeck.errors import InputError
 from limbeck.train.answer_distillation import AnswerDistillationConfig
 from limbeck.train.config import TRAINING, TrainingConfig
@@ -29,6 +29,7 @@ from limbeck.train.layer_distillation import answers_only_problems
 
 if TYPE_CHECKING:
     from limbeck.core.shape import Shape
+    from limbeck.core.target import Target
     from limbeck.core.task_kind import TaskKind
 
 ANSWERS = AnswerDistillationConfig(task_weight=1.0)
@@ -119,6 +120,11 @@ class EarlyExit(Technique):
                 f"layers: patience compares heads, so there should be at least two, got {list(self.layers)}"
             )
         return problems
+
+    def target_problems(self, target: Target, others: Sequence[Step]) -> dict[str, str]:
+        """Return that the time of texts that nobody sends says nothing."""
+        problem = length_problem(target)
+        return {"": problem} if problem else {}
 
     def teacher_problems(self, teacher: AnswersOnly) -> list[str]:
         """Return why the heads cannot learn from a teacher that only gives answers."""
