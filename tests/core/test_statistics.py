@@ -76,6 +76,19 @@ def test_as_many_observations_as_an_interval_is_wide_for(correct, count):
     assert statistics.wilson_count(interval.value, interval.high - interval.low, 0.9) == pytest.approx(count)
 
 
+def test_a_table_is_resampled_in_rows_and_columns():
+    table = np.random.default_rng(0).normal(size=(4, 6))
+    sampled = statistics.resample_table(np.mean, table, resamples=20, seed=3)
+    rng = np.random.default_rng(3)
+    expected = []
+    for _ in range(20):
+        rows, columns = rng.integers(0, 4, 4), rng.integers(0, 6, 6)
+        expected.append(np.mean([table[row, column] for row in rows for column in columns]))
+    np.testing.assert_allclose(sampled.values, expected)
+    assert sampled.interval.value == pytest.approx(table.mean())
+    assert sampled.interval[1:] == pytest.approx(np.quantile(expected, [0.025, 0.975]))
+
+
 @pytest.mark.parametrize("count", [20, 300])
 def test_the_bound_of_a_share_holds_as_often_as_it_says(count):
     """Of Wilson's bound that is not so where few observations count."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -11,6 +12,7 @@ from limbeck.core.candidate import Record
 from limbeck.core.finite import json_text
 from limbeck.core.measurement import Measurement
 from limbeck.core.shape import Shape
+from limbeck.core.statistics import pack_numbers
 from limbeck.engine.ledger import record_to_json
 from limbeck.engine.stored_form import check_event, read_fact, read_probed, read_record, read_records
 
@@ -101,6 +103,14 @@ def test_any_other_form_is_read_or_refused(read, value):
 def test_values_that_mean_nothing_are_refused(change):
     with pytest.raises(ValueError, match=r"."):
         read_record({**stored(record_to_json(RECORD)), **change})
+
+
+@pytest.mark.parametrize("packed", [7, "x", "====", pack_numbers([1.0, -1.0]), pack_numbers([float("nan")])])
+def test_times_on_resamples_are_times(packed):
+    fact = Measurement("latency_mean", 1.0, "s", detail={"resampled": pack_numbers([1.0, 2.0])})
+    assert read_fact(stored(fact.to_json())) == fact
+    with pytest.raises(ValueError, match="'resampled' should be times, packed"):
+        read_fact(stored(replace(fact, detail={"resampled": packed}).to_json()))
 
 
 def test_siblings_are_numbered_and_have_one_parent():

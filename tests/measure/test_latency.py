@@ -5,14 +5,20 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from limbeck.core.candidate import Record
+from limbeck.core.early_exits import EarlyExits
 from limbeck.core.restricted_context import RestrictedContext
 from limbeck.core.shape import Shape
 from limbeck.core.step import Probe, RunContext
 from limbeck.core.target import Budget, Target
+from limbeck.engine.stored_form import read_fact
 from limbeck.errors import MissingExtra
-from limbeck.measure import latency
-from limbeck.measure.latency import Latency, facts
+from limbeck.measure import latency, timed_session
+from limbeck.measure.latency import MORE_TEXTS, Latency, facts
 from limbeck.measure.timed_session import TimedModels
+from limbeck.model.early_exits import add_exits, set_rule
+from limbeck.report.speed_up import speed_ratio
+from limbeck.techniques.selection import is_as_fast
 
 
 def context(**target):
@@ -64,6 +70,56 @@ def test_facts_are_computed_from_the_rounds():
     assert (first.detail["gpu_mhz"], first.target) == ([1980.0, 1965.0], str(Target(device="cuda")))
     alone = {(index, fact.name) for index, fact in facts(TimedModels(answer, ["onnxruntime"] * 3, Target()))}
     assert (0, "speedup") not in alone
+
+
+def test_where_a_text_decides_what_is_computed_texts_are_resampled():
+    rng = np.random.default_rng(0)
+    noise = rng.uniform(0.99, 1.01, (3, 9, 20))
+    exits = np.where(np.arange(20) < 9, 0.010, 0.001)
+    answer = {
+        "seconds": np.stack([exits, np.full(20, 0.004), np.full(20, 0.016)])[:, None] * noise,
+        "words": list("abc"),
+        "mean_tokens": [5.0] * 3,
+        "machine": "x",
+    }
+    timed = TimedModels(answer, ["onnxruntime", "onnxruntime", "torch"], Target(), [True, False, False])
+    found = {(index, fact.name): fact for index, fact in facts(timed)}
+    plain = {(index, fact.name): fact for index, fact in facts(replace(timed, text_decides=()))}
+    assert found.keys() == plain.keys()
+    for (index, name), fact in found.items():
+        assert fact.value == pytest.approx(plain[index, name].value, rel=0.02)
+        assert fact.low <= fact.value <= fact.high
+        assert ("by_text" in fact.detail) == (index == 0 and name != "speedup")
+        assert ("resampled" in fact.detail) == (name != "speedup")
+        read_fact(fact.to_json())
+        if index:
+            assert (fact.low, fact.high) == (plain[index, name].low, plain[index, name].high)
+    mean, ratio = found[0, "latency_mean"], found[0, "speedup"]
+    assert mean.high / mean.low > 1.5 > 1.02 > plain[0, "latency_mean"].high / plain[0, "latency_mean"].low
+    assert ratio.high / ratio.low > 3 > 1.1 > plain[0, "speedup"].high / plain[0, "speedup"].low
+    later = speed_ratio(found[0, "latency_p50"], found[2, "latency_p50"])
+    assert later == pytest.approx((ratio.value, ratio.low, ratio.high), rel=1e-6)
+    records = [Record(key, None, "export", facts=(found[index, "latency_mean"],)) for index, key in enumerate("ab")]
+    assert mean.value > found[1, "latency_mean"].value
+    assert is_as_fast(*records, "latency_mean")  # it is slower on these texts, which says little of others
+    blind = [replace(each, facts=(plain[index, "latency_mean"],)) for index, each in enumerate(records)]
+    assert not is_as_fast(*blind, "latency_mean")
+
+
+def test_more_texts_are_timed_beside_a_model_with_early_exits(candidate, exported, make_model, monkeypatch):
+    def in_this_process(function, payload, threads, *, pinned):
+        return timed_session.session({**payload, "threads": threads})
+
+    monkeypatch.setattr("limbeck.measure.isolation.run_isolated", in_this_process)
+    model = make_model(Shape.uniform(2, 32, 4, 64), labels=candidate.task.num_labels)
+    add_exits(model, EarlyExits((1,)))
+    set_rule(model, EarlyExits((1,), "confidence", 0.9))
+    probe, early = Latency.of(samples=4, rounds=2), replace(candidate, model=model, folder=None)
+    found = {(index, fact.name): fact for index, fact in probe.measure([early, exported], context())}
+    assert found[0, "latency_p50"].n == 2 * max(4, 8) * MORE_TEXTS
+    assert found[0, "latency_p50"].detail["by_text"]
+    assert "by_text" not in found[1, "latency_p50"].detail
+    assert found[1, "latency_p50"].detail["resampled"]
 
 
 def test_a_missing_runtime_is_refused_before_any_work(candidate, monkeypatch):

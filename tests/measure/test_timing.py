@@ -5,6 +5,7 @@ import gc
 import numpy as np
 import pytest
 
+from limbeck.core.statistics import resample_table
 from limbeck.measure.timing import Timing, alternate, time_call
 
 
@@ -80,6 +81,34 @@ def test_garbage_collection_waits_and_comes_back_after_a_failure():
         alternate([fail], inputs=1, rounds=1)
     assert seen == [False]
     assert gc.isenabled()
+
+
+def exiting(rng, texts, share=0.3, rounds=15):
+    """Seconds of a model that computes everything for this share of the texts, and a tenth for the others."""
+    whole = rng.random(texts) < share
+    return np.where(whole, 0.01, 0.001) * rng.uniform(0.99, 1.01, (rounds, texts))
+
+
+def test_the_interval_over_texts_holds_the_truth_and_that_over_rounds_does_not():
+    rng = np.random.default_rng(0)
+    truth, over_texts, over_rounds = 0.3 * 0.01 + 0.7 * 0.001, 0, 0
+    for _ in range(40):
+        timing = Timing(exiting(rng, 120, rounds=6))
+        _, low, high = resample_table(np.mean, timing.seconds, resamples=200).interval
+        over_texts += low <= truth <= high
+        over_rounds += timing.mean.low <= truth <= timing.mean.high
+    assert over_texts >= 36
+    assert over_rounds < 10
+
+
+def test_over_texts_the_figures_are_the_same():
+    timing = Timing(exiting(np.random.default_rng(1), 40))
+    assert timing.over_texts(0.5).interval.value == timing.p50.value
+    assert timing.over_texts(None).interval.value == pytest.approx(timing.mean.value)
+    assert timing.over_texts(0.99).interval.value == timing.quantile(0.99).value
+    for share in (0.5, None, 0.9, 0.99):
+        value, low, high = timing.over_texts(share).interval
+        assert low <= value <= high
 
 
 def test_one_disturbed_round_hardly_moves_the_median():

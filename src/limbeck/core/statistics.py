@@ -164,6 +164,47 @@ def resample(
     return Resampled(Interval(value, float(low), float(high)), values)
 
 
+def resample_table(
+    statistic: Callable[[np.ndarray], float],
+    table: np.ndarray,
+    *,
+    level: float = LEVEL,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+) -> Resampled:
+    """Compute a statistic of a table whose rows and columns are both samples, and keep its values on the resamples.
+
+    Rows and columns are resampled each for itself (the pigeonhole bootstrap: Owen, 2007, arXiv:0712.1111). The same
+    seed takes the same rows and columns of every table of this size, so the values of two tables are paired.
+
+    Args:
+        statistic: Maps a table to a number.
+        table: The observations [rows, columns].
+        level: Confidence level.
+        resamples: Number of bootstrap resamples.
+        seed: Seed of the resampling.
+
+    >>> resample_table(np.mean, np.ones((2, 3)), resamples=4).interval
+    Interval(value=1.0, low=1.0, high=1.0)
+    """
+    rng, (rows, columns) = np.random.default_rng(seed), table.shape
+    chosen = ((rng.integers(0, rows, rows), rng.integers(0, columns, columns)) for _ in range(resamples))
+    values = np.array([statistic(table[np.ix_(*each)]) for each in chosen], dtype=float)
+    return Resampled(interval_of(float(statistic(table)), values, level), values)
+
+
+def interval_of(value: float, values: np.ndarray, level: float = LEVEL) -> Interval:
+    """Return a value with the percentile interval of its resamples.
+
+    Args:
+        value: The value.
+        values: Those on the resamples [resamples], all finite.
+        level: Confidence level.
+    """
+    low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2])
+    return Interval(value, float(low), float(high))
+
+
 def score(
     metric: Callable[[Any, Any], float], predictions: Columns, labels: Columns, **options: Unpack[BootstrapOptions]
 ) -> Interval:

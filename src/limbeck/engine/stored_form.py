@@ -21,6 +21,7 @@ from typing_extensions import TypedDict
 from limbeck.core.candidate import Record
 from limbeck.core.measurement import UNITS, Measurement
 from limbeck.core.shape import Shape
+from limbeck.core.statistics import unpack_numbers
 from limbeck.core.step import TRAITS
 from limbeck.errors import shown
 
@@ -245,6 +246,8 @@ def read_fact(data: Any) -> Measurement:
     rounds, session = detail.get("rounds", []), detail.get("session", "")
     if not isinstance(session, str) or not isinstance(rounds, list) or not all(map(_is_time, rounds)) or None in rounds:
         raise ValueError("'session' should be text, and 'rounds' a list of times")
+    if form["name"].startswith("latency") and "resampled" in detail and not _are_times(detail["resampled"]):
+        raise ValueError("'resampled' should be times, packed")
     return Measurement.from_json(form)
 
 
@@ -253,6 +256,15 @@ def _is_time(value: object) -> bool:
     if value is None:
         return True
     return isinstance(value, (int, float)) and not isinstance(value, bool) and 0 < value < math.inf
+
+
+def _are_times(packed: object) -> bool:
+    """Return whether these are times that others may be divided by, as ``pack_numbers`` has them."""
+    try:
+        times = unpack_numbers(packed).tolist() if isinstance(packed, str) else []
+    except ValueError:
+        return False
+    return bool(times) and all(map(_is_time, times))
 
 
 def read_probed(data: Any) -> ProbedForm:

@@ -22,15 +22,21 @@ from limbeck.measure.requests import (
     request_tokens,
     sample_requests,
 )
-from limbeck.measure.samples import sample_rows, token_batches
+from limbeck.measure.samples import sample_rows, text_decides, token_batches
 from limbeck.measure.timed_session import TimedModels, TimedSample, check_here, time_models
 
 if TYPE_CHECKING:
     from limbeck.core.shape import Shape
+    from limbeck.core.statistics import Interval, Resampled
+    from limbeck.measure.timing import Timing
 
 
 MEAN = "latency_mean"
 """Name of the fact."""
+STATISTICS = {"latency_p50": 0.5, MEAN: None, "latency_p90": 0.9, "latency_p99": 0.99}
+"""The facts, each with the quantile of the calls that it is; the mean is none."""
+MORE_TEXTS = 3
+"""How many times as many texts are timed where it depends on what a text says how much is computed."""
 
 
 @step(
@@ -57,6 +63,9 @@ class Latency(Probe):
     target's runtime. If the target has a ``url``, its measuring service does the same on its machine with ONNX graphs
     alone: those of torch models are exported for that. On a GPU the clock is that of its events, after it was kept busy
     for a second.
+
+    Where a candidate has early exits or is a cascade, three times as many texts are timed, and its intervals and ratios
+    resample texts as well as rounds: which texts go on is most of their noise.
 
     Units: seconds per call.
     """
@@ -96,8 +105,8 @@ class Latency(Probe):
 
     def _batches(self, candidates: Sequence[Candidate], target: Target) -> list[list[Call]]:
         """Return the same calls for each candidate, of one batch each."""
-        split = self.sample.split
-        rows = sample_rows(candidates[0].task, split, max(self.sample.samples, 8 * target.batch), part=Query)
+        split, more = self.sample.split, MORE_TEXTS if any(text_decides(each.model) for each in candidates) else 1
+        rows = sample_rows(candidates[0].task, split, more * max(self.sample.samples, 8 * target.batch), part=Query)
         return [[[batch] for batch in token_batches(candidate, split, rows, target)] for candidate in candidates]
 
     def _requests(
@@ -122,26 +131,56 @@ def facts(timed: TimedModels, details: Sequence[Mapping[str, Any]] = ()) -> Iter
         timed: What was measured.
         details: More to keep of each model.
     """
-    from limbeck.core.statistics import paired_ratio
+    from limbeck.core.statistics import interval_of, paired_ratio
     from limbeck.measure.timing import Timing
 
     answer, session = timed.answer, {"session": timed.name}
     timings = [Timing(seconds) for seconds in answer["seconds"]]
+    sampled = [_over_texts(timing) for timing in timings] if any(timed.text_decides) else []
     reference = timed.runtimes.index("torch") if "torch" in timed.runtimes else None
     for index, timing in enumerate(timings):
-        detail = {
+        by_text = bool(sampled) and timed.text_decides[index]
+        own: dict[str, dict[str, Any]] = dict.fromkeys(STATISTICS, session)
+        own["latency_p50"] = {
             **timed.detail(index, timing.rounds.tolist()),
             "mean_tokens": round(answer["mean_tokens"][index], 2),
             "noise": round(timing.spread, 4),
             **(details[index] if details else {}),
         }
+        own[MEAN] = {**session, "rounds": [float(f"{seconds:.6g}") for seconds in timing.means.tolist()]}
         where: dict[str, Any] = {"n": timing.calls, "target": str(timed.target)}
-        yield index, Measurement.of("latency_p50", timing.p50, "s", **where, detail=detail)
-        means = {**session, "rounds": [float(f"{seconds:.6g}") for seconds in timing.means.tolist()]}
-        yield index, Measurement.of(MEAN, timing.mean, "s", **where, detail=means)
-        for percent in (90, 99):
-            bounds = timing.quantile(percent / 100)
-            yield index, Measurement.of(f"latency_p{percent}", bounds, "s", **where, detail=session)
+        for name, share in STATISTICS.items():
+            bounds = sampled[index][name].interval if by_text else _over_rounds(timing, share)
+            more = _kept(sampled[index][name], by_text) if sampled else {}
+            yield index, Measurement.of(name, bounds, "s", **where, detail=own[name] | more)
         if reference is not None:
-            ratio, over = paired_ratio(timings[reference].rounds, timing.rounds), answer["words"][reference]
-            yield index, Measurement.of("speedup", ratio, **where, detail={**session, "over": over})
+            over = {**session, "over": answer["words"][reference]}
+            ratio = paired_ratio(timings[reference].rounds, timing.rounds)
+            if by_text or (sampled and timed.text_decides[reference]):
+                above, below = (sampled[each]["latency_p50"] for each in (reference, index))
+                ratio = interval_of(above.interval.value / below.interval.value, above.values / below.values)
+            yield index, Measurement.of("speedup", ratio, **where, detail=over)
+
+
+def _over_rounds(timing: Timing, share: float | None) -> Interval:
+    """Return a quantile of the calls, or their mean, with its interval over rounds."""
+    if share is None:
+        return timing.mean
+    return timing.p50 if share == 0.5 else timing.quantile(share)
+
+
+def _over_texts(timing: Timing) -> dict[str, Resampled]:
+    """Return every statistic on resamples of rounds and texts."""
+    return {name: timing.over_texts(share) for name, share in STATISTICS.items()}
+
+
+def _kept(sampled: Resampled, by_text: bool) -> dict[str, Any]:
+    """Return what later comparisons need of a time: it on resamples, and whether comparisons go by those.
+
+    Args:
+        sampled: The statistic on resamples of rounds and texts.
+        by_text: Whether it depends on what a text says how much the model computes.
+    """
+    from limbeck.core.statistics import pack_numbers
+
+    return {"resampled": pack_numbers(sampled.values)} | ({"by_text": True} if by_text else {})

@@ -66,12 +66,14 @@ class TimedModels:
         answer: Its answer: of :func:`session`, or of a measuring service.
         runtimes: Runtime of each model.
         target: Where the models were timed.
+        text_decides: Of each model, whether it depends on what a text says how much is computed; empty: of none.
         name: Identifies the session: figures compare only within one.
     """
 
     answer: Mapping[str, Any]
     runtimes: Sequence[str]
     target: Target
+    text_decides: Sequence[bool] = ()
     name: str = field(default_factory=lambda: uuid.uuid4().hex[:12])
 
     def detail(self, index: int, rounds: Sequence[float]) -> dict[str, Any]:
@@ -122,6 +124,7 @@ def time_models(
     from limbeck.measure.backends import runner_options
     from limbeck.measure.isolation import run_timed
     from limbeck.measure.machine_state import Conditions
+    from limbeck.measure.samples import text_decides
 
     repetitions = {"rounds": sample.rounds, "warmup": sample.warmup}
     with contextlib.ExitStack() as stack:
@@ -138,7 +141,8 @@ def time_models(
     where = "the machine" if target.url is None else f"the machine at {target.url}"
     if warning := Conditions.from_json(answer["conditions"]).warning(target.threads, where):
         log(warning)
-    return TimedModels(answer, [candidate.model.runtime for candidate in candidates], target)
+    models_timed = [candidate.model for candidate in candidates]
+    return TimedModels(answer, [model.runtime for model in models_timed], target, list(map(text_decides, models_timed)))
 
 
 @contextlib.contextmanager

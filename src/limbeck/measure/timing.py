@@ -8,12 +8,12 @@ import random
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
 
-from limbeck.core.statistics import Interval, bootstrap, median
+from limbeck.core.statistics import Interval, Resampled, bootstrap, median, resample_table
 
 Clock = Callable[[], float]
 """Seconds since any fixed moment."""
@@ -61,11 +61,34 @@ class Timing:
             lambda chosen: float(np.quantile(self.seconds[chosen], share)), len(self.seconds), resamples=300
         )
 
+    def over_texts(self, share: float | None) -> Resampled:
+        """Return a quantile of the calls, or their mean, with an interval that resamples rounds and inputs.
+
+        It is for models of which the input decides how much is computed: which inputs are in the sample is then most of
+        the noise. A sample that is spread evenly over lengths has less of it than this interval says.
+
+        Args:
+            share: Which quantile: 0.5 is that of :attr:`p50`, another one that of :meth:`quantile`; None: the mean.
+        """
+        statistic: Callable[[np.ndarray], Any]
+        if share is None:
+            statistic = np.mean
+        elif share == 0.5:
+            statistic = _median_of_rounds
+        else:
+            statistic = partial(np.quantile, q=share)
+        return resample_table(statistic, self.seconds)
+
     @property
     def spread(self) -> float:
         """Distance between the quartiles of the rounds, as a fraction of the median: the noise of the machine."""
         low, high = np.quantile(self.rounds, [0.25, 0.75])
         return float((high - low) / np.median(self.rounds))
+
+
+def _median_of_rounds(seconds: np.ndarray) -> float:
+    """Return the median of the medians of the rounds [rounds, inputs]."""
+    return float(np.median(np.median(seconds, axis=1)))
 
 
 def time_call(call: Callable[[], Any], now: Clock = time.perf_counter) -> float:
