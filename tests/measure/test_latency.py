@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from timed_here import timed_here
 
 from limbeck.core.candidate import Record
 from limbeck.core.early_exits import EarlyExits
@@ -13,7 +14,7 @@ from limbeck.core.step import Probe, RunContext
 from limbeck.core.target import Budget, Target
 from limbeck.engine.stored_form import read_fact
 from limbeck.errors import MissingExtra
-from limbeck.measure import latency, timed_session
+from limbeck.measure import latency
 from limbeck.measure.latency import MORE_TEXTS, Latency, facts
 from limbeck.measure.timed_session import TimedModels
 from limbeck.model.early_exits import add_exits, set_rule
@@ -106,16 +107,13 @@ def test_where_a_text_decides_what_is_computed_texts_are_resampled():
     assert not is_as_fast(*blind, "latency_mean")
 
 
-def test_more_texts_are_timed_beside_a_model_with_early_exits(candidate, exported, make_model, monkeypatch):
-    def in_this_process(function, payload, threads, *, pinned):
-        return timed_session.session({**payload, "threads": threads})
-
-    monkeypatch.setattr("limbeck.measure.isolation.run_isolated", in_this_process)
+def test_more_texts_are_timed_beside_a_model_with_early_exits(candidate, exported, make_model):
     model = make_model(Shape.uniform(2, 32, 4, 64), labels=candidate.task.num_labels)
     add_exits(model, EarlyExits((1,)))
     set_rule(model, EarlyExits((1,), "confidence", 0.9))
     probe, early = Latency.of(samples=4, rounds=2), replace(candidate, model=model, folder=None)
-    found = {(index, fact.name): fact for index, fact in probe.measure([early, exported], context())}
+    with timed_here():
+        found = {(index, fact.name): fact for index, fact in probe.measure([early, exported], context())}
     assert found[0, "latency_p50"].n == 2 * max(4, 8) * MORE_TEXTS
     assert found[0, "latency_p50"].detail["by_text"]
     assert "by_text" not in found[1, "latency_p50"].detail
