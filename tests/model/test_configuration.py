@@ -24,6 +24,14 @@ def test_shape_and_style_survive_a_file(tmp_path):
     assert "layer_tokens" not in config.to_dict()
 
 
+def test_embeddings_as_wide_as_the_encoder_have_no_width_of_their_own(tmp_path):
+    assert LimbeckConfig(24, 6, [4], [9], embedding_size=12).embedding_size == 12
+    assert LimbeckConfig(24, 6, [4], [9], embedding_size=24).style.embedding_size is None
+    written = {"model_type": "limbeck", "hidden_size": 24, "head_dim": 6, "embedding_size": 24}  # by an earlier version
+    (tmp_path / "config.json").write_text(json.dumps({**written, "layer_heads": [4], "layer_ffn": [9]}))
+    assert LimbeckConfig.from_pretrained(tmp_path).embedding_size is None
+
+
 def test_a_family_configuration_gives_way_to_its_entry(tmp_path):
     ours = {"hidden_size": 8, "head_dim": 4, "layer_heads": [2], "layer_ffn": [5], "family": "bert"}
     both = {"model_type": "bert", "hidden_size": 99, "intermediate_size": 7, "note": "ours too", "limbeck": ours}

@@ -11,7 +11,7 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_N
 from limbeck.core.shape import Shape
 from limbeck.errors import UnsupportedModel
 from limbeck.model.checkpoints import open_model, peek
-from limbeck.model.families import ACTIVATIONS, head_tensors, ragged_layers, read_shape
+from limbeck.model.families import ACTIVATIONS, head_tensors, ragged_layers, read_shape, read_style
 from limbeck.model.family_table import FAMILIES
 from limbeck.model.style import Style
 
@@ -54,6 +54,16 @@ def test_features_beyond_a_family_are_refused(key, value):
     with pytest.raises(UnsupportedModel, match=key):
         read_shape({"model_type": "bert", key: value})
     read_shape({"model_type": "bert", "position_embedding_type": "absolute", "is_decoder": False, "pruned_heads": {}})
+
+
+@pytest.mark.parametrize(
+    ("key", "family"),
+    [("embedding_size", "electra"), ("embedding_size", "roformer"), ("input_embedding_size", "rembert")],
+)
+def test_embeddings_as_wide_as_the_encoder_have_no_width_of_their_own(key, family):
+    config = {"model_type": family, "hidden_size": 768, "num_attention_heads": 12}
+    assert read_style({**config, key: 768}).embedding_size is None
+    assert read_style({**config, key: 128}).embedding_size == 128
 
 
 def test_head_tensors_are_named_as_the_family_does():

@@ -45,6 +45,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
 }
 """What differs from a family's defaults, apart from sizes."""
 OTHER_SIZES: dict[str, dict[str, dict[str, Any]]] = {
+    "electra": {"odd": {"embedding_size": 21}},  # as wide as the encoder, so there is no projection
     "roformer": {"odd": {"hidden_size": 18}},  # heads of even width
     "deberta-v2": {  # buckets narrower than the texts; distances beyond the largest; one term alone
         "small": {

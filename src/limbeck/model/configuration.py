@@ -67,6 +67,8 @@ class LimbeckConfig(PretrainedConfig):
         self.layer_attention = list(layer_attention) or ["softmax"] * len(self.layer_heads)
         for field in dataclasses.fields(Style):
             setattr(self, field.name, kwargs.pop(field.name, field.default))
+        if self.embedding_size == hidden_size:
+            self.embedding_size = None  # else slices with fewer channels would get a projection that this model lacks
         pad: int = self.pad_token_id  # type: ignore[has-type]
         super().__init__(**kwargs)
         self.pad_token_id = pad

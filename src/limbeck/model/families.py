@@ -134,9 +134,8 @@ def read_style(config: Mapping[str, Any], *, per_token: bool = False, source: ob
         values["pad_token_id"] = family.keys["pad_token_id"][1]
     if "token_type" not in family.embeddings:
         values["token_types"] = 0
-    if "embedding_size" in fields and family.keys["embedding_size"][1] is None:  # None stands for the encoder's width
-        width = family.value(config, "hidden")
-        values["embedding_size"] = None if values["embedding_size"] == width else values["embedding_size"]
+    if values.get("embedding_size") == family.value(config, "hidden"):
+        values["embedding_size"] = None  # stands for the encoder's width
     offset = values["pad_token_id"] if family.positions_from_padding else None
     if "position_bias" in family.modules:
         values["relative_heads"] = family.value(config, "heads")

@@ -103,6 +103,16 @@ def test_repair_is_nearer_to_the_whole_model(family, kind):
     assert errors[True] < float((expected - expected.mean(0)).square().mean())
 
 
+def test_embeddings_as_wide_as_the_encoder_lose_the_same_channels(make_model, batches):
+    """As in ELECTRA-base, whose configuration gives both widths."""
+    plain, given = (
+        narrow_hidden(make_model(FULL, **style), lambda: batches, 24) for style in ({}, {"embedding_size": 32})
+    )
+    assert given.encoder.embeddings.word.embedding_dim == 24
+    assert given.encoder.embeddings.project is None
+    torch.testing.assert_close(logits_of(given, batches), logits_of(plain, batches))
+
+
 def test_channels_that_say_nothing_of_their_own_are_cut_exactly(make_model, batches):
     """Of a post-norm model whose last 8 channels repeat others in every sum, once norms are fitted to that."""
     model = make_model(FULL, kind="tokens")

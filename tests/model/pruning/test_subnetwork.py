@@ -10,14 +10,23 @@ from limbeck.core.search_space import Range, Space
 from limbeck.core.shape import Shape
 from limbeck.errors import InputError
 from limbeck.model.pruning.slicing import Scores
-from limbeck.model.pruning.subnetwork import channel_scores, extract, sort_channels, sort_features, sort_parts
+from limbeck.model.pruning.subnetwork import (
+    channel_scores,
+    extract,
+    fresh_student,
+    sort_channels,
+    sort_features,
+    sort_parts,
+)
 
 FULL = Shape.uniform(layers=3, hidden=32, heads=4, ffn=64)
 SPACE = Space(Range(1, 3), Range(8, 32, 8), Range(0, 4), Range(0, 64, 16), Range(2, 8, 2), per_layer=True)
 
 
 @pytest.mark.parametrize("kind", ["classification", "tokens"])
-@pytest.mark.parametrize("style", [{}, {"embedding_size": 20}, {"family": "roberta", "position_offset": 1}])
+@pytest.mark.parametrize(
+    "style", [{}, {"embedding_size": 20}, {"embedding_size": 32}, {"family": "roberta", "position_offset": 1}]
+)
 def test_what_is_extracted_answers_as_the_slice(make_model, make_batch, kind, style):
     model, batch, rng = make_model(FULL, kind=kind, **style), make_batch(), Random(0)
     for shape in [SPACE.smallest, SPACE.largest, *(SPACE.sample(rng) for _ in range(12))]:
@@ -25,6 +34,14 @@ def test_what_is_extracted_answers_as_the_slice(make_model, make_batch, kind, st
         assert as_shape(small.shape) == shape == as_shape(small.config.shape)
         with torch.no_grad():
             torch.testing.assert_close(small.run(batch)[0], model.run(batch, shape=shape)[0], rtol=1e-5, atol=1e-6)
+
+
+def test_a_student_as_wide_as_its_embeddings_has_slices(make_model, make_batch):
+    student = fresh_student(make_model(FULL, embedding_size=16), Shape.uniform(2, 16, 2, 64), seed=0)
+    shape, batch = Shape.uniform(2, 8, 1, 32), make_batch()
+    with torch.no_grad():
+        expected = student.run(batch, shape=shape)[0]
+        torch.testing.assert_close(extract(student, shape).run(batch)[0], expected, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("ratio", [0.25, 0.5, 1.0])

@@ -223,6 +223,8 @@ def write_layer_style(model: LimbeckForSequenceClassification) -> None:
 def write_shape(config: LimbeckConfig, shape: Shape) -> LimbeckConfig:
     """Write a shape into a configuration, and return the configuration."""
     config.hidden_size, config.head_dim = shape.hidden, shape.head_dim
+    if config.embedding_size == shape.hidden:
+        config.embedding_size = None
     config.layer_heads = [layer.heads for layer in shape.layers]
     config.layer_ffn = [layer.ffn for layer in shape.layers]
     config.layer_attention = [layer.attention for layer in shape.layers]
