@@ -44,6 +44,12 @@ def test_a_model_with_early_exits_says_so(make_model):
     assert "exits" in root_record("k", "model", "folder", model).traits
 
 
+def test_a_model_whose_layers_pass_on_fewer_tokens_says_so(make_model):
+    shape = Shape.uniform(layers=2, hidden=8, heads=2, ffn=8)
+    assert "fewer_tokens" not in root_record("k", "model", "folder", make_model(shape)).traits
+    assert "fewer_tokens" in root_record("k", "model", "folder", make_model(shape.with_tokens(0.5, 0.5))).traits
+
+
 def test_a_step_that_cannot_take_a_model_is_refused():
     bare = Record("k", None, "model", {}, None, frozenset({"torch"}))
     check_traits(Prune.of(keep=0.5), bare, {"teacher"})
@@ -51,6 +57,10 @@ def test_a_step_that_cannot_take_a_model_is_refused():
         check_traits(Prune.of(keep=0.5), replace(bare, traits=frozenset({"onnx"})), set())
     with pytest.raises(InputError, match="prune would change the weights"):
         check_traits(Prune.of(keep=0.5), replace(bare, traits=frozenset({"torch", "exits"})), {"teacher"})
+    fewer = replace(bare, traits=frozenset({"torch", "fewer_tokens"}))
+    check_traits(Prune.of(keep=0.5), fewer, set())
+    with pytest.raises(InputError, match="prune: hidden: needs layers that read all tokens"):
+        check_traits(Prune.of(hidden=6), fewer, set())
 
 
 def test_a_cascade_says_so_and_is_no_model_to_quantize(make_model, tmp_path):

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from limbeck.core.kinds import KINDS
+from limbeck.core.shape import Shape
 from limbeck.core.target import Budget, Target
 from limbeck.data.synthetic import toy_task, toy_tokenizer
 from limbeck.errors import InputError, RecipeError
@@ -81,6 +82,19 @@ def test_traits_inside_forks(toys):
         "steps[3].fork[1][1] toy-prune: needs 'torch'; 'toy-export' (steps[3].fork[1][0]) removes it; "
         "put this step before it",
     ]
+
+
+def test_the_hidden_width_is_cut_before_tokens_are(make_model, tmp_path):
+    tokens, training = {"prune_tokens": {"keep": 0.5}}, {"finetune": {}}
+    assert problems(training, {"prune": {"hidden": 96}}, tokens) == []
+    assert problems(training, tokens, training, {"prune": {"heads": 2}}) == []
+    message = "hidden: needs layers that read all tokens of a text; put prune before prune_tokens"
+    each = {"each": {"prune": {"hidden": [96, 64]}}}
+    found = problems(training, {"fork": [[], [tokens], [tokens, training]]}, each)
+    assert found == [f"steps[2].each.prune: {message}"]
+    shape = Shape.uniform(layers=2, hidden=32, heads=4, ffn=64).with_tokens(0.5, 0.5)
+    save_model(make_model(shape, layer_tokens=[0.5, 0.5]), toy_tokenizer(toy_task(train=9)), tmp_path)
+    assert problems(training, {"prune": {"hidden": 24}}, model=str(tmp_path)) == [f"steps[1].prune: {message}"]
 
 
 def test_a_teacher_in_the_recipe_is_enough(toys):

@@ -43,10 +43,10 @@ if TYPE_CHECKING:
     from limbeck.core.task import Task
     from limbeck.core.task_kind import TaskKind
 
-TRAITS = frozenset({"torch", "onnx", "int8", "teacher", "elastic", "exits", "cascade"})
+TRAITS = frozenset({"torch", "onnx", "int8", "teacher", "elastic", "exits", "cascade", "fewer_tokens"})
 """torch: weights that can be trained; onnx: an exported graph; int8: quantized; teacher: later steps may imitate it;
 elastic: slices of it are good models too; exits: inner heads answer early, so that its weights stay as they are;
-cascade: two models in one graph."""
+cascade: two models in one graph; fewer_tokens: some layers do not read all tokens."""
 
 SERVICES = frozenset({"seed", "target", "budget", "teacher", "cost", "partner"})
 """What a step may declare in ``reads``; the other services are always there, and change no result."""
@@ -183,6 +183,10 @@ class Step(Divisible, Keyed, ABC):
     def required_traits(self) -> AbstractSet[str]:
         """Return traits that these parameters need, besides those of ``info.needs``."""
         return frozenset()
+
+    def trait_problems(self, traits: AbstractSet[str]) -> list[str]:
+        """Return why the step cannot take a candidate with these traits, besides those that it needs and lacks."""
+        return []
 
     def file_problems(self) -> list[str]:
         """Return what is wrong with the files that fields name; those of the groups, unless overridden."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Set as AbstractSet
 
+from limbeck.core.analytic_cost import as_shape
 from limbeck.core.candidate import Record
 from limbeck.core.early_exits import refusal
 from limbeck.core.model import Runnable
@@ -46,6 +47,8 @@ def check_traits(step: Step, parent: Record, always: AbstractSet[str]) -> None:
         raise InputError(f"{step.info.name} needs a candidate with {missing}; {parent.key} has none")
     if reason := refusal(step.info, parent.traits):
         raise InputError(f"{step.info.name} {reason}")
+    if texts := step.trait_problems(parent.traits):
+        raise InputError(f"{step.info.name}: {texts[0]}")
 
 
 def root_record(key: str, role: str, source: str, model: Runnable) -> Record:
@@ -63,6 +66,8 @@ def root_record(key: str, role: str, source: str, model: Runnable) -> Record:
         traits.add("elastic")
     if model.leaves_early:
         traits.add("exits")
+    if as_shape(model.shape).tokens:
+        traits.add("fewer_tokens")
     if isinstance(model, OnnxModel) and model.cascade is not None:
         traits.add("cascade")
     if role == "teacher":

@@ -45,6 +45,7 @@ def meaning(
                 start = {"onnx"} | ({"cascade"} if described.get("cascade") else set())
             elif key == "model":
                 start |= {trait for trait in ("elastic", "exits") if described.get(trait)}
+                start |= {"fewer_tokens"} if "shape" in described and described["shape"].tokens else set()
     if "task" in values:
         problems += _task(values["task"])
     always = frozenset({"teacher"} if values.get("teacher") else ())
@@ -326,7 +327,7 @@ def _walk(
         if located.branches is not None:
             front = set().union(*(_walk(branch, front, always, problems) for branch in located.branches))
         elif located.cls is None:  # a step that could not be read may have given anything
-            front = {_State(TRAITS - {"exits", "cascade"}, epochs=True)}
+            front = {_State(TRAITS - {"exits", "cascade", "fewer_tokens"}, epochs=True)}
         else:
             stays = front if issubclass(located.cls, Combination) else set()
             front = stays | {_step(located, state, always, problems) for state in front}
@@ -341,6 +342,9 @@ def _step(located: LocatedStep, state: _State, always: frozenset[str], problems:
         problems.append(Problem(f"{located.path} {info.name}", f"needs '{trait}'; {_cure(trait, dict(state.taken))}"))
     if reason := early_exits.refusal(info, state.traits):
         problems.append(Problem(f"{located.path} {info.name}", reason))
+    if located.parsed is not None:
+        refused = (Problem(f"{located.path}.{info.name}", text) for text in located.parsed.trait_problems(state.traits))
+        problems += [problem for problem in refused if problem not in problems]
     epochs = state.epochs
     if located.parsed is not None and epochs is not None:
         lacking = (

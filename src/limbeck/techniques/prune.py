@@ -9,15 +9,13 @@ width: see ``model/pruning/hidden_width.py``. Differs: any cost of shapes will d
     - prune: {speedup: 2.0}                                # by a latency table that is measured here
     - prune: {latency_ms: 1.5, profile: machine.jsonl}     # latency of another machine, learned from its data
     - prune: {speedup: 3.0, hidden: 288}                   # the hidden width first, and the rest of the goal within it
-
-Gradually, a family of models from one run, each made of the one before:
-
-    - stages: [{prune: {speedup: [2, 3, 4, 6], relative_to: teacher}}, {distill: {epochs: 1}}]
+    - stages: [{prune: {speedup: [2, 3, 4], relative_to: teacher}}, {distill: {}}]  # each model made of the one before
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -31,7 +29,7 @@ from limbeck.core.shape import Shape
 from limbeck.core.step import RunContext, Step, StepInfo, Technique, step
 from limbeck.core.step_keys import ScoresParts
 from limbeck.errors import InputError
-from limbeck.model.pruning.config import STAGES, PruningConfig
+from limbeck.model.pruning.config import FEWER_TOKENS, STAGES, PruningConfig
 from limbeck.train.config import forward_seconds
 
 if TYPE_CHECKING:
@@ -88,6 +86,10 @@ class Prune(ScoresParts, Technique):
     def required_traits(self) -> frozenset[str]:
         """Return the further traits that these parameters need."""
         return frozenset({"teacher"} if self.pruning.relative_to == "teacher" else ())
+
+    def trait_problems(self, traits: AbstractSet[str]) -> list[str]:
+        """Return that the hidden width is cut before tokens are."""
+        return [FEWER_TOKENS] if self.pruning.hidden is not None and "fewer_tokens" in traits else []
 
     def teacher_problems(self, teacher: AnswersOnly) -> list[str]:
         """Return that a teacher that only gives answers has no shape, where the goal is relative to it."""
@@ -147,9 +149,8 @@ class Prune(ScoresParts, Technique):
             )
         except InputError as error:
             raise InputError(f"prune: {error}") from error
-        context.log(
-            f"{before} -> {model.shape}" if model.shape != before else f"no effect: the goal is met by {before}"
-        )
+        same = model.shape == before
+        context.log(f"no effect: the goal is met by {before}" if same else f"{before} -> {model.shape}")
         if outside := cost(model.shape).detail.get("extrapolates"):
             context.log(f"its latency is a guess: beyond what was measured in {', '.join(outside)}")
         yield replace(candidate, model=model, folder=None)
@@ -196,5 +197,4 @@ class Prune(ScoresParts, Technique):
 
 
 def _teacher_shape(context: RunContext) -> Shape | None:
-    record = context.teacher.record if context.teacher is not None else None
-    return record.shape if record is not None else None
+    return context.teacher.record.shape if context.teacher and context.teacher.record else None

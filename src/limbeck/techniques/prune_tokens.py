@@ -35,6 +35,7 @@ if TYPE_CHECKING:
         "prune_tokens",
         label="tokens pruned",
         needs={"torch"},
+        gives={"fewer_tokens"},
         drops={"elastic"},
         example={"schedule": (0.6, 0.6)},
     )

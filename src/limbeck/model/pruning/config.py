@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 STAGES = "with relative_to: input each stage says how much smaller it is than the one before, as in speedup: [2, 1.5]"
 """What to write where the teacher is another model."""
+FEWER_TOKENS = "hidden: needs layers that read all tokens of a text; put prune before prune_tokens"
+"""Why a model whose layers leave tokens behind keeps its width: their norm is another than that of the rest."""
 
 
 @dataclass(frozen=True)

@@ -25,6 +25,7 @@ from torch import Tensor, nn
 
 from limbeck.errors import InputError
 from limbeck.model.pruning.channels import Statistics, channel_order, observe
+from limbeck.model.pruning.config import FEWER_TOKENS
 from limbeck.model.pruning.optimal_brain_surgeon import Batches, removal
 from limbeck.model.pruning.read_points import (
     TAPS,
@@ -67,6 +68,8 @@ def refusal(model: LimbeckForSequenceClassification, width: int, *, elastic: boo
             f"hidden: a model as wide as its embeddings ({width}) has no projection of them, but this one has; use "
             f"{width + 1} or {width - 1}"
         )
+    if model.shape.tokens:
+        return FEWER_TOKENS
     if model.exits is not None:
         return "hidden: the model has early exits, which come last; take the model that it was made from"
     if elastic or model.space is not None:
