@@ -84,6 +84,24 @@ def test_the_teacher(builder, toys, tmp_path):
     assert "teacher" in other.traits
 
 
+@pytest.mark.parametrize(("named", "ancestor"), [("", True), ("model", True), ("other", False)])
+def test_a_teacher_is_an_ancestor_of_what_was_made_from_it(builder, toys, tmp_path, monkeypatch, named, ancestor):
+    """A model that the recipe names as the teacher is one only if it is the recipe's own model."""
+    toys.model_folder(tmp_path / "other", weights=(8.0,))
+    shop = builder(**({"teacher": str(tmp_path / named)} if named else {}))
+    if named:
+        shop.root(str(tmp_path / named), 0, "teacher")
+    root = shop.root(shop.recipe.model, 0)
+    (tuned,), _ = shop.children(root, toys.ToyTrain(epochs=1), 0)
+    (pruned,), _ = shop.children(tuned, toys.ToyPrune(), 0)
+    told = []
+    monkeypatch.setattr("limbeck.engine.builder.make_cost", lambda *_, ancestor: told.append(ancestor))
+    for record in (tuned, pruned):
+        assert shop.context(record.key, toys.ToyImitate(), 0, print).teacher.ancestor is ancestor
+        shop.make_cost(shop.open(record.key), toys.ToyCost(), record.key, shop.teacher(record.key))
+    assert told == [ancestor] * 2
+
+
 def test_a_model_that_is_its_own_teacher_is_one_record(builder, tmp_path):
     shop = builder(teacher=str(tmp_path / "model"))
     root = shop.root(shop.recipe.model, 0)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import pytest
+
 from limbeck.core.candidate import Candidate, Record
 from limbeck.core.cost import FormatCost
 from limbeck.core.measurement import Measurement
@@ -49,8 +51,9 @@ def test_the_whole_has_the_schedule_of_the_candidate(toys, tmp_path):
     assert cost.for_format("int8")(whole).name == str(whole.with_tokens(0.8, 0.8, 0.5, 0.5, 0.5))
 
 
-def test_the_whole_of_a_narrower_candidate_is_as_narrow(toys, tmp_path):
-    """So that every stage of a pruning at that width is priced by one table."""
+@pytest.mark.parametrize(("ancestor", "depth"), [(True, 3), (False, 2)])
+def test_the_whole_of_a_narrower_candidate_is_as_narrow(toys, tmp_path, ancestor, depth):
+    """So that one table prices every stage at that width; a larger model of another origin has no part in it."""
 
     def factory(candidate, target, memo, whole):
         return FormatCost(lambda shape, number_format: Measurement(str(whole), 1.0, "s"))
@@ -58,9 +61,10 @@ def test_the_whole_of_a_narrower_candidate_is_as_narrow(toys, tmp_path):
     whole = Shape.uniform(layers=3, hidden=16, heads=2, ffn=32)
 
     class Model:
-        shape = replace(whole, hidden=12).with_layer(0, heads=1)
+        shape = replace(whole, hidden=12, layers=whole.layers[:2]).with_layer(0, heads=1)
 
-    cost = make_cost(
-        Candidate(Model(), None, None), Record("t", None, "t", {}, whole), Target(), toys.store(tmp_path), factory
-    )
-    assert cost.for_format("int8")(whole).name == str(replace(whole, hidden=12))
+    teacher, store = Record("t", None, "t", {}, whole), toys.store(tmp_path)
+    cost = make_cost(Candidate(Model(), None, None), teacher, Target(), store, factory, ancestor=ancestor)
+    expected = replace(whole, hidden=12) if ancestor else Model.shape
+    assert expected.depth == depth
+    assert cost.for_format("int8")(whole).name == str(expected)

@@ -10,6 +10,7 @@ from limited_runs import LOOSE, left_out, widths
 from limbeck.core.target import Budget, Evidence
 from limbeck.distributed.config import ExecutorConfig
 from limbeck.engine import prospects
+from limbeck.engine.ledger import lineage
 from limbeck.errors import InputError
 from limbeck.recipe.recipe import Fork, placed_steps
 from limbeck.techniques.selection import Best, Cheapest
@@ -95,4 +96,16 @@ def test_of_two_models_in_one_no_time_is_predicted(limited, family):
     judge = prospects.Prospects(result.builder, placed_steps(result.recipe), 60)
     assert "about 4.00 ms" in judge.described(key)
     records[key] = replace(records[key], traits=records[key].traits | {"cascade"})
+    assert "about" not in judge.described(key)
+
+
+def test_of_a_narrower_model_the_teacher_has_to_be_an_ancestor(limited, family, monkeypatch):
+    """Else the latency table for its width is not one of the teacher's layers."""
+    result = limited(*family(4), budget=LOOSE, max_minutes=60)
+    key, records = result.front[-1], result.builder.records
+    judge = prospects.Prospects(result.builder, placed_steps(result.recipe), 60)
+    for record in lineage(records, key)[2:]:
+        records[record.key] = replace(record, shape=replace(record.shape, hidden=2))
+    assert "about 4.00 ms" in judge.described(key)
+    monkeypatch.setattr(result.builder, "descends", lambda key, teacher: False)
     assert "about" not in judge.described(key)

@@ -176,7 +176,7 @@ def test_the_hidden_width_first_then_the_rest_of_the_goal(candidate):
 
 
 def test_stages_at_a_hidden_width_count_from_the_teacher(candidate):
-    teacher = Teacher("t", lambda: None, Record("t", None, "finetune", {}, FULL, frozenset()))
+    teacher = Teacher("t", lambda: None, Record("t", None, "finetune", {}, FULL, frozenset()), ancestor=True)
     context = RunContext(cost=FormatCost(wide_table), teacher=teacher)
     for speedup in (2.0, 3.0):
         step = Prune.of(**SMALL, speedup=speedup, relative_to="teacher", hidden=24)
@@ -185,6 +185,10 @@ def test_stages_at_a_hidden_width_count_from_the_teacher(candidate):
         assert candidate.model.shape.hidden == 24
         goal = wide_table(FULL).value / speedup
         assert 0.85 * goal < wide_table(candidate.model.shape).value <= goal
+    other = RunContext(cost=FormatCost(wide_table), teacher=replace(teacher, ancestor=False))
+    assert "the teacher is another model" in step.out_of_reach(candidate, other)
+    with pytest.raises(InputError, match="the teacher is another model"):
+        list(step.apply(candidate, other))
 
 
 def test_the_hidden_width_alone(candidate):

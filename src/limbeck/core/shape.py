@@ -193,6 +193,20 @@ class Shape:
         """Number of layers."""
         return len(self.layers)
 
+    def is_part_of(self, whole: Shape, *, narrower: bool) -> bool:
+        """Return whether this can be cut out of another shape, with heads as wide as they were.
+
+        Args:
+            whole: The other shape.
+            narrower: Whether the hidden states may have fewer channels.
+
+        >>> whole = Shape.uniform(layers=2, hidden=32, heads=4, ffn=64)
+        >>> cut = replace(whole, hidden=24)
+        >>> cut.is_part_of(whole, narrower=True), cut.is_part_of(whole, narrower=False)
+        (True, False)
+        """
+        return self <= whole and self.head_dim == whole.head_dim and (narrower or self.hidden == whole.hidden)
+
     def with_layer(
         self, index: int, heads: int | None = None, ffn: int | None = None, attention: str | None = None
     ) -> Shape:

@@ -59,8 +59,7 @@ class StepInfo:
     Attributes:
         name: How recipes call it.
         label: How it reads in the name of a candidate, such as 'pruned'; empty for the name itself.
-        formerly: An earlier name: recipes may still use it, with a notice. Cache keys keep it, so that results stored
-            under it are found.
+        formerly: An earlier name: recipes may still use it, with a notice; cache keys keep it, as stored results do.
         version: Bump it when the same parameters give other results: stored results of other versions are not used.
         needs: Traits that a candidate must have.
         gives: Traits that the result has besides.
@@ -134,8 +133,11 @@ EQUAL_SCORES = "learns the order of the scores of pairs, and all have {:g}; use 
 NO_TEACHER = "has no teacher; put 'finetune' before it or name one with 'teacher: MODEL'"
 
 
+@dataclass(frozen=True)
 class Teacher(Stored):
-    """The model that later steps imitate and choices compare with."""
+    """The model that later steps imitate and choices compare with; ``ancestor``: whether the candidate came from it."""
+
+    ancestor: bool = False
 
 
 def discard(message: str, **numbers: object) -> None:

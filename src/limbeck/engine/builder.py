@@ -247,7 +247,7 @@ class CandidateBuilder:
             spread: Has pieces of the step carried out elsewhere.
         """
         teacher = reference or (self.teacher(key, step) if "teacher" in step.info.reads else None)
-        model = Teacher(**vars(self.stored(teacher))) if teacher else None
+        model = Teacher(**vars(self.stored(teacher)), ancestor=self.descends(key, teacher)) if teacher else None
         partner = self.stored(step.partner) if isinstance(step, Combination) and step.partner else None
         given = partial(services, self.serving(step), self.store, step, seed=seed, teacher=model, log=log)
         return given(scratch=scratch, cost=cost, compared=compared, partner=partner, spread=spread)
@@ -339,7 +339,9 @@ class CandidateBuilder:
 
         candidate = replace(self.open(parent.key), epoch_checkpoints=())  # those of the parent are not its children's
         scratch = self.store.scratch(base)
-        cost = self.make_cost(candidate, step, self.teacher(parent.key, step)) if "cost" in step.info.reads else None
+        cost = None
+        if "cost" in step.info.reads:
+            cost = self.make_cost(candidate, step, parent.key, self.teacher(parent.key, step))
         context = self.context(parent.key, step, seed, log, scratch=scratch, cost=cost, spread=self.spread(base))
         records: list[Record] = []
         teacher = self.teacher(parent.key, step) if "teacher" in step.info.reads else None
@@ -374,16 +376,22 @@ class CandidateBuilder:
     def _keep(self, record: Record, candidate: Candidate, seed: int) -> None:
         self.store.put(record.key, candidate, dict(record=record_to_json(record), environment=environment(), seed=seed))
 
-    def make_cost(self, candidate: Candidate, step: Step, teacher: str | None) -> TargetCost:
+    def make_cost(self, candidate: Candidate, step: Step, key: str, teacher: str | None) -> TargetCost:
         """Return what shapes of a candidate cost on the target of a step.
 
         Args:
             candidate: The model whose slices are priced.
             step: The step.
+            key: Key of its record.
             teacher: Key of its teacher, if it has one.
         """
-        target = self.serving(step).target
-        return make_cost(candidate, self.records.get(teacher or ""), target, self.store, self._cost)
+        record, target = self.records.get(teacher or ""), self.serving(step).target
+        ancestor = self.descends(key, teacher)
+        return make_cost(candidate, record, target, self.store, self._cost, ancestor=ancestor)
+
+    def descends(self, key: str, teacher: str | None) -> bool:
+        """Return whether a candidate is its teacher, or was made from it."""
+        return any(record.key == teacher for record in lineage(self.records, key))
 
     def serving(self, step: Step) -> Recipe:
         """Return the recipe for the target of a step alone: that of a technique's goal, or that which is measured.

@@ -33,7 +33,13 @@ def measured_alone(store: Store) -> Memo:
 
 
 def make_cost(
-    candidate: Candidate, teacher: Record | None, target: Target, store: Store, factory: CostFactory | None = None
+    candidate: Candidate,
+    teacher: Record | None,
+    target: Target,
+    store: Store,
+    factory: CostFactory | None = None,
+    *,
+    ancestor: bool = False,
 ) -> TargetCost:
     """Return the cost model of a candidate's shapes; latencies are measured once (:func:`measured_alone`).
 
@@ -46,9 +52,11 @@ def make_cost(
         target: Where the model will be served.
         store: Where measurements are kept.
         factory: Builds the cost model; the techniques' own unless given.
+        ancestor: Whether the candidate was made from the teacher. If not, a teacher of another hidden width is another
+            model, even where the candidate would fit into it.
     """
     own: Shape = candidate.model.shape
     wider = teacher.shape if teacher is not None and teacher.shape is not None else own
-    whole = replace(wider, hidden=own.hidden) if own <= wider and own.head_dim == wider.head_dim else own
+    whole = replace(wider, hidden=own.hidden) if own.is_part_of(wider, narrower=ancestor) else own
     whole = scheduled_like(whole, own)  # a table that knows fewer tokens knows all of them, too
     return (factory or measured_cost.MeasuredCost)(candidate, target, measured_alone(store), whole)

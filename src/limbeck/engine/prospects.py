@@ -203,9 +203,9 @@ class Prospects:
             return None
         if self._costs is None:
             model = self._builder.open(teacher)
-            self._costs = self._builder.make_cost(model, goal, teacher), model.model.shape
+            self._costs = self._builder.make_cost(model, goal, teacher, teacher), model.model.shape
         costs, whole = self._costs
-        if not shape <= whole or shape.head_dim != whole.head_dim:
+        if not shape.is_part_of(whole, narrower=self._builder.descends(record.key, teacher)):
             return None
         if shape.hidden != whole.hidden and not self._measured_at_its_width(record):
             return None

@@ -91,7 +91,7 @@ class Reach:
             log = partial(self._builder.log, step.info.name, chain.key)
             cost = None
             if "cost" in step.info.reads:
-                cost = self._builder.make_cost(candidate, step, self._builder.teacher(chain.key, step))
+                cost = self._builder.make_cost(candidate, step, chain.key, self._builder.teacher(chain.key, step))
             context = self._builder.context(chain.key, step, self._seed, log, cost=cost)
             return step.out_of_reach(candidate, context, chain.earlier)
         except StoreError:

@@ -92,7 +92,7 @@ def carry_out(builder: CandidateBuilder, parent: str, seed: int, base: str, teac
     candidate = builder.store.open(parent)
     given = None if teacher is None or builder.store.has(teacher) else teacher
     builder.find_given = lambda: given  # the recipe's teacher may be where process 0 alone sees it
-    cost = builder.make_cost(candidate, step, teacher) if "cost" in step.info.reads else None
+    cost = builder.make_cost(candidate, step, parent, teacher) if "cost" in step.info.reads else None
     context = services(
         builder.serving(step),
         builder.store,

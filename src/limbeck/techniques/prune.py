@@ -93,9 +93,8 @@ class Prune(ScoresParts, Technique):
 
     def teacher_problems(self, teacher: AnswersOnly) -> list[str]:
         """Return that a teacher that only gives answers has no shape, where the goal is relative to it."""
-        if self.pruning.relative_to == "input":
-            return []
-        return [f"relative_to: '{teacher.source}' has no shape, since it only gives answers; {STAGES}"]
+        text = f"relative_to: '{teacher.source}' has no shape, since it only gives answers; {STAGES}"
+        return [] if self.pruning.relative_to == "input" else [text]
 
     def file_problems(self) -> list[str]:
         """Return the problems of the latency data file."""
@@ -142,6 +141,7 @@ class Prune(ScoresParts, Technique):
                 self.pruning,
                 cost,
                 teacher=_teacher_shape(context),
+                ancestor=bool(context.teacher and context.teacher.ancestor),
                 criterion=self.criterion,
                 reconstruct=self.reconstruct,
                 seed=context.seed,
@@ -192,8 +192,8 @@ class Prune(ScoresParts, Technique):
         elastic = any("elastic" in step.info.gives for step in earlier)
         if message := self.pruning.hidden and refusal(candidate.model, self.pruning.hidden, elastic=elastic):
             return message
-        cost = partial(self._cost, candidate, context)
-        return self.pruning.out_of_reach(candidate.model.shape, cost, _teacher_shape(context))
+        cost, ancestor = partial(self._cost, candidate, context), bool(context.teacher and context.teacher.ancestor)
+        return self.pruning.out_of_reach(candidate.model.shape, cost, _teacher_shape(context), ancestor=ancestor)
 
 
 def _teacher_shape(context: RunContext) -> Shape | None:

@@ -84,7 +84,11 @@ def test_a_goal_counts_the_shape_as_narrow_as_it_will_be():
 def test_a_narrower_model_may_be_relative_to_what_it_was_cut_out_of():
     narrow = Shape.uniform(layers=4, hidden=24, heads=2, ffn=32, head_dim=8)
     config = PruningConfig(speedup=2.0, relative_to="teacher", hidden=24)
-    assert config.goal(COST, narrow, WHOLE).budget == WHOLE.weights / 2
+    assert config.goal(COST, narrow, WHOLE, ancestor=True).budget == WHOLE.weights / 2
+    assert config.out_of_reach(narrow, lambda: COST, WHOLE, ancestor=True) is None
+    with pytest.raises(InputError, match="the teacher is another model"):
+        config.goal(COST, narrow, WHOLE)
+    assert "the teacher is another model" in config.out_of_reach(narrow, lambda: COST, WHOLE)
 
 
 def test_a_latency_relative_to_a_teacher_of_another_shape_is_refused_before_anything_is_measured():

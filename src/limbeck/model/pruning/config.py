@@ -120,13 +120,14 @@ class PruningConfig:
         """Return that latencies cannot be measured for a goal where the target is elsewhere."""
         return missing_profile(target, measures=self.quantity == "latency" and self.profile is None)
 
-    def goal(self, cost: Cost, before: Shape, teacher: Shape | None = None) -> Goal:
+    def goal(self, cost: Cost, before: Shape, teacher: Shape | None = None, *, ancestor: bool = False) -> Goal:
         """Return the goal for the widths of layers.
 
         Args:
             cost: Cost of shapes, of this ``quantity``.
             before: Shape of the model as it comes in.
             teacher: Shape of its teacher, for ``relative_to: teacher``.
+            ancestor: Whether the model was made from the teacher.
 
         Raises:
             InputError: The goal is relative to a teacher, and there is none, or it is a model of another shape.
@@ -136,14 +137,14 @@ class PruningConfig:
         whole = before if self.relative_to == "input" else teacher
         if whole is None:
             raise InputError("relative_to: there is no teacher; put 'finetune' first, or use relative_to: input")
-        if message := self._of_another(before, whole):
+        if message := self._of_another(before, whole, ancestor=ancestor):
             raise InputError(message)
         limit = "the latency data know" if self.profile else "sees its text"
         return CostGoal(cost, self.bound.amount(cost, whole), self.ffn_multiple, limit)
 
-    def _of_another(self, before: Shape, whole: Shape) -> str | None:
+    def _of_another(self, before: Shape, whole: Shape, *, ancestor: bool) -> str | None:
         """Return the message for a latency relative to a model out of which this one was not cut; else None."""
-        if (before <= whole and before.head_dim == whole.head_dim) or self.quantity != "latency":
+        if self.quantity != "latency" or before.is_part_of(whole, narrower=ancestor):
             return None
         return f"relative_to: the teacher is another model, {whole}, out of which {before} was not cut; {STAGES}"
 
@@ -186,13 +187,16 @@ class PruningConfig:
         shorter = self.shortened(shape)
         return None if shorter is None or self.bound.given else UniformGoal(self.heads, self.ffn).shape(shorter)
 
-    def out_of_reach(self, shape: Shape, cost: Callable[[], Cost], teacher: Shape | None) -> str | None:
+    def out_of_reach(
+        self, shape: Shape, cost: Callable[[], Cost], teacher: Shape | None, *, ancestor: bool = False
+    ) -> str | None:
         """Say why no cut of a model of this shape meets the goal; None if one may.
 
         Args:
             shape: Shape of the model.
             cost: Returns the cost of shapes, which may have to be measured.
             teacher: Shape of its teacher; None if it is the model itself, or not known yet.
+            ancestor: Whether the model was made from the teacher.
         """
         if message := self._too_deep(shape.depth):
             return message
@@ -201,6 +205,7 @@ class PruningConfig:
             return None
         if not self.bound.given:
             return UniformGoal(self.heads, self.ffn).out_of_reach(shorter)
-        if self.relative_to == "teacher" and (message := self._of_another(shape, teacher or shape)):
+        whole = teacher or shape
+        if self.relative_to == "teacher" and (message := self._of_another(shape, whole, ancestor=ancestor)):
             return message
-        return self.goal(cost(), shape, teacher or shape).out_of_reach(shorter)
+        return self.goal(cost(), shape, whole, ancestor=ancestor).out_of_reach(shorter)

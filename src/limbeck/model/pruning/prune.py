@@ -36,6 +36,7 @@ def prune(
     cost: Cost,
     *,
     teacher: Shape | None = None,
+    ancestor: bool = False,
     criterion: Criterion = "obs",
     reconstruct: bool = True,
     seed: int = 0,
@@ -51,6 +52,7 @@ def prune(
         config: The goal.
         cost: Cost of shapes, of the goal's quantity.
         teacher: Shape of the model's teacher, for a goal that is relative to it.
+        ancestor: Whether the model was made from the teacher, and may be narrower for that reason.
         criterion: How parts are scored.
         reconstruct: Repair what is left by least squares on the texts.
         seed: Decides what the criterion draws.
@@ -67,7 +69,7 @@ def prune(
         raise InputError("the model has no layers, so there is nothing to prune")
     if config.hidden is not None and (message := refusal(model, config.hidden)):
         raise InputError(message)
-    goal, texts = config.goal(cost, before, teacher), cache(batches)
+    goal, texts = config.goal(cost, before, teacher, ancestor=ancestor), cache(batches)
     if config.layers is not None:
         layers = config.evenly(before.depth) or important_layers(model, texts(), config.layers, criterion)
         slice_to(model, Cut.whole_layers(before, layers))
