@@ -103,6 +103,43 @@ def test_repair_is_nearer_to_the_whole_model(family, kind):
     assert errors[True] < float((expected - expected.mean(0)).square().mean())
 
 
+@pytest.mark.parametrize("share", [True, False])
+@pytest.mark.parametrize("linear", [(1,), (0, 1, 2)])
+def test_layers_that_read_no_embeddings_of_distances_are_repaired_for_what_they_read(
+    make_model, batches, share, linear
+):
+    """Linear attention scores no distances, so its queries and keys are those of hidden states alone."""
+    shape = FULL
+    for index in linear:
+        shape = shape.with_layer(index, attention="kernel")
+    style = {"pos_att_type": ("c2p", "p2c"), "share_att_key": share, "max_relative_positions": 16}
+    style |= {"family": "deberta-v2", "relative_norm": True, "layer_attention": [row.attention for row in shape.layers]}
+    repairs = repaired(make_model(shape, **style), batches, torch.eye(32, dtype=torch.float64)[:, :20])
+    model = make_model(shape, **style)
+    taps = [model.run(batch, taps=("attention_input", "mask"))[1] for batch in batches]
+    index = linear[0]
+    read = torch.cat([tap["attention_input"][index][tap["mask"][index]] for tap in taps]).detach()
+    before = "embeddings.norm" if index == 0 else f"layers.{index - 1}.ffn_norm"
+    norm, key = model.get_submodule(f"encoder.{before}"), model.encoder.layers[index].key
+    scale, shift = repairs[f"encoder.{before}"]
+    cut = F.layer_norm(((read - norm.bias) / norm.weight)[:, :20], (20,)).detach() * scale + shift
+    weight, bias = repairs[f"encoder.layers.{index}.key"]
+    wanted = (read @ key.weight.T + key.bias).detach()
+    error = (cut @ weight.T + bias - wanted).square().mean()
+    assert float(error) < 0.5 * float((wanted - wanted.mean(0)).square().mean())
+    assert all(torch.isfinite(weight).all() for weight, _ in repairs.values())
+    assert torch.isfinite(logits_of(narrow_hidden(model, lambda: batches, 20), batches)).all()
+
+
+@pytest.mark.parametrize("share", [True, False])
+def test_embeddings_of_distances_that_nothing_reads(make_model, batches, share):
+    shape = Shape.uniform(layers=2, hidden=32, heads=0, ffn=64, head_dim=8)
+    style = {"pos_att_type": ("c2p",), "share_att_key": share, "max_relative_positions": 16, "family": "deberta-v2"}
+    narrow = narrow_hidden(make_model(shape, **style), lambda: batches, 20)
+    assert narrow.encoder.relative.table.embedding_dim == 20
+    assert torch.isfinite(logits_of(narrow, batches)).all()
+
+
 def test_embeddings_as_wide_as_the_encoder_lose_the_same_channels(make_model, batches):
     """As in ELECTRA-base, whose configuration gives both widths."""
     plain, given = (

@@ -4,8 +4,17 @@ import family_models as families
 import pytest
 import torch
 
+from limbeck.core.shape import LayerShape, Shape
 from limbeck.model.family_table import FAMILIES
-from limbeck.model.pruning.read_points import TAPS, linear_at, norm_at, pooling_of, read_points, rows_read
+from limbeck.model.pruning.read_points import (
+    TAPS,
+    linear_at,
+    norm_at,
+    pooling_of,
+    position_maps,
+    read_points,
+    rows_read,
+)
 
 
 def recorded(model, paths):
@@ -58,6 +67,19 @@ def test_every_map_of_hidden_states_reads_at_one_place_what_the_place_says(case,
         if isinstance(module, torch.nn.Linear) and not name.endswith(("attention_out", "down", "project"))
     }
     assert set(paths) == hidden_maps
+
+
+@pytest.mark.parametrize("share", [True, False])
+def test_only_softmax_attention_reads_embeddings_of_distances(make_model, share):
+    cores = ("softmax", "kernel", "softmax")
+    shape = Shape(32, 8, tuple(LayerShape(4, 48, core) for core in cores))
+    style = {"pos_att_type": ("c2p", "p2c"), "share_att_key": share, "max_relative_positions": 16}
+    model = make_model(shape, layer_attention=cores, family="deberta-v2", **style)
+    own = ("key", "query") if share else ("position_key", "position_query")
+    maps = tuple(f"encoder.layers.{index}.{name}" for index in (0, 2) for name in own)
+    assert position_maps(model) == maps
+    paths = [path for point in read_points(model) for path in point.maps]
+    assert len(set(paths)) == len(paths)
 
 
 @pytest.mark.parametrize("family", FAMILIES)

@@ -197,9 +197,9 @@ def repaired(model: LimbeckForSequenceClassification, batches: Batches, leading:
             linear = linear_at(model, path)
             if linear.out_features:
                 repairs[path] = _solve_reader(linear, sums, directions, leading.shape[1] if path == "pooler" else None)
-    relative = model.encoder.relative
-    if relative is not None and model.encoder.style.share_att_key:
-        repairs["encoder.relative.table"] = (_fit_distance_table(model, repairs, leading), None)
+    shared = [path for path in position_maps(model) if path in repairs and model.encoder.style.share_att_key]
+    if shared:
+        repairs["encoder.relative.table"] = (_fit_distance_table(model, shared, repairs, leading), None)
     return repairs
 
 
@@ -292,11 +292,14 @@ def _solve_reader(
     return solution[:, :-1], solution[:, -1]
 
 
-def _fit_distance_table(model: LimbeckForSequenceClassification, repairs: Repairs, leading: Tensor) -> Tensor:
+def _fit_distance_table(
+    model: LimbeckForSequenceClassification, maps: Sequence[str], repairs: Repairs, leading: Tensor
+) -> Tensor:
     """Return a table of embeddings of distances [bucket, width] that the repaired maps read as they read it before.
 
     Args:
-        model: The model before the cut, whose maps of hidden states read the table, too.
+        model: The model before the cut.
+        maps: Paths of the maps of hidden states that read the table, too.
         repairs: The repaired maps.
         leading: The directions that stay [hidden, width].
     """
@@ -304,10 +307,8 @@ def _fit_distance_table(model: LimbeckForSequenceClassification, repairs: Repair
     rows = model.encoder.relative.rows(model.shape.hidden, slice(None)).double()
     products = torch.zeros(len(rows), leading.shape[1], dtype=rows.dtype, device=rows.device)
     gram = torch.zeros(leading.shape[1], leading.shape[1], dtype=rows.dtype, device=rows.device)
-    for path in position_maps(model):
+    for path in maps:
         linear = linear_at(model, path)
-        if not linear.out_features:
-            continue
         weight, bias = repairs[path]
         wanted = rows @ linear.weight.double().T
         if linear.bias is not None and bias is not None:

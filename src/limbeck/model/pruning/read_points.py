@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import compress
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -75,9 +76,13 @@ def read_points(model: LimbeckForSequenceClassification) -> list[ReadPoint]:
 
 
 def position_maps(model: LimbeckForSequenceClassification) -> tuple[str, ...]:
-    """Return the paths of the linear maps that read embeddings of distances: maps of their own, or those of states."""
+    """Return the paths of the linear maps that read embeddings of distances: maps of their own, or those of states.
+
+    Only softmax attention scores distances; maps may have no outputs.
+    """
     terms, paths = model.encoder.style.pos_att_type, []
-    for index, layer in enumerate(model.encoder.layers):
+    softmax = [widths.core[0] == "softmax" for widths in model.shape.layers]
+    for index, layer in compress(enumerate(model.encoder.layers), softmax):
         given = (("c2p", layer.position_key, "key"), ("p2c", layer.position_query, "query"))
         for term, own, shared in given:
             if term in terms:
