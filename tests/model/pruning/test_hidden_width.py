@@ -239,7 +239,14 @@ def test_vectors_keep_their_width_and_nearly_their_direction(make_model, batches
     assert near > 0.9
 
 
-@pytest.mark.parametrize("style", [{}, {"norm_first": True, "embedding_norm": False}])
+@pytest.mark.parametrize(
+    "style",
+    [
+        {},
+        {"norm_first": True, "embedding_norm": False},
+        {"norm_first": True, "embedding_norm": False, "norm_bias": False},
+    ],
+)
 @pytest.mark.parametrize("pooling", POOLINGS)
 def test_vectors_of_every_pooling(make_model, batches, pooling, style):
     def make():
@@ -248,9 +255,36 @@ def test_vectors_of_every_pooling(make_model, batches, pooling, style):
         model.keep_width(bias=True)  # as narrowing does
         return model
 
-    assert is_rotatable(make()) == (bool(style) and pooling != "max")
+    fixed = {"max"} if style.get("norm_bias") is False else {"max", "mean_sqrt_len_tokens"}
+    assert is_rotatable(make()) == (bool(style) and pooling not in fixed)
     expected, found = logits_of(make(), batches), logits_of(narrow_hidden(make(), lambda: batches, 28), batches)
     assert float((found * expected).sum(-1).mean()) > 0.85
+
+
+@pytest.mark.parametrize("style", [{}, {"norm_first": True, "embedding_norm": False}])
+def test_sums_over_the_root_of_the_length_keep_their_bias(make_model, style):
+    """A constant in every state becomes one that grows with the text, which no bias of a map can make up for."""
+
+    def make():
+        model = make_model(FULL, kind="embedding", **style)
+        model.embedding = SentenceEmbedding(pooling="mean_sqrt_len_tokens", normalize=False)
+        model.keep_width(bias=True)
+        with torch.no_grad():
+            model.dense[0].bias.normal_(generator=torch.Generator().manual_seed(0))
+        return model
+
+    def texts(rows, tokens):
+        ids = torch.randint(5, 60, (rows, tokens), generator=torch.Generator().manual_seed(tokens))
+        return {"input_ids": ids, "attention_mask": torch.ones_like(ids), "labels": torch.zeros(rows, dtype=torch.long)}
+
+    calibration = [texts(32, tokens) for tokens in (3, 5, 9)]
+    narrow = narrow_hidden(make(), lambda: calibration, 28)
+    assert not is_rotatable(make())
+    torch.testing.assert_close(narrow.dense[0].bias, make().dense[0].bias)
+    long = [texts(32, 48)]
+    expected, plain = logits_of(make(), long), narrow_hidden(make(), lambda: calibration, 28, reconstruct=False)
+    near, far = (float((logits_of(model, long) - expected).square().mean()) for model in (narrow, plain))
+    assert near < far
 
 
 def test_layers_that_read_fewer_tokens_keep_the_width(make_model, batches):

@@ -4,6 +4,7 @@ import family_models as families
 import pytest
 import torch
 
+from limbeck.core.sentence_embedding import POOLINGS, SentenceEmbedding
 from limbeck.core.shape import LayerShape, Shape
 from limbeck.model.family_table import FAMILIES
 from limbeck.model.pruning.read_points import (
@@ -14,6 +15,7 @@ from limbeck.model.pruning.read_points import (
     position_maps,
     read_points,
     rows_read,
+    takes_constants,
 )
 
 
@@ -105,6 +107,25 @@ def test_what_a_head_pools(make_model):
     assert pooling_of(make_model(kind="tokens")) is None
     vectors = make_model(kind="embedding")
     assert pooling_of(vectors) == "mean"
+
+
+@pytest.mark.parametrize("pooling", POOLINGS)
+def test_a_bias_makes_up_for_constants_unless_they_grow_with_the_text(make_model, make_batch, pooling):
+    model, batch = make_model(kind="embedding"), make_batch()
+    model.embedding = SentenceEmbedding(pooling=pooling, normalize=False)
+    model.keep_width(bias=True)
+    assert takes_constants(model, "encoder.layers.0.up")
+    mask = batch["attention_mask"]
+    with torch.no_grad():
+        states = model.run(batch, taps=TAPS)[1]["hidden"][-1]
+        moved = model.logits(states + 1.0, mask) - model.logits(states, mask)
+    assert takes_constants(model, "dense.0") == bool(torch.allclose(moved, moved[:1].expand_as(moved), atol=1e-4))
+
+
+def test_a_map_without_bias_makes_up_for_no_constant(make_model):
+    model = make_model(attention_bias=False)
+    assert not takes_constants(model, "encoder.layers.0.query")
+    assert takes_constants(model, "encoder.layers.0.up")
 
 
 def test_a_change_comes_before_the_pooling(make_model, make_batch):

@@ -35,6 +35,7 @@ from limbeck.model.pruning.read_points import (
     position_maps,
     read_points,
     rows_read,
+    takes_constants,
     with_ones,
 )
 from limbeck.model.pruning.reconstruction import damped_solution, ridge
@@ -194,9 +195,10 @@ def repaired(model: LimbeckForSequenceClassification, batches: Batches, leading:
             repairs[point.norm] = (scale, shift)
             sums = sums.rescaled(scale, torch.zeros_like(scale) if shift is None else shift)
         for path in point.maps:
-            linear = linear_at(model, path)
+            linear, rows = linear_at(model, path), leading.shape[1] if path == "pooler" else None
             if linear.out_features:
-                repairs[path] = _solve_reader(linear, sums, directions, leading.shape[1] if path == "pooler" else None)
+                constants = takes_constants(model, path)
+                repairs[path] = _solve_reader(linear, sums, directions, rows, constants=constants)
     shared = [path for path in position_maps(model) if path in repairs and model.encoder.style.share_att_key]
     if shared:
         repairs["encoder.relative.table"] = (_fit_distance_table(model, shared, repairs, leading), None)
@@ -271,7 +273,7 @@ def fit_norm(sums: Moments, directions: Tensor, *, bias: bool) -> tuple[Tensor, 
 
 
 def _solve_reader(
-    linear: nn.Linear, sums: Moments, directions: Tensor, rows: int | None
+    linear: nn.Linear, sums: Moments, directions: Tensor, rows: int | None, *, constants: bool
 ) -> tuple[Tensor, Tensor | None]:
     """Return weights and bias that read what stays, and give what the map gave before, by least squares.
 
@@ -280,10 +282,11 @@ def _solve_reader(
         sums: Moments of what it reads, as the cut model has it.
         directions: What stays, in terms of all channels [hidden, width].
         rows: Leading outputs to solve for; None for all.
+        constants: Whether to solve for the bias; if not, None stands for that of before.
     """
     weight = linear.weight[:rows].double()
     present, added = weight @ directions, ridge(sums.own)
-    if linear.bias is None:
+    if not constants:
         products = weight @ sums.cross[:-1, :-1]
         return damped_solution(products, sums.own[:-1, :-1], present, added[:-1]), None
     bias = linear.bias[:rows].double()[:, None]

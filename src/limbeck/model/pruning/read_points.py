@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 TAPS = ("hidden", "attention_input", "ffn_input", "mask")
 """Activations that show what is read."""
+SUM = "mean_sqrt_len_tokens"
+"""The pooling that is a sum over the root of the number of tokens."""
 
 
 @dataclass(frozen=True)
@@ -114,14 +116,20 @@ def norm_at(model: LimbeckForSequenceClassification, path: str) -> nn.LayerNorm 
 
 
 def pooling_of(model: LimbeckForSequenceClassification) -> str | None:
-    """Return how a text's hidden states become one vector; None where every token is answered.
-
-    Sums over the root of the number of tokens are taken as means: they differ by a factor for each text.
-    """
+    """Return how a text's hidden states become one vector; None where every token is answered."""
     if model.per_token:
         return None
-    given = model.embedding.pooling if isinstance(model, LimbeckForSentenceEmbedding) else model.encoder.style.pooling
-    return "mean" if given == "mean_sqrt_len_tokens" else given
+    return model.embedding.pooling if isinstance(model, LimbeckForSentenceEmbedding) else model.encoder.style.pooling
+
+
+def takes_constants(model: LimbeckForSequenceClassification, path: str) -> bool:
+    """Return whether the bias of a linear map can make up for constants in the hidden states that it reads.
+
+    It cannot where there is none, or where a sum over the root of the number of tokens is read: there constants grow
+    with the text.
+    """
+    grows = path == _first_of_head(model) and pooling_of(model) == SUM
+    return linear_at(model, path).bias is not None and not grows
 
 
 def rows_read(
@@ -142,6 +150,8 @@ def rows_read(
 
     Returns:
         Rows [rows, hidden]: a token, a text where its head reads a pooled vector, or a distance. Padding is left out.
+        Sums over the root of the number of tokens are given as means: they differ by a factor for each text, which
+        leaves a linear map as it is, but not its bias (see :func:`takes_constants`).
     """
     if point.tap == "distances":
         assert model.encoder.relative is not None
@@ -155,7 +165,9 @@ def rows_read(
         return change(states[taps["mask"][point.index]])
     pooling = pooling_of(model) if point.maps else None  # the norm of the embeddings alone acts on every token
     mask = batch["attention_mask"]
-    return change(states[mask.bool()]) if pooling is None else pool(change(states), mask, pooling)
+    if pooling is None:
+        return change(states[mask.bool()])
+    return pool(change(states), mask, "mean" if pooling == SUM else pooling)
 
 
 def gradient_rows(

@@ -20,7 +20,15 @@ import torch
 from scipy.linalg import helmert
 from torch import Tensor, nn
 
-from limbeck.model.pruning.read_points import ReadPoint, embedding_norm, linear_at, norm_at, pooling_of, read_points
+from limbeck.model.pruning.read_points import (
+    ReadPoint,
+    embedding_norm,
+    linear_at,
+    norm_at,
+    pooling_of,
+    read_points,
+    takes_constants,
+)
 from limbeck.model.pruning.subnetwork import readers, writers
 
 if TYPE_CHECKING:
@@ -31,14 +39,14 @@ def is_rotatable(model: LimbeckForSequenceClassification) -> bool:
     """Return whether hidden states may be given in another basis.
 
     They may not where a norm is on them: in post-norm families, and where a sum of embeddings is normalized; nor where
-    a norm has a bias that what reads it has no room for; nor where the largest value of each channel is read.
+    a norm has a bias that what reads it cannot take over; nor where the largest value of each channel is read.
     """
     style, embeddings = model.encoder.style, model.encoder.embeddings
     summed = embeddings.position is not None or embeddings.token_type is not None or embeddings.project is not None
     if not style.norm_first or pooling_of(model) == "max" or (embedding_norm(model) and summed):
         return False
     return not any(
-        norm.bias is not None and linear_at(model, path).bias is None
+        norm.bias is not None and not takes_constants(model, path)
         for point in _normed(model)
         if (norm := norm_at(model, point.norm)) is not None
         for path in point.maps
