@@ -62,7 +62,7 @@ def test_disturbances_only_add_time():
 
 
 @pytest.mark.parametrize("number_format", ["int8", pytest.param("float", marks=pytest.mark.slow)])
-def test_a_table_is_measured_and_memoized(number_format, monkeypatch):
+def test_a_table_is_measured_and_memoized(number_format, monkeypatch, in_process):
     full = Shape.uniform(layers=2, hidden=32, heads=4, ffn=64)
 
     class Held:

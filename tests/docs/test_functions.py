@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import pages
+import pytest
 import torch
 from transformers import BertConfig, BertForSequenceClassification
 
 import limbeck
+import limbeck.functional
 from limbeck.data.synthetic import toy_task, toy_tokenizer
 
 PAGE = (pages.DOCS / "guides" / "functions.md").read_text(encoding="utf-8")
 
 
+@pytest.mark.slow
 def test_the_code_runs(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     torch.manual_seed(0)

@@ -35,12 +35,19 @@ def candidate(family):
     return Candidate(model, TOKENIZER, TASK)
 
 
+USUAL = ("bert", "mpnet", "modernbert", "deberta-v2")
+"""Families whose graphs are written in the default tier; the others are slow tests."""
+
+
 def narrow(family, **fields):
     (made,) = Prune.of(**{"hidden": 24, "samples": 24, **fields}).apply(candidate(family), RunContext())
     return made.model
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize(
+    "family",
+    [each if each in USUAL else pytest.param(each, marks=pytest.mark.slow) for each in FAMILIES],
+)
 def test_folder_onnx_and_int8_answer_alike(family, tmp_path):
     model, encoded = narrow(family), encode(TASK, "test", TOKENIZER)
     expected = predict(model, encoded, 4)

@@ -15,6 +15,8 @@ from limbeck.techniques.export import Export
 from limbeck.techniques.prune import Prune
 from limbeck.techniques.quantize import Quantize
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def real(tmp_path_factory):

@@ -30,6 +30,7 @@ def test_every_round_answers_the_sample():
     assert few == pytest.approx(seconds / 10)
 
 
+@pytest.mark.usefixtures("in_process")
 def test_facts_say_how_busy_the_machine_was(candidate):
     (fact, *_) = (fact for _, fact in Latency.of(samples=4, rounds=2).measure([candidate], RunContext()))
     assert len(fact.detail["load"]) == 2

@@ -31,6 +31,7 @@ def test_the_first_calls_do_not_count(trial):
     assert (seconds > 0).all()
 
 
+@pytest.mark.slow
 def test_it_runs_in_a_process_of_its_own():
     assert time_trial(Trial(SMALL, ONNX, 4, warmup_ratio=0.5)).shape == (2,)
 

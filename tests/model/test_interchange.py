@@ -249,6 +249,7 @@ def test_weights_are_written_in_one_order_empty_ones_too(tmp_path):
     assert len(written) == 1
 
 
+@pytest.mark.slow
 def test_nothing_asks_or_runs_code_and_trusted_code_opens_any_shape(tmp_path):
     model = translated(tmp_path, "distilbert", shape=RAGGED, int8=True)
     code = """
