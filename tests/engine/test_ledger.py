@@ -12,7 +12,7 @@ import pytest
 from limbeck.core.candidate import Record
 from limbeck.core.measurement import Measurement
 from limbeck.core.shape import Shape
-from limbeck.engine.ledger import Ledger, lineage, record_to_json
+from limbeck.engine.ledger import Ledger, descends, lineage, record_to_json
 from limbeck.engine.stored_form import read_record
 from limbeck.errors import InputError, StoreError
 
@@ -41,6 +41,10 @@ def test_records_come_back_with_their_facts(tmp_path):
     with pytest.raises(InputError, match="no record has the key 'c'"):
         ledger.ancestors("c")
     assert lineage(records, "absent") == []
+    first, last = "aaa", "bbb"
+    assert (descends(records, last, first), descends(records, first, first)) == (True, True)
+    assert not descends(records, first, last)
+    assert not descends(records, first, None)
 
 
 def test_json_of_a_record():

@@ -107,5 +107,5 @@ def test_of_a_narrower_model_the_teacher_has_to_be_an_ancestor(limited, family, 
     for record in lineage(records, key)[2:]:
         records[record.key] = replace(record, shape=replace(record.shape, hidden=2))
     assert "about 4.00 ms" in judge.described(key)
-    monkeypatch.setattr(result.builder, "descends", lambda key, teacher: False)
+    monkeypatch.setattr(prospects, "descends", lambda records, key, teacher: False)
     assert "about" not in judge.described(key)

@@ -200,17 +200,28 @@ def test_the_hidden_width_alone(candidate):
     assert again.model is made.model
 
 
-def test_orders_are_those_of_the_narrower_model(candidate, tmp_path):
-    """Kept by its weights, not by those of the model that came in."""
-    kept = {}
+@pytest.fixture
+def kept():
+    """Folders that steps have filled and kept, by name."""
+    return {}
 
-    def keep(name, fill):
+
+@pytest.fixture
+def keep(kept, tmp_path):
+    """Fill a folder once and keep it, as a run does."""
+
+    def fill_once(name, fill):
         if name not in kept:
             kept[name] = tmp_path / str(len(kept))
             kept[name].mkdir()
             fill(kept[name])
         return kept[name]
 
+    return fill_once
+
+
+def test_orders_are_those_of_the_narrower_model(candidate, keep, kept):
+    """Kept by its weights, not by those of the model that came in."""
     for hidden in ({}, {"hidden": 24}, {"hidden": 20}, {"hidden": 24}):
         one = replace(candidate, model=copy.deepcopy(candidate.model))
         list(Prune.of(**SMALL, heads=2, **hidden).apply(one, RunContext(keep=keep)))
@@ -333,18 +344,10 @@ def test_without_scikit_learn_a_profile_is_refused_before_anything_runs(tmp_path
     assert "pip install 'limbeck[search]'" in step.file_problems()[0]
 
 
-def test_one_pass_serves_every_goal(candidate, tmp_path, monkeypatch):
+def test_one_pass_serves_every_goal(candidate, keep, monkeypatch):
     """Orders are kept by the weights and the texts: a second goal finds them, another model does not."""
     passes, second_order = [], surgeon.second_order
     monkeypatch.setattr(surgeon, "second_order", lambda *given: (passes.append(1), second_order(*given))[1])
-    kept = {}
-
-    def keep(name, fill):
-        if name not in kept:
-            kept[name] = tmp_path / str(len(kept))
-            kept[name].mkdir()
-            fill(kept[name])
-        return kept[name]
 
     def shape(begun, **goal):
         one = replace(begun, model=copy.deepcopy(begun.model))

@@ -25,7 +25,7 @@ from limbeck.engine.costs import CostFactory, make_cost
 from limbeck.engine.fingerprint import fingerprint
 from limbeck.engine.given_teacher import GivenTeacher
 from limbeck.engine.helping import helped, together
-from limbeck.engine.ledger import lineage, record_to_json
+from limbeck.engine.ledger import descends, lineage, record_to_json
 from limbeck.engine.provenance import Provenance, provenance_of
 from limbeck.engine.root_record import ROOT_VERSION, check_trained, check_traits, root_record
 from limbeck.engine.services import machine_in_keys, services, services_in_keys
@@ -247,7 +247,9 @@ class CandidateBuilder:
             spread: Has pieces of the step carried out elsewhere.
         """
         teacher = reference or (self.teacher(key, step) if "teacher" in step.info.reads else None)
-        model = Teacher(**vars(self.stored(teacher)), ancestor=self.descends(key, teacher)) if teacher else None
+        model = (
+            Teacher(**vars(self.stored(teacher)), ancestor=descends(self.records, key, teacher)) if teacher else None
+        )
         partner = self.stored(step.partner) if isinstance(step, Combination) and step.partner else None
         given = partial(services, self.serving(step), self.store, step, seed=seed, teacher=model, log=log)
         return given(scratch=scratch, cost=cost, compared=compared, partner=partner, spread=spread)
@@ -339,9 +341,7 @@ class CandidateBuilder:
 
         candidate = replace(self.open(parent.key), epoch_checkpoints=())  # those of the parent are not its children's
         scratch = self.store.scratch(base)
-        cost = None
-        if "cost" in step.info.reads:
-            cost = self.make_cost(candidate, step, parent.key, self.teacher(parent.key, step))
+        cost = self.cost_for(candidate, step, parent.key)
         context = self.context(parent.key, step, seed, log, scratch=scratch, cost=cost, spread=self.spread(base))
         records: list[Record] = []
         teacher = self.teacher(parent.key, step) if "teacher" in step.info.reads else None
@@ -376,6 +376,10 @@ class CandidateBuilder:
     def _keep(self, record: Record, candidate: Candidate, seed: int) -> None:
         self.store.put(record.key, candidate, dict(record=record_to_json(record), environment=environment(), seed=seed))
 
+    def cost_for(self, candidate: Candidate, step: Step, key: str) -> TargetCost | None:
+        """Return what shapes of a candidate cost, for a step that reads it; None for others."""
+        return self.make_cost(candidate, step, key, self.teacher(key, step)) if "cost" in step.info.reads else None
+
     def make_cost(self, candidate: Candidate, step: Step, key: str, teacher: str | None) -> TargetCost:
         """Return what shapes of a candidate cost on the target of a step.
 
@@ -386,12 +390,8 @@ class CandidateBuilder:
             teacher: Key of its teacher, if it has one.
         """
         record, target = self.records.get(teacher or ""), self.serving(step).target
-        ancestor = self.descends(key, teacher)
+        ancestor = descends(self.records, key, teacher)
         return make_cost(candidate, record, target, self.store, self._cost, ancestor=ancestor)
-
-    def descends(self, key: str, teacher: str | None) -> bool:
-        """Return whether a candidate is its teacher, or was made from it."""
-        return any(record.key == teacher for record in lineage(self.records, key))
 
     def serving(self, step: Step) -> Recipe:
         """Return the recipe for the target of a step alone: that of a technique's goal, or that which is measured.

@@ -51,6 +51,17 @@ def lineage(records: Mapping[str, Record], key: str) -> list[Record]:
     return chain[::-1]
 
 
+def descends(records: Mapping[str, Record], key: str, ancestor: str | None) -> bool:
+    """Return whether a candidate is another one, or was made from it.
+
+    Args:
+        records: All records.
+        key: Key of the candidate.
+        ancestor: Key of the other one.
+    """
+    return any(record.key == ancestor for record in lineage(records, key))
+
+
 class Ledger:
     """The file ``ledger.jsonl`` of a run folder. Runs of one folder append to it, one after another."""
 

@@ -16,14 +16,14 @@ from typing import Any
 from limbeck.core.acceptance import evidence_of, measured, value
 from limbeck.core.candidate import Record
 from limbeck.core.combination import Combination
-from limbeck.core.cost import TargetCost
+from limbeck.core.cost import WidthCost
 from limbeck.core.field_groups import parameters
 from limbeck.core.measurement import FLOAT_PARTS, Measurement
 from limbeck.core.shape import Shape
 from limbeck.core.step import Choice, Step, Technique, registered
 from limbeck.engine.builder import CandidateBuilder
 from limbeck.engine.choosing import better_than_constant
-from limbeck.engine.ledger import lineage
+from limbeck.engine.ledger import descends, lineage
 from limbeck.engine.reference import reference
 from limbeck.engine.time_limit import TimeLimit
 from limbeck.recipe.parsing import LocatedStep, leaves
@@ -70,7 +70,7 @@ class Prospects:
         goals = (step for step in techniques if step.goal_target() is not None)
         elsewhere = builder.recipe.targets or builder.recipe.target.url is not None
         self._goal = None if elsewhere else next(goals, None)
-        self._costs: tuple[TargetCost, Shape] | None = None
+        self._table: tuple[WidthCost, Shape] | None = None
         self._finished: dict[str, None] = {}
         self._depth = 0
 
@@ -201,15 +201,16 @@ class Prospects:
         goal, teacher, shape = self._goal, self._builder.teacher(record.key), record.shape
         if goal is None or teacher is None or teacher == self._builder.given_key or shape is None or shape.tokens:
             return None
-        if self._costs is None:
+        if self._table is None:
             model = self._builder.open(teacher)
-            self._costs = self._builder.make_cost(model, goal, teacher, teacher), model.model.shape
-        costs, whole = self._costs
-        if not shape.is_part_of(whole, narrower=self._builder.descends(record.key, teacher)):
+            costs = self._builder.make_cost(model, goal, teacher, teacher)
+            self._table = WidthCost(lambda hidden: costs.of_width(hidden).for_format(self._format)), model.model.shape
+        table, whole = self._table
+        if not shape.is_part_of(whole, narrower=descends(self._builder.records, record.key, teacher)):
             return None
         if shape.hidden != whole.hidden and not self._measured_at_its_width(record):
             return None
-        return costs.of_width(shape.hidden).for_format(self._format)(shape)
+        return table(shape)
 
     def _measured_at_its_width(self, record: Record) -> bool:
         """Return whether a goal in latency was met at the model's hidden width: then there is a table for it."""

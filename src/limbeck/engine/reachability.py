@@ -89,9 +89,7 @@ class Reach:
                 self._opened[chain.key] = self._builder.open(chain.key)
             candidate = self._opened[chain.key]
             log = partial(self._builder.log, step.info.name, chain.key)
-            cost = None
-            if "cost" in step.info.reads:
-                cost = self._builder.make_cost(candidate, step, chain.key, self._builder.teacher(chain.key, step))
+            cost = self._builder.cost_for(candidate, step, chain.key)
             context = self._builder.context(chain.key, step, self._seed, log, cost=cost)
             return step.out_of_reach(candidate, context, chain.earlier)
         except StoreError:

@@ -14,14 +14,13 @@ import numpy as np
 from limbeck.core import pareto
 from limbeck.core.acceptance import value
 from limbeck.core.candidate import Candidate, Record, Stored
-from limbeck.core.cascade import Criterion, fit_cascade, paying_pairs
-from limbeck.core.early_exits import EarlyExits, answering_heads
+from limbeck.core.cascade import Criterion, cascade_logits, fit_cascade, paying_pairs
 from limbeck.core.label_names import label_difference, read_labels
 from limbeck.core.measurement import CASCADE, Measurement
 from limbeck.errors import InputError, LimbeckError
 
 if TYPE_CHECKING:
-    from limbeck.core.early_exits import FittedExits
+    from limbeck.core.early_exits import EarlyExits, FittedExits
     from limbeck.core.model import Runnable
     from limbeck.core.step import RunContext
     from limbeck.measure.split_answers import SplitAnswers
@@ -202,9 +201,8 @@ def check_answers(made: Runnable, small: Candidate, large: Candidate, exits: Ear
     strangers, largest = 0, 0.0
     batches, _ = first_batches(large.task, SPLIT, large.tokenizer, texts)
     for batch in batches:
-        both = np.stack([each.model.predict(batch) for each in (small, large)])
-        expected = both[answering_heads(exits, both), np.arange(both.shape[1])]
-        differences = np.abs(made.predict(batch) - expected).max(axis=-1)
+        both = [each.model.predict(batch) for each in (small, large)]
+        differences = np.abs(made.predict(batch) - cascade_logits(exits, *both)).max(axis=-1)
         near = differences <= TOLERANCE * max(1.0, float(np.abs(both).max()))
         strangers += int((~near).sum())
         largest = max(largest, float(differences[near].max(initial=0.0)))
