@@ -25,8 +25,8 @@ import torch
 from torch import Tensor
 
 from limbeck.model.pruning.optimal_brain_surgeon import Batches, sampled_gradients
-from limbeck.model.pruning.read_points import TAPS, ReadPoint, gradient_rows, rows_read, with_ones
-from limbeck.model.pruning.reconstruction import ridge
+from limbeck.model.pruning.read_points import TAPS, ReadPoint, gradient_rows, rows_read
+from limbeck.model.pruning.reconstruction import ridge, with_ones
 from limbeck.model.pruning.slicing import RemovalOrder
 
 if TYPE_CHECKING:

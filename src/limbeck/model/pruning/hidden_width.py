@@ -36,9 +36,8 @@ from limbeck.model.pruning.read_points import (
     read_points,
     rows_read,
     takes_constants,
-    with_ones,
 )
-from limbeck.model.pruning.reconstruction import damped_solution, ridge
+from limbeck.model.pruning.reconstruction import damped_solution, ridge, with_ones
 from limbeck.model.pruning.rotation import absorb_norms, is_rotatable, principal_basis, rotate
 from limbeck.model.pruning.subnetwork import extract, sort_channels, sort_features
 from limbeck.model.sentence_encoder import LimbeckForSentenceEmbedding

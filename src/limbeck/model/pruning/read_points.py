@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from itertools import compress
 from typing import TYPE_CHECKING, Any
 
-import torch
 from torch import Tensor, nn
 
 from limbeck.model.heads import head_features
@@ -192,8 +191,3 @@ def gradient_rows(
     if point.tap != "hidden":
         return gradient[taps["mask"][point.index]]
     return gradient[batch["attention_mask"].bool()] if model.per_token else gradient.sum(1)
-
-
-def with_ones(rows: Tensor) -> Tensor:
-    """Append a column of ones, for the bias."""
-    return torch.cat([rows, rows.new_ones(len(rows), 1)], 1)

@@ -28,9 +28,13 @@ class Grams:
     neurons: tuple[Tensor, ...]
 
 
+def with_ones(rows: Tensor) -> Tensor:
+    """Append a column of ones, for the bias."""
+    return torch.cat([rows, rows.new_ones(len(rows), 1)], 1)
+
+
 def _gram(x: Tensor, mask: Tensor) -> Tensor:
-    rows = x[mask]
-    rows = torch.cat([rows, rows.new_ones(len(rows), 1)], 1)
+    rows = with_ones(x[mask])
     return (rows.T @ rows).double()
 
 
