@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import random
@@ -12,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from random_models import build_model
 from safetensors.torch import load_file, save_file
 
 from limbeck.core.shape import Shape
@@ -24,17 +24,14 @@ from limbeck.train.loop import fit
 from limbeck.train.objectives import LiveTeacher, Weighted
 from limbeck.train.task_loss import TaskLoss
 
+SUPPORT = str(Path(__file__).parent.parent / "support")
 ROWS = 97  # in batches of 16 a single row is left over, fewer than there are processes
 EPOCHS = 3
 STEPS = 21
 
 
 def build(**more):
-    path = Path(__file__).parent.parent / "conftest.py"
-    spec = importlib.util.spec_from_file_location("shared_conftest", path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module.build_model(**more, dropout=0.0, attention_dropout=0.0, classifier_dropout=0.0)
+    return build_model(**more, dropout=0.0, attention_dropout=0.0, classifier_dropout=0.0)
 
 
 def words():
@@ -157,7 +154,8 @@ def two(tmp_path_factory):
     """What each of two processes found, and the folder of their weights."""
     folder = tmp_path_factory.mktemp("two")
     launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "--no-python"]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    paths = filter(None, (SUPPORT, os.environ.get("PYTHONPATH")))
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(paths)}
     program = [sys.executable, __file__, str(folder)]
     done = subprocess.run([*launch, *program], env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
