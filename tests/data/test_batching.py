@@ -1,3 +1,4 @@
+import threading
 from types import SimpleNamespace
 
 import numpy as np
@@ -99,6 +100,43 @@ def test_predictions_come_in_the_order_of_the_split(make_model):
     together = predict(model, encoded, 6)
     one_by_one = np.concatenate([model.predict(collate(encoded, [row])) for row in range(20)])
     np.testing.assert_allclose(together, one_by_one, atol=1e-5)
+
+
+class _AtOnce:
+    """A predictor that answers only while another thread asks, too, but for the first batch."""
+
+    int8, thread_safe = True, True
+
+    def __init__(self):
+        self.calls, self.both = 0, threading.Barrier(2, timeout=30)
+
+    def predict(self, batch):
+        self.calls += 1
+        if self.calls > 1:
+            self.both.wait()
+        return batch["input_ids"].sum(axis=1, keepdims=True).numpy()
+
+
+def test_threads_share_the_batches_of_a_predictor_that_allows_it(monkeypatch):
+    task = toy_task("classification", train=21, validation=8, test=8)
+    encoded = encode(task, "train", toy_tokenizer(task))
+    monkeypatch.setattr("torch.get_num_threads", lambda: 2)
+    model = _AtOnce()
+    np.testing.assert_array_equal(predict(model, encoded)[:, 0], [sum(ids) for ids in encoded.input_ids])
+    assert model.calls == 21
+
+
+def test_a_failed_batch_is_reported(monkeypatch):
+    task = toy_task("classification", train=20, validation=8, test=8)
+    encoded = encode(task, "train", toy_tokenizer(task))
+    monkeypatch.setattr("torch.get_num_threads", lambda: 2)
+
+    class Failing(_AtOnce):
+        def predict(self, batch):
+            raise MemoryError("no room")
+
+    with pytest.raises(MemoryError, match="no room"):
+        predict(Failing(), encoded)
 
 
 def test_texts_are_cut_at_max_length():

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import random
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -34,6 +36,13 @@ class Predictor(Protocol):
     def predict(self, batch: dict[str, torch.Tensor]) -> np.ndarray:
         """Return the logits of a batch [batch, classes], or [batch, seq, classes] for token labels."""
         ...
+
+
+@runtime_checkable
+class ThreadSafePredictor(Predictor, Protocol):
+    """A predictor that computes each batch with the thread that calls it, and that several threads may call at once."""
+
+    thread_safe: Literal[True]
 
 
 @dataclass(frozen=True)
@@ -293,7 +302,7 @@ def predict(
 def predict_batches(
     model: Predictor, encoded: Encoded, batches: Iterable[Sequence[int]]
 ) -> Iterator[tuple[int, np.ndarray]]:
-    """Run a model on some batches of a split.
+    """Run a model on some batches of a split, as many at once as torch uses threads where the model allows it.
 
     Args:
         model: The model, as for :func:`predict`.
@@ -303,10 +312,40 @@ def predict_batches(
     Yields:
         Each example with its logits [classes], or [seq, classes] for tokens.
     """
-    for indices in batches:
-        logits = model.predict(collate(encoded, indices))
+    import torch
+
+    def answered(indices: Sequence[int]) -> _Answered:
+        return indices, model.predict(collate(encoded, indices))
+
+    workers = torch.get_num_threads() if isinstance(model, ThreadSafePredictor) else 1
+    for indices, logits in _in_threads(answered, batches, workers):
         for row, index in zip(logits, indices, strict=True):
             yield index, row[: len(encoded.input_ids[index])] if encoded.per_token else row
+
+
+_Answered = tuple[Sequence[int], np.ndarray]
+"""The examples of a batch, and their logits."""
+
+
+def _in_threads(
+    answered: Callable[[Sequence[int]], _Answered], batches: Iterable[Sequence[int]], workers: int
+) -> Iterator[_Answered]:
+    """Yield the answers in the order of the batches. The first is computed here: it opens what the others share."""
+    remaining = iter(batches)
+    if workers == 1:
+        yield from map(answered, remaining)
+        return
+    for first in remaining:
+        yield answered(first)
+        break
+    waiting: deque[Future[_Answered]] = deque()
+    with ThreadPoolExecutor(workers) as pool:
+        for indices in remaining:
+            waiting.append(pool.submit(answered, indices))
+            if len(waiting) > 2 * workers:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
 
 
 def score(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from annotated_types import Ge, Le
 
@@ -100,6 +100,7 @@ class _Opened:
 
     session: InferenceSession
     int8: ClassVar[bool] = True
+    thread_safe: ClassVar[Literal[True]] = True
 
     def predict(self, batch: Mapping[str, Any]) -> np.ndarray:
         """Logits of a batch."""

@@ -53,6 +53,14 @@ def test_answers_stay_near_those_of_the_float_model(exported, tmp_path, mode, sm
     assert [path.name for path in (tmp_path / "int8" / "onnx").glob("*.onnx")] == ["model_quantized.onnx"]
 
 
+def test_answers_are_the_same_with_any_number_of_threads(exported, tmp_path, monkeypatch):
+    small = quantize_model(exported, TOKENIZER, tmp_path / "int8", texts_of(exported), ranges=Ranges("dynamic"))
+    encoded = encode(TASK, "train", TOKENIZER)
+    one = predict(small, encoded)
+    monkeypatch.setattr("torch.get_num_threads", lambda: 3)
+    np.testing.assert_array_equal(predict(small, encoded), one)
+
+
 @pytest.mark.parametrize("harmless", [0, 1, 3, 6])
 def test_as_few_parts_as_possible_fall_back(exported, tmp_path, harmless):
     """The score is lost unless all but ``harmless`` of the parts, the worst first, are in float."""

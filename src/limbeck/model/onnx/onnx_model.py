@@ -6,7 +6,7 @@ import contextlib
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from limbeck.core.analytic_cost import as_shape
 from limbeck.core.cascade import Cascade, cascade_in
@@ -37,9 +37,11 @@ class OnnxModel:
     """An ONNX file in a model folder, run by ONNX Runtime.
 
     ``config`` is the content of the folder's config.json. Sessions are made when first used, one for each number of
-    threads, and stay. One thread is the default: at batch 1 a second one gains little and costs a core.
+    threads, and stay. One thread is the default: at batch 1 a second one gains little and costs a core; many batches
+    are rather divided among threads that each compute one.
     """
 
+    thread_safe: Literal[True] = True
     fresh_head, untrained = False, ""  # a head that must be trained is not exported
     space: Mapping[str, Any] | None = None  # a graph has no slices
 
