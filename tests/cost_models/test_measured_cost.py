@@ -90,6 +90,21 @@ def test_another_hidden_width_has_a_table_of_the_same_layers(supernet, monkeypat
     assert asked[1] == (target, replace(FULL, hidden=24))
 
 
+def test_a_schedule_of_tokens_has_a_table_of_the_same_layers(supernet, monkeypatch):
+    asked, target = [], Target(threads=2, batch=3)
+    monkeypatch.setattr(
+        "limbeck.cost_models.latency_table.LatencyTable.memoized",
+        lambda candidate, target, number_format, memo, whole: asked.append((target, whole)) or object(),
+    )
+    fewer = FULL.with_tokens(0.5, 0.25, 0.2)
+    assert (cost := MeasuredCost(supernet, target, measure_now)).of_schedule(fewer) is cost
+    del supernet.model.config.space
+    MeasuredCost(supernet, target, measure_now, replace(FULL, layers=FULL.layers[:2])).of_schedule(fewer).for_format(
+        "int8"
+    )
+    assert asked == [(target, replace(FULL, layers=FULL.layers[:2]).with_tokens(0.5, 0.2))]
+
+
 def test_a_request_costs_the_calls_of_its_sub_batches(make_model, monkeypatch):
     """The table is of eight documents in a call; a request of fifty takes a little more than six such calls."""
     task = toy_task("rerank", train=24)

@@ -3,9 +3,13 @@ import torch
 
 from limbeck.core.analytic_cost import macs
 from limbeck.core.candidate import Candidate
+from limbeck.core.cost import FunctionCost, TargetCost, measure_now
+from limbeck.core.measurement import Measurement
 from limbeck.core.shape import Shape
 from limbeck.core.step import RunContext, Teacher
+from limbeck.core.target import Target
 from limbeck.cost_models.latency_table import typical_length
+from limbeck.cost_models.measured_cost import MeasuredCost
 from limbeck.data.synthetic import toy_task, toy_tokenizer
 from limbeck.errors import InputError
 from limbeck.techniques.distill import Distill
@@ -61,6 +65,56 @@ def test_a_share_of_the_operations_is_kept_at_the_typical_length(candidate):
     assert list(shape.tokens) == sorted(shape.tokens, reverse=True)
 
 
+class Clock(TargetCost):
+    """A machine on which every layer takes a millisecond, and its tokens another."""
+
+    def for_format(self, number_format):
+        assert number_format == "float"
+        return FunctionCost(
+            lambda shape: Measurement("latency_p50", 1e-3 * sum(1 + share for share, _ in shape.token_shares), "s")
+        )
+
+
+@pytest.mark.parametrize(("goal", "most"), [({"speedup": 1.25}, 4.8), ({"latency_ms": 5.0}, 5.0)])
+def test_a_latency_is_reached(candidate, goal, most):
+    step = PruneTokens.of(**goal, number_format="float")
+    assert step.goal_target() == ""
+    assert step.out_of_reach(candidate, RunContext(cost=Clock())) is None
+    (made,) = step.apply(candidate, RunContext(cost=Clock()))
+    latency = 1e3 * Clock().for_format("float")(made.model.shape).value
+    assert most - 0.1 < latency <= most
+
+
+def test_a_latency_that_tokens_cannot_reach_is_refused_before_any_work(candidate):
+    step = PruneTokens.of(latency_ms=3.0, number_format="float")
+    assert "prune besides" in step.out_of_reach(candidate, RunContext(cost=Clock()))
+
+
+@pytest.mark.slow
+def test_the_latency_is_measured(build):
+    """With a real table, for texts long enough that tokens matter."""
+    candidate = build(Shape.uniform(layers=4, hidden=128, heads=4, ffn=512))
+    cost = MeasuredCost(candidate, Target(runtime="onnxruntime", seq_len=64), measure_now)
+    (made,) = PruneTokens.of(speedup=1.3).apply(candidate, RunContext(cost=cost))
+    shares = [read for read, _ in made.model.shape.token_shares]
+    assert shares[0] == 1
+    assert shares == sorted(shares, reverse=True)
+    assert 0.002 < shares[-1] < 0.9
+
+
+def test_a_target_elsewhere_cannot_measure_it():
+    target = Target(url="http://device:8080")
+    for step, fields in ((PruneTokens.of(speedup=2.0), ["speedup"]), (PruneTokens.of(keep=0.5), [])):
+        assert list(step.target_problems(target, ())) == fields
+
+
+def test_latencies_are_in_the_key_only_where_they_count():
+    read = {"target": "here", "cost": "table"}
+    assert PruneTokens.of(speedup=2.0).decisive_services(read, TASK, Target()) == read
+    for fields in ({"keep": 0.5}, {"schedule": (0.5, 0.5, 0.5)}):
+        assert PruneTokens.of(**fields).decisive_services(read, TASK, Target()) == {}
+
+
 def test_a_schedule_may_be_made_stricter(candidate):
     made = apply(PruneTokens.of(schedule=(0.9, 0.8, 0.8)), candidate)
     assert apply(PruneTokens.of(schedule=(0.9, 0.5, 0.5)), made).model.shape.tokens == (0.9, 0.5, 0.5)
@@ -71,8 +125,11 @@ def test_a_schedule_may_be_made_stricter(candidate):
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({}, "either schedule, a share for each layer, or keep"),
-        ({"schedule": (0.5, 0.5, 0.5), "keep": 0.5}, "either schedule"),
+        ({}, "give one of schedule, .*; got none"),
+        ({"schedule": (0.5, 0.5, 0.5), "keep": 0.5}, "give one of .*; got schedule, keep"),
+        ({"speedup": 2.0, "latency_ms": 1.0}, "give one of .*; got latency_ms, speedup"),
+        ({"keep": 0.5, "target": "server"}, "target: is for speedup and latency_ms, got keep"),
+        ({"speedup": 2.0}, "speedup: there are no latencies of this target; use keep"),
         ({"schedule": (0.5, 0.6, 0.5)}, "no share may rise, but share 1 does, 0.5 to 0.6"),
         ({"schedule": (1, 1, 1)}, "changes nothing"),
         ({"schedule": (0.5,)}, "has 1 shares, the model 3 layers"),

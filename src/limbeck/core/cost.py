@@ -17,6 +17,9 @@ from limbeck.core.shape import Shape
 if TYPE_CHECKING:
     import numpy as np
 
+TABLE_SECONDS = 30.0
+"""Seconds that measuring a typical latency table takes. It is kept, so later steps on the same model find it."""
+
 Memo = Callable[[str, Callable[[], dict[str, Any]]], dict[str, Any]]
 """Return the arrays stored under a name, which must identify what they measure; measure and store those not there."""
 
@@ -84,6 +87,14 @@ class TargetCost(Protocol):
 
     def of_width(self, hidden: int) -> TargetCost:
         """Return the costs of shapes of another hidden width; these, unless they are for one width alone."""
+        return self
+
+    def of_schedule(self, shape: Shape) -> TargetCost:
+        """Return the costs of shapes with a schedule of tokens; these, unless they are for one schedule alone.
+
+        Args:
+            shape: Has the schedule; what is cheaper may be priced like it.
+        """
         return self
 
 

@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from limbeck.core.cost import Cost, Memo, RepeatedCost, TargetCost
+from limbeck.core.token_schedule import scheduled_like
 
 if TYPE_CHECKING:
     from limbeck.core.candidate import Candidate
@@ -50,6 +51,17 @@ class MeasuredCost(TargetCost):
         if hidden == whole.hidden or self._varies() is not None:
             return self
         return MeasuredCost(self._candidate, self._served, self._memo, replace(whole, hidden=hidden))
+
+    def of_schedule(self, shape: Shape) -> TargetCost:
+        """Return the costs of everything that can be cut out of ``whole``, were its layers to pass on fewer tokens.
+
+        Args:
+            shape: Has the schedule, which need not be of the same depth.
+        """
+        if self._varies() is not None:
+            return self
+        whole: Shape = self._whole or self._candidate.model.shape
+        return MeasuredCost(self._candidate, self._served, self._memo, scheduled_like(whole, shape))
 
     def _varies(self) -> Space | None:
         """Return the space of a super-network whose hidden width or head width varies."""

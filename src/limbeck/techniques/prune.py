@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from annotated_types import Ge
 
 from limbeck.core.candidate import Candidate
+from limbeck.core.cost import TABLE_SECONDS
 from limbeck.core.field_groups import group
 from limbeck.core.model import AnswersOnly
 from limbeck.core.shape import Shape
@@ -37,8 +38,6 @@ if TYPE_CHECKING:
     from limbeck.core.target import Target
     from limbeck.model.encoder import LimbeckForSequenceClassification
     from limbeck.model.pruning.slicing import RemovalOrders
-
-TABLE_SECONDS = 30.0  # a typical latency table; kept, so later steps on the same model find it
 
 
 @step(

@@ -2,12 +2,12 @@
 
 References: PoWER-BERT (Goyal et al., 2020, arXiv:2001.08950), which scores tokens by the attention that they receive;
 LTP (Kim et al., 2022, arXiv:2107.00910); ToP (Li et al., 2023, arXiv:2306.14393). Differs: the schedule is given or
-follows from a budget of operations, not learned; its shares are of each text's own length; tokens that are left behind
-keep their last state, for token classification and mean pooling.
+follows from a budget of operations or of measured latency, not learned; its shares are of each text's own length;
+tokens that are left behind keep their last state, for token classification and mean pooling.
 
     steps:
       - finetune: {}
-      - prune_tokens: {keep: 0.5}
+      - prune_tokens: {speedup: 2.0}       # by a latency table that is measured here
       - distill: {epochs: 1}
 """
 
@@ -16,18 +16,21 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import pairwise
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from annotated_types import Ge, Gt, Le, Lt
 
+from limbeck.core.bound import Bound
 from limbeck.core.candidate import Candidate
+from limbeck.core.cost import TABLE_SECONDS
 from limbeck.core.shape import Shape
 from limbeck.core.step import RunContext, Step, StepInfo, Technique, step
 from limbeck.core.token_schedule import schedule_problem, with_schedule, within_budget
 from limbeck.errors import InputError
 
 if TYPE_CHECKING:
-    from limbeck.core.cost import Cost
+    from limbeck.core.target import Target
+    from limbeck.core.task import Task
 
 
 @step(
@@ -37,6 +40,9 @@ if TYPE_CHECKING:
         needs={"torch"},
         gives={"fewer_tokens"},
         drops={"elastic"},
+        reads={"target", "cost"},
+        neutral=frozenset({"target"}),  # what it names is in the key
+        added=frozenset({"speedup", "latency_ms", "number_format"}),
         example={"schedule": (0.6, 0.6)},
     )
 )
@@ -44,22 +50,43 @@ class PruneTokens(Technique):
     """Let every layer pass on only the tokens that receive most attention, the first always among them.
 
     No weight changes: train next (``distill``, ``finetune``), so that the model learns to do with fewer. Exactly one of
-    the two fields.
+    ``schedule`` and the goals ``speedup``, ``latency_ms`` and ``keep``; for a goal every layer passes on the same share
+    of the tokens that it reads. Latency is that of a table measured on the target, for texts of typical length.
 
     Attributes:
         schedule: Share of a text's tokens that go on after each layer, one for each layer, never rising; after the
             last layer it has no effect.
-        keep: Fraction of the operations to keep, for a text of the task's typical length; every layer then passes on
-            the same share of the tokens that it reads.
+        speedup: Times as fast as the model as it comes in.
+        latency_ms: Latency to reach.
+        keep: Fraction of the operations to keep, for a text of the task's typical length.
+        target: Name of the target that a latency is for, where a recipe has several [default: the first].
+        number_format: The format that a latency is for.
     """
 
     schedule: tuple[Annotated[float, Ge(0.001), Le(1)], ...] = ()
+    speedup: Annotated[float, Gt(1), Le(1_000)] | None = None
+    latency_ms: Annotated[float, Gt(0), Le(10_000_000)] | None = None
     keep: Annotated[float, Gt(0), Lt(1)] | None = None
+    target: str | None = None
+    number_format: Literal["int8", "float"] = "int8"
+
+    @property
+    def bound(self) -> Bound:
+        """The goal, if there is no schedule."""
+        return Bound(self.latency_ms, self.speedup, self.keep)
+
+    @property
+    def _measures(self) -> bool:
+        return self.speedup is not None or self.latency_ms is not None
 
     def problems(self) -> list[str]:
         """Return the conflicts between fields."""
-        if bool(self.schedule) == (self.keep is not None):
-            return ["give either schedule, a share for each layer, or keep, a fraction of the operations"]
+        given = [*(["schedule"] if self.schedule else []), *self.bound.given]
+        if len(given) != 1:
+            options = "schedule, a share for each layer; speedup; latency_ms; or keep, a fraction of the operations"
+            return [f"give one of {options}; got {', '.join(given) or 'none'}"]
+        if self.target is not None and not self._measures:
+            return [f"target: is for speedup and latency_ms, got {given[0]}"]
         rising = [(index, low, high) for index, (low, high) in enumerate(pairwise(self.schedule), 1) if high > low]
         if rising:
             index, low, high = rising[0]
@@ -67,6 +94,26 @@ class PruneTokens(Technique):
         if self.schedule and min(self.schedule) == 1:
             return ["schedule: all tokens go on after every layer, which changes nothing; give shares below 1"]
         return []
+
+    def goal_target(self) -> str | None:
+        """Return the name of the target that a goal in latency is for."""
+        return (self.target or "") if self._measures else None
+
+    def target_problems(self, target: Target, others: Sequence[Step]) -> dict[str, str]:
+        """Return that latencies cannot be measured for a goal where the target is elsewhere."""
+        if target.url is None or not self._measures:
+            return {}
+        return {self.bound.given[0]: f"latencies of fewer tokens cannot be measured at {target.url}; use keep"}
+
+    def decisive_services(self, read: Mapping[str, Any], task: Task, target: Target) -> Mapping[str, Any]:
+        """Return what latencies depend on, where they count.
+
+        Args:
+            read: The target and its cost, in keys.
+            task: Ignored.
+            target: Ignored.
+        """
+        return read if self._measures else {}
 
     def out_of_reach(self, candidate: Candidate, context: RunContext, earlier: Sequence[Step] = ()) -> str | None:
         """Say why a model of this shape cannot have the schedule; None if it can.
@@ -77,7 +124,7 @@ class PruneTokens(Technique):
             earlier: The steps in between.
         """
         try:
-            self._pruned(candidate)
+            self._pruned(candidate, context)
         except InputError as error:
             return str(error)
         return None
@@ -90,14 +137,14 @@ class PruneTokens(Technique):
             return None
 
     def estimated_seconds(self, shape: Shape, rows: Mapping[str, int], tokens: float) -> float:
-        """Return 0: it takes no time to speak of.
+        """Return the seconds of two latency tables, where latency counts: a second one if the first guess is off.
 
         Args:
             shape: Shape of the model.
             rows: Rows of the task, by split.
             tokens: Tokens of a typical text.
         """
-        return 0.0
+        return 2 * TABLE_SECONDS if self._measures else 0.0
 
     def apply(self, candidate: Candidate, context: RunContext) -> Iterator[Candidate]:
         """Yield the candidate with the schedule."""
@@ -108,7 +155,7 @@ class PruneTokens(Technique):
             raise InputError(f"prune_tokens: {problems[0]}")
         model, before = candidate.model, candidate.model.shape
         try:
-            shape = self._pruned(candidate)
+            shape = self._pruned(candidate, context)
         except InputError as error:
             raise InputError(f"prune_tokens: {error}") from error
         set_shape(model, shape)
@@ -116,27 +163,30 @@ class PruneTokens(Technique):
         context.log(f"{before} -> {shape}" if shape != before else f"no effect: the goal is met by {before}")
         yield replace(candidate, model=model, folder=None)
 
-    def _pruned(self, candidate: Candidate) -> Shape:
+    def _pruned(self, candidate: Candidate, context: RunContext) -> Shape:
         """Return the shape with the schedule."""
+        from limbeck.cost_models.shape_cost import counted_cost
+        from limbeck.cost_models.token_latency import within_latency
+
         shape = candidate.model.shape
         if shape.depth < 2:
             raise InputError(f"needs at least two layers, for after the last one no token costs anything, got {shape}")
         if problem := schedule_problem(shape, candidate.model.style):
             raise InputError(problem)
-        if self.keep is None:
+        if self.schedule:
             return with_schedule(shape, self.schedule)
-        cost = self._operations(candidate)
-        whole = cost(shape).value
-        pruned = within_budget(shape, lambda each: cost(each).value, self.keep * whole)
+        operations = counted_cost("macs", candidate)
+        if self._measures:
+            if context.cost is None:
+                raise InputError(f"{self.bound.given[0]}: there are no latencies of this target; use keep")
+            return within_latency(shape, self.bound, context.cost, operations, self.number_format)
+        assert self.keep is not None
+        whole = operations(shape).value
+        pruned = within_budget(shape, lambda each: operations(each).value, self.keep * whole)
         if pruned is None:
-            least = cost(with_schedule(shape, (0.001,) * shape.depth)).value / whole
+            least = operations(with_schedule(shape, (0.001,) * shape.depth)).value / whole
             raise InputError(
                 f"keep: {self.keep:g} is below the {least:.3g} that is left with one token after the first layer; use "
                 "at least that, and prune besides"
             )
         return pruned
-
-    def _operations(self, candidate: Candidate) -> Cost:
-        from limbeck.cost_models.shape_cost import counted_cost
-
-        return counted_cost("macs", candidate)

@@ -1,0 +1,64 @@
+"""The gentlest schedule of tokens whose latency is within a bound."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from limbeck.core.bound import Bound
+from limbeck.core.cost import Cost, TargetCost
+from limbeck.core.shape import Shape
+from limbeck.core.token_schedule import STEPS, geometric, within_budget
+from limbeck.errors import InputError
+
+SLACKS = (0.7, 0.4, 0.0)
+"""Shares of the operations that a bound would leave by which schedules are measured, one after the other until one
+meets it: fewer operations save less time than operations. The last is a single token after the first layer."""
+
+
+def within_latency(shape: Shape, bound: Bound, costs: TargetCost, operations: Cost, number_format: str) -> Shape:
+    """Return the shape with the gentlest geometric schedule whose latency is within a bound.
+
+    A latency table knows no fewer tokens than the encoders that it was measured on. So one is measured with a schedule
+    that should suffice by its operations, and others with stricter ones until the bound is met (``SLACKS``).
+
+    Args:
+        shape: The shape.
+        bound: A speed-up or a latency.
+        costs: The latencies on the target.
+        operations: Operations of a shape for a typical text.
+        number_format: Format that serves.
+
+    Returns:
+        The shape; itself, if it is within the bound.
+
+    Raises:
+        InputError: Even a single token after the first layer takes longer.
+    """
+    keep = _share(shape, bound, lambda: costs.for_format(number_format))
+    if keep >= 1:
+        return shape
+    strictest = geometric(shape, 1 / STEPS)
+    for slack in SLACKS:
+        fewer = _within(operations, shape, slack * keep * operations(shape).value) or strictest
+        latency = costs.of_schedule(fewer).for_format(number_format)
+        most = bound.amount(latency, shape)
+        if latency(shape).value <= most:
+            return shape
+        if found := _within(latency, shape, most):
+            return found
+    raise InputError(
+        f"the goal of {1e3 * most:.4g} ms is below the {1e3 * latency(strictest).value:.4g} ms that are left with one "
+        "token after the first layer; ask for less, and prune besides"
+    )
+
+
+def _within(cost: Cost, shape: Shape, most: float) -> Shape | None:
+    return within_budget(shape, lambda each: cost(each).value, most)
+
+
+def _share(shape: Shape, bound: Bound, cost: Callable[[], Cost]) -> float:
+    """Return the share of the latency that is within the bound."""
+    if bound.speedup is not None:
+        return 1 / bound.speedup
+    fact = cost()(shape)
+    return bound.amount(cost(), shape) / fact.value
