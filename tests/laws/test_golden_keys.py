@@ -11,8 +11,8 @@ import limbeck.techniques  # noqa: F401 registers the steps
 from limbeck.core.step import find, identity
 
 GOLDEN = {
-    "finetune": (1, "f66a0d4567794cf2"),
-    "distill": (2, "8c80f194a2609f37"),
+    "finetune": (2, "f66a0d4567794cf2"),
+    "distill": (3, "8c80f194a2609f37"),
     "prune": (6, "06c1e24db29223e0"),
     "quantize": (3, "69eda4098b956e8c"),
     "export": (1, "37bb2364a52f8feb"),

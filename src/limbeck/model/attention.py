@@ -15,6 +15,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from .dropout import attend
+from .dropout import dropout as drop
+
 Lengths = tuple[Tensor, Tensor]
 """Learned length projections of keys and of values: [position, size], or [heads, position, size]."""
 
@@ -129,7 +132,7 @@ def softmax(
     """
     if mask is not None and mask.dtype != torch.bool:
         mask = mask.to(query.dtype)
-    return F.scaled_dot_product_attention(query, key, value, attn_mask=mask, dropout_p=dropout)
+    return attend(query, key, value, mask, dropout)
 
 
 def local_mask(query: Tensor, mask: Tensor | None, size: int) -> Tensor | None:
@@ -214,7 +217,7 @@ def linformer(
         equation = "nk,bhnd->bhkd" if projection.dim() == 2 else "hnk,bhnd->bhkd"
         short.append(torch.einsum(equation, projection[..., :tokens, :size], states) * count**-0.5)
     short_key, short_value = (part.to(query.dtype) for part in short)
-    return F.scaled_dot_product_attention(query, short_key, short_value, dropout_p=dropout)
+    return attend(query, short_key, short_value, None, dropout)
 
 
 def window(
@@ -242,7 +245,7 @@ def window(
     """
     batch, _, tokens, width = query.shape
     seen = torch.ones(batch, 1, 1, tokens, dtype=torch.bool, device=query.device) if mask is None else mask
-    first = F.scaled_dot_product_attention(query[:, :, :1], key, value, attn_mask=seen, dropout_p=dropout)
+    first = attend(query[:, :, :1], key, value, seen, dropout)
     ragged = -tokens % size
 
     def blocks(states: Tensor) -> Tensor:
@@ -254,7 +257,7 @@ def window(
     visible = blocks(_without_first(seen).transpose(2, 3).to(query.dtype)).bool() & _band(size, query.device)
     local = local.masked_fill(~visible, torch.finfo(local.dtype).min)
     global_scores = q @ key[:, :, None, :1].transpose(-1, -2)
-    weights = F.dropout(torch.cat((local, global_scores), -1).softmax(-1), dropout, dropout > 0)
+    weights = drop(torch.cat((local, global_scores), -1).softmax(-1), dropout, dropout > 0)
     context = weights[..., :-1] @ blocks(value).transpose(-1, -2) + weights[..., -1:] * value[:, :, None, :1]
     return torch.cat((first, context.flatten(2, 3)[:, :, 1:tokens]), 2)
 

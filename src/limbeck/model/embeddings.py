@@ -6,9 +6,9 @@ A saved model folder carries this file beside ``encoder.py``; it may import torc
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .dropout import dropout
 from .layers import layer_norm, linear, slice_linear, slice_norm
 from .style import Style
 
@@ -69,5 +69,5 @@ class Embeddings(nn.Module):
         if mask is not None and self.style.masks_queries:
             x = x * mask[..., None].to(x.dtype)
         own = self.style.embedding_dropout
-        x = F.dropout(x, self.style.dropout if own is None else own, self.training)
+        x = dropout(x, self.style.dropout if own is None else own, self.training)
         return x if self.project is None or first else slice_linear(x, self.project, hidden, x.shape[-1])

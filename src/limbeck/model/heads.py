@@ -9,10 +9,10 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple, Protocol
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers.activations import ACT2FN
 
+from .dropout import dropout
 from .layers import layer_norm, linear, mean_of_tokens, slice_linear, slice_norm
 from .style import Style
 
@@ -58,11 +58,11 @@ def head_features(head: Head, hidden: Tensor, mask: Tensor | None, style: Style,
     if head.pooler is not None:
         before = 0.0 if style.family in (*POOLED, "distilbert") else style.classifier_dropout
         before = before if style.pooler_dropout is None else style.pooler_dropout
-        hidden = F.dropout(hidden, before, head.training)
+        hidden = dropout(hidden, before, head.training)
         hidden = ACT2FN[style.pooler](slice_linear(hidden, head.pooler, hidden.shape[-1], hidden.shape[-1]))
     if head.pooler_norm is not None:
         hidden = slice_norm(hidden, head.pooler_norm)
-    return F.dropout(hidden, style.classifier_dropout, head.training)
+    return dropout(hidden, style.classifier_dropout, head.training)
 
 
 class InnerHead(nn.Module):

@@ -15,6 +15,7 @@ from transformers.activations import ACT2FN
 
 from .attention import CORES, Lengths, Rotation, core, local_mask, rotate, scores
 from .disentangled_attention import RelativeRows, position_scores
+from .dropout import dropout
 from .style import Style
 
 
@@ -295,7 +296,7 @@ class Layer(nn.Module):
             What is added to the scores [batch, heads, query, key].
         """
         _, heads, _, head_dim = query.shape
-        rows = F.dropout(relative.rows, self.style.dropout, self.training)[None]
+        rows = dropout(relative.rows, self.style.dropout, self.training)[None]
         terms = self.style.pos_att_type
         to_key, to_query = self.position_key or self.key, self.position_query or self.query
         position_key = self.split(rows, to_key, heads, head_dim) if "c2p" in terms else None
@@ -334,8 +335,8 @@ class Layer(nn.Module):
             query = query * (1 + len(self.style.pos_att_type)) ** -0.5  # there are so many terms in the scores
         if "attention" in taps:
             taps["attention"].append(scores(query, key, local_mask(query, mask, size) if name == "local" else mask))
-        dropout = self.style.attention_dropout if self.training else 0.0
-        context = CORES[name](query, key, value, mask, dropout, size, self.lengths(shared, heads))
+        dropped = self.style.attention_dropout if self.training else 0.0
+        context = CORES[name](query, key, value, mask, dropped, size, self.lengths(shared, heads))
         if gates.heads is not None:
             context = context * gates.heads[:heads, None, None]
         return context.transpose(1, 2).flatten(2)
@@ -378,7 +379,7 @@ class Layer(nn.Module):
         else:
             attention_output = slice_linear(context, out, hidden, context.shape[-1])
         attention_output = tapped(taps, "attention_output", attention_output)
-        x = x + F.dropout(attention_output, drop, self.training)
+        x = x + dropout(attention_output, drop, self.training)
         if not norm_first and self.attention_norm is not None:
             x = slice_norm(x, self.attention_norm)
         read = tapped(taps, "ffn_input", slice_norm(x, self.ffn_norm) if norm_first else x)
@@ -388,8 +389,8 @@ class Layer(nn.Module):
         if gates.ffn is not None and shape.ffn:
             neurons = neurons * gates.ffn[: shape.ffn]
         if style.ffn_dropout == "neurons":
-            neurons = F.dropout(neurons, style.dropout, self.training)
+            neurons = dropout(neurons, style.dropout, self.training)
         neurons = tapped(taps, "neurons", neurons)
         ffn_output = tapped(taps, "ffn_output", slice_linear(neurons, self.down, hidden, shape.ffn))
-        x = x + F.dropout(ffn_output, style.dropout if style.ffn_dropout == "output" else 0.0, self.training)
+        x = x + dropout(ffn_output, style.dropout if style.ffn_dropout == "output" else 0.0, self.training)
         return x if norm_first else slice_norm(x, self.ffn_norm)

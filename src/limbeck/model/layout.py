@@ -15,8 +15,9 @@ from limbeck.model.style import Style
 
 WEIGHTS = "model.safetensors"
 CODE = (
-    "attention.py", "calling_convention.py", "configuration.py", "disentangled_attention.py", "embeddings.py",
-    "encoder.py", "heads.py", "layers.py", "output_losses.py", "style.py", "token_pruning.py", "vector_losses.py",
+    "attention.py", "calling_convention.py", "configuration.py", "disentangled_attention.py", "dropout.py",
+    "embeddings.py", "encoder.py", "heads.py", "layers.py", "output_losses.py", "style.py", "token_pruning.py",
+    "vector_losses.py",
 )  # fmt: skip
 """The modeling files that a folder carries, so that transformers opens it where limbeck is not installed."""
 TOKENIZER_FILES = (

@@ -49,7 +49,7 @@ LAYERS = get_args(Layers)
         TRAINING,
         name="distill",
         label="distilled",
-        version=2,
+        version=3,
         needs={"torch", "teacher"},
         reads={"seed", "teacher"},
         standardizes=True,

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
         TRAINING,
         name="finetune",
         label="fine-tuned",
+        version=2,
         needs={"torch"},
         gives={"teacher"},
         reads={"seed"},

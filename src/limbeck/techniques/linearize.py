@@ -37,7 +37,7 @@ if TYPE_CHECKING:
         TRAINING,
         name="linearize",
         label="linearised",
-        version=2,
+        version=3,
         needs={"torch"},
         drops={"elastic"},
         reads={"seed", "teacher"},

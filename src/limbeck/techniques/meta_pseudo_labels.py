@@ -35,6 +35,7 @@ if TYPE_CHECKING:
         TRAINING,
         name="meta_pseudo_labels",
         label="taught by pseudo labels",
+        version=2,
         needs={"torch", "teacher"},
         reads={"seed", "teacher"},
         files=frozenset({"unlabelled"}),

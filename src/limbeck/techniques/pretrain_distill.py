@@ -46,6 +46,7 @@ if TYPE_CHECKING:
         name="pretrain_distill",
         formerly="general_distill",
         label="distilled on text",
+        version=2,
         needs={"torch"},
         reads={"seed", "teacher"},
         example={

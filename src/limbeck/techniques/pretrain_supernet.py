@@ -46,7 +46,7 @@ if TYPE_CHECKING:
         name="pretrain_supernet",
         formerly="general_supernet",
         label="made elastic on text",
-        version=2,
+        version=3,
         needs={"torch"},
         drops={"elastic"},
         reads={"seed", "teacher"},

@@ -41,7 +41,7 @@ if TYPE_CHECKING:
         TRAINING,
         name="supernet",
         label="made elastic",
-        version=3,
+        version=4,
         needs={"torch", "teacher"},
         gives={"elastic"},
         reads={"seed", "teacher"},

@@ -39,6 +39,7 @@ Numbers = tuple[Annotated[int, Ge(1), Le(1_000_000)], ...]
         name="weight_sharing",
         formerly="share",
         label="weight-shared",
+        version=2,
         needs={"torch"},
         drops={"elastic"},
         reads={"seed"},
