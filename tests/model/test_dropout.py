@@ -75,3 +75,20 @@ def test_attention_is_that_of_torch_but_for_dropped_weights(name):
     mean = torch.stack([attend(query, key, value, mask, 0.2) for _ in range(4000)]).mean(0)
     assert (mean - expected).abs().max() < 0.1
     assert not torch.equal(attend(query, key, value, mask, 0.2), expected)
+
+
+@pytest.mark.parametrize("name", masks())
+def test_gradients_in_bfloat16_are_near_those_in_float32(name):
+    torch.manual_seed(0)
+    states = [torch.randn(2, 3, rows, 8) for rows in (5, 6, 6)]
+    mask, results = masks()[name], {}
+    for dtype in (torch.float32, torch.bfloat16):
+        own = [part.clone().to(dtype).requires_grad_() for part in states]
+        added = mask if mask is None or mask.dtype == torch.bool else mask.to(dtype)
+        with torch.autocast("cpu", torch.bfloat16, enabled=dtype == torch.bfloat16):
+            made = attend(*own, added, 0.0)
+        assert made.dtype == dtype
+        made.float().square().sum().backward()
+        results[dtype] = [made, *(part.grad for part in own)]
+    for expected, found in zip(*results.values(), strict=True):
+        torch.testing.assert_close(found.float(), expected, rtol=0.05, atol=0.05 * expected.abs().max().item())
