@@ -43,12 +43,7 @@ if TYPE_CHECKING:
             "paper": {"feedback": "reinforce", "pseudo_labels": "sampled"},
             "teacher-finetune": {"feedback": "off", "teacher_learning_rate": 5e-5, "teacher_weight_decay": 0.01},
         },
-        example={
-            "num_train_epochs": 2,
-            "learning_rate": 1e-3,
-            "labelled_batch_size": 8,
-            "teacher_learning_rate": 1e-4,
-        },
+        example={"num_train_epochs": 2, "learning_rate": 1e-3, "labelled_batch_size": 8, "teacher_learning_rate": 1e-4},
     )
 )
 class MetaPseudoLabels(Technique):
