@@ -12,6 +12,7 @@ from limbeck.core.step import parameters
 from limbeck.core.task import Split, Task
 from limbeck.engine.past_times import PastTimes, Work, typical_tokens
 from limbeck.measure.memory import Memory
+from limbeck.model.pruning.config import PruningConfig
 from limbeck.recipe.parsing import registry
 from limbeck.recipe.validation import read
 
@@ -50,6 +51,17 @@ def test_other_work_on_the_same_task_is_in_proportion(step, past):
         assert (seconds, rough) == (pytest.approx(10 * factor), True)
     longer = read(Finetune, {"num_train_epochs": 6.0}, "")[0]
     assert past.seconds(longer, HERE)[0] == pytest.approx(20)
+
+
+def test_the_pass_of_a_larger_teacher_counts():
+    """A training step takes three passes of the student and one of the teacher."""
+    distill = registry()["distill"]()
+    student = replace(HERE, teacher=SMALL)
+    alone, taught = (PastTimes([], []).seconds(distill, work)[0] for work in (student, replace(HERE, teacher=LARGE)))
+    assert alone == PastTimes([], []).seconds(distill, HERE)[0]
+    assert taught == pytest.approx(alone * (3 + LARGE.weights / SMALL.weights) / 4)
+    prune = registry()["prune"](pruning=PruningConfig(keep=0.5))
+    assert len({PastTimes([], []).seconds(prune, work)[0] for work in (HERE, replace(HERE, teacher=LARGE))}) == 1
 
 
 def test_texts_that_a_step_added_count(step):

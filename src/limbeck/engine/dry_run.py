@@ -139,6 +139,7 @@ class _Planner:
         self.builders = {name: measured_at(self.builder, name) for name in recipe.settings}
         self.task_rows = {name: len(split) for name, split in task.splits.items()}
         self.tokens = typical_tokens(task)
+        self.teacher: Shape | None = None
         self.rows: list[Row] = []
         records = [record for children in store.facts.all("children-", read_records) for record in children]
         records += store.facts.all("record-", read_record)
@@ -148,12 +149,11 @@ class _Planner:
 
     def root(self) -> _Planned:
         """Return the model of the recipe, as its configuration file describes it."""
-        shape, runtime = None, "torch"
-        try:
-            facts = import_module("limbeck.model.checkpoints").peek(self.recipe.model)
-            shape, runtime = facts["shape"], facts["runtime"]
-        except (InputError, OSError):
-            pass  # a hub name that is not here yet
+        shape, runtime = _peeked(self.recipe.model)
+        if self.recipe.teacher is None:
+            self.teacher = shape
+        elif self.builder.given.answers_only is None:
+            self.teacher = _peeked(self.recipe.teacher)[0]
         source = model_folder(self.recipe.model)
         files = source.glob("*.safetensors") if source else ()
         size = sum(path.stat().st_size for path in files) or None
@@ -293,7 +293,17 @@ class _Planner:
 
     def _seconds(self, step: Step, planned: _Planned) -> tuple[float | None, bool]:
         """Return the likely time, and whether it is rough."""
-        return self.past.seconds(step, Work(planned.widest, planned.rows, self.tokens, self.root_key, self.task_rows))
+        rows = (planned.rows, self.tokens, self.root_key, self.task_rows)
+        return self.past.seconds(step, Work(planned.widest, *rows, self.teacher))
+
+
+def _peeked(source: str) -> tuple[Shape | None, str]:
+    """Return shape and runtime of a model by its configuration; None and 'torch' where it is not here yet."""
+    try:
+        facts = import_module("limbeck.model.checkpoints").peek(source)
+    except (InputError, OSError):
+        return None, "torch"
+    return facts["shape"], facts["runtime"]
 
 
 def _layer_parameters(shape: Shape) -> int:

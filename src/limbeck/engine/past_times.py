@@ -18,6 +18,7 @@ from limbeck.core.shape import Shape
 from limbeck.core.step import Step, registered
 from limbeck.core.task import Task
 from limbeck.recipe import validation
+from limbeck.train.config import PASSES
 
 Rows = Mapping[str, int]
 
@@ -32,6 +33,7 @@ class Work:
         tokens: Tokens of a typical text.
         root: Key of the recipe's model, which identifies model and task.
         task_rows: Texts by split before any step.
+        teacher: Shape of the model that it imitates, if it does; None where that is not known.
     """
 
     shape: Shape | None
@@ -39,6 +41,20 @@ class Work:
     tokens: float
     root: str
     task_rows: Rows
+    teacher: Shape | None = None
+
+    def seconds(self, step: Step, shape: Shape, rows: Rows) -> float | None:
+        """Return a step's own estimate, in which a pass of the teacher counts as one of the model, corrected for that.
+
+        Args:
+            step: The step.
+            shape: Shape of the model.
+            rows: Texts by split.
+        """
+        own = step.estimated_seconds(shape, rows, self.tokens)
+        if own is None or self.teacher is None or not (step.info.trains and "teacher" in step.info.reads):
+            return own
+        return own * (PASSES + self.teacher.weights / max(1, shape.weights)) / (PASSES + 1)
 
 
 @dataclass(frozen=True)
@@ -93,7 +109,7 @@ class PastTimes:
             return median(same), False
         if work.shape is None:
             return None, False
-        own = step.estimated_seconds(work.shape, work.rows, work.tokens)
+        own = work.seconds(step, work.shape, work.rows)
         if own is None:
             times = [each.seconds for each in alike]
             times += [seconds for given, seconds in self._probed.get(step.info.name, []) if given == values]
@@ -145,7 +161,7 @@ def _estimate(past: _Past, work: Work) -> float | None:
     earlier = _rebuilt(cls, past.parameters) if cls is not None else None
     if earlier is None or past.shape is None:
         return None
-    return earlier.estimated_seconds(past.shape, rows_after(past.before, work.task_rows), work.tokens)
+    return work.seconds(earlier, past.shape, rows_after(past.before, work.task_rows))
 
 
 def _rebuilt(cls: type[Step], values: Mapping[str, Any]) -> Step | None:

@@ -92,4 +92,6 @@ class TimeLimit:
     def _work(self, record: Record) -> Work:
         chain, task = lineage(self._builder.records, record.key), self._builder.task
         rows = {name: len(split) for name, split in task.splits.items()}
-        return Work(record.shape, rows_after(chain[1:], rows), typical_tokens(task), chain[0].key, rows)
+        teacher = self._builder.records.get(self._builder.teacher(record.key) or "")
+        imitated = teacher.shape if teacher is not None else None
+        return Work(record.shape, rows_after(chain[1:], rows), typical_tokens(task), chain[0].key, rows, imitated)
