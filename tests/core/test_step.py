@@ -8,6 +8,7 @@ from limbeck.core import step as steps
 from limbeck.core.digests import content
 from limbeck.core.field_groups import group, parameters
 from limbeck.core.step import Choice, Probe, StepInfo, Technique, find, step
+from limbeck.core.step_keys import identity
 
 
 @pytest.fixture
@@ -112,7 +113,7 @@ def test_a_step_has_groups_and_inherits_no_fields(registry):
 
     assert Learn.of(keep=0.5) == Learn(keep=0.5)
     assert Learn.of(rate=0.3) == Learn(Inner(0.3))
-    assert (parameters(Learn()), steps.identity(Learn())) == ({"rate": 0.2, "keep": 1.0}, {"keep": 1.0})
+    assert (parameters(Learn()), identity(Learn())) == ({"rate": 0.2, "keep": 1.0}, {"keep": 1.0})
     with pytest.raises(TypeError, match="Learn has no field 'rte'; did you mean 'rate'"):
         Learn.of(rte=1)
     with pytest.raises(TypeError, match="Child inherits fields"):
@@ -127,12 +128,12 @@ def test_of_a_file_the_content_counts_not_the_name(registry, tmp_path):
     first, second = tmp_path / "a.txt", tmp_path / "b.txt"
     for path in (first, second):
         path.write_text("one")
-    same = [steps.identity(Reader(str(path))) for path in (first, second)]
+    same = [identity(Reader(str(path))) for path in (first, second)]
     assert same[0] == same[1]
     second.write_text("other")
-    assert steps.identity(Reader(str(second))) != same[0]
-    assert steps.identity(Reader(str(tmp_path / "gone"))) == {"source": str(tmp_path / "gone")}
-    assert steps.identity(Reader()) == {"source": None}
+    assert identity(Reader(str(second))) != same[0]
+    assert identity(Reader(str(tmp_path / "gone"))) == {"source": str(tmp_path / "gone")}
+    assert identity(Reader()) == {"source": None}
 
 
 def test_of_a_folder_the_folders_inside_count_too(tmp_path):

@@ -7,8 +7,8 @@ from dataclasses import replace
 import pytest
 
 from limbeck.core.candidate import Record
+from limbeck.core.field_groups import parameters
 from limbeck.core.shape import Shape
-from limbeck.core.step import parameters
 from limbeck.core.task import Split, Task
 from limbeck.engine.past_times import PastTimes, Work, typical_tokens
 from limbeck.measure.memory import Memory

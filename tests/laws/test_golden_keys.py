@@ -8,7 +8,8 @@ import json
 import pytest
 
 import limbeck.techniques  # noqa: F401 registers the steps
-from limbeck.core.step import find, identity
+from limbeck.core.step import find
+from limbeck.core.step_keys import identity
 
 GOLDEN = {
     "finetune": (2, "f66a0d4567794cf2"),

@@ -6,7 +6,8 @@ import pytest
 
 from limbeck.core.field_groups import fields_of
 from limbeck.core.shape import Shape
-from limbeck.core.step import RunContext, identity
+from limbeck.core.step import RunContext
+from limbeck.core.step_keys import identity
 from limbeck.measure import timed_session
 from limbeck.measure.latency import Latency
 from limbeck.measure.throughput import Throughput

@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from limbeck.core.step import identity
+from limbeck.core.step_keys import identity
 from limbeck.core.target import Budget, Limits, Target
 from limbeck.errors import RecipeError
 from limbeck.recipe.parsing import registry

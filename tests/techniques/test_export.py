@@ -11,7 +11,8 @@ from transformers import PreTrainedTokenizerFast
 
 from limbeck.core.candidate import Candidate
 from limbeck.core.shape import LayerShape, Shape
-from limbeck.core.step import RunContext, identity
+from limbeck.core.step import RunContext
+from limbeck.core.step_keys import identity
 from limbeck.data.loading import task_from_lists
 from limbeck.errors import InputError, LimbeckError
 from limbeck.model.checkpoints import open_model

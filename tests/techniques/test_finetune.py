@@ -9,7 +9,8 @@ from safetensors.torch import load_file
 from limbeck.core.candidate import Candidate
 from limbeck.core.metrics import METRICS, rmse
 from limbeck.core.shape import Shape
-from limbeck.core.step import RunContext, Teacher, identity
+from limbeck.core.step import RunContext, Teacher
+from limbeck.core.step_keys import identity
 from limbeck.core.task import Split, Task
 from limbeck.data.batching import encode, predict
 from limbeck.data.synthetic import toy_task, toy_tokenizer

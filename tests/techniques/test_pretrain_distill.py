@@ -7,7 +7,8 @@ import limbeck.techniques  # noqa: F401 registers the steps
 from limbeck.core.candidate import Candidate
 from limbeck.core.field_groups import values_of
 from limbeck.core.shape import Shape
-from limbeck.core.step import RunContext, Teacher, identity
+from limbeck.core.step import RunContext, Teacher
+from limbeck.core.step_keys import identity
 from limbeck.data.loading import load_task
 from limbeck.data.synthetic import toy_tokenizer
 from limbeck.engine.builder import CandidateBuilder

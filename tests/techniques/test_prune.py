@@ -12,7 +12,8 @@ from limbeck.core.field_groups import changed
 from limbeck.core.measurement import Measurement
 from limbeck.core.search_space import Range, Space
 from limbeck.core.shape import Shape
-from limbeck.core.step import RunContext, Teacher, identity
+from limbeck.core.step import RunContext, Teacher
+from limbeck.core.step_keys import identity
 from limbeck.core.target import Target
 from limbeck.cost_models.latency_dataset import Dataset, Group, TimedShape, write
 from limbeck.cost_models.latency_predictor import Predictor

@@ -12,7 +12,8 @@ from limbeck.core.measurement import Measurement
 from limbeck.core.pareto import front
 from limbeck.core.search_space import Range, Space
 from limbeck.core.shape import Shape
-from limbeck.core.step import RunContext, identity
+from limbeck.core.step import RunContext
+from limbeck.core.step_keys import identity
 from limbeck.core.target import Budget, Target
 from limbeck.cost_models.collection import Collection, collect
 from limbeck.cost_models.latency_table import typical_length

@@ -27,8 +27,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, TypeVar, datacla
 
 from limbeck.core.candidate import Candidate, Record, Reference, Stored
 from limbeck.core.cost import Memo, TargetCost, measure_now
-from limbeck.core.digests import content
-from limbeck.core.field_groups import build, check_fields, checked_groups, fields_of, group, parameters, values_of
+from limbeck.core.field_groups import build, check_fields, checked_groups, fields_of, group
 from limbeck.core.measurement import Measurement
 from limbeck.core.model import AnswersOnly
 from limbeck.core.paths import fill_temporary
@@ -389,15 +388,3 @@ def needs(step: Step) -> frozenset[str]:
 def problems_of(step: Step) -> list[str]:
     """Return what is wrong with the fields of a step and of its groups together."""
     return [*step.problems(), *(text for group in checked_groups(step) for text in group.problems())]
-
-
-def identity(step: Step) -> dict[str, Any]:
-    """Return the parameters that decide a result, as they enter the cache key.
-
-    Left out are fields of ``info.neutral``, and those of ``info.added`` at their default; of files the content counts.
-    """
-    info, values = step.info, parameters(step) | dict(step.idle_fields())
-    given, defaults = values_of(step), {f.name: f.default for f in fields_of(type(step))}
-    unchanged = {name for name in info.added if given[name] == defaults[name]}
-    decisive = {name: value for name, value in values.items() if name not in info.neutral | unchanged}
-    return decisive | {name: content(decisive[name]) for name in info.files - unchanged}

@@ -5,7 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from limbeck.core.digests import content
+from limbeck.core.field_groups import fields_of, parameters, values_of
+
 if TYPE_CHECKING:
+    from limbeck.core.step import Step
     from limbeck.core.target import Target
     from limbeck.core.task import Task
 
@@ -46,3 +50,15 @@ class ScoresParts(Keyed):
             target: Ignored.
         """
         return read if task.only_score is None else {**read, "labels": "sampled"}
+
+
+def identity(step: Step) -> dict[str, Any]:
+    """Return the parameters that decide a result, as they enter the cache key.
+
+    Left out are fields of ``info.neutral``, and those of ``info.added`` at their default; of files the content counts.
+    """
+    info, values = step.info, parameters(step) | dict(step.idle_fields())
+    given, defaults = values_of(step), {f.name: f.default for f in fields_of(type(step))}
+    unchanged = {name for name in info.added if given[name] == defaults[name]}
+    decisive = {name: value for name, value in values.items() if name not in info.neutral | unchanged}
+    return decisive | {name: content(decisive[name]) for name in info.files - unchanged}

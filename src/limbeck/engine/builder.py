@@ -19,7 +19,8 @@ from limbeck.core.cost import TargetCost
 from limbeck.core.field_groups import parameters
 from limbeck.core.measurement import environment
 from limbeck.core.pieces import Spread
-from limbeck.core.step import RunContext, Step, Teacher, Technique, identity
+from limbeck.core.step import RunContext, Step, Teacher, Technique
+from limbeck.core.step_keys import identity
 from limbeck.core.task import Task
 from limbeck.engine.costs import CostFactory, make_cost
 from limbeck.engine.fingerprint import fingerprint
@@ -56,7 +57,7 @@ class CandidateBuilder:
         self.origins: dict[str, Provenance] = {}
         self.sources: dict[str, str] = {}  # digests of the content of model folders, by name
         self.given = GivenTeacher(recipe.teacher, task)
-        self.find_given: Callable[[], str | None] = self._find_given  # replaced where others see the teacher
+        self.find_given: Callable[[], str | None] | None = None  # where others see the teacher
         self.spread: Callable[[str], Spread | None] = lambda base: None  # of the step that makes this first child
 
     def root(self, source: str, seed: int, role: str = "model") -> Record:
@@ -88,9 +89,8 @@ class CandidateBuilder:
         """
         if source not in self.sources:
             self.sources[source] = fingerprint(model_folder(source) or source)
-        role = self._role(source, role)
         reads = {"seed": seed, "task": self.task.fingerprint}
-        return lineage_key(None, role, ROOT_VERSION, {"source": self.sources[source]}, reads)
+        return lineage_key(None, self._role(source, role), ROOT_VERSION, {"source": self.sources[source]}, reads)
 
     def _role(self, source: str, role: str) -> str:
         """Return the role of a model; one that is its own teacher is one record, not two."""
@@ -122,8 +122,8 @@ class CandidateBuilder:
             step: The step.
             seed: Seed of everything random.
         """
-        stored = self._stored_children(self.child_base(parent.key, step, seed))
-        return None if stored is None else self.children(parent, step, seed)[0]
+        there = self._stored_children(self.child_base(parent.key, step, seed)) is not None
+        return self.children(parent, step, seed)[0] if there else None
 
     def _stored_children(self, base: str) -> list[Record] | None:
         records = self.store.facts.recall(f"children-{base}", read_records)
@@ -158,9 +158,8 @@ class CandidateBuilder:
     @property
     def given_key(self) -> str | None:
         """Key of the recipe's teacher if it only gives answers; it is never in the store."""
-        return self.find_given()
-
-    def _find_given(self) -> str | None:
+        if self.find_given is not None:
+            return self.find_given()
         source = self.recipe.teacher
         return self.root_key(source, self.recipe.seed, "teacher") if source and self.given.answers_only else None
 
@@ -398,6 +397,6 @@ class CandidateBuilder:
 
         A combination that has no partner yet chooses its pairs, by what was measured.
         """
-        chooses = isinstance(step, Combination) and not step.partner
-        makes = isinstance(step, Technique) and not chooses
-        return self.recipe.at((step.goal_target() or "") if makes else self.target)
+        if isinstance(step, Technique) and (not isinstance(step, Combination) or step.partner):
+            return self.recipe.at(step.goal_target() or "")
+        return self.recipe.at(self.target)
