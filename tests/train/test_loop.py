@@ -264,6 +264,12 @@ def test_scaled_losses_train_as_plain_ones(make_model, words, tmp_path, monkeypa
     assert distance(half, plain) < 0.05 * distance(plain, start)
 
 
+def test_evaluations_are_evenly_spaced_and_the_last_one_ends_the_training(make_model, words):
+    plan = replace(PLAN, num_train_epochs=2, evaluations_per_epoch=5)
+    report = fit(make_model(), task_loss(make_model()), words, plan, evaluate=lambda model: 0.0)
+    assert [entry["step"] for entry in report.history] == [2, 5, 7, 10, 12, 14, 17, 19, 22, 24]
+
+
 def test_steps_whose_gradients_overflow_change_nothing(make_model, words, monkeypatch):
     """Not the learning rate either, of which torch would warn where the first step is one."""
     from accelerate import Accelerator

@@ -225,12 +225,9 @@ class _Loop:
         self.examples = 0
 
     def _evaluation_steps(self) -> set[int]:
-        """Return the steps after which to score; epochs added by ``min_steps`` do not add evaluations."""
-        every = max(1, self.steps_per_epoch // max(1, self.config.evaluations_per_epoch))
-        planned = round(self.steps_per_epoch * self.config.num_train_epochs)
-        if planned < self.total:
-            every = max(every, self.total * every // max(1, planned))
-        return {*range(every, self.total, every), self.total}
+        """Return the steps after which to score, evenly spaced; epochs added by ``min_steps`` add no evaluations."""
+        count = max(1, round(self.config.num_train_epochs * self.config.evaluations_per_epoch))
+        return {max(1, round(self.total * number / count)) for number in range(1, count + 1)}
 
     def _exhausted(self) -> bool:
         """Check whether the last ``early_stopping_patience`` evaluations brought no better score."""
