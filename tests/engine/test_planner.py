@@ -63,6 +63,29 @@ def ways(branch):
     return [(step.mode, step.smooth) for step in steps]
 
 
+MEAN = Budget(latency_ms=2.0, latency_statistic="mean")
+
+
+@pytest.mark.parametrize(
+    ("options", "tried"),
+    [
+        ({"effort": "standard"}, False),
+        ({"effort": "thorough"}, True),
+        ({"effort": "thorough", "max_minutes": 5.0}, False),
+        ({"effort": "thorough", "target": Target(threads=2, seq_len=32)}, False),
+        ({"effort": "thorough", "target": Target(runtime="openvino")}, False),
+        ({"effort": "quick", "budget": MEAN}, True),
+        ({"effort": "one-shot", "budget": MEAN, "max_minutes": 5.0}, True),
+    ],
+)
+def test_cascades_are_tried_with_much_effort_or_where_the_mean_counts(place, options, tried):
+    """After the probes by which pairs are chosen, and before those that measure them."""
+    after = names(planned(place, **options).steps)[2:]
+    probes = after[: after.index("latency") + 1]
+    assert ("cascade" in after) == tried
+    assert after[: 2 * len(probes) + 1] == [*probes, "cascade", *probes] if tried else after.count("latency") == 1
+
+
 @pytest.mark.parametrize("effort", ["quick", "standard", "thorough"])
 def test_effort_decides_how_many_candidates(place, effort):
     recipe = planned(place, effort=effort)
@@ -70,7 +93,8 @@ def test_effort_decides_how_many_candidates(place, effort):
     assert first == "finetune"
     assert fork[:3] == [[], ["export"], ["export", "quantize"]]
     assert fork[3:] == [[*stages(len(GOALS[effort])), "export", "quantize"]]
-    assert rest == ["size", "quality", "quality", "latency", "best", "portability"]
+    probes = ["size", "quality", "quality", "latency"]
+    assert rest == [*probes, *(["cascade", *probes] if effort == "thorough" else []), "best", "portability"]
     assert family(recipe.steps[1].branches[3], "latency_ms") == [2 * part for part in GOALS[effort]]
     without = planned(place, effort=effort, budget=Budget())
     assert family(without.steps[1].branches[3], "speedup") == list(SPEEDUPS[effort])

@@ -84,6 +84,13 @@ def test_traits_inside_forks(toys):
     ]
 
 
+def test_a_combination_takes_the_candidates_that_suit_it():
+    probes = ["quality", "latency"]
+    assert problems({"finetune": {}}, {"fork": [[], ["export"], ["export", "quantize"]]}, *probes, "cascade") == []
+    found = problems({"finetune": {}}, *probes, "cascade")
+    assert found == ["steps[3] cascade: needs 'onnx'; put 'export' before it"]
+
+
 def test_the_hidden_width_is_cut_before_tokens_are(make_model, tmp_path):
     tokens, training = {"prune_tokens": {"keep": 0.5}}, {"finetune": {}}
     assert problems(training, {"prune": {"hidden": 96}}, tokens) == []

@@ -20,7 +20,7 @@ from limbeck.core.candidate import Record
 from limbeck.core.combination import Combination
 from limbeck.core.field_groups import parameters
 from limbeck.core.shape import Shape
-from limbeck.core.step import Choice, Step, Technique
+from limbeck.core.step import Choice, Step, Technique, needs
 from limbeck.core.task import Task
 from limbeck.data.summary import Summary
 from limbeck.engine import makespan
@@ -229,7 +229,7 @@ class _Planner:
         after = self._all_before(front)
         self._row(placed, None, len(front), None, bool(made), seconds, 0, rough=not made, after=after, own=True)
         own = (len(self.rows) - 1,)
-        first = front[0]
+        first = next((candidate for candidate in front if needs(step) <= candidate.traits), front[0])
         traits = next_traits(first.traits, step.info)
         if made:
             sizes = [self.store.bytes_of(child.key) for child in made]

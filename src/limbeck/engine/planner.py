@@ -12,11 +12,13 @@ from typing import Any
 
 from limbeck.core.analytic_cost import NumberFormat
 from limbeck.core.decision import DecisionGoal
+from limbeck.core.early_exits import kind_problem, length_problem
 from limbeck.core.field_groups import changed
 from limbeck.core.shape import Shape
 from limbeck.core.step import Step
 from limbeck.core.target import Budget, Target
 from limbeck.core.task import Task
+from limbeck.core.task_kind import TaskKind
 from limbeck.engine.compress_request import Effort, Request, Strategy
 from limbeck.engine.store import Store
 from limbeck.engine.task_adaptation import fit
@@ -28,6 +30,7 @@ from limbeck.measure.memory import Size
 from limbeck.measure.portability import Portability
 from limbeck.measure.quality import Quality
 from limbeck.recipe.recipe import Fork, Recipe
+from limbeck.techniques.cascade import Cascade
 from limbeck.techniques.distill import Distill
 from limbeck.techniques.export import Export
 from limbeck.techniques.finetune import Finetune
@@ -220,10 +223,22 @@ class _CandidatePlan:
         """
         split = "test" if "test" in task.splits else "validation"
         quality = (Quality(split="validation"), *([Quality(split="test")] if split == "test" else []))
+        measured: Steps = (Size(split=split), *quality, Latency.of(split=split))
+        cascades: Steps = (Cascade(), *measured) if self._pairs(task.task_kind) else ()
         choice = Best() if self.budget.latency_ms or self.budget.size_mb else Cheapest()
         fitted = () if decision is None else (DecisionProbe(goal=decision, split=split),)
         portable = () if self.target.on_gpu else (Portability(),)
-        return (Size(split=split), *quality, Latency.of(split=split), choice, *fitted, *portable)
+        return (*measured, *cascades, choice, *fitted, *portable)
+
+    def _pairs(self, kind: TaskKind) -> bool:
+        """Return whether cascades are tried: they need no training, but all candidates are timed once more.
+
+        Args:
+            kind: The kind of task.
+        """
+        wanted = self.budget.latency_statistic == "mean" or (self.effort == "thorough" and not self.limited)
+        served = self.target.runtime == "onnxruntime" and not self.target.on_gpu
+        return wanted and served and not kind_problem(kind) and not length_problem(self.target)
 
     @property
     def _training(self) -> TrainingConfig:

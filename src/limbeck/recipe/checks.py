@@ -328,16 +328,23 @@ def _walk(
             front = set().union(*(_walk(branch, front, always, problems) for branch in located.branches))
         elif located.cls is None:  # a step that could not be read may have given anything
             front = {_State(TRAITS - {"exits", "cascade", "fewer_tokens"}, epochs=True)}
+        elif issubclass(located.cls, Combination):  # all stay, and it combines those that suit it
+            suited = {state for state in front if _wanted(located) <= state.traits | always}
+            front = front | {_step(located, state, always, problems) for state in suited or front}
         else:
-            stays = front if issubclass(located.cls, Combination) else set()
-            front = stays | {_step(located, state, always, problems) for state in front}
+            front = {_step(located, state, always, problems) for state in front}
     return front
+
+
+def _wanted(located: LocatedStep) -> frozenset[str]:
+    """Return the traits that a candidate needs for a step."""
+    assert located.cls is not None
+    return needs(located.parsed) if located.parsed is not None else frozenset(located.cls.info.needs)
 
 
 def _step(located: LocatedStep, state: _State, always: frozenset[str], problems: list[Problem]) -> _State:
     assert located.cls is not None
-    info = located.cls.info
-    wanted = needs(located.parsed) if located.parsed is not None else frozenset(info.needs)
+    info, wanted = located.cls.info, _wanted(located)
     for trait in sorted(wanted - state.traits - always):
         problems.append(Problem(f"{located.path} {info.name}", f"needs '{trait}'; {_cure(trait, dict(state.taken))}"))
     if reason := early_exits.refusal(info, state.traits):
