@@ -51,7 +51,7 @@ def test_added_fields_enter_the_identity_when_they_are_set():
 def test_a_limit_of_quantize_marks_results_that_are_others_than_before():
     quantize = find("quantize")
     assert "fall_back" not in identity(quantize(smooth=True))
-    assert identity(quantize(max_drop=1.0))["fall_back"] == "paired"
+    assert identity(quantize(max_drop=1.0))["fall_back"] == "paired, exact bound"
 
 
 @pytest.mark.parametrize(

@@ -77,8 +77,8 @@ class Quantize(Technique):
 
     def idle_fields(self) -> Mapping[str, Any]:
         """Return marks for keys: results with a limit, or smoothed ones, are others since paired tests decide."""
-        by_test = {"fall_back": self.max_drop is not None, "smoothing": self.smooth}
-        return {name: "paired" for name, given in by_test.items() if given}
+        marks = {"fall_back": ("paired, exact bound", self.max_drop is not None), "smoothing": ("paired", self.smooth)}
+        return {name: mark for name, (mark, given) in marks.items() if given}
 
     def target_problems(self, target: Target, others: Sequence[Step]) -> dict[str, str]:
         """Refuse a GPU, which does not run the INT8 graph."""

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from limbeck.core.paired import CountedLoss, Loss, loss_against
-from limbeck.core.statistics import resample, wilson
+from limbeck.core.statistics import largest_share, resample
 from limbeck.model import external
 from limbeck.model.checkpoints import save_model
 from limbeck.model.onnx import smooth_quant
@@ -238,7 +238,7 @@ def is_shown(
         if changed is None or not isinstance(loss, CountedLoss):
             return True
         differing, count = changed(attempt.model, attempt.write(int8))
-        most = 100 * wilson(differing, count, 2 * SURE - 1).high
+        most = 100 * largest_share(differing, count, SURE)
         if most > max_drop:
             return True
         reason = f"but at most {most:.2f} % of the answers change on {count:,} texts"
