@@ -10,6 +10,7 @@ import transformers
 from safetensors.torch import load_file, save_file
 
 from limbeck.core.requests import requests_of
+from limbeck.core.sentence_embedding import SentenceEmbedding
 from limbeck.data.batching import encode, predict
 from limbeck.data.synthetic import toy_task, toy_tokenizer
 from limbeck.engine.predict import answer
@@ -45,6 +46,29 @@ def test_several_labels(saved):
     found = answer(folder, task.split("test").texts)
     names = [", ".join(name for name, one in zip(task.label_names, row, strict=True) if one > 0) for row in logits]
     assert [row["answer"] for row in found] == names
+
+
+def test_vectors_of_a_named_prompt(tmp_path, make_model):
+    """As if the prompt stood in the text; without a name the default prompt counts."""
+    task = toy_task("embedding", train=24, validation=8, test=8)
+    tokenizer = toy_tokenizer(task)
+    model = make_model(labels=task.num_labels, kind=task.kind, vocab_size=len(tokenizer))
+    prompts = {"query": "good ", "document": ""}
+    embedding = SentenceEmbedding(prompts=prompts, default_prompt="document")
+    model.config.sentence_embedding = embedding.to_json()
+    save_model(model, tokenizer, tmp_path / "model")
+    texts = list(task.split("test").texts)
+    plain = [row["answer"] for row in answer(tmp_path / "model", [f"good {text}" for text in texts])]
+    assert [row["answer"] for row in answer(tmp_path / "model", texts, prompt_name="query")] == plain
+    assert [row["answer"] for row in answer(tmp_path / "model", texts)] != plain
+    with pytest.raises(InputError, match="has no prompt 'querry'; did you mean 'query'"):
+        answer(tmp_path / "model", texts, prompt_name="querry")
+
+
+def test_a_model_without_prompts_has_none_of_that_name(saved):
+    folder, task, _ = saved("classification")
+    with pytest.raises(InputError, match="has no prompt 'query'; it has none"):
+        answer(folder, task.split("test").texts, prompt_name="query")
 
 
 def test_numbers(saved):

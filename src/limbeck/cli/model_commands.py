@@ -109,6 +109,7 @@ def predict(  # noqa: DOC103 the command line's help needs the bare name
         Parameter(help="Second text of a pair, for each text; a query's documents."),
     ] = None,
     aggregation_strategy: Literal["first", "simple"] = "first",
+    prompt_name: str | None = None,
     json: Json = False,
 ) -> None:
     """Answer texts from the command line, or from standard input, one per line.
@@ -120,6 +121,7 @@ def predict(  # noqa: DOC103 the command line's help needs the bare name
         texts: Texts to answer.
         pair: Second texts.
         aggregation_strategy: Entities take their tags from the first token of each word, or each token has its own.
+        prompt_name: Prompt of an embedding model to put before each text, such as 'query'; else its default prompt.
         json: Print JSON.
     """
     from limbeck.engine.predict import answer
@@ -127,7 +129,7 @@ def predict(  # noqa: DOC103 the command line's help needs the bare name
     inputs = list(texts) or _standard_input()
     for text in (*inputs, *(pair or ())):
         _check_encoding(text)
-    answers = answer(model, inputs, pair, aggregation=aggregation_strategy)
+    answers = answer(model, inputs, pair, aggregation=aggregation_strategy, prompt_name=prompt_name)
     if json:
         print_json(answers)
         return

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,7 +15,7 @@ from limbeck.core.requests import requests_of
 from limbeck.core.retrieval import order
 from limbeck.data.encoding import TaskTokenizer, TextEncoding
 from limbeck.engine.description import Description, Request, read_description
-from limbeck.errors import InputError, shown
+from limbeck.errors import InputError, nearest, shown
 from limbeck.measure.requests import served_batches
 
 if TYPE_CHECKING:
@@ -31,6 +31,7 @@ def answer(
     pairs: Sequence[str] | None = None,
     *,
     aggregation: Aggregation = "first",
+    prompt_name: str | None = None,
 ) -> list[dict[str, Any]]:
     """Answer texts with a fine-tuned model or an artefact.
 
@@ -41,6 +42,8 @@ def answer(
         pairs: Second texts, for a model of pairs; the documents of a reranker.
         aggregation: How entities take their tags from tokens, as ``aggregation_strategy`` in transformers: 'first'
             gives all tokens of a word the tag of its first, 'simple' gives each token its own.
+        prompt_name: Prompt of an embedding model to put before each text, as in sentence-transformers, such as 'query';
+            its default prompt unless given.
 
     Returns:
         A dictionary for each text, with ``answer`` and the ``scores`` behind it. Classification: the label and every
@@ -51,7 +54,8 @@ def answer(
         reranker: the score of each document, and its ``rank`` among those of the same query, from 1.
 
     Raises:
-        InputError: The model has no trained head, or the number of second texts differs from that of texts.
+        InputError: The model has no trained head or no such prompt, or the number of second texts differs from that of
+            texts.
     """
     from limbeck.data.batching import Encoded, encode_apart, predict
     from limbeck.model.checkpoints import open_model, peek, peek_outputs
@@ -63,6 +67,7 @@ def answer(
     if pairs is not None and len(pairs) != len(texts):
         raise InputError(f"{len(texts)} texts but {len(pairs)} second texts; give one --pair for each text")
     description = read_description(model)
+    prompt = None if prompt_name is None else _named(prompt_name, described["prompts"], model)
     decision = _decision_of(model, description, spec)
     _check_pairs(model, _takes_pairs(description, spec), given=pairs is not None)
     opened, tokenizer = open_model(model)
@@ -70,6 +75,7 @@ def answer(
         return []
     source = f"'{model}'"
     encoding = _encoding_of(model, description, tokenizer, described["max_length"], words=spec.per_token)
+    encoding = encoding if prompt is None else replace(encoding, prompt=prompt)
     if spec.per_token:
         return _of_words(opened, tokenizer, encoding, spec, texts, aggregation, source)
     if output(spec.kind).vectors:
@@ -84,6 +90,15 @@ def answer(
     answers = predict(opened, inputs)
     require_finite_logits(answers, texts, source)
     return [{"text": text, **spec.decode(logits, decision)} for text, logits in zip(texts, answers, strict=True)]
+
+
+def _named(name: str, prompts: Mapping[str, str], model: str | Path) -> str:
+    """Return the prompt of that name."""
+    if name not in prompts:
+        raise InputError(
+            f"prompt_name: '{model}' has no prompt '{name}'; {nearest(name, prompts) if prompts else 'it has none'}"
+        )
+    return prompts[name]
 
 
 def _of_words(

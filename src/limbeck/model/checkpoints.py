@@ -119,9 +119,9 @@ def open_model(
 
 
 def peek(source: str | Path) -> dict[str, Any]:
-    """Read from config.json: family, shape, labels, runtime, max_length (tokens; vector_length where it makes vectors),
-    whether it is a super-network, and whether it makes vectors.
+    """Return what config.json says: family, shape, labels, runtime, whether it is a super-network, and its vectors.
 
+    ``max_length`` is in tokens, ``vector_length`` that of a model that makes ``vectors``, ``prompts`` its prompts by name.
     Opens no weights and does not import torch. ``labels`` is empty when the model has no head yet.
     """
     _, config = read_config(source)
@@ -141,6 +141,7 @@ def peek(source: str | Path) -> dict[str, Any]:
         "max_length": most,
         "vector_length": most if embedding is None else min(most, embedding.max_length or most),
         "vectors": embedding is not None,
+        "prompts": {} if embedding is None else dict(embedding.prompts),
     }
 
 
