@@ -122,7 +122,7 @@ def test_opening_gives_back_what_was_saved(tmp_path, tokenizer, shape, kind):
     assert peek(tmp_path) == {
         "family": "bert", "shape": shape, "labels": ("no", "yes", "maybe"), "runtime": "torch", "max_length": 16,
         "vector_length": 16, "elastic": False, "exits": False,
-        "cascade": False, "vectors": False,
+        "cascade": False, "vectors": False, "prompts": {},
     }  # fmt: skip
 
 

@@ -121,7 +121,7 @@ def open_model(
 def peek(source: str | Path) -> dict[str, Any]:
     """Return what config.json says: family, shape, labels, runtime, whether it is a super-network, and its vectors.
 
-    ``max_length`` is in tokens, ``vector_length`` that of a model that makes ``vectors``, ``prompts`` its prompts by name.
+    ``max_length`` and ``vector_length``, of a model that makes vectors, are in tokens; ``prompts`` has those by name.
     Opens no weights and does not import torch. ``labels`` is empty when the model has no head yet.
     """
     _, config = read_config(source)
