@@ -282,7 +282,7 @@ def parts(model: LimbeckForSequenceClassification, *, fused: bool = True) -> tup
     return blueprint, weights
 
 
-def _position_biases(model: Any, weights: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+def _position_biases(model: LimbeckForSequenceClassification, weights: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     """Replace the table of position biases by rows [heads, distance] from the largest distance before to after."""
     import torch
 
