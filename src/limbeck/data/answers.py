@@ -49,6 +49,7 @@ def answers(
     from limbeck.data.batching import encode, predict
 
     if not isinstance(model, AnswerSource):
+        assert tokenizer is not None  # a model that reads tokens comes with its tokenizer
         encoded = encode(task, split, tokenizer)
         logits = predict(model, encoded, batch_size)
         return by_word(logits, encoded.first_pieces) if encoded.per_token else logits

@@ -28,7 +28,7 @@ from limbeck.engine.given_teacher import GivenTeacher
 from limbeck.engine.helping import helped, together
 from limbeck.engine.ledger import descends, lineage, record_to_json
 from limbeck.engine.provenance import Provenance, provenance_of
-from limbeck.engine.root_record import ROOT_VERSION, check_trained, check_traits, root_record
+from limbeck.engine.root_record import ROOT_VERSION, check_graph, check_trained, check_traits, root_record
 from limbeck.engine.services import machine_in_keys, services, services_in_keys
 from limbeck.engine.store import Store
 from limbeck.engine.stored_form import read_record, read_records
@@ -310,8 +310,7 @@ class CandidateBuilder:
             model, tokenizer = self.store.open_model(origin.source, task=self.task, seed=origin.seed)
             record = root_record(key, origin.role, origin.source, model)
             check_trained(record, origin.source, self.recipe.teacher)
-            if model.runtime == "onnxruntime":
-                model.session()  # a damaged graph is an error before any step begins
+            check_graph(model)
             self._keep(record, Candidate(model, tokenizer, self.task), origin.seed)
         self.store.facts.remember(f"record-{key}", record_to_json(record))
         return record

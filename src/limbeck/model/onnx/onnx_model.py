@@ -288,9 +288,10 @@ def _position_biases(model: LimbeckForSequenceClassification, weights: dict[str,
 
     from limbeck.model.attention import relative_buckets
 
-    if weights.pop("position_bias.weight", None) is None:
+    biases = model.encoder.position_bias
+    if weights.pop("position_bias.weight", None) is None or biases is None:
         return {}
-    style, table = model.encoder.style, model.encoder.position_bias.weight.detach().float().cpu()
+    style, table = model.encoder.style, biases.weight.detach().float().cpu()
     distances = torch.arange(-style.relative_distance, style.relative_distance + 1)
     rows = table[relative_buckets(distances, len(table), style.relative_distance)].t().contiguous().numpy()
     layers = model.encoder.layers
