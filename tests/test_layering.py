@@ -24,11 +24,12 @@ ORDER = [package for layer in LAYERS for package in layer]
 BARRED = {"recipe": {"techniques"}, "model": {"distributed"}, "data": {"model"}}
 """What stands before a package and is none of its business: data know no network."""
 ALLOWED = {package: {*ORDER[: ORDER.index(package) + 1]} - BARRED.get(package, set()) for package in ORDER}
+FUNCTION = (ast.FunctionDef, ast.AsyncFunctionDef)
 HEAVY = {"torch", "transformers", "onnxruntime", "accelerate", "datasets", "sklearn", "scipy", "plotly"}
 
 
-def imports(path, *, top_level=False):
-    """(module, whether only for type checking) of every import of a file."""
+def imports(path, *, top_level=False, typing=False):
+    """Name every module that a file imports; those of type checking alone only if ``typing``."""
     tree = ast.parse(path.read_text(encoding="utf-8"))
     typing_only = {
         id(inner)
@@ -39,7 +40,7 @@ def imports(path, *, top_level=False):
     nodes = tree.body if top_level else ast.walk(tree)
     package = ("limbeck", *path.relative_to(ROOT).with_suffix("").parts[:-1])
     for node in nodes:
-        if id(node) in typing_only:
+        if id(node) in typing_only and not typing:
             continue
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
@@ -73,18 +74,57 @@ def test_no_package_has_more_than_an_eighth_of_the_lines():
     assert max(lines.values()) <= sum(lines.values()) / 8, max(lines, key=lines.__getitem__)
 
 
-def test_techniques_are_short():
-    """What is not the step itself belongs further down."""
-    lines = {
-        path.name: len(path.read_text(encoding="utf-8").splitlines()) for path in (ROOT / "techniques").glob("*.py")
-    }
-    assert max(lines.values()) <= 200, max(lines, key=lines.__getitem__)
+def test_files_are_short():
+    """Of a technique, what is not the step itself belongs further down."""
+    for path in ROOT.rglob("*.py"):
+        most = 200 if path.parent == ROOT / "techniques" else 400
+        lines = len(path.read_text(encoding="utf-8").splitlines())
+        assert lines <= most, f"{path.relative_to(ROOT)} has {lines} lines, more than {most}"
+
+
+def functions(tree):
+    """Yield every function, after what it stands in: a module, a class, another function."""
+    for node in ast.walk(tree):
+        yield from ((node, each) for each in ast.iter_child_nodes(node) if isinstance(each, FUNCTION))
+
+
+def test_functions_are_short():
+    """What counts is what they do: neither the signature nor the docstring."""
+    for path in ROOT.rglob("*.py"):
+        for _, function in functions(ast.parse(path.read_text(encoding="utf-8"))):
+            body = function.body[ast.get_docstring(function) is not None :]
+            lines = body[-1].end_lineno - body[0].lineno + 1 if body else 0
+            assert lines <= 60, f"{function.name} in {path.relative_to(ROOT)} has {lines} lines"
+
+
+def test_public_functions_document_more_than_two_arguments():
+    """An override may leave them to the method of ``core`` that it overrides."""
+
+    def names(function):
+        every = (*function.args.posonlyargs, *function.args.args, *function.args.kwonlyargs)
+        every += tuple(filter(None, (function.args.vararg, function.args.kwarg)))
+        return tuple(each.arg for each in every if each.arg not in ("self", "cls"))
+
+    inherited, missing = set(), []
+    for path in sorted(ROOT.rglob("*.py"), key=lambda path: room(path) != "core"):
+        for owner, function in functions(ast.parse(path.read_text(encoding="utf-8"))):
+            here, documented = (function.name, names(function)), "Args:" in (ast.get_docstring(function) or "")
+            method = isinstance(owner, ast.ClassDef)
+            if documented and method and room(path) == "core":
+                inherited.add(here)
+            public = not any(getattr(each, "name", "").startswith("_") for each in (owner, function))
+            overload = any(getattr(each, "id", "") == "overload" for each in function.decorator_list)
+            exempt = not public or overload or not isinstance(owner, (ast.Module, ast.ClassDef))
+            if len(here[1]) > 2 and not (documented or exempt or (method and here in inherited)):
+                missing.append(f"{path.relative_to(ROOT)}: {function.name}")
+    assert not missing, f"no Args in the docstrings of {missing}"
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_a_package_imports_only_those_below(path):
+    """For type checking, too."""
     here = room(path)
-    seen = {name.split(".")[1] for name in imports(path) if name.startswith("limbeck.")}
+    seen = {name.split(".")[1] for name in imports(path, typing=True) if name.startswith("limbeck.")}
     rooms = {name for name in seen if name in ALLOWED}
     assert rooms <= ALLOWED[here], f"{path.name} in {here} imports {sorted(rooms - ALLOWED[here])}"
 

@@ -6,7 +6,7 @@ from exported_pairs import exported
 from limbeck.core.candidate import Record
 from limbeck.core.early_exits import EarlyExits
 from limbeck.core.shape import Shape
-from limbeck.engine.root_record import check_traits, root_record, untrained
+from limbeck.engine.root_record import check_graph, check_traits, root_record, untrained
 from limbeck.errors import InputError
 from limbeck.model.early_exits import add_exits, set_rule
 from limbeck.model.onnx.cascade import write_cascade
@@ -71,3 +71,12 @@ def test_a_cascade_says_so_and_is_no_model_to_quantize(make_model, tmp_path):
     assert root_record("k", "model", "folder", large).traits == {"onnx"}
     with pytest.raises(InputError, match="quantize is for single models, and a cascade holds two; put it before"):
         check_traits(Quantize(), record, set())
+
+
+def test_a_damaged_graph_is_an_error_when_a_run_begins(make_model, tmp_path):
+    model = exported(make_model, tmp_path).model
+    check_graph(model)
+    model.close()
+    model.path.write_bytes(model.path.read_bytes()[:100])
+    with pytest.raises(InputError, match=r"model\.onnx"):
+        check_graph(model)

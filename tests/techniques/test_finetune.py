@@ -121,7 +121,7 @@ def test_fields_that_are_newer_than_stored_results_stay_out_of_the_key():
     assert identity(Finetune.of(class_weights=(1.0, 2.0)))["class_weights"] == [1.0, 2.0]
 
 
-def test_a_training_that_stops_early_leaves_the_waypoints_it_reached(make_model, tmp_path):
+def test_a_training_that_stops_early_leaves_the_epoch_checkpoints_it_reached(make_model, tmp_path):
     task = toy_task(train=64, validation=16, test=8)
     tokenizer = toy_tokenizer(task)
     model = make_model(labels=3, vocab_size=len(tokenizer))

@@ -119,7 +119,7 @@ def test_size_goal(candidate, number_format, bytes_a_weight):
     assert sum(p.numel() for p in model.parameters()) * bytes_a_weight <= 0.7 * before
 
 
-def test_equal_numbers_in_every_layer_as_seed_003(candidate):
+def test_equal_numbers_in_every_layer(candidate):
     model = pruned(candidate, heads=2, ffn=24, criterion="taylor")
     assert model.shape == Shape.uniform(layers=3, hidden=32, heads=2, ffn=24, head_dim=8)
 

@@ -30,6 +30,9 @@ from limbeck.engine.training_options import Training
 from limbeck.errors import SHOWN, InputError, without_middle
 
 if TYPE_CHECKING:
+    from rich.table import Table
+
+    from limbeck.engine.dry_run import DryRun
     from limbeck.recipe.recipe import Recipe
 
 Changes = Annotated[list[str] | None, Parameter(name="--set", help="Change a field: --set steps.2.prune.keep=0.4")]
@@ -241,18 +244,8 @@ def plan(
         described = {"targets": targets} if targets else {}
         print_json(dry_run.to_json() | times | described)
         return 0
-    from rich.table import Table
-
-    table = Table("step", "candidate", "shape after", "time", "MB after", title=f"recipe {recipe}: dry run")
-    for row in dry_run.rows:
-        candidate = f"x{row.candidates}" if row.candidate is None else f"{row.candidate}/{row.candidates}"
-        shape = "" if row.candidate is None else str(row.shape or "not known before it is made")
-        time = "done" if row.done else "?" if row.seconds is None else duration(row.seconds) if row.seconds else ""
-        size = megabytes(row.bytes) if row.bytes else ""
-        where = f" on {row.target}" if row.target else ""
-        table.add_row(f"{row.path} {row.step}{where}", candidate, shape, f"~ {time}" if row.rough else time, size)
     console = make_console()
-    console.print(table)
+    console.print(_table(dry_run, f"recipe {recipe}: dry run"))
     for name, words in targets.items():
         console.print(f"target {name}: {words}", markup=False, soft_wrap=True)
     split_sizes = ", ".join(f"{count} {split}" for split, count in dry_run.task_rows.items())
@@ -270,6 +263,23 @@ def plan(
         longest = duration(times["critical_path"])
         console.print(f"on {workers} workers: about {duration(times['makespan'])}; the longest chain takes {longest}")
     return 0
+
+
+def _table(dry_run: DryRun, title: str) -> Table:
+    """Return a row for each step on each candidate, or on several where they are not known yet."""
+    from rich.table import Table
+
+    from limbeck.report.formatting import duration, megabytes
+
+    table = Table("step", "candidate", "shape after", "time", "MB after", title=title)
+    for row in dry_run.rows:
+        candidate = f"x{row.candidates}" if row.candidate is None else f"{row.candidate}/{row.candidates}"
+        shape = "" if row.candidate is None else str(row.shape or "not known before it is made")
+        time = "done" if row.done else "?" if row.seconds is None else duration(row.seconds) if row.seconds else ""
+        size = megabytes(row.bytes) if row.bytes else ""
+        where = f" on {row.target}" if row.target else ""
+        table.add_row(f"{row.path} {row.step}{where}", candidate, shape, f"~ {time}" if row.rough else time, size)
+    return table
 
 
 def recipes() -> None:

@@ -24,8 +24,8 @@ class Candidate:
     ``epoch_checkpoints`` are files of the weights during training, the initial ones first, where the step kept them.
     """
 
-    model: Any  # a Runnable; Any, because a technique knows which kind its ``needs`` guarantee
-    tokenizer: Any
+    model: Any  # a Runnable or an AnswerSource; Any, because the ``needs`` of a step guarantee more than either has
+    tokenizer: Any  # the model's, of transformers; None for an AnswerSource
     task: Task
     folder: Path | None = None
     facts: tuple[Measurement, ...] = ()

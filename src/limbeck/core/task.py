@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from limbeck.core.finite import load_json
 from limbeck.core.judged_texts import Example, is_asked, is_judged
@@ -24,12 +24,35 @@ if TYPE_CHECKING:
     import numpy as np
 
     from limbeck.core.task_kind import TaskKind
-    from limbeck.data.columns import Columns
 
 __all__ = ["SPLITS", "Kind", "Split", "Task", "choose", "choose_rows", "texts_of"]
 
 SPLITS = ("train", "validation", "test")
 FORMAT = 1  #: version of the folders that ``to_folder`` writes
+
+
+class ColumnRoles(Protocol):
+    """The columns of the files that a task was read from."""
+
+    @property
+    def text(self) -> str:
+        """Column of the texts."""
+        ...
+
+    @property
+    def pair(self) -> str | None:
+        """Column of the second texts."""
+        ...
+
+    @property
+    def label(self) -> tuple[str, ...]:
+        """Columns of the labels."""
+        ...
+
+    @property
+    def unread(self) -> tuple[str, ...]:
+        """Columns that are ignored."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -100,7 +123,7 @@ class Task:
     in them."""
     answered_by: str | None = field(default=None, compare=False)
     """The model whose answers are the labels, where the texts had none of their own; None for labels of the data."""
-    columns: Columns | None = field(default=None, compare=False, repr=False)
+    columns: ColumnRoles | None = field(default=None, compare=False, repr=False)
     """How the files were read; None where the task does not come from columns."""
 
     def __post_init__(self) -> None:

@@ -28,6 +28,7 @@ from limbeck.core.shape import Shape, canonical_json
 from limbeck.cost_models.latency_table import LatencyTable, quiet
 from limbeck.errors import InputError, shown
 from limbeck.measure.dummy_model import Setting
+from limbeck.storage.atomic import replacing
 from limbeck.storage.jsonl import append_lines, whole_lines
 
 FORMAT, VERSION = "limbeck latency data", 1
@@ -283,10 +284,8 @@ def read(path: str | Path) -> Dataset:
 
 def write(data: Dataset, path: str | Path) -> None:
     """Write a file, completely or not at all."""
-    path = Path(path)
-    partial = path.with_name(f"{path.name}.part")
-    partial.write_text("".join(f"{line}\n" for line in _lines(data)), encoding="utf-8")
-    partial.replace(path)
+    with replacing(Path(path)) as draft:
+        draft.write_text("".join(f"{line}\n" for line in _lines(data)), encoding="utf-8")
 
 
 def append(data: Dataset, path: str | Path) -> None:

@@ -16,6 +16,7 @@ from limbeck.cost_models.latency_dataset import read
 from limbeck.cost_models.latency_predictor import FEWEST, Predictor
 from limbeck.data.readers import missing_file, plural
 from limbeck.errors import InputError, LimbeckError
+from limbeck.storage.atomic import replacing
 
 FORMAT, VERSION = "limbeck latency predictor", 1
 
@@ -32,11 +33,9 @@ def is_predictor(path: str | Path) -> bool:
 
 def write_predictor(predictor: Predictor, path: str | Path) -> None:
     """Write a predictor, completely or not at all."""
-    path = Path(path)
-    draft = path.with_name(f"{path.name}.part")
     plain = {"format": FORMAT, "version": VERSION, "predictor": predictor.to_json()}
-    draft.write_text(canonical_json(plain) + "\n", encoding="utf-8")
-    draft.replace(path)
+    with replacing(Path(path)) as draft:
+        draft.write_text(canonical_json(plain) + "\n", encoding="utf-8")
 
 
 def read_predictor(path: str | Path, **criteria: object) -> Predictor:

@@ -16,6 +16,9 @@ from limbeck.core.model import AnswerSource
 from limbeck.storage.memmap import Keep, cached_arrays
 
 if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+    from limbeck.core.model import Runnable
     from limbeck.core.task import Task
 
 CHUNK = 512
@@ -23,8 +26,8 @@ CHUNK = 512
 
 
 def answers(
-    model: Any,  # a Runnable or an AnswerSource
-    tokenizer: Any,  # its tokenizer; None for an AnswerSource
+    model: Runnable | AnswerSource,
+    tokenizer: PreTrainedTokenizerBase | None,
     task: Task,
     split: str,
     batch_size: int | None = None,
@@ -34,7 +37,7 @@ def answers(
 
     Args:
         model: A torch model, an ONNX file, or a teacher that only gives answers.
-        tokenizer: The model's.
+        tokenizer: The model's; None for a teacher that only gives answers.
         task: The task.
         split: Name of the split.
         batch_size: Texts answered together by a model that limbeck opens.
@@ -46,6 +49,7 @@ def answers(
     from limbeck.data.batching import encode, predict
 
     if not isinstance(model, AnswerSource):
+        assert tokenizer is not None  # a model that reads tokens comes with its tokenizer
         encoded = encode(task, split, tokenizer)
         logits = predict(model, encoded, batch_size)
         return by_word(logits, encoded.first_pieces) if encoded.per_token else logits

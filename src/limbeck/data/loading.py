@@ -235,7 +235,19 @@ def task_from_lists(
 
 
 def task_from_columns(name: str, splits: Mapping[str, Sequence[Sequence[Any]]], **options: object) -> Task:
-    """Build a task from lists by split; see :func:`task_from_lists`."""
+    """Build a task from lists by split; see :func:`task_from_lists`.
+
+    Args:
+        name: Name of the task.
+        splits: ``(texts, labels)`` or ``(texts, pairs, labels)`` of each split, by its name.
+        **options: As for :func:`task_from_lists`.
+
+    Returns:
+        The task.
+
+    Raises:
+        InputError: The lists fail a check.
+    """
     tables = {}
     for split, columns in splits.items():
         where = f"{name}, {split}"

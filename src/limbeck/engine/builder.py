@@ -28,7 +28,7 @@ from limbeck.engine.given_teacher import GivenTeacher
 from limbeck.engine.helping import helped, together
 from limbeck.engine.ledger import descends, lineage, record_to_json
 from limbeck.engine.provenance import Provenance, provenance_of
-from limbeck.engine.root_record import ROOT_VERSION, check_trained, check_traits, root_record
+from limbeck.engine.root_record import ROOT_VERSION, check_graph, check_trained, check_traits, root_record
 from limbeck.engine.services import machine_in_keys, services, services_in_keys
 from limbeck.engine.store import Store
 from limbeck.engine.stored_form import read_record, read_records
@@ -227,7 +227,7 @@ class CandidateBuilder:
         log: Callable[..., None],
         *,
         scratch: Path | None = None,
-        cost: TargetCost | None = None,
+        candidate: Candidate | None = None,
         reference: str | None = None,
         compared: Reference | None = None,
         spread: Spread | None = None,
@@ -240,15 +240,17 @@ class CandidateBuilder:
             seed: Seed of everything random.
             log: Receives messages, and numbers by name.
             scratch: Folder for the step's own checkpoints.
-            cost: What a shape costs.
+            candidate: The candidate that the step works on, for the cost of its shapes.
             reference: Key of the model that a choice compares with, in place of the teacher.
             compared: The model that a probe compares the others with.
             spread: Has pieces of the step carried out elsewhere.
         """
         teacher = reference or (self.teacher(key, step) if "teacher" in step.info.reads else None)
-        model = (
-            Teacher(**vars(self.stored(teacher)), ancestor=descends(self.records, key, teacher)) if teacher else None
-        )
+        ancestor = descends(self.records, key, teacher)
+        model = Teacher(**vars(self.stored(teacher)), ancestor=ancestor) if teacher else None
+        cost = None
+        if candidate is not None and "cost" in step.info.reads:
+            cost = self.make_cost(candidate, step, key, self.teacher(key, step))
         partner = self.stored(step.partner) if isinstance(step, Combination) and step.partner else None
         given = partial(services, self.serving(step), self.store, step, seed=seed, teacher=model, log=log)
         return given(scratch=scratch, cost=cost, compared=compared, partner=partner, spread=spread)
@@ -308,8 +310,7 @@ class CandidateBuilder:
             model, tokenizer = self.store.open_model(origin.source, task=self.task, seed=origin.seed)
             record = root_record(key, origin.role, origin.source, model)
             check_trained(record, origin.source, self.recipe.teacher)
-            if model.runtime == "onnxruntime":
-                model.session()  # a damaged graph is an error before any step begins
+            check_graph(model)
             self._keep(record, Candidate(model, tokenizer, self.task), origin.seed)
         self.store.facts.remember(f"record-{key}", record_to_json(record))
         return record
@@ -340,8 +341,8 @@ class CandidateBuilder:
 
         candidate = replace(self.open(parent.key), epoch_checkpoints=())  # those of the parent are not its children's
         scratch = self.store.scratch(base)
-        cost = self.cost_for(candidate, step, parent.key)
-        context = self.context(parent.key, step, seed, log, scratch=scratch, cost=cost, spread=self.spread(base))
+        spread = self.spread(base)
+        context = self.context(parent.key, step, seed, log, scratch=scratch, candidate=candidate, spread=spread)
         records: list[Record] = []
         teacher = self.teacher(parent.key, step) if "teacher" in step.info.reads else None
         if teacher and together(step):
@@ -374,10 +375,6 @@ class CandidateBuilder:
 
     def _keep(self, record: Record, candidate: Candidate, seed: int) -> None:
         self.store.put(record.key, candidate, dict(record=record_to_json(record), environment=environment(), seed=seed))
-
-    def cost_for(self, candidate: Candidate, step: Step, key: str) -> TargetCost | None:
-        """Return what shapes of a candidate cost, for a step that reads it; None for others."""
-        return self.make_cost(candidate, step, key, self.teacher(key, step)) if "cost" in step.info.reads else None
 
     def make_cost(self, candidate: Candidate, step: Step, key: str, teacher: str | None) -> TargetCost:
         """Return what shapes of a candidate cost on the target of a step.

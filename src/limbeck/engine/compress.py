@@ -239,24 +239,10 @@ class _Compression:
         from limbeck.data.given import as_task, names_task
 
         began = monotonic()
-        self.request.check()
-        self.executor.check(limited=self.request.max_minutes is not None)
         name = f"compress-{Path(self.model).name}"
         folder = Path(self.folder) if self.folder else default_folder(name)
         out = Path(self.out) if self.out else None
-        check_destinations(out, folder, (self.model, self.request.teacher))
-        if self.runtime not in (valid := ("auto", "onnxruntime", "openvino", "tensorrt")):
-            raise InputError(f"runtime: exported models do not run in '{self.runtime}'; {nearest(self.runtime, valid)}")
-        check_values(self.target)
-        if self.target.precision != "float32" and not self.target.on_gpu:
-            raise InputError(
-                f"precision: '{self.target.precision}' is for GPUs; on a processor INT8 is tried, so leave it out, or "
-                "give device 'cuda'"
-            )
-        wanted = self._wanted  # refuses a runtime that does not run there
-        if self.target.url is None:  # or that machine needs it
-            check_runtime(self.runtime)
-        store = Store.of(store)
+        wanted, store = self._checked(folder, out), Store.of(store)
         store.prepare()
         if has_no_labels(task):
             task = load_run_task(task, self.model, self.request.teacher, store)
@@ -289,6 +275,24 @@ class _Compression:
             begun = start(recipe, loaded, store, folder, listener, teacher=teacher, workers=workers, began=began)
             result = begun.finish()
         return Compressed(result, deliver(result, out), budget_violations(result))
+
+    def _checked(self, folder: Path, out: Path | None) -> Target:
+        """Return the target to plan for; refuse options that are wrong for any task, and unsuitable folders."""
+        self.request.check()
+        self.executor.check(limited=self.request.max_minutes is not None)
+        check_destinations(out, folder, (self.model, self.request.teacher))
+        if self.runtime not in (valid := ("auto", "onnxruntime", "openvino", "tensorrt")):
+            raise InputError(f"runtime: exported models do not run in '{self.runtime}'; {nearest(self.runtime, valid)}")
+        check_values(self.target)
+        if self.target.precision != "float32" and not self.target.on_gpu:
+            raise InputError(
+                f"precision: '{self.target.precision}' is for GPUs; on a processor INT8 is tried, so leave it out, or "
+                "give device 'cuda'"
+            )
+        wanted = self._wanted  # refuses a runtime that does not run there
+        if self.target.url is None:  # or that machine needs it
+            check_runtime(self.runtime)
+        return wanted
 
     @property
     def _wanted(self) -> Target:

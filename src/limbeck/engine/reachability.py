@@ -89,8 +89,7 @@ class Reach:
                 self._opened[chain.key] = self._builder.open(chain.key)
             candidate = self._opened[chain.key]
             log = partial(self._builder.log, step.info.name, chain.key)
-            cost = self._builder.cost_for(candidate, step, chain.key)
-            context = self._builder.context(chain.key, step, self._seed, log, cost=cost)
+            context = self._builder.context(chain.key, step, self._seed, log, candidate=candidate)
             return step.out_of_reach(candidate, context, chain.earlier)
         except StoreError:
             raise

@@ -35,6 +35,12 @@ def check_trained(record: Record, source: str, teacher: str | None) -> None:
         raise InputError(f"teacher '{source}' {note}; fine-tune it first, then name its folder")
 
 
+def check_graph(model: Runnable) -> None:
+    """Open the graph of an exported model: a damaged one is an error before any step begins."""
+    if isinstance(model, OnnxModel):
+        model.session()
+
+
 def check_traits(step: Step, parent: Record, always: AbstractSet[str]) -> None:
     """Refuse a step that needs traits which a model lacks, or that cannot follow early exits.
 

@@ -1,7 +1,8 @@
 """The store: models by the hash of how they were made, and small results by name.
 
     limbeck-store.json  the mark by which gc recognizes a store
-    objects/<key>/      a Hugging Face folder and card.json (record, parent, environment, seed, files, task); waypoints/
+    objects/<key>/      a Hugging Face folder and card.json (record, parent, environment, seed, files, task);
+                        epoch checkpoints in waypoints/
     tasks/<print>/      rows of a task, once per content
     memo/, kept/        see :mod:`limbeck.engine.facts`
     work/<key>/         checkpoints of a step in progress; kept when it is interrupted
@@ -22,12 +23,13 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from limbeck.core.candidate import Candidate
 from limbeck.core.digests import files_of
 from limbeck.core.finite import json_text, load_json
 from limbeck.core.paths import default_root, user_path
+from limbeck.core.task import Task
 from limbeck.engine.card import CARD, Card, read_card, sealed
 from limbeck.engine.facts import Facts
 from limbeck.engine.store_folder import StoreFolder, refusal
@@ -37,27 +39,26 @@ from limbeck.storage.digests import damage, folder_digests
 from limbeck.storage.drafts import draft_folder
 from limbeck.storage.machine_lock import MachineLock
 
-__all__ = ["WAYPOINTS", "Store", "refusal"]
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
-WAYPOINTS = "waypoints"
+    from limbeck.core.model import Runnable
+
+__all__ = ["EPOCH_CHECKPOINTS", "Store", "refusal"]
+
+EPOCH_CHECKPOINTS = "waypoints"  #: the folder of an object that holds them; a former name, which stored objects have
 
 
-def _save_model(model: Any, tokenizer: Any, folder: Path) -> None:
+def _save_model(model: Runnable, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
     from limbeck.model.checkpoints import save_model
 
     save_model(model, tokenizer, folder)
 
 
-def _open_model(source: str | Path, **options: Any) -> tuple[Any, Any]:
+def _open_model(source: str | Path, **options: Any) -> tuple[Runnable, PreTrainedTokenizerBase]:
     from limbeck.model.checkpoints import open_model
 
     return open_model(source, **options)
-
-
-def _open_task(folder: Path) -> Any:
-    from limbeck.core.task import Task
-
-    return Task.from_folder(folder)
 
 
 @dataclass
@@ -65,16 +66,16 @@ class Store:
     """A folder of finished work. ``save``, ``open_model`` and ``open_task`` say how models and tasks are kept."""
 
     root: Path = field(default_factory=default_root)
-    save: Callable[[Any, Any, Path], Any] = _save_model
-    open_model: Callable[..., tuple[Any, Any]] = _open_model
-    open_task: Callable[[Path], Any] = _open_task
+    save: Callable[[Runnable, PreTrainedTokenizerBase, Path], None] = _save_model
+    open_model: Callable[..., tuple[Runnable, PreTrainedTokenizerBase]] = _open_model
+    open_task: Callable[[Path], Task] = Task.from_folder
 
     def __post_init__(self) -> None:
         self.root = user_path(self.root).absolute()
         self.folder = StoreFolder(self.root)
         self.facts = Facts(self.folder)
         self.objects, self.tasks, self.work = self.root / "objects", self.root / "tasks", self.root / "work"
-        self._open_tasks: dict[str, Any] = {}
+        self._open_tasks: dict[str, Task] = {}
 
     @classmethod
     def of(cls, given: Store | str | Path | None) -> Store:
@@ -162,7 +163,7 @@ class Store:
         card, folder = self.card(key), self.objects / key
         task = self.task(card.task)
         model, tokenizer = self.open_model(folder)
-        epoch_checkpoints = tuple(sorted((folder / WAYPOINTS).glob("*.safetensors")))
+        epoch_checkpoints = tuple(sorted((folder / EPOCH_CHECKPOINTS).glob("*.safetensors")))
         return Candidate(model, tokenizer, task, folder, epoch_checkpoints=epoch_checkpoints)
 
     def put(self, key: str, candidate: Candidate, facts: Mapping[str, Any]) -> None:
@@ -179,8 +180,8 @@ class Store:
         with self.folder.writing(), draft_folder(self.objects / key) as draft:
             self.save(candidate.model, candidate.tokenizer, draft)
             for path in candidate.epoch_checkpoints:
-                (draft / WAYPOINTS).mkdir(exist_ok=True)
-                shutil.copyfile(path, draft / WAYPOINTS / path.name)
+                (draft / EPOCH_CHECKPOINTS).mkdir(exist_ok=True)
+                shutil.copyfile(path, draft / EPOCH_CHECKPOINTS / path.name)
             content = sealed({**facts, "format": 2, "key": key, "task": fingerprint, "files": folder_digests(draft)})
             (draft / CARD).write_text(json_text(content, indent=1), encoding="utf-8")
             _appear(draft, self.objects / key)
@@ -226,7 +227,7 @@ class Store:
 
     # --- tasks -----------------------------------------------------------------------------------------------
 
-    def task(self, fingerprint: str) -> Any:
+    def task(self, fingerprint: str) -> Task:
         """Return a stored task; it is opened once, because tasks are values. A damaged one is put aside.
 
         Args:
@@ -240,7 +241,7 @@ class Store:
             self.folder.claim(folder)
             try:
                 task = self.open_task(folder)
-                if str(task.fingerprint) != fingerprint:
+                if task.fingerprint != fingerprint:
                     raise ValueError(f"it holds the task {task.fingerprint}")
             except Exception as error:  # the readers of tasks have errors of their own for damage
                 if folder.is_dir():
@@ -249,9 +250,9 @@ class Store:
             self._open_tasks[fingerprint] = task
         return self._open_tasks[fingerprint]
 
-    def keep_task(self, task: Any) -> str:
+    def keep_task(self, task: Task) -> str:
         """Store a task, and return its fingerprint."""
-        fingerprint = str(task.fingerprint)
+        fingerprint = task.fingerprint
         self._open_tasks[fingerprint] = task
         folder = self.tasks / fingerprint
         self.folder.claim(folder)

@@ -42,6 +42,7 @@ from limbeck.errors import InputError, ProcessLost, StoreError
 from limbeck.recipe.checks import before_training, trained_first
 from limbeck.recipe.parsing import LocatedStep, leaves
 from limbeck.recipe.recipe import Recipe, dump, placed_steps, to_data
+from limbeck.storage.atomic import replacing
 
 
 class Walk:
@@ -187,12 +188,11 @@ class Walk:
     def _write_recipe(self) -> None:
         """Write the resolved recipe beside the ledger; it can be edited and run again."""
         path = self.folder / "recipe.yaml"
-        temporary = path.with_suffix(f".{self.log.ledger.run}.tmp")
         try:
             # a task in this folder is named relative to the recipe, which may be moved together with it
             recipe = replace(self.recipe, task=FOLDER) if self._keeps_task else self.recipe
-            temporary.write_text(dump(recipe, full=True), encoding="utf-8")
-            temporary.replace(path)
+            with replacing(path) as draft:
+                draft.write_text(dump(recipe, full=True), encoding="utf-8")
         except OSError as error:
             raise StoreError(f"the recipe cannot be written to {path}: {error}") from error
 

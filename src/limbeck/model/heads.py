@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from transformers.activations import ACT2FN
 
 from .dropout import dropout
-from .layers import layer_norm, linear, mean_of_tokens, slice_linear, slice_norm
+from .layers import layer_norm, linear, slice_linear, slice_norm
 from .style import Style
 
 POOLED = ("bert", "ernie", "albert", "rembert", "megatron-bert", "modernbert", "deberta-v2")
@@ -41,6 +41,14 @@ def head_logits(head: Head, hidden: Tensor, mask: Tensor | None, style: Style, *
     """
     features = head_features(head, hidden, mask, style, per_token=per_token)
     return slice_linear(features, head.classifier, head.classifier.out_features, features.shape[-1])
+
+
+def mean_of_tokens(hidden: Tensor, mask: Tensor | None) -> Tensor:
+    """Average hidden states [batch, seq, hidden] over the tokens that a mask [batch, seq] marks with 1."""
+    if mask is None:
+        return hidden.mean(1)
+    weights = mask[..., None].to(hidden.dtype)
+    return (hidden * weights).sum(1) / weights.sum(1).clamp_min(1)
 
 
 def head_features(head: Head, hidden: Tensor, mask: Tensor | None, style: Style, *, per_token: bool = False) -> Tensor:

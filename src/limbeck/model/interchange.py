@@ -29,6 +29,7 @@ from limbeck.model.family_table import FAMILIES
 from limbeck.model.layout import CODE, WEIGHTS, shape_of, style_of, tensor_names
 from limbeck.model.onnx.onnx_model import FLOAT_FILE, INT8_FILE
 from limbeck.model.sentence_transformers import write_modules
+from limbeck.storage.atomic import replacing
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -251,13 +252,12 @@ def _translate_weights(folder: Path, config: Mapping[str, Any]) -> bool:
     names = tensor_names(path)
     groups = {name: ours for name, ours in _family_tensors(config).items() if names.intersection(ours)}
     plain = plain and names == {own for ours in groups.values() for own in ours}
-    draft = path.with_name(f".{WEIGHTS}")
-    if plain:
-        rewrite_weights(path, draft, {name: [Rows(own) for own in ours] for name, ours in groups.items()})
-    else:
-        guard = guard_name(str(config.get("family", "bert")))
-        rewrite_weights(path, draft, {name: [Rows(name)] for name in names}, (guard,))
-    os.replace(draft, path)
+    with replacing(path) as draft:
+        if plain:
+            rewrite_weights(path, draft, {name: [Rows(own) for own in ours] for name, ours in groups.items()})
+        else:
+            guard = guard_name(str(config.get("family", "bert")))
+            rewrite_weights(path, draft, {name: [Rows(name)] for name in names}, (guard,))
     return plain
 
 
@@ -271,9 +271,8 @@ def _without_dense(path: Path) -> dict[str, Tensor]:
         return {}
     with safe_open(path, framework="pt") as file:
         tensors: dict[str, Tensor] = {name: file.get_tensor(name).clone() for name in dense}
-    draft = path.with_name(f".{WEIGHTS}")
-    rewrite_weights(path, draft, {name: [Rows(name)] for name in names - dense})
-    os.replace(draft, path)
+    with replacing(path) as draft:
+        rewrite_weights(path, draft, {name: [Rows(name)] for name in names - dense})
     return tensors
 
 

@@ -159,23 +159,27 @@ def slice_norm(x: Tensor, norm: nn.LayerNorm) -> Tensor:
 
 
 def tapped(taps: dict[str, list[Tensor]], name: str, states: Tensor) -> Tensor:
-    """Return states to go on with: where a tap wants them, a view, whose gradient is that of what reads the result."""
+    """Return states to go on with: where a tap wants them, a view, whose gradient is that of what reads the result.
+
+    Args:
+        taps: The lists that collect states, by the name of their tap.
+        name: Name of the tap at this point.
+        states: The states here [batch, ...].
+    """
     if name not in taps:
         return states
     taps[name].append(states.view_as(states))
     return taps[name][-1]
 
 
-def mean_of_tokens(hidden: Tensor, mask: Tensor | None) -> Tensor:
-    """Average hidden states [batch, seq, hidden] over the tokens that a mask [batch, seq] marks with 1."""
-    if mask is None:
-        return hidden.mean(1)
-    weights = mask[..., None].to(hidden.dtype)
-    return (hidden * weights).sum(1) / weights.sum(1).clamp_min(1)
-
-
 def length_projection(style: Style, size: int, *heads: int) -> nn.Parameter:
-    """Sample a projection of the sequence length ~ N(0, 1) [position, size], or one for each of ``heads``."""
+    """Sample a projection of the sequence length ~ N(0, 1), [*heads, position, size].
+
+    Args:
+        style: How the encoder computes; gives the number of positions.
+        size: Length after the projection.
+        *heads: Number of heads, if each has a projection of its own.
+    """
     return nn.Parameter(torch.randn(*heads, style.max_positions, size))
 
 

@@ -14,7 +14,7 @@ OPEN = """\
 {imports}
 
 metadata = json.load(open("limbeck.json", encoding="utf-8"))
-tokenizer = tokenizers.Tokenizer.from_file("tokenizer.json")  # cuts texts as they were cut when measured
+tokenizer = tokenizers.Tokenizer.from_file("tokenizer.json")  # truncates as in the measurements
 tokenizer.encode_special_tokens = metadata["encoding"]["split_special_tokens"]
 {session}
 
@@ -84,7 +84,7 @@ SESSIONS = {
     "onnxruntime": (
         """\
 import json, numpy, os, tokenizers
-os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # or the runtime reports its use to its makers
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # disable ONNX Runtime telemetry
 import onnxruntime""",
         """\
 options = onnxruntime.SessionOptions()

@@ -11,6 +11,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from scipy.special import softmax
 
+from limbeck.core.logits import activate
 from limbeck.core.task import Task
 from limbeck.errors import InputError, shown
 from limbeck.storage.atomic import sync
@@ -125,7 +126,7 @@ class FunctionTeacher:
     def _by_label(self, logits: np.ndarray) -> dict[str, float]:
         values = logits
         if self.probabilities:
-            values = 1 / (1 + np.exp(-logits)) if self._task.task_kind.several else np.exp(logits)
+            values = activate(logits, "sigmoid") if self._task.task_kind.several else np.exp(logits)
         return dict(zip(self._task.label_names, map(float, values), strict=True))
 
     def adopt(self, path: Path) -> bool:

@@ -44,8 +44,8 @@ class Finetune(Technique):
 
     Attributes:
         training: How the model is trained.
-        keep: The best weights alone, or beside them those before the first epoch and after every one: waypoints, which
-            'linearize' may follow. Each takes as much disk as the model.
+        keep: The best weights alone, or beside them epoch checkpoints, from before the first epoch and after every
+            one, which 'linearize' may follow. Each takes as much disk as the model.
         class_weights: Weight of every label in the loss: 'none', 'balanced' (rare labels count as much as frequent
             ones; positives as much as negatives where there are several labels), or numbers in the order of the labels.
         focal_gamma: Focus of the focal loss on texts that are still wrong; 0 for plain cross-entropy, 2 is customary.

@@ -215,7 +215,7 @@ def checked_teacher(
         short = ", of one epoch at least" if adapted.epoch_checkpoints else ""
         raise InputError(
             f"linearize: the teacher's fine-tuning kept no epochs; give it 'finetune: {{keep: every_epoch}}'{short}, "
-            "or name a folder with models epoch_1, epoch_2, … as waypoints"
+            "or name a folder with models epoch_1, epoch_2, … as epoch checkpoints"
         )
     readable = longest(adapted.model)
     if guides and max_length is not None and max_length > readable:

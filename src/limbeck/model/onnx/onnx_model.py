@@ -282,15 +282,16 @@ def parts(model: LimbeckForSequenceClassification, *, fused: bool = True) -> tup
     return blueprint, weights
 
 
-def _position_biases(model: Any, weights: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+def _position_biases(model: LimbeckForSequenceClassification, weights: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     """Replace the table of position biases by rows [heads, distance] from the largest distance before to after."""
     import torch
 
     from limbeck.model.attention import relative_buckets
 
-    if weights.pop("position_bias.weight", None) is None:
+    biases = model.encoder.position_bias
+    if weights.pop("position_bias.weight", None) is None or biases is None:
         return {}
-    style, table = model.encoder.style, model.encoder.position_bias.weight.detach().float().cpu()
+    style, table = model.encoder.style, biases.weight.detach().float().cpu()
     distances = torch.arange(-style.relative_distance, style.relative_distance + 1)
     rows = table[relative_buckets(distances, len(table), style.relative_distance)].t().contiguous().numpy()
     layers = model.encoder.layers

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import cache, partial
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Literal, TypeVar
 
 from limbeck.errors import InputError
 from limbeck.model.pruning import optimal_brain_surgeon
@@ -82,7 +82,7 @@ def prune(
 
 
 def narrow(
-    model: Any,
+    model: LimbeckForSequenceClassification,
     batches: Sequence[dict[str, Tensor]],
     goal: Goal,
     *,
@@ -114,7 +114,11 @@ def narrow(
 
 
 def removal_orders(
-    model: Any, batches: Sequence[dict[str, Tensor]], grams: Callable[[], Grams], criterion: Criterion, seed: int = 0
+    model: LimbeckForSequenceClassification,
+    batches: Sequence[dict[str, Tensor]],
+    grams: Callable[[], Grams],
+    criterion: Criterion,
+    seed: int = 0,
 ) -> RemovalOrders:
     """Return the order in which heads and neurons are removed, and what is lost on the way.
 
@@ -132,7 +136,9 @@ def removal_orders(
     return scores(model, batches, criterion).orders
 
 
-def scores(model: Any, batches: Sequence[dict[str, Tensor]], criterion: Criterion) -> Scores:
+def scores(
+    model: LimbeckForSequenceClassification, batches: Sequence[dict[str, Tensor]], criterion: Criterion
+) -> Scores:
     """Score every head, neuron and layer by itself; by Fisher's scores where the criterion ranks them together.
 
     Args:
@@ -144,7 +150,7 @@ def scores(model: Any, batches: Sequence[dict[str, Tensor]], criterion: Criterio
 
 
 def important_layers(
-    model: Any, batches: Sequence[dict[str, Tensor]], count: int, criterion: Criterion
+    model: LimbeckForSequenceClassification, batches: Sequence[dict[str, Tensor]], count: int, criterion: Criterion
 ) -> tuple[int, ...]:
     """Return the layers that matter most, counted from 0, ascending.
 
