@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import pytest
 
 from limbeck.augmentation import pos_taggers
-from limbeck.augmentation.pieces import tag_elsewhere
+from limbeck.augmentation.preparation import tag_elsewhere
 from limbeck.core.candidate import Candidate
 from limbeck.core.field_groups import build
 from limbeck.core.step import RunContext, Teacher

@@ -50,7 +50,7 @@ def pairs(tmp_path):
 
 
 def test_one_list_of_judgments_is_divided_into_halves(folder):
-    splits, notes = judged_splits(folder, Options())
+    splits, notes = judged_splits(folder, Options(), load_task)
     assert "halves" in notes[0]
     queries = {name: set(split.texts[6:]) for name, split in splits.items()}
     assert queries["validation"] | queries["test"] == {f"query {n}" for n in range(4)}
@@ -110,7 +110,7 @@ def test_judgments_to_train_on_alone_are_refused(folder, pairs):
 
 
 def test_a_probe_learns_from_a_few_texts_of_each_class(classes):
-    splits, _ = judged_splits(classes, Options(shots=2))
+    splits, _ = judged_splits(classes, Options(shots=2), load_task)
     for name, count in (("validation", 6), ("test", 9)):
         labels = splits[name].labels
         learned = [label for label in labels if label.learned]

@@ -19,17 +19,21 @@ def options(**changes):
     return Options.parse({"texts": TEXTS, **changes})
 
 
+def read(*given):
+    return texts_task(*given, load_task)
+
+
 def test_texts_are_divided_by_the_seed_and_none_is_in_two_splits():
-    task = texts_task(options(), "classification", ("no", "yes"))
+    task = read(options(), "classification", ("no", "yes"))
     assert {name: len(rows) for name, rows in task.splits.items()} == {"train": 160, "validation": 20, "test": 20}
     assert sorted(text for rows in task.splits.values() for text in rows.texts) == sorted(TEXTS)
-    assert texts_task(options(), "classification", ("no", "yes")).fingerprint == task.fingerprint
-    assert texts_task(options(seed=1), "classification", ("no", "yes")).fingerprint != task.fingerprint
+    assert read(options(), "classification", ("no", "yes")).fingerprint == task.fingerprint
+    assert read(options(seed=1), "classification", ("no", "yes")).fingerprint != task.fingerprint
     assert task.metric == "agreement"
 
 
 def test_repeated_and_empty_texts_are_left_out():
-    task = texts_task(options(texts=(*TEXTS, "", " ", *TEXTS[:7])), "classification", ("no", "yes"))
+    task = read(options(texts=(*TEXTS, "", " ", *TEXTS[:7])), "classification", ("no", "yes"))
     assert sum(map(len, task.splits.values())) == len(TEXTS)
     assert any("9 repeated or empty texts left out" in note for note in task.notes)
 
@@ -37,7 +41,7 @@ def test_repeated_and_empty_texts_are_left_out():
 @pytest.mark.parametrize("seed", range(3))
 def test_near_duplicates_are_never_in_two_splits(seed):
     near = tuple(variant for text in TEXTS for variant in (text, text.upper(), f" {text}!", text.replace(" ", "  ")))
-    task = texts_task(options(texts=near, seed=seed), "classification", ("no", "yes"))
+    task = read(options(texts=near, seed=seed), "classification", ("no", "yes"))
     keys = {name: [normal(text) for text in rows.texts] for name, rows in task.splits.items()}
     assert {name: len(rows) for name, rows in keys.items()} == {"train": 4 * 160, "validation": 20, "test": 20}
     assert sum(len(set(rows)) for rows in keys.values()) == len(set().union(*keys.values())) == len(TEXTS)
@@ -46,14 +50,14 @@ def test_near_duplicates_are_never_in_two_splits(seed):
 
 def test_not_more_is_held_out_than_needed():
     texts = tuple(map(str, range(20 * MOST_HELD_OUT)))
-    task = texts_task(options(texts=texts), "regression", ())
+    task = read(options(texts=texts), "regression", ())
     assert len(task.split("test")) == len(task.split("validation")) == MOST_HELD_OUT
 
 
 @pytest.mark.parametrize("kind", [kind for kind in KINDS if not KINDS[kind].grouped])
 def test_every_kind_takes_texts(kind):
     names = () if KINDS[kind].numeric else ("O", "B-PER", "I-PER")
-    task = texts_task(options(), kind, names)
+    task = read(options(), kind, names)
     assert task.metric == KINDS[kind].fidelity_metric(names)
     if KINDS[kind].per_token:
         assert task.split("train").texts[0][:2] == ("text", "number")
@@ -62,13 +66,13 @@ def test_every_kind_takes_texts(kind):
 def test_requests_are_held_out_whole(tmp_path):
     rows = [f"query {row // 6}\tdocument {row}" for row in range(60)]
     (tmp_path / "pairs.txt").write_text("\n".join(rows))
-    task = texts_task(options(texts=str(tmp_path / "pairs.txt"), text="0", pair="1"), "rerank", ())
+    task = read(options(texts=str(tmp_path / "pairs.txt"), text="0", pair="1"), "rerank", ())
     assert task.metric == "overlap_at_10"
     queries = [set(split.texts) for split in task.splits.values()]
     assert sum(map(len, queries)) == len(set().union(*queries)) == 10
     assert len(task.split("test")) == len(task.split("validation")) == 6
     with pytest.raises(InputError, match="a query and a document in each row"):
-        texts_task(options(), "rerank", ())
+        read(options(), "rerank", ())
 
 
 @pytest.mark.parametrize("suffix", [".txt", ".csv", ".jsonl"])
@@ -81,7 +85,7 @@ def test_files_are_read_as_other_texts_are(tmp_path, suffix):
             csv.writer(file).writerows([["id", "text"], *enumerate(TEXTS)])
         else:
             file.writelines(json.dumps({"text": text}) + "\n" for text in TEXTS)
-    task = texts_task(options(texts=str(path)), "classification", ("no", "yes"))
+    task = read(options(texts=str(path)), "classification", ("no", "yes"))
     assert sorted(text for rows in task.splits.values() for text in rows.texts) == sorted(TEXTS)
     assert task.name == "calls"
 
@@ -90,7 +94,7 @@ def test_pairs_have_two_columns(tmp_path):
     path = tmp_path / "pairs.csv"
     with open(path, "w", newline="") as file:
         csv.writer(file).writerows([["question", "answer"], *((text, text[::-1]) for text in TEXTS)])
-    task = texts_task(options(texts=str(path), text="question", pair="answer"), "classification", ("no", "yes"))
+    task = read(options(texts=str(path), text="question", pair="answer"), "classification", ("no", "yes"))
     assert task.split("test").pairs == tuple(text[::-1] for text in task.split("test").texts)
 
 
@@ -107,12 +111,12 @@ def test_a_metric_of_other_labels_is_refused(tmp_path, kind, metric, message):
     (tmp_path / "pairs.txt").write_text("\n".join(f"query {row // 6}\tdocument {row}" for row in range(60)))
     given = {"texts": str(tmp_path / "pairs.txt"), "text": "0", "pair": "1"} if kind == "rerank" else {}
     with pytest.raises(InputError, match=message):
-        texts_task(options(**given, metric=metric), kind, ())
+        read(options(**given, metric=metric), kind, ())
 
 
 def test_few_texts_are_refused():
     with pytest.raises(InputError, match=f"has 3 different texts; at least {LEAST} are needed"):
-        texts_task(options(texts=("a", "b", "c", "a")), "classification", ("no", "yes"))
+        read(options(texts=("a", "b", "c", "a")), "classification", ("no", "yes"))
 
 
 def test_options_without_a_meaning_are_refused_before_anything_is_read(tmp_path):

@@ -14,7 +14,6 @@ from limbeck.augmentation.pos_taggers import tag_texts
 from limbeck.augmentation.preparation import CandidateNotes, Prepared
 from limbeck.augmentation.transforms import NGram, Row, Sides, Transform, WordDistribution, rewrite_rows
 from limbeck.core.pieces import Piece, Result, Spread
-from limbeck.storage.parallel import chunked
 
 if TYPE_CHECKING:
     from limbeck.augmentation.pipeline import AugmentationPipeline
@@ -24,22 +23,6 @@ if TYPE_CHECKING:
 
 OpenMasked = Callable[[bool], "MaskedModel | None"]
 """Opens the masked language model that proposes words, in bfloat16 or not; None where there is none."""
-
-
-def tag_elsewhere(spread: Spread, tagger: str, texts: Sequence[Sequence[str]], chunk: int) -> list[list[str]]:
-    """Have texts tagged by the workers of a run.
-
-    Args:
-        spread: ``context.spread``.
-        tagger: Name of the tagger.
-        texts: Words of each text.
-        chunk: Texts in a piece.
-
-    Returns:
-        A tag per word of each text.
-    """
-    pieces = [{"tag": [list(texts[index]) for index in part]} for part in chunked(len(texts), chunk)]
-    return [tags for result in spread(pieces, {"tagger": tagger}) for tags in result["tags"]]
 
 
 @dataclass(frozen=True)

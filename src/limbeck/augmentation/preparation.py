@@ -18,6 +18,7 @@ from limbeck.augmentation.transforms import (
     split_words,
     words_by_tag,
 )
+from limbeck.storage.parallel import chunked
 
 if TYPE_CHECKING:
     from limbeck.augmentation.config import NGramConfig, SubstitutionConfig
@@ -92,8 +93,6 @@ def tagged(
         workers: Processes that tag, where ``spread`` is None.
         spread: Has texts tagged by the workers of a run.
     """
-    from limbeck.augmentation.pieces import tag_elsewhere
-
     if tagger is None:
         return rule, lambda rows: rows
     train = task.split("train")
@@ -195,3 +194,19 @@ def substitution(
     texts = (split_words(side)[0] for row in rows for side in row.sides)
     words = sorted({word for text in texts for word in text if replaceable(word)})
     return Substitute(replace_probability), CandidateNotes.of(vectors(words).nearest(words, top_k), masked)
+
+
+def tag_elsewhere(spread: Spread, tagger: str, texts: Sequence[Sequence[str]], chunk: int) -> list[list[str]]:
+    """Have texts tagged by the workers of a run.
+
+    Args:
+        spread: ``context.spread``.
+        tagger: Name of the tagger.
+        texts: Words of each text.
+        chunk: Texts in a piece.
+
+    Returns:
+        A tag per word of each text.
+    """
+    pieces = [{"tag": [list(texts[index]) for index in part]} for part in chunked(len(texts), chunk)]
+    return [tags for result in spread(pieces, {"tagger": tagger}) for tags in result["tags"]]

@@ -5,7 +5,7 @@ They replace held-out rows of the training data in a task for embeddings (data o
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -52,12 +52,17 @@ def check_judge(options: Options, base: Path = Path(), kind: str | None = None) 
         raise InputError(f"data option 'judge': {missing_file(path)}")
 
 
-def judged_by(task: Task, options: Options, base: Path = Path()) -> Task:
+Load = Callable[[Path], Task]
+"""Loads the texts with classes by which vectors are judged; they may be any task."""
+
+
+def judged_by(task: Task, options: Options, load: Load, base: Path = Path()) -> Task:
     """Replace the held-out splits of a task for embeddings by what ``judge`` names.
 
     Args:
         task: The task, with a training split.
         options: Has ``judge``; perhaps ``metric``, ``shots`` and ``seed``.
+        load: Loads what ``judge`` names.
         base: Folder that paths are relative to.
 
     Raises:
@@ -66,7 +71,7 @@ def judged_by(task: Task, options: Options, base: Path = Path()) -> Task:
     if options.judge is None:
         return task
     check_judge(options, base, task.kind)
-    splits, notes = judged_splits(base / user_path(options.judge), options)
+    splits, notes = judged_splits(base / user_path(options.judge), options, load)
     metric = options.metric or _usual_metric(splits)
     splits = {"train": task.split("train"), **splits}
     return replace(task, splits=splits, metric=metric, notes=(*task.notes, *notes)).checked()
@@ -115,18 +120,19 @@ def search_task(name: str, folder: Path, options: Options, *, evaluated: str | N
     return task.limit(options.seed, **options.limit) if options.limit else task
 
 
-def judged_splits(path: Path, options: Options) -> tuple[dict[str, Split], list[str]]:
+def judged_splits(path: Path, options: Options, load: Load) -> tuple[dict[str, Split], list[str]]:
     """Read validation and test splits to judge vectors by, and notes about them.
 
     Args:
         path: A folder in BEIR's form, or a file or folder with texts and classes.
         options: May have ``shots`` and ``seed``.
+        load: Loads texts with classes.
     """
     if path.is_dir() and is_beir(path):
         if options.shots is not None:
             raise InputError(f"data option 'shots': is for texts with classes, but {path} is a search in BEIR's form")
         return _searches(path, read_splits(path), options.seed)
-    return _probes(path, options)
+    return _probes(path, options, load)
 
 
 def _usual_metric(splits: Mapping[str, Split]) -> str:
@@ -193,11 +199,9 @@ def _positive_pairs(retrieval: Retrieval) -> Split:
     return Split(queries, (1.0,) * len(pairs), documents)
 
 
-def _probes(path: Path, options: Options) -> tuple[dict[str, Split], list[str]]:
+def _probes(path: Path, options: Options, load: Load) -> tuple[dict[str, Split], list[str]]:
     """Return for validation and test a few texts of each class to learn from, the same, and the texts to answer."""
-    from limbeck.data.loading import load_task
-
-    task = load_task(path)
+    task = load(path)
     if not task.task_kind.single_class or task.task_kind.per_token or task.split("train").pairs is not None:
         raise InputError(f"data option 'judge': should be a search or texts with classes, got {task.kind} in {path}")
     if "test" not in task.splits:

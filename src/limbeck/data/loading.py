@@ -115,11 +115,11 @@ def _load(location: _Location, evaluated: str | None = None) -> Task:
     if options.dataset is None:
         tables = _read_files(location.files, options)
         task = build_task(location.name, tables, options, evaluation=evaluated is not None)
-        return judged_by(task, options, location.base)
+        return judged_by(task, options, load_task, location.base)
     tables, names, notes = load_tables(options)
     if options.label_names is None and (options.kind is None or not KINDS[options.kind].numeric):
         options = replace(options, label_names=names)
-    return judged_by(build_task(location.name, tables, options, notes), options, location.base)
+    return judged_by(build_task(location.name, tables, options, notes), options, load_task, location.base)
 
 
 def check_task(spec: str | Path | Mapping[str, Any], *, base: str | Path | None = None) -> None:

@@ -10,7 +10,7 @@ from limbeck.core.kinds import find
 from limbeck.core.paths import user_path
 from limbeck.core.task import Task, choose
 from limbeck.data.config import Options
-from limbeck.data.judged_task import check_judge, judged_by
+from limbeck.data.judged_task import Load, check_judge, judged_by
 from limbeck.data.readers import plural
 from limbeck.data.unlabeled import Row, check_texts, normalized, placeholders, read_texts
 from limbeck.errors import InputError
@@ -50,7 +50,7 @@ def check_options(options: Options, given: Sequence[str], base: Path = Path()) -
         check_texts(base / user_path(options.texts))
 
 
-def texts_task(options: Options, kind: str, label_names: Sequence[str], base: Path = Path()) -> Task:
+def texts_task(options: Options, kind: str, label_names: Sequence[str], load: Load, base: Path = Path()) -> Task:
     """Read texts and divide them into train, validation and test by the seed; the labels are placeholders.
 
     Repeated texts are left out: a text that was trained on says nothing about others. Texts that differ in case,
@@ -60,6 +60,7 @@ def texts_task(options: Options, kind: str, label_names: Sequence[str], base: Pa
         options: Has ``texts``: a file, or the texts.
         kind: Kind of the answers.
         label_names: Names of the labels that answers may have.
+        load: Loads what vectors are judged by.
         base: Folder that paths are relative to.
 
     Raises:
@@ -91,7 +92,7 @@ def texts_task(options: Options, kind: str, label_names: Sequence[str], base: Pa
     name = options.name or (Path(options.texts).stem if isinstance(options.texts, str) else "texts")
     length = find(kind).usual_length if options.max_length is None else options.max_length
     task = Task(name, kind, splits, tuple(label_names), metric, length, tuple(notes)).checked()
-    task = judged_by(task, options, base)
+    task = judged_by(task, options, load, base)
     return task.limit(options.seed, **options.limit) if options.limit else task
 
 

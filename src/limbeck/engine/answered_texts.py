@@ -65,7 +65,7 @@ def load_run_task(
     if options.max_length is None:
         longest = _length(source, outputs.kind) if vectors is None else vectors.max_length
         options = replace(options, max_length=min(find(outputs.kind).usual_length, longest))
-    task = replace(texts_task(options, outputs.kind, names), answered_by=source)
+    task = replace(texts_task(options, outputs.kind, names, load_task), answered_by=source)
     check(task)
     content = fingerprint(model_folder(source) or source)
     name = hashlib.sha256(f"{content}-{task.fingerprint}-{VERSION}".encode()).hexdigest()[:16]
