@@ -9,7 +9,7 @@ from limbeck.core.analytic_cost import macs
 from limbeck.core.measurement import environment, machine
 from limbeck.cost_models.collection import Collection, collect, middle, outliers, session, time_group
 from limbeck.cost_models.latency_dataset import TURNS, read
-from limbeck.cost_models.shape_sampling import draw
+from limbeck.cost_models.shape_sampling import sample_shapes
 from limbeck.errors import InputError
 
 
@@ -41,7 +41,7 @@ class Stopwatch:
 
 @pytest.fixture(scope="module")
 def plan(space, setting):
-    return Collection(tuple(draw(space, 60)), (setting, replace(setting, number_format="int8")), group=7)
+    return Collection(tuple(sample_shapes(space, 60)), (setting, replace(setting, number_format="int8")), group=7)
 
 
 def test_every_shape_in_every_setting_in_groups_with_one_anchor(plan, pretended, tmp_path):

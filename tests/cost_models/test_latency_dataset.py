@@ -9,7 +9,7 @@ import pytest
 from limbeck.core.measurement import machine
 from limbeck.core.shape import Shape
 from limbeck.cost_models.latency_dataset import Dataset, Group, Series, TimedShape, append, read, write
-from limbeck.cost_models.latency_table import Curve, LatencyTable, quiet
+from limbeck.cost_models.latency_table import Curve, LatencyTable, undisturbed_seconds
 from limbeck.errors import InputError
 
 ANCHOR, ONE, TWO = (Shape.uniform(layers, 32, 4, 64) for layers in (2, 1, 3))
@@ -44,7 +44,7 @@ def test_the_quiet_seconds_the_spread_and_the_raw_rounds_are_kept():
     seconds = np.random.default_rng(0).uniform(1, 2, (18, 5))
     seconds[3] += 100
     made = TimedShape.of(ONE, seconds)
-    assert made.seconds == pytest.approx(quiet(seconds[None])[0], rel=1e-5)
+    assert made.seconds == pytest.approx(undisturbed_seconds(seconds[None])[0], rel=1e-5)
     assert made.rounds == pytest.approx(np.median(seconds, axis=1), rel=1e-5)
     low, high = np.quantile(seconds.min(axis=1), [0.25, 0.75])
     assert made.spread == pytest.approx((high - low) / made.seconds, rel=1e-4)

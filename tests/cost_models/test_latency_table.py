@@ -58,7 +58,7 @@ def test_disturbances_only_add_time():
     seconds = np.ones((1, 12, 5))
     seconds[0, ::2] *= 10
     seconds[0, :, 1:] *= 3
-    assert tables.quiet(seconds).tolist() == [1.0]
+    assert tables.undisturbed_seconds(seconds).tolist() == [1.0]
 
 
 @pytest.mark.parametrize("number_format", ["int8", pytest.param("float", marks=pytest.mark.slow)])

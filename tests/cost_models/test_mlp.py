@@ -6,7 +6,7 @@ import torch
 
 from limbeck.core.shape import LayerShape, Shape
 from limbeck.cost_models.mlp import MlpPredictor, features
-from limbeck.cost_models.shape_sampling import draw
+from limbeck.cost_models.shape_sampling import sample_shapes
 from limbeck.errors import InputError
 
 
@@ -16,7 +16,7 @@ def test_the_four_features():
 
 
 def test_it_learns_and_depends_on_the_seed_alone(space, pretended):
-    shapes = draw(space, 64)
+    shapes = sample_shapes(space, 64)
     seconds = np.array([100 * pretended(shape) for shape in shapes])  # about as slow as the originals' models
     options = {"width": 32, "steps": 400, "learning_rate": 3e-3}
     state = torch.random.get_rng_state()

@@ -66,7 +66,7 @@ def test_a_kept_folder_arrives_whole_or_not_at_all(store, toys, tmp_path):
     assert not has(other, "kept/answers/7")
     unpack(other, "kept/answers/7", data)
     assert has(other, "kept/answers/7")
-    assert (other.facts.kept("answers/7") / "values").read_text() == "forty-two"
+    assert (other.facts.kept_folder("answers/7") / "values").read_text() == "forty-two"
     with pytest.raises(StoreError, match="has no folder kept/else"):
         pack(store, "kept/else")
 

@@ -111,7 +111,7 @@ def test_answers_that_were_kept_before_a_probe_are_not_computed_by_it(make_model
     context = RunContext(keep=store.facts.keep)
     (kept,) = probe.work_on([{}], {}, given, context)
     assert len(calls) == 1
-    assert all(store.facts.kept(name) is not None for name in kept["kept"])
+    assert all(store.facts.kept_folder(name) is not None for name in kept["kept"])
     before = list(probe.measure([given], context))
     assert len(calls) == 1
     assert before == list(probe.measure([given], RunContext()))

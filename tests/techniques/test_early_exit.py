@@ -66,7 +66,7 @@ def test_the_teachers_answers_reach_every_head(make_model):
 
 def test_places_of_heads():
     step = EarlyExit()
-    assert [step._places(depth) for depth in (2, 3, 6, 12)] == [(1,), (1, 2), (2, 4), (4, 8)]
+    assert [step._exit_layers(depth) for depth in (2, 3, 6, 12)] == [(1,), (1, 2), (2, 4), (4, 8)]
     assert step.shape_after(SHAPE) == SHAPE
     assert step.shape_after(Shape.uniform(layers=1, hidden=8, heads=2, ffn=8)) is None
     assert EarlyExit.of(layers=(3,)).shape_after(SHAPE) is None

@@ -18,7 +18,7 @@ from limbeck.core.target import Target
 from limbeck.cost_models.latency_dataset import Dataset, Group, TimedShape, write
 from limbeck.cost_models.latency_predictor import Predictor
 from limbeck.cost_models.latency_table import typical_length
-from limbeck.cost_models.shape_sampling import draw
+from limbeck.cost_models.shape_sampling import sample_shapes
 from limbeck.data.synthetic import toy_task, toy_tokenizer
 from limbeck.errors import InputError
 from limbeck.measure.dummy_model import Setting, style_of
@@ -273,7 +273,7 @@ def learned(lowest=0, layers=3, number_format="int8", **target):
     space = Space(
         Range(1, layers), Range(32, 32), Range(lowest, 4), Range(16 * lowest, 64, 8), Range(8, 8), per_layer=True
     )
-    shapes = tuple(draw(space, 60))
+    shapes = tuple(sample_shapes(space, 60))
     return Predictor(setting, shapes, tuple(table(shape).value for shape in shapes), "elsewhere")
 
 

@@ -17,7 +17,7 @@ from limbeck.core.step_keys import identity
 from limbeck.core.target import Budget, Target
 from limbeck.cost_models.collection import Collection, collect
 from limbeck.cost_models.latency_table import typical_length
-from limbeck.cost_models.shape_sampling import draw
+from limbeck.cost_models.shape_sampling import sample_shapes
 from limbeck.data.synthetic import toy_task, toy_tokenizer
 from limbeck.engine.run import run
 from limbeck.errors import InputError, RecipeError
@@ -277,7 +277,7 @@ def test_latency_may_be_that_of_another_machine(supernet, tmp_path, monkeypatch)
     """From a file alone, without a model of latency here."""
     target = Target(threads=2)
     setting = Setting(style_of(supernet.model.encoder.style), target, "int8", typical_length(supernet))
-    shapes = tuple(draw(SPACE, 30))
+    shapes = tuple(sample_shapes(SPACE, 30))
     collect(Collection(shapes, (setting,), rounds=4, calls=2, seconds=0.0), tmp_path / "machine.jsonl", timer=timed)
     bound = latency(SPACE.largest).value / 2
     fields = {"latency_ms": bound * 1e3, "at_least": 0.3, "population": 5, "generations": 2}

@@ -182,7 +182,7 @@ def test_a_real_session_and_what_it_refuses(graph):
 
 def test_one_measures_at_a_time_and_only_so_many_wait():
     async def work():
-        line, order, release = Line(places=1), [], asyncio.Event()
+        line, order, release = Line(capacity=1), [], asyncio.Event()
 
         async def measure(name):
             async with line.turn():
@@ -207,7 +207,7 @@ def test_one_measures_at_a_time_and_only_so_many_wait():
 
 def test_a_cancelled_wait_leaves_the_line():
     async def work():
-        line = Line(places=1)
+        line = Line(capacity=1)
         async with line.turn():
             waiting = asyncio.create_task(line.turn().__aenter__())
             await asyncio.sleep(0)
