@@ -45,16 +45,16 @@ def unseen(space, pretended, taught):
 
 def test_shapes_never_seen_are_predicted_well_and_it_knows_how_well(taught, unseen):
     predictor, (shapes, seconds) = taught(), unseen
-    found = Errors.of(predictor.seconds_of(shapes), seconds)
-    assert found.median < 0.02
-    assert found.p95 < 0.06
-    assert found.within_10 > 0.99
-    assert found.tau > 0.95
-    assert found.count == 400
+    errors = Errors.of(predictor.seconds_of(shapes), seconds)
+    assert errors.median < 0.02
+    assert errors.p95 < 0.06
+    assert errors.within_10 > 0.99
+    assert errors.tau > 0.95
+    assert errors.count == 400
     assert predictor.boosted
     assert predictor.errors.median < 0.8 * predictor.errors_additive.median
-    assert predictor.errors.median == pytest.approx(found.median, rel=0.5)
-    assert predictor.errors.p95 == pytest.approx(found.p95, rel=0.6)
+    assert predictor.errors.median == pytest.approx(errors.median, rel=0.5)
+    assert predictor.errors.p95 == pytest.approx(errors.p95, rel=0.6)
 
 
 def test_where_time_is_additive_trees_are_left_out(setting, space):
@@ -191,22 +191,22 @@ def test_number_formats_have_predictors_of_their_own(taught, setting, space):
 
 
 def test_what_it_cannot_learn_from_is_refused(taught, setting):
-    known = taught()
+    learned = taught()
     with pytest.raises(InputError, match=f"at least {FEWEST} measured shapes, got 3"):
-        Predictor(setting, known.shapes[:3], known.seconds[:3])
+        Predictor(setting, learned.shapes[:3], learned.seconds[:3])
     with pytest.raises(InputError, match="shapes that all differ"):
-        Predictor(setting, known.shapes[:20] * 2, known.seconds[:40])
+        Predictor(setting, learned.shapes[:20] * 2, learned.seconds[:40])
     with pytest.raises(InputError, match="'linear'"):
-        known(Shape.uniform(2, 128, 4, 128, attention="linear"))
+        learned(Shape.uniform(2, 128, 4, 128, attention="linear"))
 
 
 def test_a_core_that_it_has_not_learned_is_refused_and_not_free(taught, space):
-    known = taught(60)
+    learned = taught(60)
     linear = Shape(128, 32, (LayerShape(4, 128), LayerShape(4, 128, "linformer:64")))
-    for ask in (known, lambda shape: known.seconds_of([space.largest, shape]), known.upper):
+    for ask in (learned, lambda shape: learned.seconds_of([space.largest, shape]), learned.upper):
         with pytest.raises(InputError, match="has not learned attention 'linformer'; choose from 'softmax'"):
             ask(linear)
-    assert known(Shape(128, 32, (LayerShape(0, 128, "kernel"),))).value > 0  # without heads there is none
+    assert learned(Shape(128, 32, (LayerShape(0, 128, "kernel"),))).value > 0  # without heads there is none
 
 
 def test_without_scikit_learn_the_extra_is_named(monkeypatch, taught, space):

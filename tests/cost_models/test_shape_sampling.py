@@ -22,12 +22,12 @@ def cost(shape):
 @pytest.mark.parametrize("method", ["uniform", "stratified", "around"])
 def test_a_draw_is_different_shapes_of_the_space_with_both_ends_and_depends_on_the_seed_alone(space, method):
     front = [space.sample(Random(7)), space.sample(Random(8))] if method == "around" else []
-    one, again, other = (sample_shapes(space, 60, method=method, seed=seed, around=front) for seed in (1, 1, 2))
-    assert one == again != other
-    assert len(one) == len(set(one)) == 60
-    assert all(shape in space for shape in one)
-    assert {space.smallest, space.largest, *front} <= set(one)
-    assert one[:2] != [space.smallest, space.largest]  # the order is random: groups mix
+    sampled, again, other = (sample_shapes(space, 60, method=method, seed=seed, around=front) for seed in (1, 1, 2))
+    assert sampled == again != other
+    assert len(sampled) == len(set(sampled)) == 60
+    assert all(shape in space for shape in sampled)
+    assert {space.smallest, space.largest, *front} <= set(sampled)
+    assert sampled[:2] != [space.smallest, space.largest]  # the order is random: groups mix
 
 
 def test_strata_are_even_in_the_logarithm_of_the_cost_where_chance_is_not(space):
@@ -44,15 +44,15 @@ def cost_log(shape):
 
 
 def test_any_cost_may_spread_them(space):
-    drawn = sample_shapes(space, 50, cost=lambda shape: math.exp(shape.hidden))
-    widths = np.histogram([shape.hidden for shape in drawn], bins=4)[0]
+    sampled = sample_shapes(space, 50, cost=lambda shape: math.exp(shape.hidden))
+    widths = np.histogram([shape.hidden for shape in sampled], bins=4)[0]
     assert widths.min() >= 8
 
 
 def test_around_a_front_shapes_are_its_neighbors(space):
     front = [space.sample(Random(3))]
-    drawn = sample_shapes(space, 30, method="around", around=front)
-    near = [shape for shape in drawn if shape not in {space.smallest, space.largest}]
+    sampled = sample_shapes(space, 30, method="around", around=front)
+    near = [shape for shape in sampled if shape not in {space.smallest, space.largest}]
     assert all(abs(shape.hidden - front[0].hidden) <= 32 and abs(shape.depth - front[0].depth) <= 2 for shape in near)
     with pytest.raises(InputError, match="does not lie in the space"):
         sample_shapes(space, 30, method="around", around=[Shape(384, 32, (LayerShape(13, 64),))])
@@ -70,8 +70,8 @@ def test_a_small_space_comes_out_whole(method):
 
 
 def test_shapes_may_be_left_out(space):
-    known = sample_shapes(space, 40)
-    assert not set(sample_shapes(space, 40, method="uniform", seed=5, without=set(known))) & set(known)
+    earlier = sample_shapes(space, 40)
+    assert not set(sample_shapes(space, 40, method="uniform", seed=5, without=set(earlier))) & set(earlier)
 
 
 def test_a_space_below_a_model(space):
