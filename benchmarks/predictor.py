@@ -30,7 +30,7 @@ from limbeck.cost_models.collection import Collection, collect, middle
 from limbeck.cost_models.latency_predictor import FEWEST, Errors, Predictor
 from limbeck.cost_models.learning_curve import learning_curve
 from limbeck.cost_models.mlp import MlpPredictor
-from limbeck.cost_models.shape_sampling import STEPS, draw, space_below
+from limbeck.cost_models.shape_sampling import STEPS, sample_shapes, space_below
 from limbeck.measure.dummy_model import Setting, style_of
 from limbeck.model.checkpoints import open_model
 
@@ -43,8 +43,8 @@ def measured(folder: Path, arguments: argparse.Namespace):
     target = Target(seq_len=arguments.seq_len)
     formats = arguments.number_format
     settings = tuple(Setting(style_of(style), target, number_format, arguments.seq_len) for number_format in formats)
-    train = tuple(draw(space, arguments.train, seed=arguments.seed))
-    test = draw(space, arguments.test + 2, method="uniform", seed=arguments.seed + 1, without=set(train))
+    train = tuple(sample_shapes(space, arguments.train, seed=arguments.seed))
+    test = sample_shapes(space, arguments.test + 2, method="uniform", seed=arguments.seed + 1, without=set(train))
     shapes = (middle(train), *test[: arguments.test])  # the anchor tells how the machine changed in between
     effort = {"rounds": arguments.rounds, "seconds": arguments.seconds}
     training = Collection(train, settings, seed=arguments.seed, **effort)

@@ -98,10 +98,10 @@ def test_distill_brings_the_student_nearer_to_its_teacher(bert):
 @pytest.mark.parametrize("form", ["function", "file", "foreign"])
 def test_distill_from_a_teacher_that_gives_answers_alone(bert, tmp_path, form):
     """From the logits of a model as from the model itself; nothing inside it can be imitated."""
-    asked = []
+    requested = []
 
     def answer(texts):
-        asked.extend(texts)
+        requested.extend(texts)
         return bert(**TOKENIZER(list(texts), padding=True, return_tensors="pt")).logits
 
     teacher = answer
@@ -120,7 +120,7 @@ def test_distill_from_a_teacher_that_gives_answers_alone(bert, tmp_path, form):
     if form != "foreign":
         same = limbeck.distill(make_bert(1), bert, TOKENIZER, TEXTS, epochs=2, learning_rate=1e-3)
         np.testing.assert_allclose(logits(taught), logits(same), atol=1e-3)
-        assert len(asked) == len(set(TEXTS)) or form == "file"
+        assert len(requested) == len(set(TEXTS)) or form == "file"
     with pytest.raises(InputError, match="use match: "):
         limbeck.distill(before, teacher, TOKENIZER, TEXTS, match=["logits", "hidden"])
 
@@ -140,9 +140,9 @@ def test_export_and_quantize_write_folders(bert, tmp_path):
     np.testing.assert_allclose(logits(small), expected, atol=0.1 * np.abs(expected).max())
     assert (tmp_path / "float" / "onnx" / "model.onnx").is_file()
     assert (tmp_path / "int8" / "onnx" / "model_quantized.onnx").is_file()
-    found = limbeck.evaluate(tmp_path / "int8", None, LABELED)
-    assert (found.examples, found.threads) == (32, 1)
-    assert found.runtime.startswith("onnxruntime")
+    quality = limbeck.evaluate(tmp_path / "int8", None, LABELED)
+    assert (quality.examples, quality.threads) == (32, 1)
+    assert quality.runtime.startswith("onnxruntime")
 
 
 def test_cascade_writes_a_folder_that_answers_as_the_one_or_the_other(bert, tmp_path):
@@ -152,9 +152,9 @@ def test_cascade_writes_a_folder_that_answers_as_the_one_or_the_other(bert, tmp_
     large = limbeck.export(bert, TOKENIZER, TEXTS, tmp_path / "b" / "int8")
     messages = []
     folders = tmp_path / "a" / "int8", tmp_path / "b" / "int8"
-    made = limbeck.cascade(*folders, None, LABELED, tmp_path / "both", max_changed=90, log=messages.append)
+    cascade = limbeck.cascade(*folders, None, LABELED, tmp_path / "both", max_changed=90, log=messages.append)
     assert "the smaller model answers" in messages[0]
-    answers, sides = logits(made, TEXTS[:1]), [logits(model, TEXTS[:1]) for model in (small, large)]
+    answers, sides = logits(cascade, TEXTS[:1]), [logits(model, TEXTS[:1]) for model in (small, large)]
     assert min(np.abs(answers - side).max() for side in sides) < 1e-5
     assert json.loads((tmp_path / "both" / "config.json").read_text())["cascade"]["criterion"] == "confidence"
     again = limbeck.cascade(small, large, TOKENIZER, LABELED, tmp_path / "again", max_changed=90, criterion="entropy")
@@ -175,13 +175,13 @@ def test_cascade_reads_as_many_tokens_as_both_models_do(tmp_path, positions):
         limbeck.export(model, TOKENIZER, TEXTS, tmp_path / name)
         for name, model in zip(("small", "large"), models, strict=True)
     ]
-    made = limbeck.cascade(*pair, TOKENIZER, LABELED, tmp_path / "both", max_changed=100)
+    cascade = limbeck.cascade(*pair, TOKENIZER, LABELED, tmp_path / "both", max_changed=100)
     assert peek(tmp_path / "both")["max_length"] == 24
     assert json.loads((tmp_path / "both" / "tokenizer_config.json").read_text())["model_max_length"] == 24
     tokenizer = open_tokenizer(tmp_path / "both")
     long = tokenizer(" ".join(TEXTS), truncation=True, return_tensors="np")
     assert long["input_ids"].shape == (1, 24)
-    assert np.isfinite(made.predict(long)).all()
+    assert np.isfinite(cascade.predict(long)).all()
 
 
 @pytest.mark.parametrize("opened", [False, True])
@@ -201,9 +201,9 @@ def test_cascade_refuses_models_with_labels_in_another_order(bert, tmp_path, ope
 
 
 def test_evaluate_scores_the_split_that_is_asked_for(bert):
-    found = limbeck.evaluate(bert, TOKENIZER, TASK, "validation")
-    assert (found.metric, found.examples) == ("accuracy", 16)
-    assert found.low <= found.quality <= found.high
+    quality = limbeck.evaluate(bert, TOKENIZER, TASK, "validation")
+    assert (quality.metric, quality.examples) == ("accuracy", 16)
+    assert quality.low <= quality.quality <= quality.high
     with pytest.raises(InputError, match="evaluate needs labels"):
         limbeck.evaluate(bert, TOKENIZER, TEXTS)
 

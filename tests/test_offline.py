@@ -108,8 +108,8 @@ def test_no_command_looks_up_a_host(tmp_path, make_model):
     limbeck = [sys.executable, "-m", "limbeck"]
     shared = ["--store", str(tmp_path / "store")]
     given = ["--task", "data", "--max-length", "32"]
-    asked = "import socket; socket.getaddrinfo('control.invalid', 80)"
-    control = [sys.executable, "-c", f"import contextlib\nwith contextlib.suppress(OSError):\n    {asked}"]
+    lookup = "import socket; socket.getaddrinfo('control.invalid', 80)"
+    control = [sys.executable, "-c", f"import contextlib\nwith contextlib.suppress(OSError):\n    {lookup}"]
     commands = [
         [*limbeck, "run", "toy.yaml", *shared],
         [*limbeck, "compress", "model", *given, "--effort", "one-shot", "--allow-weak-teacher", *shared],

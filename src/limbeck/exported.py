@@ -77,8 +77,8 @@ def cascade(
         first, last = (replace(each, task=task, folder=None) for each in (first, last))  # answers are not kept
         with whole_folder(Path(folder)) as draft:
             context = RunContext(log=log or discard)
-            made, _ = pairs.cascade(first, last, draft, step.max_changed, step.criterion, context)
-            save_model(made, last.tokenizer, draft)
+            combined, _ = pairs.cascade(first, last, draft, step.max_changed, step.criterion, context)
+            save_model(combined, last.tokenizer, draft)
     return open_exported(folder)
 
 
@@ -98,8 +98,8 @@ def _labels(name: str, model: OnnxModel | str | Path) -> tuple[str, ...]:
 
     if isinstance(model, OnnxModel):
         return read_labels(model.config, model.folder)
-    if isinstance(model, (str, Path)) and (known := peek(model))["runtime"] != "torch":
-        labels: tuple[str, ...] = known["labels"]
+    if isinstance(model, (str, Path)) and (description := peek(model))["runtime"] != "torch":
+        labels: tuple[str, ...] = description["labels"]
         return labels
     raise InputError(f"cascade: {name} is a torch model; export or quantize it first")
 

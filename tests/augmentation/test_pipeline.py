@@ -13,7 +13,7 @@ from limbeck.data.synthetic import toy_task
 KINDS = ("classification", "pairs", "multilabel", "regression", "tokens")
 
 
-def growth(task, scratch, rule=None, **options):
+def pipeline(task, scratch, rule=None, **options):
     scratch.mkdir(exist_ok=True)
     settings = {"count": 4, "seed": 0, "chunk_rows": 5, **options}
     return AugmentationPipeline(task, lambda: (rule or NGram(), lambda rows: rows), scratch=scratch, **settings)
@@ -26,7 +26,7 @@ def rows_with_labels(split):
 @pytest.mark.parametrize("kind", KINDS)
 def test_originals_stay_and_new_rows_have_their_labels(kind, tmp_path):
     task = toy_task(kind, train=12, validation=8, test=8)
-    grown = growth(task, tmp_path / "a").run(title="More")
+    grown = pipeline(task, tmp_path / "a").run(title="More")
     train, old = grown.split("train"), task.split("train")
     assert rows_with_labels(train)[:12] == rows_with_labels(old)
     assert len(train) > 24
@@ -47,11 +47,11 @@ def test_originals_stay_and_new_rows_have_their_labels(kind, tmp_path):
 @pytest.mark.parametrize("changes", [{"chunk_rows": 1}, {"chunk_rows": 50}, {"workers": 2}])
 def test_chunks_and_processes_change_nothing(changes, tmp_path):
     task = toy_task(train=12)
-    expected = growth(task, tmp_path / "a").run()
-    augmented = growth(task, tmp_path / "b", **changes).run()
+    expected = pipeline(task, tmp_path / "a").run()
+    augmented = pipeline(task, tmp_path / "b", **changes).run()
     assert augmented == expected
     assert augmented.history == expected.history
-    assert growth(task, tmp_path / "c", seed=1).run() != expected
+    assert pipeline(task, tmp_path / "c", seed=1).run() != expected
 
 
 class Killed(Exception):
@@ -59,7 +59,7 @@ class Killed(Exception):
 
 
 def test_interrupted_and_resumed_equals_uninterrupted(tmp_path):
-    task, expected = toy_task(train=23), growth(toy_task(train=23), tmp_path / "whole").run()
+    task, expected = toy_task(train=23), pipeline(toy_task(train=23), tmp_path / "whole").run()
     progress = []
 
     def dies(message, **numbers):
@@ -68,16 +68,16 @@ def test_interrupted_and_resumed_equals_uninterrupted(tmp_path):
             raise Killed
 
     with pytest.raises(Killed):
-        growth(task, tmp_path / "part", log=dies).run()
+        pipeline(task, tmp_path / "part", log=dies).run()
     assert len(list((tmp_path / "part").iterdir())) == 3
     times = {path.name: path.stat().st_mtime_ns for path in (tmp_path / "part").iterdir()}
     lines = []
-    resumed = growth(task, tmp_path / "part", log=lambda message, **numbers: lines.append(message)).run()
+    resumed = pipeline(task, tmp_path / "part", log=lambda message, **numbers: lines.append(message)).run()
     assert resumed == expected
     assert resumed.history == expected.history
     assert lines[0] == "resumed: 3 of 5 chunks were drawn already"
     assert all((tmp_path / "part" / name).stat().st_mtime_ns == time for name, time in times.items())
-    nothing_left = replace(growth(task, tmp_path / "part"), prepare=lambda: pytest.fail("prepared for nothing"))
+    nothing_left = replace(pipeline(task, tmp_path / "part"), prepare=lambda: pytest.fail("prepared for nothing"))
     assert nothing_left.run() == expected
 
 
@@ -91,7 +91,7 @@ def test_texts_of_validation_and_test_never_come_out(tmp_path):
     def noted(rows):
         return [row._replace(notes=([candidates.get(word, ()) for word in row.text.split()],)) for row in rows]
 
-    augmented = replace(growth(task, tmp_path, count=30), prepare=lambda: (Substitute(0.5), noted)).run()
+    augmented = replace(pipeline(task, tmp_path, count=30), prepare=lambda: (Substitute(0.5), noted)).run()
     assert set(augmented.split("train").texts) == {*train.texts, "a poor film"}  # "an old film" is not multiplied
     (entry,) = augmented.history
     counts = entry["counts"]
@@ -113,9 +113,9 @@ class Objects(LabelFilter):
 @pytest.mark.parametrize("guard", ["off", "drop", "relabel"])
 def test_the_guard(guard, tmp_path):
     task = toy_task(train=10)
-    free = growth(task, tmp_path / "free").run().split("train")
+    free = pipeline(task, tmp_path / "free").run().split("train")
     label_filter = Objects(lambda: None, guard=guard)
-    grown = growth(task, tmp_path / guard, label_filter=label_filter).run()
+    grown = pipeline(task, tmp_path / guard, label_filter=label_filter).run()
     augmented, counts = grown.split("train"), grown.history[0]["counts"]
     if guard == "drop":
         assert set(rows_with_labels(augmented)) < set(rows_with_labels(free))
@@ -125,18 +125,18 @@ def test_the_guard(guard, tmp_path):
         changed = sum(a != b for a, b in zip(augmented.labels, free.labels, strict=True))
         assert changed == counts["relabelled by the guard"] == (guard == "relabel") * label_filter.counts["flipped"]
     again = Objects(lambda: None, guard=guard)
-    assert growth(task, tmp_path / guard, label_filter=again).run() == grown
+    assert pipeline(task, tmp_path / guard, label_filter=again).run() == grown
     assert again.counts["read"] == 0  # its reviews were kept
 
 
 def test_a_second_augmentation_works_on_the_originals(tmp_path):
     task = toy_task(train=10)
-    once = growth(task, tmp_path / "a").run()
-    twice = growth(once, tmp_path / "b", seed=5).run()
+    once = pipeline(task, tmp_path / "a").run()
+    twice = pipeline(once, tmp_path / "b", seed=5).run()
     assert task.labeled_rows == once.labeled_rows == twice.labeled_rows == 10
     assert twice.split("train").texts[: len(once.split("train"))] == once.split("train").texts
     assert [entry["counts"]["original texts"] for entry in twice.history] == [10, 10]
-    same = growth(once, tmp_path / "c").run()
+    same = pipeline(once, tmp_path / "c").run()
     assert same == once  # the same samples again: nothing is new, and the history says why
     assert same.labeled_rows == 10
     assert [entry["counts"]["new texts kept"] for entry in same.history] == [len(once.split("train")) - 10, 0]
@@ -147,7 +147,7 @@ def test_a_second_augmentation_works_on_the_originals(tmp_path):
 
 def test_what_is_shown(tmp_path):
     task = toy_task("pairs", train=30)
-    (entry,) = growth(task, tmp_path).run(title="More texts", summary="so").history
+    (entry,) = pipeline(task, tmp_path).run(title="More texts", summary="so").history
     assert list(entry)[:2] == ["title", "summary"]
     assert (entry["before"], entry["after"]) == (30, entry["counts"]["training texts now"])
     assert len(entry["samples"]) == 8

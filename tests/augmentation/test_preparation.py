@@ -30,15 +30,15 @@ def test_words_are_tagged_and_collected_by_tag(monkeypatch):
 
 
 def test_every_word_gets_its_nearest_others():
-    asked = []
+    requested = []
 
     def vectors(words):
-        asked.extend(words)
+        requested.extend(words)
         return WordVectors(list(words), np.eye(len(words), 8, dtype=np.float32) + 0.1)
 
     transform, annotate = preparation.substitution(TASK, vectors, None, top_k=2, replace_probability=0.5)
     assert transform == Substitute(0.5)
-    assert asked == sorted(set(asked))
+    assert requested == sorted(set(requested))
     for row in annotate(rows_of(TASK.split("train"))):
         words = split_words(row.text)[0]
         assert len(row.notes[0]) == len(words)

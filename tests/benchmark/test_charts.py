@@ -16,13 +16,13 @@ BASE = Shape.uniform(4, 128, 2, 512)
 def judged(points, ways=("alone", "shared"), forms=("float",), metric="accuracy"):
     """A layer takes a millisecond; each is right in 60 texts of 100 and 3 more for every layer, shared in 2 less."""
 
-    def fact(point, way):
-        found = wilson(60 + 3 * point.shape.depth - 2 * (way == "shared"), 100)
-        return Measurement("quality", *found[:1], "1", *found[1:], n=100, split="test", detail={"metric": metric})
+    def fact(point, mode):
+        interval = wilson(60 + 3 * point.shape.depth - 2 * (mode == "shared"), 100)
+        return Measurement("quality", *interval[:1], "1", *interval[1:], n=100, split="test", detail={"metric": metric})
 
     settings = [Setting(style_of(Style()), Target(), form, 32) for form in forms]
     return [
-        Row(point, setting, False, (np.full(9, 1e-3 * point.shape.depth),), {way: fact(point, way) for way in ways})
+        Row(point, setting, False, (np.full(9, 1e-3 * point.shape.depth),), {mode: fact(point, mode) for mode in ways})
         for setting in settings
         for point in points
     ]
@@ -39,8 +39,8 @@ def test_deeper_is_further_right_and_higher_and_shared_is_lower():
         assert ys == sorted(ys, reverse=True)
         assert all(frame.left <= x <= frame.right for x in xs)
         assert all(frame.top <= dot["high"] < dot["y"] < dot["low"] <= frame.bottom for dot in line["points"])
-    for one, other in zip(alone["points"], shared["points"], strict=True):
-        assert one["y"] < other["y"]
+    for left, other in zip(alone["points"], shared["points"], strict=True):
+        assert left["y"] < other["y"]
     assert [len(pair["dots"]) for pair in picture["pairs"]] == [2, 2, 2]
     assert [pair["name"] for pair in picture["pairs"] if pair["label"]] == ["1 layer", "2 layers", "4 layers"]
     assert "72.0 % [62.5, 79.9], 4 ms" in alone["points"][-1]["tip"]
@@ -58,9 +58,9 @@ def test_a_line_for_each_way_and_number_format():
 
 
 def test_names_keep_clear_of_each_other():
-    found = [pair["label"] for pair in front(judged(miniatures(), ("alone",)))["pairs"] if pair["label"]]
-    for place, one in enumerate(found):
-        assert all(abs(one["x"] - other["x"]) > 40 or abs(one["y"] - other["y"]) > 10 for other in found[:place])
+    labels = [pair["label"] for pair in front(judged(miniatures(), ("alone",)))["pairs"] if pair["label"]]
+    for index, label in enumerate(labels):
+        assert all(abs(label["x"] - other["x"]) > 40 or abs(label["y"] - other["y"]) > 10 for other in labels[:index])
 
 
 def test_correlations_are_no_shares():

@@ -48,12 +48,14 @@ def test_every_core_at_every_length_with_memory(tmp_path):
     rows = bench(PLAN, tmp_path, timer=timer, scale=scale)
     assert len(rows) == 12
     assert rows[0].to_json()["peak_memory_mb"] == 0.06
-    found = {one.core: one for one in break_evens(rows)}
-    assert set(found) == {"linformer:16", "kernel"}
-    assert found["linformer:16"].tokens == pytest.approx(200)
-    assert found["linformer:16"].gain == pytest.approx(512 / 200)
-    assert "faster from about 200 tokens on; 2.56 times as fast as softmax at 512 tokens" in str(found["linformer:16"])
-    assert "slower than softmax at 512 tokens" in str(found["kernel"])
+    by_core = {break_even.core: break_even for break_even in break_evens(rows)}
+    assert set(by_core) == {"linformer:16", "kernel"}
+    assert by_core["linformer:16"].tokens == pytest.approx(200)
+    assert by_core["linformer:16"].gain == pytest.approx(512 / 200)
+    assert "faster from about 200 tokens on; 2.56 times as fast as softmax at 512 tokens" in str(
+        by_core["linformer:16"]
+    )
+    assert "slower than softmax at 512 tokens" in str(by_core["kernel"])
     page = bench_report.report(rows, "cores")
     for text in (
         "Latency against length",
@@ -79,26 +81,26 @@ def test_memory_is_not_measured_twice(tmp_path):
 
     with pytest.raises(KeyboardInterrupt):
         bench(PLAN, tmp_path, timer=timer, scale=breaks)
-    asked = []
-    bench(PLAN, tmp_path, timer=timer, scale=lambda trial: asked.append(trial) or scale(trial))
-    assert len(asked) == 12 - 5
+    measured = []
+    bench(PLAN, tmp_path, timer=timer, scale=lambda trial: measured.append(trial) or scale(trial))
+    assert len(measured) == 12 - 5
     assert all(json.loads(line)["bytes"] for line in (tmp_path / MEMORY).read_text().splitlines())
 
 
 def test_positions_are_as_many_as_the_longest_text_needs():
     grid, timing = Grid(attention=("softmax", "window"), base="bert-base-uncased"), Timing(seq_len=(64, 4096))
-    made = plan(grid, timing)
-    assert made.memory
-    assert [point.label for point in made.points] == ["softmax", "window:64"]
-    assert {setting.style["max_positions"] for setting in made.settings} == {4096}
+    bench = plan(grid, timing)
+    assert bench.memory
+    assert [point.label for point in bench.points] == ["softmax", "window:64"]
+    assert {setting.style["max_positions"] for setting in bench.settings} == {4096}
     with pytest.raises(InputError, match="attention 'windw'; did you mean 'window'"):
         plan(replace(grid, attention=("windw",)), timing)
 
 
 def test_several_runtimes_and_int8_where_it_runs():
     timing = Timing(seq_len=(64,), runtime=("torch", "onnxruntime"), number_format=("float", "int8"))
-    made = plan(Grid(attention=("softmax",), base="bert-base-uncased"), timing)
-    kinds = [(setting.target.runtime, setting.number_format) for setting in made.settings]
+    bench = plan(Grid(attention=("softmax",), base="bert-base-uncased"), timing)
+    kinds = [(setting.target.runtime, setting.number_format) for setting in bench.settings]
     assert kinds == [("torch", "float"), ("onnxruntime", "float"), ("onnxruntime", "int8")]
 
 

@@ -28,9 +28,9 @@ def test_a_model_folder_is_a_base_too(make_model, tmp_path):
 
 def test_every_dimension_is_a_group():
     base = Shape.uniform(4, 128, 2, 512)
-    found = points_of(base, Grid(layers=(1, 2), hidden=(64, 128), miniatures=True))
-    assert [point.group for point in found].count("miniatures") == 24
-    assert {point.group for point in found} == {"layers", "hidden", "miniatures"}
+    points = points_of(base, Grid(layers=(1, 2), hidden=(64, 128), miniatures=True))
+    assert [point.group for point in points].count("miniatures") == 24
+    assert {point.group for point in points} == {"layers", "hidden", "miniatures"}
     pairs = points_of(base, Grid(layers=(1, 2), attention_ratio=(0.5, 1.0)))
     assert [point.group for point in pairs] == ["layers and attention"] * 2
     every = points_of(base, Grid(layers=(1, 2), attention_ratio=(0.5, 1.0), jointly=True))
@@ -50,8 +50,8 @@ def test_all_is_depths_widths_and_miniatures():
 
 def test_formats_and_lengths_are_settings():
     grid = Grid(layers=(1,), base="bert-base-uncased")
-    made = plan(grid, Timing(number_format=("float", "int8"), seq_len=(16, 32)))
-    assert [(one.number_format, one.seq_len) for one in made.settings] == [
+    bench = plan(grid, Timing(number_format=("float", "int8"), seq_len=(16, 32)))
+    assert [(setting.number_format, setting.seq_len) for setting in bench.settings] == [
         ("float", 16),
         ("float", 32),
         ("int8", 16),
@@ -88,19 +88,19 @@ def test_real_lengths_are_those_that_a_model_sees(make_model, tmp_path):
 
 
 def test_what_is_asked_for_twice_is_timed_once():
-    made = plan(Grid(layers=(2, 2), base="bert-base-uncased"), Timing(seq_len=(16, 16), number_format=("float",) * 2))
-    assert (len(made.points), len(made.settings), len(made.jobs())) == (1, 1, 3)
+    bench = plan(Grid(layers=(2, 2), base="bert-base-uncased"), Timing(seq_len=(16, 16), number_format=("float",) * 2))
+    assert (len(bench.points), len(bench.settings), len(bench.jobs())) == (1, 1, 3)
 
 
 def test_a_title_names_all_that_is_timed():
-    def told(timing, *task):
+    def messages_of(timing, *task):
         return plan(Grid(layers=(1,), base="bert-base-uncased"), timing, *task).target_text
 
-    assert told(Timing()) == "onnxruntime, 1 thread, batch 1, 128 tokens"
-    assert told(Timing(runtime=("torch", "onnxruntime"), seq_len=(512, 64))) == (
+    assert messages_of(Timing()) == "onnxruntime, 1 thread, batch 1, 128 tokens"
+    assert messages_of(Timing(runtime=("torch", "onnxruntime"), seq_len=(512, 64))) == (
         "torch and onnxruntime, 1 thread, batch 1, 64 to 512 tokens"
     )
-    assert told(Timing(), load_task("movie-reviews")) == "onnxruntime, 1 thread, batch 1, real lengths"
+    assert messages_of(Timing(), load_task("movie-reviews")) == "onnxruntime, 1 thread, batch 1, real lengths"
 
 
 def test_each_runtime_is_timed_in_the_precisions_that_it_has():

@@ -57,8 +57,8 @@ def test_what_varies_jointly_has_its_lines_told_by_the_rest():
 
 def test_accuracies_stand_beside_times():
     fact = Measurement("quality", 0.75, "1", 0.7, 0.79, n=300, split="validation", detail={"metric": "accuracy"})
-    one, other = rows_of(depths(BASE, [1, 2]))
-    rows = [replace(one, scores={"alone": fact, "shared": fact}), replace(other, scores={"alone": fact})]
+    shallow, other = rows_of(depths(BASE, [1, 2]))
+    rows = [replace(shallow, scores={"alone": fact, "shared": fact}), replace(other, scores={"alone": fact})]
     first, second = cells(rows)
     assert first["accuracy alone"] == first["accuracy shared"] == ("75.0 %", "[70.0, 79.0]", True)
     assert second["accuracy shared"].text == "–"

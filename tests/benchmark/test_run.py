@@ -23,12 +23,12 @@ class Stopwatch:
     """A machine on which a layer takes a millisecond, half in INT8."""
 
     def __init__(self, breaks_at=None):
-        self.asked, self.breaks_at = [], breaks_at
+        self.trials, self.breaks_at = [], breaks_at
 
     def __call__(self, trial):
-        if len(self.asked) == self.breaks_at:
+        if len(self.trials) == self.breaks_at:
             raise KeyboardInterrupt
-        self.asked.append(trial)
+        self.trials.append(trial)
         layer = 1e-3 if trial.setting.number_format == "float" else 0.5e-3
         return np.full(9, trial.shape.depth * layer)
 
@@ -36,7 +36,7 @@ class Stopwatch:
 def test_every_point_in_every_setting_and_all_samples(tmp_path):
     timer = Stopwatch()
     rows = bench(PLAN, tmp_path, timer=timer)
-    assert len(timer.asked) == 4 * 2 * 2
+    assert len(timer.trials) == 4 * 2 * 2
     assert [round(row.median * 1e3, 6) for row in rows] == [1, 2, 4, 4, 0.5, 1, 2, 2]
     table = list(csv.DictReader((tmp_path / TABLE).open()))
     assert [line["latency_ms"] for line in table] == ["1.0", "2.0", "4.0", "4.0", "0.5", "1.0", "2.0", "2.0"]
@@ -58,11 +58,11 @@ def test_an_interrupted_run_goes_on(tmp_path):
     (tmp_path / TRIALS).write_text(whole + '{"key": "cut o')
     timer = Stopwatch()
     rows = bench(PLAN, tmp_path, timer=timer)
-    assert len(timer.asked) == 16 - 5
+    assert len(timer.trials) == 16 - 5
     assert [json.loads(line)["number"] for line in (tmp_path / TRIALS).read_text().splitlines()].count(0) == 8
     again = Stopwatch()
     assert [row.median for row in bench(PLAN, tmp_path, timer=again)] == [row.median for row in rows]
-    assert not again.asked
+    assert not again.trials
 
 
 def test_a_damaged_line_is_named(tmp_path):

@@ -36,15 +36,15 @@ def base(make_model, tmp_path):
 def taught(tmp_path, grid, train="both", timing=Timing(), **training):  # noqa: B008 frozen
     """The make_training of a grid, the rows that it judged, and its results by training_run."""
     spec = plan(grid, timing)
-    asked = Training(train, str(tmp_path / "task"), **{**QUICK, **training})
-    made = make_training(spec, grid.base, asked, Store(tmp_path / "store"))
+    options = Training(train, str(tmp_path / "task"), **{**QUICK, **training})
+    benchmark = make_training(spec, grid.base, options, Store(tmp_path / "store"))
     rows = [Row(point, setting, False, ()) for setting in spec.settings for point in spec.points]
-    rows, failed = made.evaluate(rows, tmp_path / "run")
+    rows, failed = benchmark.evaluate(rows, tmp_path / "run")
     assert not failed
     return (
-        made,
+        benchmark,
         rows,
-        {training_run.name: read_result(tmp_path / "run" / training_run.name) for training_run in made.runs},
+        {training_run.name: read_result(tmp_path / "run" / training_run.name) for training_run in benchmark.runs},
     )
 
 
@@ -53,8 +53,8 @@ def taught(tmp_path, grid, train="both", timing=Timing(), **training):  # noqa: 
 )
 def test_both_ways_begin_with_the_same_slice_of_the_base(base, tmp_path, approach):
     grid = Grid(attention_ratio=(0.5, 1.0), attention_approach=approach, base=base)
-    made, rows, results = taught(tmp_path, grid)
-    model = open_model(base, task=made.task)[0]
+    benchmark, rows, results = taught(tmp_path, grid)
+    model = open_model(base, task=benchmark.task)[0]
     alone = results["alone"]
     for row in rows:
         assert {*row.scores} == {"alone", "shared"}
@@ -78,15 +78,15 @@ def test_both_ways_begin_with_the_same_slice_of_the_base(base, tmp_path, approac
 @pytest.mark.slow
 def test_workers_train_what_one_process_would_train(base, tmp_path):
     spec = plan(Grid(layers=(1, 2), base=base), Timing(number_format=("float", "int8")))
-    asked = Training("both", str(tmp_path / "task"), **QUICK)
+    training = Training("both", str(tmp_path / "task"), **QUICK)
     rows = [Row(point, setting, False, ()) for setting in spec.settings for point in spec.points]
 
     def judged(name, executor=None):
-        made = make_training(spec, base, asked, Store(tmp_path / f"store-{name}"))
-        assert [training_run.name for training_run in made.runs] == ["alone", "shared-layers"]
-        rated, failed = made.evaluate(rows, tmp_path / name, executor=executor)
+        benchmark = make_training(spec, base, training, Store(tmp_path / f"store-{name}"))
+        assert [training_run.name for training_run in benchmark.runs] == ["alone", "shared-layers"]
+        rated, failed = benchmark.evaluate(rows, tmp_path / name, executor=executor)
         assert not failed
-        return [{way: (fact.value, fact.low, fact.high) for way, fact in row.scores.items()} for row in rated]
+        return [{mode: (fact.value, fact.low, fact.high) for mode, fact in row.scores.items()} for row in rated]
 
     alone = judged("alone")
     assert all(set(scores) == {"alone", "shared"} for scores in alone)
@@ -118,12 +118,12 @@ def test_random_weights_need_no_checkpoint(tmp_path, monkeypatch):
     small = {"bert-base-uncased": Shape.uniform(layers=2, hidden=32, heads=2, ffn=64)}
     monkeypatch.setattr("limbeck.benchmark.plan.BASES", small)
     grid = Grid(layers=(1, 2), hidden=(16, 32), base="bert-base-uncased")
-    made, rows, _ = taught(tmp_path, grid, train_samples=16, initial_weights="random")
-    assert "16 training texts" in made.summary
-    assert "begun with random weights" in made.summary
+    benchmark, rows, _ = taught(tmp_path, grid, train_samples=16, initial_weights="random")
+    assert "16 training texts" in benchmark.summary
+    assert "begun with random weights" in benchmark.summary
     assert all({*row.scores} == {"alone", "shared"} for row in rows)
-    other = make_training(plan(grid, Timing()), grid.base, replace(made.training, seed=1), made.store)
-    assert other.runs[0].recipe.model != made.runs[0].recipe.model
+    other = make_training(plan(grid, Timing()), grid.base, replace(benchmark.training, seed=1), benchmark.store)
+    assert other.runs[0].recipe.model != benchmark.runs[0].recipe.model
 
 
 def test_a_miniature_trained_alone_begins_with_its_own_weights(base, tmp_path, monkeypatch, make_model):
@@ -135,10 +135,10 @@ def test_a_miniature_trained_alone_begins_with_its_own_weights(base, tmp_path, m
     save_model(model, tokenizer, tmp_path / "miniature")
     point = Point("miniatures", "L1 H16", shape, checkpoint=str(tmp_path / "miniature"))
     monkeypatch.setattr("limbeck.benchmark.grid.miniatures", lambda: [point])
-    made, rows, results = taught(tmp_path, Grid(layers=(1,), miniatures=True, base=base))
-    assert [run.name for run in made.runs] == ["alone", "alone-L1-H16", "shared-layers", "shared-miniatures"]
+    benchmark, rows, results = taught(tmp_path, Grid(layers=(1,), miniatures=True, base=base))
+    assert [run.name for run in benchmark.runs] == ["alone", "alone-L1-H16", "shared-layers", "shared-miniatures"]
     assert all({*row.scores} == {"alone", "shared"} for row in rows)
-    assert "or pretrained miniatures" in made.summary
+    assert "or pretrained miniatures" in benchmark.summary
     own = results["alone-L1-H16"]
     root = next(record for record in own.records.values() if record.parent is None)
     begun = own.open(root.key).model.encoder.state_dict()

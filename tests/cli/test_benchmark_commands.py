@@ -42,8 +42,8 @@ def test_accuracy_alone_and_shared_beside_latency():
     first = answer(*command)
     assert [row["architecture"] for row in first["rows"]] == ["1 layer", "2 layers"] * 2
     for row in first["rows"]:
-        for way in ("alone", "shared"):
-            assert row[f"accuracy_{way}_low"] <= row[f"accuracy_{way}"] <= row[f"accuracy_{way}_high"]
+        for mode in ("alone", "shared"):
+            assert row[f"accuracy_{mode}_low"] <= row[f"accuracy_{mode}"] <= row[f"accuracy_{mode}_high"]
         assert (row["judged_on"], row["judged_texts"]) == ("validation", 48)
     folder = Path("runs/bench-trained")
     table = list(csv.DictReader((folder / "latency.csv").open()))

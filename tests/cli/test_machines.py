@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from limbeck.cli.machines import Machines, Place
+from limbeck.cli.machines import ExecutorOptions, Machines
 from limbeck.distributed.config import ExecutorConfig
 from limbeck.errors import InputError
 
@@ -20,11 +20,11 @@ def test_options_win_over_the_settings_file(tmp_path):
 
 
 def test_the_workers_of_a_step_are_processes_of_its_own_or_those_of_the_executor(tmp_path):
-    assert Place().config(4) == ExecutorConfig()
-    assert Place("processes").config(4) == ExecutorConfig("processes", 4)
+    assert ExecutorOptions().config(4) == ExecutorConfig()
+    assert ExecutorOptions("processes").config(4) == ExecutorConfig("processes", 4)
     (tmp_path / "settings.yaml").write_text("executor: {executor: ray, workers: 8}\n")
-    assert Place(settings=tmp_path / "settings.yaml").config(None) == ExecutorConfig("ray", 8)
-    assert Place(settings=tmp_path / "settings.yaml").config(2) == ExecutorConfig("ray", 2)
+    assert ExecutorOptions(settings=tmp_path / "settings.yaml").config(None) == ExecutorConfig("ray", 8)
+    assert ExecutorOptions(settings=tmp_path / "settings.yaml").config(2) == ExecutorConfig("ray", 2)
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,7 @@ def test_help_lists_its_options():
 
 
 @pytest.mark.parametrize(
-    ("options", "said"),
+    ("options", "message"),
     [
         (("--host", "0.0.0.0"), "a token is needed; set LIMBECK_TOKEN or give --token-file"),
         (("--port", "70000"), "--port should be in [1, 65,535], got 70000"),
@@ -33,11 +33,11 @@ def test_help_lists_its_options():
         (("--token-file", "none"), "--token-file none: cannot be read"),
     ],
 )
-def test_wrong_options_are_refused_before_it_listens(monkeypatch, options, said):
+def test_wrong_options_are_refused_before_it_listens(monkeypatch, options, message):
     monkeypatch.delenv("LIMBECK_TOKEN", raising=False)
     with mock.patch("limbeck.measure.service.server.serve", side_effect=AssertionError("listens")):
         status, out, err = call("measure", "serve", *options)
-    assert (status, said in " ".join((out + err).split())) == (2, True), out + err
+    assert (status, message in " ".join((out + err).split())) == (2, True), out + err
 
 
 def test_it_listens_alone_on_the_machine_of_its_store(tmp_path):

@@ -332,11 +332,11 @@ def test_a_run_on_two_targets_writes_and_shows_both(two_targets):
     status, out, err = call(*run, "--size-mb", "0.001")
     assert status == 3, err  # the limit of the command line holds on every target, whatever it had of its own
     assert out.count("size 0") >= 2
-    told = answer(*run, "--set", "targets.server.threads=1", statuses=(0, 3))
-    assert list(told["targets"]) == ["server", "laptop"]
-    assert told["targets"]["server"]["target"] == "onnxruntime, 1 thread, batch 1, real lengths"
-    assert told["written"]["artefact laptop"] == str(two_targets / "art" / "laptop")
-    assert told["headline"].startswith("server: ")
+    output = answer(*run, "--set", "targets.server.threads=1", statuses=(0, 3))
+    assert list(output["targets"]) == ["server", "laptop"]
+    assert output["targets"]["server"]["target"] == "onnxruntime, 1 thread, batch 1, real lengths"
+    assert output["written"]["artefact laptop"] == str(two_targets / "art" / "laptop")
+    assert output["headline"].startswith("server: ")
     assert Path("art/server/limbeck.json").is_file()
     status, _, err = call("evaluate", "art", "--task", "reviews")
     assert (status, "did you mean 'art/server'" in err) == (2, True)

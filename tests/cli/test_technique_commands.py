@@ -70,8 +70,8 @@ def test_every_winner_has_a_folder_and_every_shape_a_line():
 
 def test_kept_epochs_are_models():
     train = ("--epochs", 2, "--evaluations-per-epoch", 0, "--keep", "every_epoch")
-    told = answer("finetune", "--model", "bert-moods", "--task", "moods", "--out", "epochs", *train)
-    assert told["kept"] == "initial, epoch_001, epoch_002"
+    output = answer("finetune", "--model", "bert-moods", "--task", "moods", "--out", "epochs", *train)
+    assert output["kept"] == "initial, epoch_001, epoch_002"
     last = [answer("evaluate", model, "--task", "moods")["quality"] for model in ("epochs", "epochs/epoch_002")]
     assert last[0] == last[1]
     status, _, err = call("evaluate", "epochs/initial", "--task", "moods")
@@ -80,8 +80,8 @@ def test_kept_epochs_are_models():
 
 def test_kept_steps_are_students():
     train = ("--epochs", 1, "--batch-size", 32, "--save-steps", 2, "--evaluations-per-epoch", 0)
-    told = answer("distill", "--model", "tuned", "--teacher", "tuned", "--task", "moods", "--out", "steps", *train)
-    assert told["kept"] == "step_000002"
+    output = answer("distill", "--model", "tuned", "--teacher", "tuned", "--task", "moods", "--out", "steps", *train)
+    assert output["kept"] == "step_000002"
     answer("finetune", "--model", "steps/step_000002", "--task", "moods", "--out", "on", "--epochs", 0.5)
 
 

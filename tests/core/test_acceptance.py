@@ -39,8 +39,8 @@ def test_a_tie_is_settled_by_the_other_criterion_and_noted():
     def by_size(each):
         return (each.fact("size").value,)
 
-    kept, notes = settled(records[0], records, lambda other, first: is_as_good(0.8, other, first), by_size)
-    assert kept.key == "b"
+    accepted, notes = settled(records[0], records, lambda other, first: is_as_good(0.8, other, first), by_size)
+    assert accepted.key == "b"
     assert notes[0].startswith("undecided: a is ahead of another candidate")
     assert settled(records[0], records[:1], lambda *_: True, by_size) == (records[0], [])
 
@@ -49,8 +49,8 @@ def test_what_its_own_float_parts_made_pointless_is_left_out():
     better = record("better", range(20), 2.0, float_parts=4)
     lucky = record("lucky", range(1, 50), 2.0, float_parts=4)
     smaller = record("smaller", range(50), 0.5, float_parts=4)
-    kept, notes = without_pointless([WHOLE, better, lucky, smaller], lambda _: True, 0.8, lambda *_: True)
-    assert [each.key for each in kept] == ["whole", "better", "smaller"]
+    accepted, notes = without_pointless([WHOLE, better, lucky, smaller], lambda _: True, 0.8, lambda *_: True)
+    assert [each.key for each in accepted] == ["whole", "better", "smaller"]
     assert "lucky is left out: with 4 of 26 parts in float it is no faster and no smaller than whole" in notes[0]
     assert without_pointless([WHOLE, lucky], lambda _: True, 0.8, lambda *_: False) == ([WHOLE, lucky], [])
     assert without_pointless([WHOLE, lucky], lambda each: each is lucky, 0.8, lambda *_: True) == ([WHOLE, lucky], [])

@@ -46,7 +46,7 @@ def test_classes_against_a_slow_count(classes):
     assert drift.detail["largest"] == pytest.approx(max(moved))
     assert drift.detail["p95"] == pytest.approx(np.quantile(moved, 0.95))
     listed = drift.detail["most_changed"]
-    assert [one["row"] for one in listed] == np.argsort(-np.array(moved)).tolist()[:SHOWN]
+    assert [entry["row"] for entry in listed] == np.argsort(-np.array(moved)).tolist()[:SHOWN]
     row = listed[0]["row"]
     assert listed[0] == {
         "row": row,
@@ -88,7 +88,7 @@ def test_numbers_drift_and_have_no_flips():
     changes = compare(KINDS["regression"], (), answers([[1.0], [2.0]], labels), answers([[1.5], [2.0]], labels))
     (drift,) = changes.facts("test", "key", [3, 3], ["one", "two"])
     assert (drift.name, drift.value, drift.detail["largest"]) == ("drift", 0.25, 0.5)
-    assert [one["row"] for one in drift.detail["most_changed"]] == [0]  # the other did not change
+    assert [entry["row"] for entry in drift.detail["most_changed"]] == [0]  # the other did not change
 
 
 def test_words_are_counted_one_by_one_and_their_interval_is_over_texts():
@@ -129,4 +129,4 @@ def test_rare_answers_are_counted_together(classes, monkeypatch):
 def test_a_listed_text_is_short(classes):
     labels, before, after = classes
     changes = compare(KINDS["classification"], NAMES, answers(before, labels), answers(after, labels))
-    assert all(len(one["text"]) == EXCERPT for one in changes.most_changed(["long " * 200] * 60))
+    assert all(len(entry["text"]) == EXCERPT for entry in changes.most_changed(["long " * 200] * 60))

@@ -105,8 +105,8 @@ def test_a_batch_goes_on_if_one_of_its_texts_does(batch):
     options = ([0.1, 20.0], lambda rows: float((rows.argmax(-1) == labels).mean()), 0.1, "confidence")
     (pair,) = paying_pairs(logits[::3], *options, batch=batch)
     goes_on = pair.fitted.heads == 1
-    drawn = np.random.default_rng(1).integers(0, len(goes_on), (20_000, batch))
-    assert pair.seconds == pytest.approx(0.1 + 20 * goes_on[drawn].any(axis=1).mean(), rel=0.02)
+    sampled = np.random.default_rng(1).integers(0, len(goes_on), (20_000, batch))
+    assert pair.seconds == pytest.approx(0.1 + 20 * goes_on[sampled].any(axis=1).mean(), rel=0.02)
     assert paying_pairs(logits[::3], *options, batch=10_000) == []
 
 

@@ -38,8 +38,8 @@ def test_a_pair_names_both():
 
 def test_a_step_as_it_made_a_record_and_as_a_recipe_has_it(toys):
     step = toys.ToyPair(2.0)
-    made = as_made(step, {"by": 2.0, "partner": "key"})
-    assert made == toys.ToyPair(2.0, "key")
-    assert as_written(made) == step
+    recorded = as_made(step, {"by": 2.0, "partner": "key"})
+    assert recorded == toys.ToyPair(2.0, "key")
+    assert as_written(recorded) == step
     prune = toys.ToyPrune()
     assert as_made(prune, {"partner": "key"}) is as_written(prune) is prune

@@ -41,17 +41,17 @@ def test_no_threshold_meets_a_goal_better(seed, digits):
     small, original = detection(seed, digits=digits, bias=-0.1), detection(seed, digits=8)
     before, ways = rates(original.usual, original.truth), every_way(small)
     answers = {goal: small.fitted(fit_threshold(goal, small, original)[0]) for goal in GOALS}
-    found = {goal: rates(answers[goal], small.truth) for goal in GOALS}
+    rates_by_goal = {goal: rates(answers[goal], small.truth) for goal in GOALS}
     enough = [rate["alarm_rate"] for _, rate in ways if rate["recall"] >= before["recall"] - 1e-12]
-    assert found["same-recall"]["recall"] >= before["recall"] - 1e-12
-    assert found["same-recall"]["alarm_rate"] == min(enough)
+    assert rates_by_goal["same-recall"]["recall"] >= before["recall"] - 1e-12
+    assert rates_by_goal["same-recall"]["alarm_rate"] == min(enough)
     precise = [r["recall"] for _, r in ways if r["precision"] is not None and r["precision"] >= before["precision"]]
     if precise:
-        assert found["same-precision"]["precision"] >= before["precision"] - 1e-12
-        assert found["same-precision"]["recall"] == max(precise)
+        assert rates_by_goal["same-precision"]["precision"] >= before["precision"] - 1e-12
+        assert rates_by_goal["same-precision"]["recall"] == max(precise)
     nearest = min(abs(rate["alarm_rate"] - before["alarm_rate"]) for _, rate in ways)
-    assert abs(found["same-alarm-rate"]["alarm_rate"] - before["alarm_rate"]) == pytest.approx(nearest)
-    assert found["best-f1"]["f1"] == max(rate["f1"] for _, rate in ways)
+    assert abs(rates_by_goal["same-alarm-rate"]["alarm_rate"] - before["alarm_rate"]) == pytest.approx(nearest)
+    assert rates_by_goal["best-f1"]["f1"] == max(rate["f1"] for _, rate in ways)
 
 
 def test_a_threshold_lies_half_way_between_scores_and_keeps_equal_ones_together():

@@ -64,8 +64,8 @@ def test_the_first_sure_head_answers(criterion):
 
 @pytest.mark.parametrize("criterion", CRITERIA)
 def test_thresholds_go_from_strict_to_lenient(criterion):
-    logits, found = random_logits(heads=5), thresholds(criterion, 4, 3)
-    heads = [answering_heads(EarlyExits((1, 2, 3, 4), criterion, each), logits) for each in found]
+    logits, tried = random_logits(heads=5), thresholds(criterion, 4, 3)
+    heads = [answering_heads(EarlyExits((1, 2, 3, 4), criterion, each), logits) for each in tried]
     assert all((later <= earlier).all() for earlier, later in pairwise(heads))
 
 
@@ -124,9 +124,9 @@ def test_agreements_are_counted_from_the_last_change():
 
 @pytest.mark.parametrize("depth", range(1, 25))
 def test_the_usual_heads_stand_before_the_last_layer(depth):
-    places = usual_layers(depth)
-    assert all(1 <= place < depth for place in places)
-    assert len(places) == min(2, depth - 1)
+    layers = usual_layers(depth)
+    assert all(1 <= layer < depth for layer in layers)
+    assert len(layers) == min(2, depth - 1)
 
 
 GOOD = {"layers": [1, 3], "criterion": "entropy", "threshold": 0.5}

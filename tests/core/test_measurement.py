@@ -41,8 +41,8 @@ def test_environment_describes_the_machine():
 def test_gpus_are_part_of_the_machine_where_there_are_some():
     plain = {"processor": "a", "instructions": ["avx2"], "versions": {"torch": "2"}}
     assert facts.machine_of(plain) == facts.machine_of({**plain, "accelerators": []})
-    one, other = (facts.machine_of({**plain, "accelerators": [name]}) for name in ("NVIDIA H200", "NVIDIA L4"))
-    assert len({one, other, facts.machine_of(plain)}) == 3
+    first, other = (facts.machine_of({**plain, "accelerators": [name]}) for name in ("NVIDIA H200", "NVIDIA L4"))
+    assert len({first, other, facts.machine_of(plain)}) == 3
 
 
 def test_gpus_are_listed_by_the_driver(monkeypatch, tmp_path):

@@ -15,7 +15,7 @@ from limbeck.core.outputs import (
 from limbeck.errors import InputError
 
 TEXT, TOKENS = ["BertForSequenceClassification"], ["RobertaForTokenClassification"]
-ONE = {"architectures": TEXT, "id2label": {"0": "LABEL_0"}}
+SCORE = {"architectures": TEXT, "id2label": {"0": "LABEL_0"}}
 
 
 def named(*names, **config):
@@ -25,14 +25,18 @@ def named(*names, **config):
 @pytest.mark.parametrize(
     ("config", "kind", "activation"),
     [
-        (ONE, "score", "sigmoid"),
-        (ONE | {"problem_type": "single_label_classification"}, "score", "sigmoid"),
-        (ONE | {"problem_type": "regression"}, "regression", "identity"),
-        (ONE | {"sentence_transformers": {"activation_fn": "torch.nn.modules.linear.Identity"}}, "score", "identity"),
-        (ONE | {"sbert_ce_default_activation_function": "torch.nn.modules.linear.Identity"}, "score", "identity"),
-        (ONE | {"sentence_transformers": {"activation_fn": "torch.nn.Tanh"}}, "score", "tanh"),
+        (SCORE, "score", "sigmoid"),
+        (SCORE | {"problem_type": "single_label_classification"}, "score", "sigmoid"),
+        (SCORE | {"problem_type": "regression"}, "regression", "identity"),
         (
-            ONE | {"problem_type": "regression", "sentence_transformers": {"activation_fn": "torch.nn.Sigmoid"}},
+            SCORE | {"sentence_transformers": {"activation_fn": "torch.nn.modules.linear.Identity"}},
+            "score",
+            "identity",
+        ),
+        (SCORE | {"sbert_ce_default_activation_function": "torch.nn.modules.linear.Identity"}, "score", "identity"),
+        (SCORE | {"sentence_transformers": {"activation_fn": "torch.nn.Tanh"}}, "score", "tanh"),
+        (
+            SCORE | {"problem_type": "regression", "sentence_transformers": {"activation_fn": "torch.nn.Sigmoid"}},
             "score",
             "sigmoid",
         ),
@@ -58,7 +62,7 @@ def test_the_configuration_decides(config, kind, activation):
 )
 def test_an_unknown_meaning_is_refused(change, message):
     with pytest.raises(InputError, match=message):
-        OutputSpec.from_config(ONE | change)
+        OutputSpec.from_config(SCORE | change)
 
 
 @pytest.mark.parametrize(
@@ -93,8 +97,8 @@ def test_labels_that_do_not_match(model, task):
 @pytest.mark.parametrize(
     ("config", "kind", "reason"),
     [
-        (ONE, "classification", "one output, a number"),
-        (ONE, "regression", "its output is a score .sigmoid of the logit."),
+        (SCORE, "classification", "one output, a number"),
+        (SCORE, "regression", "its output is a score .sigmoid of the logit."),
         (named("a", "b"), "regression", "2 classes, the task's labels are numbers"),
         (named("a", "b"), "tokens", "it answers whole texts"),
         (named("a", "b", architectures=TOKENS), "classification", "it answers words"),
@@ -112,7 +116,7 @@ def test_a_head_of_another_kind_does_not_answer(config, kind, reason):
 def test_the_task_decides_what_the_configuration_leaves_open():
     assert OutputSpec.from_config(named("a", "b")).match("multilabel", ("b", "a")).outputs == (1, 0)
     assert not OutputSpec.from_config(named("a", "b", "c")).match("multilabel", ("b", "a"))
-    identity = ONE | {"sentence_transformers": {"activation_fn": "torch.nn.Identity"}}
+    identity = SCORE | {"sentence_transformers": {"activation_fn": "torch.nn.Identity"}}
     assert OutputSpec.from_config(identity).match("regression", ())
 
 
@@ -130,7 +134,7 @@ def test_answers():
     several = OutputSpec.for_task("multilabel", ("a", "b", "c"))
     assert several.decode([2.0, -2.0, 1.0])["answer"] == "a, c"
     assert OutputSpec.for_task("regression", ()).decode([8000.25]) == {"answer": 8000.25, "scores": {}}
-    assert OutputSpec.from_config(ONE).decode([0.0])["answer"] == 0.5
+    assert OutputSpec.from_config(SCORE).decode([0.0])["answer"] == 0.5
     words = OutputSpec.for_task("tokens", ("O", "B"))
     assert words.decode([[1, 0], [0, 1]]) == {"answer": "O B", "labels": ["O", "B"]}
     with pytest.raises(InputError, match="1 NaN of 2"):

@@ -130,9 +130,9 @@ def flips_of(rows, changed, kind="classification"):
 @pytest.mark.parametrize(("changed", "n", "limit"), [(3, 100, 3.0), (0, 40, 2.0), (30, 1000, 3.5), (1, 1, 50.0)])
 def test_the_share_of_changed_answers_is_that_of_a_beta_distribution(changed, n, limit):
     share = ChangedShare.of(flips_of(range(n), range(changed)))
-    drawn = RNG.beta(changed + 0.5, n - changed + 0.5, 200_000)
-    assert share.below(limit) == pytest.approx(np.mean(drawn <= limit / 100), abs=0.005)
-    assert share.deviation == pytest.approx(100 * drawn.std(), rel=0.02)
+    sampled = RNG.beta(changed + 0.5, n - changed + 0.5, 200_000)
+    assert share.below(limit) == pytest.approx(np.mean(sampled <= limit / 100), abs=0.005)
+    assert share.deviation == pytest.approx(100 * sampled.std(), rel=0.02)
     assert (share.n, share.counted) == (n, "texts")
 
 

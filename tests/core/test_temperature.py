@@ -30,7 +30,7 @@ def slow_likelihood(logits, truth, activation):
     total = []
     for row, label in zip(activate(logits, activation), truth, strict=True):
         if activation == "sigmoid":
-            total += [-np.log(share if one else 1 - share) for share, one in zip(row, label, strict=True)]
+            total += [-np.log(share if is_true else 1 - share) for share, is_true in zip(row, label, strict=True)]
         else:
             total.append(-np.log(row[label]))
     return np.mean(total)

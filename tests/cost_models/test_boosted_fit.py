@@ -4,11 +4,11 @@ import numpy as np
 
 from limbeck.cost_models.boosted_fit import BoostedFit
 from limbeck.cost_models.features import SHAPE_FEATURES, columns_of, design, shape_features
-from limbeck.cost_models.shape_sampling import draw
+from limbeck.cost_models.shape_sampling import sample_shapes
 
 
 def test_additive_latencies_are_reproduced_without_trees(setting, space):
-    shapes = draw(space, 60)
+    shapes = sample_shapes(space, 60)
     columns = columns_of(shapes)
     matrix = design(columns, setting)
     seconds = matrix.sum(axis=1) * 1e-9

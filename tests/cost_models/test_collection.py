@@ -9,7 +9,7 @@ from limbeck.core.analytic_cost import macs
 from limbeck.core.measurement import environment, machine
 from limbeck.cost_models.collection import Collection, collect, middle, outliers, session, time_group
 from limbeck.cost_models.latency_dataset import TURNS, read
-from limbeck.cost_models.shape_sampling import draw
+from limbeck.cost_models.shape_sampling import sample_shapes
 from limbeck.errors import InputError
 
 
@@ -19,29 +19,29 @@ class Stopwatch:
     def __init__(self, seconds, drift=(), disturbed=(), breaks_at=None, noise=0.002):
         self.seconds, self.drift, self.breaks_at, self.noise = seconds, drift, breaks_at, noise
         self.disturbed = dict(disturbed)
-        self.asked = []
+        self.requests = []
 
     def __call__(self, shapes, setting, plan):
         rounds, calls = plan.rounds, plan.calls
-        if len(self.asked) == self.breaks_at:
+        if len(self.requests) == self.breaks_at:
             raise KeyboardInterrupt
-        self.asked.append((setting.number_format, tuple(shapes)))
-        slower = self.drift[len(self.asked) - 1] if len(self.asked) <= len(self.drift) else 1.0
+        self.requests.append((setting.number_format, tuple(shapes)))
+        slower = self.drift[len(self.requests) - 1] if len(self.requests) <= len(self.drift) else 1.0
         slower *= 0.5 if setting.number_format == "int8" else 1.0
-        found = np.zeros((len(shapes), rounds, calls))
-        for place, shape in enumerate(shapes):
-            rng = np.random.default_rng([shape.depth, shape.hidden, len(self.asked)])
-            found[place] = self.seconds(shape) * slower * (1 + rng.exponential(self.noise, (rounds, calls)))
+        seconds = np.zeros((len(shapes), rounds, calls))
+        for index, shape in enumerate(shapes):
+            rng = np.random.default_rng([shape.depth, shape.hidden, len(self.requests)])
+            seconds[index] = self.seconds(shape) * slower * (1 + rng.exponential(self.noise, (rounds, calls)))
             if self.disturbed.get(shape, 0):
                 self.disturbed[shape] -= 1
-                found[place] *= 1.5
-        found[:, :2] *= 100  # warm-up
-        return found
+                seconds[index] *= 1.5
+        seconds[:, :2] *= 100  # warm-up
+        return seconds
 
 
 @pytest.fixture(scope="module")
 def plan(space, setting):
-    return Collection(tuple(draw(space, 60)), (setting, replace(setting, number_format="int8")), group=7)
+    return Collection(tuple(sample_shapes(space, 60)), (setting, replace(setting, number_format="int8")), group=7)
 
 
 def test_every_shape_in_every_setting_in_groups_with_one_anchor(plan, pretended, tmp_path):
@@ -52,7 +52,7 @@ def test_every_shape_in_every_setting_in_groups_with_one_anchor(plan, pretended,
     anchor = middle(plan.shapes)
     below = [macs(shape, 32) < macs(anchor, 32) for shape in plan.shapes]
     assert sum(below) == 30
-    assert {shapes[0] for _, shapes in timer.asked} == {anchor}
+    assert {shapes[0] for _, shapes in timer.requests} == {anchor}
     for number_format, factor in (("float", 1), ("int8", 0.5)):
         series = data.series(number_format=number_format)
         assert set(series.shapes) == set(plan.shapes)
@@ -72,18 +72,18 @@ def test_resumed_is_the_same_as_uninterrupted(plan, pretended, tmp_path, breaks_
         return Stopwatch(pretended, disturbed=dict.fromkeys(plan.shapes[3:5], 1), noise=0.0, **more)
 
     whole, first = timer(), timer(breaks_at=breaks_at)
-    one = collect(plan, tmp_path / "one.jsonl", timer=whole)
+    uninterrupted = collect(plan, tmp_path / "one.jsonl", timer=whole)
     with pytest.raises(KeyboardInterrupt):
         collect(plan, tmp_path / "two.jsonl", timer=first)
     with (tmp_path / "two.jsonl").open("a") as stream:
         stream.write('{"kind": "gro')
     second = timer()
     second.disturbed = dict(first.disturbed)
-    assert collect(plan, tmp_path / "two.jsonl", timer=second) == one
-    assert first.asked + second.asked == whole.asked
+    assert collect(plan, tmp_path / "two.jsonl", timer=second) == uninterrupted
+    assert first.requests + second.requests == whole.requests
     idle = timer()
-    assert collect(plan, tmp_path / "two.jsonl", timer=idle) == one
-    assert not idle.asked
+    assert collect(plan, tmp_path / "two.jsonl", timer=idle) == uninterrupted
+    assert not idle.requests
 
 
 def test_drift_of_whole_processes_is_corrected(plan, pretended, tmp_path):
@@ -108,9 +108,9 @@ def test_disturbed_shapes_are_measured_again_and_everything_is_kept(plan, preten
         assert list(measures) == ["first", "check"] + ["recheck"] * (times == 1)
         slow = [value / pretended(shape) > 1.4 for value in measures.values()]
         assert sum(slow) == times
-    found = dict(zip(series.shapes, series.seconds, strict=True))
+    seconds = dict(zip(series.shapes, series.seconds, strict=True))
     for shape in plan.shapes[:2]:  # the median of three
-        assert found[shape] == pytest.approx(pretended(shape), rel=0.01)
+        assert seconds[shape] == pytest.approx(pretended(shape), rel=0.01)
     again = {shape for shape, measures in series.measures.items() if len(measures) > 1}
     assert set(disturbed) <= again
     assert len(again) <= len(disturbed) + 3  # a pretended machine is not quite additive
@@ -142,7 +142,7 @@ def test_more_shapes_are_added_to_what_is_there(plan, space, pretended, tmp_path
 
 def test_what_cannot_be_timed_is_refused_before_any_work(plan, tmp_path):
     torch = replace(plan.settings[1], target=replace(plan.settings[1].target, runtime="torch"))
-    for wrong, told in (
+    for wrong, message in (
         ({"shapes": plan.shapes[:1]}, "two shapes"),
         ({"shapes": plan.shapes[:2] * 2}, "all different"),
         ({"rounds": 3}, "rounds at least 4"),
@@ -150,7 +150,7 @@ def test_what_cannot_be_timed_is_refused_before_any_work(plan, tmp_path):
         ({"settings": ()}, "one setting"),
         ({"settings": (torch,)}, "INT8"),
     ):
-        with pytest.raises(InputError, match=told):
+        with pytest.raises(InputError, match=message):
             collect(replace(plan, **wrong), tmp_path / "data.jsonl", timer=None)
     assert not (tmp_path / "data.jsonl").exists()
     assert TURNS[0] == "first"
@@ -163,8 +163,8 @@ def test_on_this_machine(setting, space, number_format, tmp_path):
     setting = replace(setting, number_format=number_format, seq_len=8)
     plan = Collection((space.smallest, space.largest), (setting,), rounds=4, calls=2, seconds=0, repeated=0)
     series = collect(plan, tmp_path / "data.jsonl").series()
-    found = dict(zip(series.shapes, series.seconds, strict=True))
-    assert 0 < found[space.smallest] < found[space.largest]
+    seconds = dict(zip(series.shapes, series.seconds, strict=True))
+    assert 0 < seconds[space.smallest] < seconds[space.largest]
     assert len(series.groups[0].anchor.rounds) == 3
 
 

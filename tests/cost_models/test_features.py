@@ -29,32 +29,32 @@ def reference(shape, setting):
     """One shape, layer by layer."""
     texts, n, d = setting.target.batch, setting.seq_len, shape.hidden
     m = texts * n
-    found = dict.fromkeys(TERMS, 0.0) | {"call": 1, "embeddings": m * d, "head": texts * d * d}
-    for place, row in enumerate(shape.layers):
+    counts = dict.fromkeys(TERMS, 0.0) | {"call": 1, "embeddings": m * d, "head": texts * d * d}
+    for index, row in enumerate(shape.layers):
         a, (core, _) = row.heads * shape.head_dim, row.core
         n_squared = core == "softmax"
         if not n_squared:
-            first_only = place == shape.depth - 1 and not setting.per_token
-            found[f"{core} attention"] += 2 * m * reach(*row.core, n, shape.head_dim, first_only) * a
-        if place < shape.depth - 1 or setting.per_token:
-            found["layers"] += 1
-            found["attentions"] += row.heads > 0
-            found["feed-forwards"] += row.ffn > 0
-            found["norms"] += m * d
-            found["projections"] += 4 * m * d * a
-            found["scores and contexts"] += 2 * m * n * a * n_squared
-            found["softmax"] += m * n * row.heads * n_squared
-            found["feed-forward products"] += 2 * m * d * row.ffn
-            found["activations"] += m * row.ffn
+            first_only = index == shape.depth - 1 and not setting.per_token
+            counts[f"{core} attention"] += 2 * m * reach(*row.core, n, shape.head_dim, first_only) * a
+        if index < shape.depth - 1 or setting.per_token:
+            counts["layers"] += 1
+            counts["attentions"] += row.heads > 0
+            counts["feed-forwards"] += row.ffn > 0
+            counts["norms"] += m * d
+            counts["projections"] += 4 * m * d * a
+            counts["scores and contexts"] += 2 * m * n * a * n_squared
+            counts["softmax"] += m * n * row.heads * n_squared
+            counts["feed-forward products"] += 2 * m * d * row.ffn
+            counts["activations"] += m * row.ffn
         else:
-            found["last attention"] += row.heads > 0
-            found["last feed-forward"] += row.ffn > 0
-            found["last projections"] += 3 * m * d * a + texts * d * a
-            found["last scores and contexts"] += 2 * m * n * a * n_squared
-            found["last softmax"] += m * n * row.heads * n_squared
-            found["last feed-forward products"] += 2 * texts * d * row.ffn
-            found["last activations"] += texts * row.ffn
-    return [found[name] for name in TERMS]
+            counts["last attention"] += row.heads > 0
+            counts["last feed-forward"] += row.ffn > 0
+            counts["last projections"] += 3 * m * d * a + texts * d * a
+            counts["last scores and contexts"] += 2 * m * n * a * n_squared
+            counts["last softmax"] += m * n * row.heads * n_squared
+            counts["last feed-forward products"] += 2 * texts * d * row.ffn
+            counts["last activations"] += texts * row.ffn
+    return [counts[name] for name in TERMS]
 
 
 @pytest.mark.parametrize("per_token", [False, True])

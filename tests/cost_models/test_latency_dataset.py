@@ -9,10 +9,10 @@ import pytest
 from limbeck.core.measurement import machine
 from limbeck.core.shape import Shape
 from limbeck.cost_models.latency_dataset import Dataset, Group, Series, TimedShape, append, read, write
-from limbeck.cost_models.latency_table import Curve, LatencyTable, quiet
+from limbeck.cost_models.latency_table import Curve, LatencyTable, undisturbed_seconds
 from limbeck.errors import InputError
 
-ANCHOR, ONE, TWO = (Shape.uniform(layers, 32, 4, 64) for layers in (2, 1, 3))
+ANCHOR, SMALL, LARGE = (Shape.uniform(layers, 32, 4, 64) for layers in (2, 1, 3))
 
 
 def timed(shape, seconds, spread=0.01):
@@ -33,9 +33,9 @@ def table():
 def data(setting, space):
     int8 = replace(setting, number_format="int8")
     groups = (
-        group(setting, 1.0, "first", timed(ONE, 1e-3)),
-        group(setting, 1.0, "first", timed(TWO, 3e-3)),
-        group(int8, 1.0, "first", timed(ONE, 5e-4)),
+        group(setting, 1.0, "first", timed(SMALL, 1e-3)),
+        group(setting, 1.0, "first", timed(LARGE, 3e-3)),
+        group(int8, 1.0, "first", timed(SMALL, 5e-4)),
     )
     return Dataset({"here": {"processor": "abacus", "cores": 2}}, groups, (("here", setting, table()),), (space,))
 
@@ -43,11 +43,11 @@ def data(setting, space):
 def test_the_quiet_seconds_the_spread_and_the_raw_rounds_are_kept():
     seconds = np.random.default_rng(0).uniform(1, 2, (18, 5))
     seconds[3] += 100
-    made = TimedShape.of(ONE, seconds)
-    assert made.seconds == pytest.approx(quiet(seconds[None])[0], rel=1e-5)
-    assert made.rounds == pytest.approx(np.median(seconds, axis=1), rel=1e-5)
+    timed = TimedShape.of(SMALL, seconds)
+    assert timed.seconds == pytest.approx(undisturbed_seconds(seconds[None])[0], rel=1e-5)
+    assert timed.rounds == pytest.approx(np.median(seconds, axis=1), rel=1e-5)
     low, high = np.quantile(seconds.min(axis=1), [0.25, 0.75])
-    assert made.spread == pytest.approx((high - low) / made.seconds, rel=1e-4)
+    assert timed.spread == pytest.approx((high - low) / timed.seconds, rel=1e-4)
 
 
 def test_written_and_read_again_it_is_the_same(data, tmp_path):
@@ -74,7 +74,7 @@ def test_a_line_that_was_cut_off_does_not_count_and_is_overwritten(data, tmp_pat
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "message"),
     [
         (lambda lines: ["nonsense"], "not a file of latency data"),
         (lambda lines: ["[1, 2]", *lines], "not a file of latency data"),
@@ -88,14 +88,14 @@ def test_a_line_that_was_cut_off_does_not_count_and_is_overwritten(data, tmp_pat
         (lambda lines: [*lines[:-1], lines[-1].replace('"anchor"', '"ancor"')], "damaged in line 7"),
     ],
 )
-def test_a_damaged_or_foreign_file_is_one_clear_error(data, tmp_path, change, told):
+def test_a_damaged_or_foreign_file_is_one_clear_error(data, tmp_path, change, message):
     path = tmp_path / "a.jsonl"
     write(data, path)
     path.write_text("".join(f"{line}\n" for line in change(path.read_text().splitlines())))
-    with pytest.raises(InputError, match=told):
+    with pytest.raises(InputError, match=message):
         read(path)
-    if "no file" in told and path.stat().st_size:
-        with pytest.raises(InputError, match=told):
+    if "no file" in message and path.stat().st_size:
+        with pytest.raises(InputError, match=message):
             append(data, path)
 
 
@@ -109,18 +109,18 @@ def test_files_that_are_no_text_or_not_there(tmp_path):
 
 def test_drift_between_groups_is_seen_and_divided_out_beyond_its_noise(setting):
     groups = (
-        group(setting, 1.0, "first", timed(ONE, 1e-3)),
-        group(setting, 1.2, "first", timed(TWO, 3e-3)),
-        group(setting, 1.004, "repeat", timed(ONE, 1.02e-3)),
+        group(setting, 1.0, "first", timed(SMALL, 1e-3)),
+        group(setting, 1.2, "first", timed(LARGE, 3e-3)),
+        group(setting, 1.004, "repeat", timed(SMALL, 1.02e-3)),
     )
     series = Series("here", setting, groups)
     assert series.drift == pytest.approx(np.array([1, 1.2, 1.004]) / 1.004)
     assert series.factors == pytest.approx([1, 1.2 / 1.004, 1])  # two standard errors: 2 * sqrt(2) * 1 % / sqrt(16)
-    assert series.measures[ONE] == pytest.approx({"first": 1e-3, "repeat": 1.02e-3 * 1.004})
-    found = dict(zip(series.shapes, series.seconds, strict=True))
-    assert found[TWO] == pytest.approx(3e-3 * 1.004)
-    assert found[ONE] == pytest.approx(np.mean([1e-3, 1.02e-3 * 1.004]))
-    assert found[ANCHOR] == pytest.approx(2e-3 * 1.004)
+    assert series.measures[SMALL] == pytest.approx({"first": 1e-3, "repeat": 1.02e-3 * 1.004})
+    seconds_by_shape = dict(zip(series.shapes, series.seconds, strict=True))
+    assert seconds_by_shape[LARGE] == pytest.approx(3e-3 * 1.004)
+    assert seconds_by_shape[SMALL] == pytest.approx(np.mean([1e-3, 1.02e-3 * 1.004]))
+    assert seconds_by_shape[ANCHOR] == pytest.approx(2e-3 * 1.004)
     assert series.repetition == pytest.approx([1 - 1 / 1.02 / 1.004])
     assert series.noise == 0.01
     assert series.before("repeat").groups == groups[:2]
@@ -128,7 +128,7 @@ def test_drift_between_groups_is_seen_and_divided_out_beyond_its_noise(setting):
 
 
 def test_a_series_is_found_by_what_it_is(data, setting):
-    assert data.series(number_format="int8").shapes == (ONE, ANCHOR)
+    assert data.series(number_format="int8").shapes == (SMALL, ANCHOR)
     assert data.table(data.series(number_format="float")) == table()
     assert data.table(data.series(number_format="int8")) is None
     with pytest.raises(
@@ -142,7 +142,7 @@ def test_a_series_is_found_by_what_it_is(data, setting):
 
 
 def test_of_several_machines_this_one_is_meant(data, setting):
-    here = replace(data, groups=(*data.groups, group(setting, 1.0, "first", timed(ONE, 7e-3), machine=machine())))
+    here = replace(data, groups=(*data.groups, group(setting, 1.0, "first", timed(SMALL, 7e-3), machine=machine())))
     assert here.series(number_format="float").machine == machine()
     assert here.series(number_format="float", machine="here").machine == "here"
     assert len(here.all_series()) == 3

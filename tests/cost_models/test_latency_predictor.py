@@ -14,7 +14,7 @@ from limbeck.cost_models.boosted_fit import check_extra
 from limbeck.cost_models.features import SHAPE_FEATURES
 from limbeck.cost_models.latency_dataset import Group, Series, TimedShape
 from limbeck.cost_models.latency_predictor import FEWEST, Errors, Predictor
-from limbeck.cost_models.shape_sampling import draw
+from limbeck.cost_models.shape_sampling import sample_shapes
 from limbeck.errors import InputError, MissingExtra
 
 NOISE = 0.01
@@ -27,7 +27,7 @@ def taught(setting, space, pretended):
     @cache
     def teach(count=200, **changes):
         drawn_from = replace(space, **changes)
-        shapes = draw(drawn_from, count)
+        shapes = sample_shapes(drawn_from, count)
         rng = np.random.default_rng(0)
         seconds = [float(pretended(shape) * np.exp(rng.normal(0, NOISE))) for shape in shapes]
         return Predictor(setting, tuple(shapes), tuple(seconds))
@@ -38,23 +38,23 @@ def taught(setting, space, pretended):
 @pytest.fixture(scope="module")
 def unseen(space, pretended, taught):
     """Shapes that no predictor has seen, and what they take, with noise."""
-    shapes = draw(space, 400, method="uniform", seed=11, without=set(taught().shapes))
+    shapes = sample_shapes(space, 400, method="uniform", seed=11, without=set(taught().shapes))
     rng = np.random.default_rng(1)
     return shapes, np.array([pretended(shape) * np.exp(rng.normal(0, NOISE)) for shape in shapes])
 
 
 def test_shapes_never_seen_are_predicted_well_and_it_knows_how_well(taught, unseen):
     predictor, (shapes, seconds) = taught(), unseen
-    found = Errors.of(predictor.seconds_of(shapes), seconds)
-    assert found.median < 0.02
-    assert found.p95 < 0.06
-    assert found.within_10 > 0.99
-    assert found.tau > 0.95
-    assert found.count == 400
+    errors = Errors.of(predictor.seconds_of(shapes), seconds)
+    assert errors.median < 0.02
+    assert errors.p95 < 0.06
+    assert errors.within_10 > 0.99
+    assert errors.tau > 0.95
+    assert errors.count == 400
     assert predictor.boosted
     assert predictor.errors.median < 0.8 * predictor.errors_additive.median
-    assert predictor.errors.median == pytest.approx(found.median, rel=0.5)
-    assert predictor.errors.p95 == pytest.approx(found.p95, rel=0.6)
+    assert predictor.errors.median == pytest.approx(errors.median, rel=0.5)
+    assert predictor.errors.p95 == pytest.approx(errors.p95, rel=0.6)
 
 
 def test_where_time_is_additive_trees_are_left_out(setting, space):
@@ -63,7 +63,7 @@ def test_where_time_is_additive_trees_are_left_out(setting, space):
             1e-5 + 1e-9 * shape.hidden * (row.heads * shape.head_dim + row.ffn) for row in shape.layers[:-1]
         )
 
-    shapes, rng = draw(space, 80), np.random.default_rng(3)
+    shapes, rng = sample_shapes(space, 80), np.random.default_rng(3)
     seconds = [float(additive(shape) * np.exp(rng.normal(0, NOISE))) for shape in shapes]
     predictor = Predictor(setting, tuple(shapes), tuple(seconds))
     assert not predictor.boosted
@@ -75,7 +75,7 @@ def test_where_time_is_additive_trees_are_left_out(setting, space):
 @pytest.mark.parametrize("level", [0.5, 0.8, 0.95, 0.99])
 def test_a_bound_holds_with_its_probability(taught, setting, space, pretended, level):
     """For shapes drawn as those it learned from."""
-    shapes = draw(space, 400, seed=21, without=set(taught().shapes))
+    shapes = sample_shapes(space, 400, seed=21, without=set(taught().shapes))
     seconds = np.array([pretended(shape) for shape in shapes])
     seconds *= np.exp(np.random.default_rng(2).normal(0, NOISE, len(shapes)))
     holds = (seconds <= taught().uppers(shapes, level)).mean()
@@ -93,7 +93,7 @@ def test_the_interval_holds_19_times_in_20(taught, unseen):
 
 
 def test_bounds_grow_with_the_level(taught, space):
-    shapes = draw(space, 20, seed=3)
+    shapes = sample_shapes(space, 20, seed=3)
     bounds = np.array([taught().uppers(shapes, level) for level in (0.05, 0.5, 0.8, 0.95, 0.999)])
     assert (np.diff(bounds, axis=0) > 0).all()
     assert (bounds[0] < taught().seconds_of(shapes)).all()
@@ -135,7 +135,7 @@ def test_wider_and_deeper_takes_longer(taught, space):
 
 
 def test_uniform_shapes_are_predicted_by_who_was_taught_ragged_ones_and_not_the_reverse(taught, space, pretended):
-    shapes = draw(replace(space, per_layer=False), 100, method="uniform", seed=4)
+    shapes = sample_shapes(replace(space, per_layer=False), 100, method="uniform", seed=4)
     errors = Errors.of(taught().seconds_of(shapes), np.array(list(map(pretended, shapes))))
     assert errors.median < 0.03
     assert errors.tau > 0.95
@@ -170,7 +170,7 @@ def test_as_a_fact(taught, setting, space):
 
 
 def test_it_is_taught_by_a_series(setting, space, pretended, taught):
-    shapes = draw(space, 30)
+    shapes = sample_shapes(space, 30)
     timed = tuple(TimedShape(shape, pretended(shape), 0.01, (1.0, 1.0)) for shape in shapes)
     series = Series("here", setting, (Group("here", setting, "first", timed[0], timed[1:]),))
     predictor = Predictor.of(series, seed=3)
@@ -191,22 +191,22 @@ def test_number_formats_have_predictors_of_their_own(taught, setting, space):
 
 
 def test_what_it_cannot_learn_from_is_refused(taught, setting):
-    known = taught()
+    learned = taught()
     with pytest.raises(InputError, match=f"at least {FEWEST} measured shapes, got 3"):
-        Predictor(setting, known.shapes[:3], known.seconds[:3])
+        Predictor(setting, learned.shapes[:3], learned.seconds[:3])
     with pytest.raises(InputError, match="shapes that all differ"):
-        Predictor(setting, known.shapes[:20] * 2, known.seconds[:40])
+        Predictor(setting, learned.shapes[:20] * 2, learned.seconds[:40])
     with pytest.raises(InputError, match="'linear'"):
-        known(Shape.uniform(2, 128, 4, 128, attention="linear"))
+        learned(Shape.uniform(2, 128, 4, 128, attention="linear"))
 
 
 def test_a_core_that_it_has_not_learned_is_refused_and_not_free(taught, space):
-    known = taught(60)
+    learned = taught(60)
     linear = Shape(128, 32, (LayerShape(4, 128), LayerShape(4, 128, "linformer:64")))
-    for ask in (known, lambda shape: known.seconds_of([space.largest, shape]), known.upper):
+    for ask in (learned, lambda shape: learned.seconds_of([space.largest, shape]), learned.upper):
         with pytest.raises(InputError, match="has not learned attention 'linformer'; choose from 'softmax'"):
             ask(linear)
-    assert known(Shape(128, 32, (LayerShape(0, 128, "kernel"),))).value > 0  # without heads there is none
+    assert learned(Shape(128, 32, (LayerShape(0, 128, "kernel"),))).value > 0  # without heads there is none
 
 
 def test_without_scikit_learn_the_extra_is_named(monkeypatch, taught, space):

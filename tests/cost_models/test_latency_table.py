@@ -58,7 +58,7 @@ def test_disturbances_only_add_time():
     seconds = np.ones((1, 12, 5))
     seconds[0, ::2] *= 10
     seconds[0, :, 1:] *= 3
-    assert tables.quiet(seconds).tolist() == [1.0]
+    assert tables.undisturbed_seconds(seconds).tolist() == [1.0]
 
 
 @pytest.mark.parametrize("number_format", ["int8", pytest.param("float", marks=pytest.mark.slow)])
@@ -71,13 +71,13 @@ def test_a_table_is_measured_and_memoized(number_format, monkeypatch, in_process
         )
         task = toy_task()
 
-    kept, built = {}, []
+    stored, built = {}, []
 
     def memo(name, build):
-        if name not in kept:
+        if name not in stored:
             built.append(name)
-            kept[name] = build()
-        return kept[name]
+            stored[name] = build()
+        return stored[name]
 
     quick = tables.build
     monkeypatch.setattr(tables, "build", lambda *a, **k: quick(*a, **k, seconds=0.1))
@@ -94,12 +94,12 @@ def test_a_table_is_measured_and_memoized(number_format, monkeypatch, in_process
 def test_the_typical_length_is_that_of_the_batches_that_are_timed(batch):
     task = toy_task(train=120)
     train = task.split("train")
-    texts = [" ".join([text] * (1 + place % 3)) for place, text in enumerate(train.texts)]
+    texts = [" ".join([text] * (1 + index % 3)) for index, text in enumerate(train.texts)]
     task = replace(task, splits={**task.splits, "train": replace(train, texts=texts)})
     candidate = Candidate(None, toy_tokenizer(task), task)
     rows = sample_rows(task, "train", 200)
     timed = token_batches(candidate, "train", rows, Target(batch=batch))
-    assert typical_length(candidate, batch) == int(np.median([len(one["input_ids"][0]) for one in timed]))
+    assert typical_length(candidate, batch) == int(np.median([len(inputs["input_ids"][0]) for inputs in timed]))
     assert typical_length(candidate, 8) > typical_length(candidate)
 
 

@@ -24,8 +24,8 @@ def truth(shape, per_token=False):
     Time grows with the tokens that a layer reads, and choosing them takes some.
     """
     total = 50e-6
-    for place, (layer, (read, left)) in enumerate(zip(shape.layers, shape.token_shares, strict=True)):
-        last = place == shape.depth - 1
+    for index, (layer, (read, left)) in enumerate(zip(shape.layers, shape.token_shares, strict=True)):
+        last = index == shape.depth - 1
         attention = (10e-6 * (layer.heads > 0) + 5e-6 * layer.heads) * (0.5 if layer.core[0] == "local" else 1)
         run = (1 if last else left) if not per_token else read
         total += read * attention + run * (0.02e-6 if last else 0.2e-6) * layer.ffn + (0 if last else 7e-6 * read)
@@ -57,23 +57,23 @@ def test_an_additive_machine_is_learned_exactly(full, per_token):
 @pytest.mark.parametrize("full", [FULL, FEWER], ids=["all tokens", "fewer tokens"])
 def test_a_wider_layer_is_never_faster_even_when_the_measurement_says_so(full):
     table, _ = fit_to(full, (0.7, 1.4))
-    for place in (0, 5):
+    for index in (0, 5):
         for name, widths in (("heads", range(1, 13)), ("ffn", range(0, 769, 32))):
-            found = [table(full.with_layer(place, **{name: width})).value for width in widths]
-            assert (np.diff(found) >= -1e-12).all()
+            predicted = [table(full.with_layer(index, **{name: width})).value for width in widths]
+            assert (np.diff(predicted) >= -1e-12).all()
 
 
 def test_fewer_tokens_are_never_slower_even_when_the_measurement_says_so():
     table, _ = fit_to(FEWER, (0.7, 1.4))
-    found = [table(FULL.with_tokens(*[share] * 6)).value for share in (0.3, 0.4, 0.5, 0.7, 0.9, 0.99)]
-    assert (np.diff(found) >= -1e-12).all()
-    assert table(FULL.with_tokens(*[0.1] * 6)).value == pytest.approx(found[0]), "below the least that was measured"
+    predicted = [table(FULL.with_tokens(*[share] * 6)).value for share in (0.3, 0.4, 0.5, 0.7, 0.9, 0.99)]
+    assert (np.diff(predicted) >= -1e-12).all()
+    assert table(FULL.with_tokens(*[0.1] * 6)).value == pytest.approx(predicted[0]), "below the least that was measured"
 
 
 def test_dropping_a_layer_never_costs_time():
     table, _ = fit_to(FULL)
-    found = [table(Shape(48, 4, FULL.layers[:depth])).value for depth in range(7)]
-    assert (np.diff(found) > 0).all()
+    predicted = [table(Shape(48, 4, FULL.layers[:depth])).value for depth in range(7)]
+    assert (np.diff(predicted) > 0).all()
 
 
 def test_shapes_that_read_all_tokens_are_the_same_with_and_without_a_schedule():

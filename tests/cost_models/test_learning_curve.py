@@ -2,12 +2,12 @@ import numpy as np
 import pytest
 
 from limbeck.cost_models.learning_curve import learning_curve
-from limbeck.cost_models.shape_sampling import draw
+from limbeck.cost_models.shape_sampling import sample_shapes
 from limbeck.errors import InputError
 
 
 def test_the_error_falls_with_the_number_of_shapes(setting, space, pretended):
-    shapes, rng = draw(space, 200), np.random.default_rng(0)
+    shapes, rng = sample_shapes(space, 200), np.random.default_rng(0)
     seconds = np.array([pretended(shape) * np.exp(rng.normal(0, 0.01)) for shape in shapes])
     rows = learning_curve(shapes, seconds, setting, [25, 150], repeats=2)
     assert [(row["size"], row["left_out"]) for row in rows] == [(25, 175), (150, 50)]

@@ -16,12 +16,12 @@ from limbeck.errors import InputError
 
 
 def test_profile_describes_and_measures_the_machine():
-    made = profile(rounds=2)
-    json.dumps(made)
-    assert {"processor", "instructions", "cores", "memory_bytes", "versions"} <= set(made)
-    assert made["float_gflops"] > 0
-    assert made["int8_gops"] > 0
-    assert made["noise"] >= 0
+    measured = profile(rounds=2)
+    json.dumps(measured)
+    assert {"processor", "instructions", "cores", "memory_bytes", "versions"} <= set(measured)
+    assert measured["float_gflops"] > 0
+    assert measured["int8_gops"] > 0
+    assert measured["noise"] >= 0
 
 
 def table_of(space, setting):
@@ -32,19 +32,19 @@ def table_of(space, setting):
 
 
 def test_the_full_profile_is_one_file_that_a_search_elsewhere_can_use(setting, space, pretended, tmp_path):
-    path, asked = tmp_path / "machine.jsonl", []
+    path, requests = tmp_path / "machine.jsonl", []
 
     def timer(shapes, setting, plan):
-        asked.append(shapes)
+        requests.append(shapes)
         return np.stack([np.full((plan.rounds, plan.calls), pretended(shape)) for shape in shapes])
 
     settings = [replace(setting, number_format=number_format) for number_format in ("float", "int8")]
     facts = {**environment(), "noise": 0.1, "float_gflops": 9}
     with mock.patch("limbeck.cost_models.machine_profile.profile", return_value=facts) as described:
         data = full(path, space, settings, samples=50, timer=timer, table=table_of)
-        processes = len(asked)
+        processes = len(requests)
         assert full(path, space, settings, samples=50, timer=timer, table=table_of) == data
-        assert len(asked) == processes
+        assert len(requests) == processes
     described.assert_called_once_with(1)
     there = read(path)
     assert there == data

@@ -52,9 +52,9 @@ def test_an_elastic_width_has_a_learned_latency(supernet, monkeypatch):
     monkeypatch.setattr("limbeck.cost_models.collection.collect", partial(collect, timer=timed))
     cost = MeasuredCost(supernet, Target(), memo)
     for shape in (SPACE.smallest, SPACE.largest):
-        found = cost.for_format("int8")(shape)
-        assert found.detail["source"] == "predictor"
-        assert found.value == pytest.approx(latency(shape, "int8").value, rel=0.15)
+        learned = cost.for_format("int8")(shape)
+        assert learned.detail["source"] == "predictor"
+        assert learned.value == pytest.approx(latency(shape, "int8").value, rel=0.15)
     assert len(built) == 1
     assert built[0].startswith("latency-predictor-")
 
@@ -62,39 +62,39 @@ def test_an_elastic_width_has_a_learned_latency(supernet, monkeypatch):
 def test_for_a_fixed_width_there_is_one_table_a_format(make_model, supernet, monkeypatch):
     """Measured at the first question and never again."""
     del supernet.model.config.space
-    asked = []
+    requests = []
     monkeypatch.setattr(
         "limbeck.cost_models.latency_table.LatencyTable.memoized",
-        lambda candidate, target, number_format, memo, whole: asked.append((number_format, whole)) or object(),
+        lambda candidate, target, number_format, memo, whole: requests.append((number_format, whole)) or object(),
     )
     cost = MeasuredCost(supernet, Target(), lambda name, build: build(), FULL)
-    assert not asked
+    assert not requests
     assert cost.for_format("int8") is cost.for_format("int8")
     assert cost.for_format("float") is not cost.for_format("int8")
-    assert asked == [("int8", FULL), ("float", FULL)]
+    assert requests == [("int8", FULL), ("float", FULL)]
 
 
 def test_another_hidden_width_has_a_table_of_the_same_layers(supernet, monkeypatch):
-    asked, target = [], Target(threads=2, batch=3)
+    requests, target = [], Target(threads=2, batch=3)
     monkeypatch.setattr(
         "limbeck.cost_models.latency_table.LatencyTable.memoized",
-        lambda candidate, target, number_format, memo, whole: asked.append((target, whole)) or object(),
+        lambda candidate, target, number_format, memo, whole: requests.append((target, whole)) or object(),
     )
     assert (cost := MeasuredCost(supernet, target, measure_now)).of_width(16) is cost  # a predictor knows all widths
     del supernet.model.config.space
     cost = MeasuredCost(supernet, target, measure_now, replace(FULL, layers=FULL.layers * 2))
     assert cost.of_width(32) is cost
     cost.of_width(24).for_format("int8")
-    assert asked == [(target, replace(FULL, hidden=24, layers=FULL.layers * 2))]
+    assert requests == [(target, replace(FULL, hidden=24, layers=FULL.layers * 2))]
     MeasuredCost(supernet, target, measure_now).of_width(24).for_format("int8")
-    assert asked[1] == (target, replace(FULL, hidden=24))
+    assert requests[1] == (target, replace(FULL, hidden=24))
 
 
 def test_a_schedule_of_tokens_has_a_table_of_the_same_layers(supernet, monkeypatch):
-    asked, target = [], Target(threads=2, batch=3)
+    requests, target = [], Target(threads=2, batch=3)
     monkeypatch.setattr(
         "limbeck.cost_models.latency_table.LatencyTable.memoized",
-        lambda candidate, target, number_format, memo, whole: asked.append((target, whole)) or object(),
+        lambda candidate, target, number_format, memo, whole: requests.append((target, whole)) or object(),
     )
     fewer = FULL.with_tokens(0.5, 0.25, 0.2)
     assert (cost := MeasuredCost(supernet, target, measure_now)).of_schedule(fewer) is cost
@@ -102,7 +102,7 @@ def test_a_schedule_of_tokens_has_a_table_of_the_same_layers(supernet, monkeypat
     MeasuredCost(supernet, target, measure_now, replace(FULL, layers=FULL.layers[:2])).of_schedule(fewer).for_format(
         "int8"
     )
-    assert asked == [(target, replace(FULL, layers=FULL.layers[:2]).with_tokens(0.5, 0.2))]
+    assert requests == [(target, replace(FULL, layers=FULL.layers[:2]).with_tokens(0.5, 0.2))]
 
 
 def test_a_request_costs_the_calls_of_its_sub_batches(make_model, monkeypatch):

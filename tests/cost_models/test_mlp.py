@@ -6,7 +6,7 @@ import torch
 
 from limbeck.core.shape import LayerShape, Shape
 from limbeck.cost_models.mlp import MlpPredictor, features
-from limbeck.cost_models.shape_sampling import draw
+from limbeck.cost_models.shape_sampling import sample_shapes
 from limbeck.errors import InputError
 
 
@@ -16,24 +16,24 @@ def test_the_four_features():
 
 
 def test_it_learns_and_depends_on_the_seed_alone(space, pretended):
-    shapes = draw(space, 64)
+    shapes = sample_shapes(space, 64)
     seconds = np.array([100 * pretended(shape) for shape in shapes])  # about as slow as the originals' models
     options = {"width": 32, "steps": 400, "learning_rate": 3e-3}
     state = torch.random.get_rng_state()
-    one, again, other = (MlpPredictor.fit(shapes, seconds, **options, seed=seed, target="here") for seed in (0, 0, 1))
+    first, again, other = (MlpPredictor.fit(shapes, seconds, **options, seed=seed, target="here") for seed in (0, 0, 1))
     assert (torch.random.get_rng_state() == state).all()
-    predicted = one.many(shapes)
+    predicted = first.many(shapes)
     assert np.median(np.abs(predicted / seconds - 1)) < 0.25
     assert predicted.tolist() == again.many(shapes).tolist() != other.many(shapes).tolist()
-    fact = one(shapes[0])
+    fact = first(shapes[0])
     assert fact.value == pytest.approx(predicted[0], rel=1e-5)
     assert (fact.unit, fact.target, fact.low) == ("s", "here", None)
 
 
 def test_the_network_is_the_papers():
     shapes = [Shape.uniform(layers, 128, 2, 128) for layers in (1, 2)]
-    made = MlpPredictor.fit(shapes, [0.01, 0.02], width=400, steps=1)
-    sizes = [tuple(layer.weight.shape) for layer in made.network if hasattr(layer, "weight")]
+    predictor = MlpPredictor.fit(shapes, [0.01, 0.02], width=400, steps=1)
+    sizes = [tuple(layer.weight.shape) for layer in predictor.network if hasattr(layer, "weight")]
     assert sizes == [(400, 4), (400, 400), (400, 400), (1, 400)]
     with pytest.raises(InputError, match="two shapes"):
         MlpPredictor.fit(shapes[:1], [0.01])

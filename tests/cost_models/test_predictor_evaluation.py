@@ -4,7 +4,7 @@ import pytest
 from limbeck.cost_models.latency_dataset import Dataset, Group, TimedShape, write
 from limbeck.cost_models.predictor_evaluation import evaluate
 from limbeck.cost_models.predictor_file import fit_predictor, write_predictor
-from limbeck.cost_models.shape_sampling import draw
+from limbeck.cost_models.shape_sampling import sample_shapes
 from limbeck.errors import InputError
 
 
@@ -13,7 +13,7 @@ def file(setting, space, pretended, tmp_path):
     """A function that writes latency data of so many shapes, drawn with a seed."""
 
     def file(name, count, seed=0):
-        shapes = draw(space, count, seed=seed)
+        shapes = sample_shapes(space, count, seed=seed)
         timed = tuple(TimedShape(shape, pretended(shape), 0.01, (1.0, 1.0)) for shape in shapes)
         path = tmp_path / name
         write(Dataset(groups=(Group("there", setting, "first", timed[0], timed[1:]),)), path)

@@ -11,13 +11,13 @@ from limbeck.cost_models.predictor_file import (
     read_predictor,
     write_predictor,
 )
-from limbeck.cost_models.shape_sampling import draw
+from limbeck.cost_models.shape_sampling import sample_shapes
 from limbeck.errors import InputError
 
 
 @pytest.fixture
 def shapes(space):
-    return draw(space, 30)
+    return sample_shapes(space, 30)
 
 
 @pytest.fixture
@@ -50,7 +50,7 @@ def test_a_file_of_its_own_stands_for_the_data(data, space):
     assert (is_predictor(path), is_predictor(data)) == (True, False)
     again = open_predictor(path, Target(), "float")
     assert (again, again.seed) == (predictor, 3)
-    unseen = draw(space, 10, seed=9)
+    unseen = sample_shapes(space, 10, seed=9)
     assert again.seconds_of(unseen).tolist() == predictor.seconds_of(unseen).tolist()
     assert file_problems(str(path), "float") == []
     (problem,) = file_problems(str(path), "int8")

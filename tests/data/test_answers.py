@@ -14,13 +14,13 @@ class Counting:
     identity, probabilities, order_assumed, notes = "counting", False, False, ()
 
     def __init__(self):
-        self.asked = []
+        self.requests = []
 
     def lacks(self, task, split):
         return ""
 
     def answer(self, task, split):
-        self.asked += task.split(split).texts
+        self.requests += task.split(split).texts
         return np.array([[len(text), 0.0] for text in task.split(split).texts], dtype=np.float32)
 
 
@@ -40,7 +40,7 @@ def test_answers_are_kept_and_an_augmented_task_asks_for_its_new_texts_alone(tmp
     again = answers(source, None, task, "train", keep=keep)
     np.testing.assert_array_equal(first, again)
     assert first[:, 0].tolist() == [len(text) for text in task.split("train").texts]
-    assert len(source.asked) == 20
+    assert len(source.requests) == 20
     rows = task.split("train")
     entry = {"title": "more", "before": 20, "after": 22}
     more = replace(
@@ -49,6 +49,6 @@ def test_answers_are_kept_and_an_augmented_task_asks_for_its_new_texts_alone(tmp
         history=(entry,),
     )
     answers(source, None, more, "train", keep=keep)
-    assert source.asked[20:] == ["new", "newer"]
+    assert source.requests[20:] == ["new", "newer"]
     answers(source, None, task, "train")  # nowhere to keep them
-    assert len(source.asked) == 42
+    assert len(source.requests) == 42

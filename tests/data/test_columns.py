@@ -165,7 +165,7 @@ def test_lists_that_are_text(tmp_path):
     assert task.kind == "classification"
 
 
-ASKED = {  # header, row, options, both readings
+AMBIGUOUS = {  # header, row, options, both readings
     "two texts": (
         "headline,lead,label",
         lambda n: (sentence(n), sentence(n + 50), n % 2),
@@ -215,9 +215,9 @@ ASKED = {  # header, row, options, both readings
 }
 
 
-@pytest.mark.parametrize("case", ASKED)
+@pytest.mark.parametrize("case", AMBIGUOUS)
 def test_two_readings_are_both_shown(tmp_path, case):
-    header, row, parts = ASKED[case]
+    header, row, parts = AMBIGUOUS[case]
     with pytest.raises(InputError) as caught:
         load(tmp_path, header, row)
     for part in ["mine.csv", *parts]:

@@ -48,11 +48,11 @@ def bm25(query, documents, k1=1.5, b=0.75):
 
 def test_bm25_finds_what_the_formula_ranks_first():
     pytest.importorskip("bm25s")
-    found = candidates_of(RETRIEVAL, "bm25", 2)
+    ranked = candidates_of(RETRIEVAL, "bm25", 2)
     for query, text in RETRIEVAL.queries.items():
         scores = bm25(text, DOCUMENTS)
         best = sorted(scores, key=lambda key: -scores[key])[:2]
-        assert [key for key in found[query] if scores[key]] == [key for key in best if scores[key]]
+        assert [key for key in ranked[query] if scores[key]] == [key for key in best if scores[key]]
     assert all("d" not in keys for keys in candidates_of(RETRIEVAL, "bm25", 50).values())  # it has no text
 
 
@@ -65,11 +65,11 @@ def test_a_query_that_is_a_document_is_no_candidate_of_its_own(tmp_path, first_s
     scores = {"a": "ac", "c": "ca", "f": "acf"}
     lines = [f"{query}\t{key}\t{-rank}" for query, keys in scores.items() for rank, key in enumerate(keys)]
     (tmp_path / "run.txt").write_text("\n".join(lines))
-    found = candidates_of(retrieval, first_stage, count, tmp_path)
-    assert "a" not in found["a"]
-    assert [keys[0] for keys in found.values()] == ["c", "c", "a"]
+    ranked = candidates_of(retrieval, first_stage, count, tmp_path)
+    assert "a" not in ranked["a"]
+    assert [keys[0] for keys in ranked.values()] == ["c", "c", "a"]
     most = {"bm25": {"a": 4, "c": 5, "f": 5}, "run.txt": {"a": 1, "c": 2, "f": 3}}[first_stage]
-    assert {query: len(keys) for query, keys in found.items()} == {key: min(count, own) for key, own in most.items()}
+    assert {query: len(keys) for query, keys in ranked.items()} == {key: min(count, own) for key, own in most.items()}
 
 
 def test_results_are_kept_and_damaged_ones_are_made_again(tmp_path, monkeypatch):

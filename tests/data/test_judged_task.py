@@ -136,9 +136,9 @@ def test_a_task_survives_a_folder(pairs, folder, tmp_path):
 
 
 def test_the_baseline_is_one_vector_for_all(pairs, folder, classes):
-    found = baseline(load_task({**pairs, "judge": str(folder)}))
-    assert found.answer == "always the same vector"
-    assert found.quality["test"].n == 2
+    score = baseline(load_task({**pairs, "judge": str(folder)}))
+    assert score.answer == "always the same vector"
+    assert score.quality["test"].n == 2
     probed = baseline(load_task({**pairs, "judge": str(classes)}))
     assert probed.quality["test"].value == pytest.approx(1 / 3)
     assert probed.quality["test"].n == 9

@@ -94,14 +94,16 @@ def test_a_validation_split_held_out_of_train_has_the_candidates_alone(folder, s
     """The first stage gives fewer documents than are asked for, and not as many for each query."""
     by_split(folder, train=TOPICS[:8], test=TOPICS[8:])
     results = {topic: [f"{topic}{i}" for i in range(2 + number % 2)] for number, topic in enumerate(TOPICS)}
-    lines = [f"q-{topic} Q0 {d} 1 {9 - i} mine" for topic, found in results.items() for i, d in enumerate(found)]
+    lines = [
+        f"q-{topic} Q0 {d} 1 {9 - i} mine" for topic, documents in results.items() for i, d in enumerate(documents)
+    ]
     (folder / "run.trec").write_text("\n".join(lines))
     task = load_task({"path": str(folder), "first_stage": str(folder / "run.trec"), "seed": seed})
     for name in ("validation", "test"):
         split = task.split(name)
         for rows in requests_of(split.labels):
-            found = results[split.texts[rows[0]].split()[-1]]
-            assert [split.pairs[row] for row in rows] == [f"the {d[:-1]} and part {d[-1]} of it" for d in found]
+            documents = results[split.texts[rows[0]].split()[-1]]
+            assert [split.pairs[row] for row in rows] == [f"the {d[:-1]} and part {d[-1]} of it" for d in documents]
     assert sum("nothing like" in text for text in task.split("train").pairs) == 7
 
 

@@ -63,10 +63,10 @@ def test_a_run_does_not_depend_on_the_order_in_which_work_ends(toys, tmp_path):
         store, folder = toys.store(tmp_path / f"store-{name}"), tmp_path / name
         return start(recipe, toys.ToyTask(), store, folder, lambda event: None, executor=executor).finish()
 
-    one, other = go(None, "forwards"), go(executor := Backwards(), "backwards")
-    assert (one.front, list(one.chosen), one.teacher) == (other.front, list(other.chosen), other.teacher)
-    assert {(failure.key, failure.error) for failure in one.failed} == {
+    first, other = go(None, "forwards"), go(executor := Backwards(), "backwards")
+    assert (first.front, list(first.chosen), first.teacher) == (other.front, list(other.chosen), other.teacher)
+    assert {(failure.key, failure.error) for failure in first.failed} == {
         (failure.key, failure.error) for failure in other.failed
     }
-    assert one.records.keys() == other.records.keys()
+    assert first.records.keys() == other.records.keys()
     assert executor.lanes == [["train"], ["cpu"], ["cpu"] * 3, ["cpu"] * 2, ["cpu"], ["measure"]]

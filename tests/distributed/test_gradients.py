@@ -209,7 +209,7 @@ def test_each_example_is_seen_once_an_epoch(two):
 def test_the_best_weights_of_process_0_are_left_in_all(two):
     results, folder = two
     _, weights = train(batch=16, score=falling())
-    assert [one["falling"]["best"] for one in results] == [7, 7]
+    assert [result["falling"]["best"] for result in results] == [7, 7]
     for rank in (0, 1):
         close(load_file(folder / f"falling-{rank}.safetensors"), weights)
 

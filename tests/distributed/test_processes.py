@@ -111,5 +111,5 @@ def test_closing_ends_what_runs():
     worker = psutil.Process(begun.get(timeout=60)["pid"])
     backend.close()
     assert ended.get(timeout=10) == "the workers were stopped"
-    gone, _ = psutil.wait_procs([worker], timeout=10)
-    assert gone
+    finished, _ = psutil.wait_procs([worker], timeout=10)
+    assert finished

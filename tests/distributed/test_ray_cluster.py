@@ -49,11 +49,11 @@ def test_the_work_of_a_killed_worker_begins_again(cluster, tmp_path):
 
 
 def test_work_that_the_cluster_does_not_take_ends_the_run(cluster, monkeypatch):
-    class Gone:
+    class Disconnected:
         def options(self, **options):
             raise ConnectionError("the cluster is gone")
 
-    monkeypatch.setattr(cluster, "_remote", Gone())
+    monkeypatch.setattr(cluster, "_remote", Disconnected())
     with pytest.raises(ProcessLost, match="does not take a step: the cluster is gone"):
         cluster.call(remote_work.double, {"value": 4}, Needs(), lambda values: None)
 

@@ -24,9 +24,9 @@ class Inline:
 
 @pytest.fixture
 def workers():
-    made = Workers(Inline(), 1)
-    yield made
-    made.close()
+    pool = Workers(Inline(), 1)
+    yield pool
+    pool.close()
 
 
 def test_what_is_most_urgent_goes_first(workers):
@@ -59,15 +59,15 @@ def test_an_error_belongs_to_its_work_alone(workers):
 
 
 def test_what_a_worker_lacks_is_sent(workers):
-    taken, asked = [], []
+    taken, requested = [], []
 
     def supply(missing):
-        asked.append(list(missing))
+        requested.append(list(missing))
         return {"object": 7}
 
     future = workers.submit(remote_work.needy, {}, supply=supply, receive=taken.append)
     assert future.result(10) == {"value": 7}
-    assert asked == [["object"]]
+    assert requested == [["object"]]
     assert taken == [{"value": 7}]
 
 

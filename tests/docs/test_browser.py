@@ -105,7 +105,7 @@ def report(tmp_path_factory):
         "counts": {"new texts kept": 1234},
         "samples": [{"original": "a lovely film " * 8, "changed": "a [MASK] film " * 8}],
     }
-    summary = stories.tell(histories=(history,))
+    summary = stories.run_summary(histories=(history,))
     path = tmp_path_factory.mktemp("report") / "report.html"
     path.write_text(report_html(summary, example="session = onnxruntime.InferenceSession(path)  # " + "long " * 40))
     return path

@@ -223,12 +223,12 @@ def all_commands(*names):
 
 def with_values(words, values):
     """The command with other values of these options; those that it lacks are added."""
-    kept, option = [], ""
+    arguments, option = [], ""
     for word in words:
         option = word if word.startswith("--") else option
         if option not in values:
-            kept.append(word)
-    return [*kept, *(word for name, given in values.items() for word in (name, *given))]
+            arguments.append(word)
+    return [*arguments, *(word for name, given in values.items() for word in (name, *given))]
 
 
 @pytest.mark.slow

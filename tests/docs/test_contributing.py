@@ -27,8 +27,8 @@ def test_the_technique_in_the_guide(make_model, monkeypatch):
     step = names["FirstLayers"].of(**names["FirstLayers"].info.example)
     task = toy_task(train=8, validation=8, test=8)
     candidate = Candidate(make_model(labels=task.num_labels), toy_tokenizer(task), task)
-    (made,) = step.apply(candidate, RunContext())
-    assert made.model.shape.depth == 1
+    (child,) = step.apply(candidate, RunContext())
+    assert child.model.shape.depth == 1
     assert steps.find("first_layers") is names["FirstLayers"]
 
 

@@ -47,7 +47,7 @@ def test_the_task_file_loads(folder):
 def test_the_command_reads_the_file(folder):
     words = shlex.split(blocks("bash")[0])
     assert words[:2] == ["limbeck", "evaluate"]
-    pairs = [words[place + 1] for place, word in enumerate(words) if word == "--task-set"]
+    pairs = [words[index + 1] for index, word in enumerate(words) if word == "--task-set"]
     changes = settings(pairs) | {"delimiter": words[words.index("--delimiter") + 1]}
     task, split = load_judged(with_settings(words[words.index("--task") + 1], changes), base=folder)
     assert (split, len(task.split(split)), task.kind, task.columns.text) == ("test", 24, "classification", "remark")

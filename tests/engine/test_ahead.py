@@ -12,7 +12,7 @@ from itertools import product
 from types import SimpleNamespace
 
 import pytest
-from toy_workers import Threads, told
+from toy_workers import Threads, outcome
 
 from limbeck.core.target import Budget, Target
 from limbeck.distributed.workers import Workers
@@ -67,12 +67,12 @@ def test_the_result_does_not_depend_on_who_makes_what_when(go, toys, seed):
     alone = go(family(toys), "alone", replicas=3)
     backend = Threads(seed)
     together = go(family(toys), "together", backend, replicas=3)
-    assert told(together.result) == told(alone.result)
+    assert outcome(together.result) == outcome(alone.result)
     assert list(together.result.records) == list(alone.result.records)  # the ledger has the recipe's order
     techniques = {record.key for record in alone.result.records.values() if record.parent is not None}
-    assert len(backend.made) == len(set(backend.made)) >= len(techniques) - 2  # siblings come from one order
-    made = [event for event in together.events if event["kind"] == "candidate_end"]
-    assert not any(event["known"] for event in made if event["children"])
+    assert len(backend.done) == len(set(backend.done)) >= len(techniques) - 2  # siblings come from one order
+    ends = [event for event in together.events if event["kind"] == "candidate_end"]
+    assert not any(event["known"] for event in ends if event["children"])
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -81,12 +81,12 @@ def test_a_combination_waits_for_all_candidates_and_what_follows_for_it(go, toys
     steps = (*steps, toys.ToyQuality(), toys.ToyClock(), toys.ToyWithin())
     alone, backend = go(steps, "alone", replicas=2), Threads(seed)
     together = go(steps, "together", backend, replicas=2)
-    assert told(together.result) == told(alone.result)
+    assert outcome(together.result) == outcome(alone.result)
     assert [record.step for record in together.result.ancestors(together.result.chosen[0])][-2:] == [
         "toy-pair",
         "toy-train",
     ]
-    paths = [path for path, _ in backend.made]
+    paths = [path for path, _ in backend.done]
     assert paths.count("steps[4]") == 4  # each of what reached it, and what it made
     assert "steps[3]" not in paths
 
@@ -96,9 +96,9 @@ def test_the_same_holds_for_every_one_of_several_targets(go, toys, seed):
     steps = (*family(toys)[:-1], toys.ToyWithin())
     several = {"targets": {"a": Target(threads=4), "b": Target()}, "budget": Budget(latency_ms=1.5), "replicas": 2}
     alone, together = go(steps, "alone", **several), go(steps, "together", Threads(seed), **several)
-    assert told(together.result) == told(alone.result)
+    assert outcome(together.result) == outcome(alone.result)
     for name, result in alone.result.targets.items():
-        assert told(together.result.targets[name]) == told(result)
+        assert outcome(together.result.targets[name]) == outcome(result)
     assert alone.result.targets["a"].chosen != alone.result.targets["b"].chosen
 
 
@@ -108,8 +108,8 @@ def test_nothing_works_while_something_is_measured(go, toys, tmp_path):
         uses = [event for event in Ledger(tmp_path / f"run-uses-{seed}").read() if event["event"] == "use"]
         measured = [use for use in uses if use["kind"] == "measure"]
         assert len(measured) == 1
-        for one, use in product(measured, uses):
-            assert use is one or use["ended"] <= one["began"] or one["ended"] <= use["began"]
+        for measurement, use in product(measured, uses):
+            assert use is measurement or use["ended"] <= measurement["began"] or measurement["ended"] <= use["began"]
 
 
 def test_gc_beside_a_run_removes_nothing_that_was_made_ahead(go, toys, tmp_path):
@@ -150,13 +150,13 @@ def test_what_is_stored_is_not_ordered_again(go, toys):
     backend = Threads()
     again = go(family(toys), "alone", backend)
     failing = {failure.path for failure in again.result.failed}
-    assert {path for path, _ in backend.made} == failing
+    assert {path for path, _ in backend.done} == failing
 
 
 def test_nothing_is_ordered_past_a_choice_before_it_is_made(go, toys):
     backend = Threads()
     go((toys.ToyLevels((8, 4, 2)), toys.ToyQuality(), toys.ToyBest(), toys.ToyTrain(2)), "best", backend)
-    assert [path for path, _ in backend.made] == ["steps[0]", "steps[3]"]
+    assert [path for path, _ in backend.done] == ["steps[0]", "steps[3]"]
 
 
 def test_a_lost_worker_ends_the_run_and_the_next_one_resumes(go, toys):
@@ -165,7 +165,7 @@ def test_a_lost_worker_ends_the_run_and_the_next_one_resumes(go, toys):
         go(steps, "lost", Threads(lost=lambda payload: payload["path"] == "steps[2]"))
     backend = Threads()
     result = go(steps, "lost", backend).result
-    assert [path for path, _ in backend.made] == ["steps[2]"]
+    assert [path for path, _ in backend.done] == ["steps[2]"]
     assert len(result.front) == 1
 
 
@@ -180,7 +180,7 @@ def test_a_replica_that_cannot_begin_fails_alone(go, toys, error):
     alone = go(steps, "alone", open_model=open_model, replicas=3).result
     together = go(steps, "together", Threads(), open_model=open_model, replicas=3).result
     assert [(failure.path, failure.step) for failure in alone.failed] == [("replicas", "replica")]
-    assert told(together) == told(alone)
+    assert outcome(together) == outcome(alone)
 
 
 def test_a_branch_that_cannot_reach_its_goal_is_not_begun(go, toys, monkeypatch):
@@ -189,7 +189,7 @@ def test_a_branch_that_cannot_reach_its_goal_is_not_begun(go, toys, monkeypatch)
     backend = Threads()
     steps = (toys.ToyTrain(1), Fork(((toys.ToyTrain(2),), (toys.ToyTrain(3), toys.ToyPrune()))))
     result = go(steps, "goal", backend).result
-    assert {path for path, _ in backend.made} == {"steps[0]", "steps[1].fork[0][0]"}
+    assert {path for path, _ in backend.done} == {"steps[0]", "steps[1].fork[0][0]"}
     assert [failure.path for failure in result.failed] == ["steps[1].fork[1][1]"]
 
 
@@ -207,10 +207,10 @@ def test_what_follows_a_step_that_only_the_run_can_make_is_ordered_again(go, toy
     named = {located.path: located.step for located in leaves(placed_steps(Recipe("m", "t", steps)))}
     alone, backend = go(steps, "alone", replicas=2).result, OfAnotherKind()
     together = go(steps, "together", backend, replicas=2)
-    assert told(together.result) == told(alone)
+    assert outcome(together.result) == outcome(alone)
     trained = [record.key for record in alone.records.values() if record.step == "toy-train"]
-    made = Counter(path for path, _ in backend.made if isinstance(named[path], toys.ToyTrain))
-    assert sum(made.values()) == len(trained)  # by workers, all of them
+    counts = Counter(path for path, _ in backend.done if isinstance(named[path], toys.ToyTrain))
+    assert sum(counts.values()) == len(trained)  # by workers, all of them
     reasons = [event["message"] for event in together.events if "by the run itself" in event.get("message", "")]
     assert sorted(reason.split()[0] for reason in reasons) == ["toy-levels", "toy-prune"]
     assert all("has another processor" in reason for reason in reasons)
@@ -272,7 +272,7 @@ def test_pieces_of_a_step_give_the_same_result_on_any_number_of_workers(go, toys
     alone = go(shared_family(toys), "alone")
     backend = Threads(count)
     together = go(shared_family(toys), "together", backend, count)
-    assert told(together.result) == told(alone.result)
+    assert outcome(together.result) == outcome(alone.result)
     assert weights(together.result) == weights(alone.result)
     assert notes(together.result) == notes(alone.result)  # what a step says again is heard once
     of_steps = [job for job in backend.jobs if job["pieces"] != [{}]]
@@ -299,7 +299,7 @@ def test_pieces_that_keep_a_folder_are_shared_by_steps(go, toys):
 def test_a_piece_that_fails_fails_as_in_one_process(go, toys):
     steps = (toys.ToyTrain(1), Fork(((toys.ToyShare(2, broken=3),), (toys.ToyShare(2),))))
     alone, together = go(steps, "alone"), go(steps, "together", Threads())
-    assert told(together.result) == told(alone.result)
+    assert outcome(together.result) == outcome(alone.result)
     assert [failure.error for failure in together.result.failed] == ["RuntimeError: a part is broken"]
 
 
@@ -334,10 +334,10 @@ def nodes(toys, tmp_path, monkeypatch):
 def test_a_node_with_a_store_of_its_own_takes_part(go, toys):
     alone = go(shared_family(toys), "alone")
     together = go(shared_family(toys), "together", OfTheirOwn())
-    assert told(together.result) == told(alone.result)
+    assert outcome(together.result) == outcome(alone.result)
     assert weights(together.result) == weights(alone.result)
-    kept = Counter(line for line in toys.calls() if line.startswith("kept"))
-    assert set(kept.values()) == {2}  # once alone, and once together: a folder travels to the step that reads it
+    counts = Counter(line for line in toys.calls() if line.startswith("kept"))
+    assert set(counts.values()) == {2}  # once alone, and once together: a folder travels to the step that reads it
 
 
 @pytest.mark.usefixtures("nodes")
@@ -349,7 +349,7 @@ def test_what_the_store_has_lost_is_made_again_for_the_workers(go, toys, tmp_pat
     go(steps, "together")
     shutil.rmtree(tmp_path / "together" / lost)
     together = go(more, "together", OfTheirOwn())
-    assert told(together.result) == told(alone)
+    assert outcome(together.result) == outcome(alone)
     assert weights(together.result) == weights(alone)
     assert not [event for event in together.events if "by the run itself" in event.get("message", "")]
 

@@ -164,22 +164,24 @@ def test_compress_needs_no_label(folders, texts, kind, tmp_path):
 
 @pytest.mark.parametrize("form", ["search", "probe"])
 def test_vectors_are_judged_by_a_search_or_a_probe(folders, texts, form, tmp_path):
-    judge = tmp_path / "judge"
-    judge.mkdir()
+    judged_folder = tmp_path / "judge"
+    judged_folder.mkdir()
     if form == "search":
         records = [{"_id": str(number), "text": text} for number, text in enumerate(texts[:40])]
         for name, part in (("corpus", records[:30]), ("queries", records[30:])):
-            (judge / f"{name}.jsonl").write_text("\n".join(map(json.dumps, part)))
-        (judge / "qrels.tsv").write_text("".join(f"{q}\t{q - 25}\t1\n{q}\t{q - 28}\t2\n" for q in range(30, 40)))
+            (judged_folder / f"{name}.jsonl").write_text("\n".join(map(json.dumps, part)))
+        (judged_folder / "qrels.tsv").write_text(
+            "".join(f"{q}\t{q - 25}\t1\n{q}\t{q - 28}\t2\n" for q in range(30, 40))
+        )
     else:
         for name, (first, last) in {"train": (0, 20), "validation": (20, 40), "test": (40, 60)}.items():
             rows = [json.dumps({"text": texts[n], "label": "ab"[n % 2]}) for n in range(first, last)]
-            (judge / f"{name}.jsonl").write_text("\n".join(rows))
+            (judged_folder / f"{name}.jsonl").write_text("\n".join(rows))
     model = str(folders / "embedding")
     data = {
         "model": model,
         "teacher": model,
-        "task": {"texts": tuple(texts), "judge": str(judge), "max_length": 32},
+        "task": {"texts": tuple(texts), "judge": str(judged_folder), "max_length": 32},
         "allow_weak_teacher": True,
         "budget": {"max_drop": 50},
         "steps": [

@@ -25,11 +25,11 @@ def builder(toys, tmp_path):
 
 def test_what_is_known_is_not_made_again(builder, toys):
     step = toys.ToyTrain(epochs=1)
-    for known in (False, True):
+    for finished in (False, True):
         shop = builder()
         root = shop.root(shop.recipe.model, 0)
         (child,), was_known = shop.children(root, step, 0)
-        assert was_known is known
+        assert was_known is finished
     assert toys.calls().count("epoch 1.0 0") == 1
     assert shop.children(root, step, 1)[0][0].key != child.key  # the step reads the seed
     prune = toys.ToyPrune()
@@ -94,12 +94,12 @@ def test_a_teacher_is_an_ancestor_of_what_was_made_from_it(builder, toys, tmp_pa
     root = shop.root(shop.recipe.model, 0)
     (tuned,), _ = shop.children(root, toys.ToyTrain(epochs=1), 0)
     (pruned,), _ = shop.children(tuned, toys.ToyPrune(), 0)
-    told = []
-    monkeypatch.setattr("limbeck.engine.builder.make_cost", lambda *_, ancestor: told.append(ancestor))
+    messages = []
+    monkeypatch.setattr("limbeck.engine.builder.make_cost", lambda *_, ancestor: messages.append(ancestor))
     for record in (tuned, pruned):
         assert shop.context(record.key, toys.ToyImitate(), 0, print).teacher.ancestor is ancestor
         shop.make_cost(shop.open(record.key), toys.ToyCost(), record.key, shop.teacher(record.key))
-    assert told == [ancestor] * 2
+    assert messages == [ancestor] * 2
 
 
 def test_a_model_that_is_its_own_teacher_is_one_record(builder, tmp_path):

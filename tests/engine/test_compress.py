@@ -24,15 +24,15 @@ from limbeck.report.table import rows
 from limbeck.techniques.search import Search
 
 
-def test_nothing_is_timed_for_options_that_are_wrong(place, tmp_path, monkeypatch):
+def test_nothing_is_timed_for_options_that_are_wrong(workspace, tmp_path, monkeypatch):
     monkeypatch.setattr("limbeck.engine.compress.faster_core", None)
     monkeypatch.setattr("limbeck.engine.compress.faster_runtime", None)
     with pytest.raises(InputError, match="effort: there is no 'fast'"):
-        compress(str(place / "other"), str(place / "task"), effort="fast", store=tmp_path)
+        compress(str(workspace / "other"), str(workspace / "task"), effort="fast", store=tmp_path)
     with pytest.raises(InputError, match="runtime: exported models do not run in 'onnx'; choose from 'auto', 'onnxr"):
-        compress(str(place / "other"), str(place / "task"), runtime="onnx", store=tmp_path)
+        compress(str(workspace / "other"), str(workspace / "task"), runtime="onnx", store=tmp_path)
     with pytest.raises(InputError, match="workers: the executor 'local'"):
-        compress(str(place / "other"), str(place / "task"), executor=ExecutorConfig(workers=2), store=tmp_path)
+        compress(str(workspace / "other"), str(workspace / "task"), executor=ExecutorConfig(workers=2), store=tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -46,28 +46,32 @@ def test_nothing_is_timed_for_options_that_are_wrong(place, tmp_path, monkeypatc
         ({"device": "cuda", "target": "http://board", "profile": "m.jsonl"}, "times ONNX graphs on a processor"),
     ],
 )
-def test_what_cannot_serve_on_a_device_is_refused(place, tmp_path, options, message):
+def test_what_cannot_serve_on_a_device_is_refused(workspace, tmp_path, options, message):
     with pytest.raises(LimbeckError, match=message):
         compress(
-            str(place / "ready"), str(place / "task"), store=tmp_path / "store", folder=tmp_path / "run", **options
+            str(workspace / "ready"),
+            str(workspace / "task"),
+            store=tmp_path / "store",
+            folder=tmp_path / "run",
+            **options,
         )
 
 
 @pytest.mark.gpu
-def test_compress_on_a_gpu(place, tmp_path):
+def test_compress_on_a_gpu(workspace, tmp_path):
     import onnxruntime
 
     if "CUDAExecutionProvider" not in onnxruntime.get_available_providers():
         pytest.skip("onnxruntime-gpu is not installed")
     folders = {"store": tmp_path / "store", "folder": tmp_path / "run"}
     options = {"device": "cuda", "precision": "float16", "latency_ms": 100.0, "effort": "one-shot"}
-    made = compress(
-        str(place / "ready"), str(place / "task"), allow_weak_teacher=True, progress=False, **options, **folders
+    compressed = compress(
+        str(workspace / "ready"), str(workspace / "task"), allow_weak_teacher=True, progress=False, **options, **folders
     )
-    assert made.artefact is not None
-    facts = [fact for key in made.result.measured for fact in made.result.records[key].facts]
+    assert compressed.artefact is not None
+    facts = [fact for key in compressed.result.measured for fact in compressed.result.records[key].facts]
     assert {fact.target.partition(",")[0] for fact in facts} >= {"cuda"}
-    assert "CUDAExecutionProvider" in (made.artefact / "README.md").read_text()
+    assert "CUDAExecutionProvider" in (compressed.artefact / "README.md").read_text()
 
 
 @pytest.mark.parametrize(
@@ -98,25 +102,28 @@ def latency(shape, number_format="int8"):
 
 
 @pytest.mark.slow
-def test_pruned_and_searched_candidates_stand_side_by_side(place, tmp_path, monkeypatch):
+def test_pruned_and_searched_candidates_stand_side_by_side(workspace, tmp_path, monkeypatch):
     """One front, one choice, names that say which is which."""
     monkeypatch.setattr("limbeck.cost_models.measured_cost.MeasuredCost", lambda *services: FormatCost(latency))
     monkeypatch.setitem(SEARCHES, "quick", Search.of(population=3, generations=1, samples=8))
     where = {"folder": tmp_path / "run", "store": tmp_path / "store"}
-    task = str(place / "task")
+    task = str(workspace / "task")
     options = {"max_drop": 100.0, "strategy": "both", "effort": "quick", "runtime": "onnxruntime"}
     options["allow_weak_teacher"] = True  # the model is random
-    made = compress(str(place / "ready"), task, **options, **where)
-    assert not made.result.failed
-    named = {row.name for row in rows(made.result.run_summary)}
+    compressed = compress(str(workspace / "ready"), task, **options, **where)
+    assert not compressed.result.failed
+    named = {row.name for row in rows(compressed.result.run_summary)}
     speedups = ("2.0x", "3.0x")
     wanted = {f"searched {goal} · distilled · INT8" for goal in speedups}
     wanted |= {"pruned 2.0x · distilled · INT8", "pruned 3.0x in 2 stages · distilled · INT8"}
     assert named == {"teacher (PyTorch)", "teacher · ONNX", "teacher · INT8", *wanted}
-    (chosen,) = made.result.chosen
-    assert chosen in made.result.front
-    assert {one.split for one in made.result.records[chosen].facts if one.name == "quality"} == {"validation", "test"}
-    page = made.written["report"].read_text(encoding="utf-8")
+    (chosen,) = compressed.result.chosen
+    assert chosen in compressed.result.front
+    assert {fact.split for fact in compressed.result.records[chosen].facts if fact.name == "quality"} == {
+        "validation",
+        "test",
+    }
+    page = compressed.written["report"].read_text(encoding="utf-8")
     assert "searched 2.0x · distilled · INT8" in page
 
 
@@ -125,7 +132,7 @@ class Stop(Exception):
 
 
 @pytest.fixture
-def begun(place, tmp_path, monkeypatch):
+def begun(workspace, tmp_path, monkeypatch):
     """What a call of ``compress`` would run: the recipe and its task."""
     seen = []
 
@@ -139,7 +146,7 @@ def begun(place, tmp_path, monkeypatch):
 
     def begin(task, **options):
         with pytest.raises(Stop):
-            compress(str(place / "other"), task, folder=tmp_path / "run", store=tmp_path / "store", **options)
+            compress(str(workspace / "other"), task, folder=tmp_path / "run", store=tmp_path / "store", **options)
         return seen.pop()
 
     return begin
@@ -156,20 +163,20 @@ def test_a_task_by_value_is_kept_beside_the_recipe(begun, tmp_path):
     assert task.label_names == ("down", "up")
 
 
-def test_a_task_by_name_is_read_once_and_not_copied(begun, place, tmp_path, monkeypatch):
+def test_a_task_by_name_is_read_once_and_not_copied(begun, workspace, tmp_path, monkeypatch):
     read = []
     monkeypatch.setattr(given, "load_task", lambda spec: read.append(spec) or load_task(spec))
-    recipe, task = begun(str(place / "task"))
-    assert (recipe.task, read) == (str(place / "task"), [str(place / "task")])
-    assert task.fingerprint == load_task(place / "task").fingerprint
+    recipe, task = begun(str(workspace / "task"))
+    assert (recipe.task, read) == (str(workspace / "task"), [str(workspace / "task")])
+    assert task.fingerprint == load_task(workspace / "task").fingerprint
     assert not (tmp_path / "run" / "task").exists()
 
 
-def test_one_shot_leaves_out_goals_that_the_whole_model_meets(begun, place, monkeypatch):
+def test_one_shot_leaves_out_goals_that_the_whole_model_meets(begun, workspace, monkeypatch):
     monkeypatch.setattr("limbeck.cost_models.measured_cost.MeasuredCost", lambda *services: FormatCost(latency))
     events = []
     goals = {"latency_ms": 0.2, "effort": "one-shot", "runtime": "onnxruntime", "on_event": events.append}
-    recipe, _ = begun(str(place / "task"), **goals)  # the whole model takes 0.17 ms
+    recipe, _ = begun(str(workspace / "task"), **goals)  # the whole model takes 0.17 ms
     fork = recipe.steps[-7]
     assert [branch[0].pruning.latency_ms for branch in fork.branches[3:]] == [0.16, 0.13, 0.1]
     assert "the whole model takes 0.17 ms in INT8, as predicted; goals that it meets are left out" in [
@@ -177,19 +184,19 @@ def test_one_shot_leaves_out_goals_that_the_whole_model_meets(begun, place, monk
     ]
 
 
-def test_a_service_is_asked_for_the_runtime_that_it_will_use_and_this_machine_is_not(begun, place, monkeypatch):
+def test_a_service_is_asked_for_the_runtime_that_it_will_use_and_this_machine_is_not(begun, workspace, monkeypatch):
     def missing(runtime):
         raise LimbeckError(f"{runtime} is not here")
 
-    asked = []
-    monkeypatch.setattr(compressing, "check_service", asked.append)
+    requests = []
+    monkeypatch.setattr(compressing, "check_service", requests.append)
     monkeypatch.setattr(compressing, "check_runtime", missing)
     monkeypatch.setattr("limbeck.measure.backends.check_runtime", missing)
     monkeypatch.setattr("limbeck.cost_models.predictor_file.check_file", lambda *given: None)
     there = {"size_mb": 5.0, "target": "http://board:8765", "profile": "machine.jsonl"}
     for runtime, final in (("openvino", "openvino"), ("auto", "onnxruntime")):
-        recipe, _ = begun(str(place / "task"), runtime=runtime, **there)
-        assert asked.pop() == recipe.target
+        recipe, _ = begun(str(workspace / "task"), runtime=runtime, **there)
+        assert requests.pop() == recipe.target
         assert recipe.target.runtime == final
 
 
@@ -199,28 +206,28 @@ def counted(monkeypatch, calls, module, name):
     monkeypatch.setattr(module, name, lambda *given, **options: calls.update([name]) or function(*given, **options))
 
 
-def test_nothing_is_read_planned_or_checked_twice(begun, place, monkeypatch):
+def test_nothing_is_read_planned_or_checked_twice(begun, workspace, monkeypatch):
     calls = Counter()
     seams = ((given, "load_task"), (loading, "check_task"), (compressing, "Planner"), (checking, "check"))
     for module, name in seams:
         counted(monkeypatch, calls, module, name)
-    begun(str(place / "task"), effort="one-shot", runtime="onnxruntime")
+    begun(str(workspace / "task"), effort="one-shot", runtime="onnxruntime")
     assert calls == {"load_task": 1, "Planner": 1, "check": 1}
     calls.clear()
-    begun(str(place / "task"), runtime="auto")
+    begun(str(workspace / "task"), runtime="auto")
     assert calls == {"load_task": 1, "Planner": 1, "check": 1}
     calls.clear()
     monkeypatch.setattr(compressing, "faster_core", lambda *arguments: "linformer:128")
-    begun(str(place / "task"))  # what is measured adds steps, so the recipe is checked again
+    begun(str(workspace / "task"))  # what is measured adds steps, so the recipe is checked again
     assert calls == {"load_task": 1, "Planner": 1, "check": 2}
 
 
-def test_destinations_are_checked_before_anything_is_read(place, tmp_path):
+def test_destinations_are_checked_before_anything_is_read(workspace, tmp_path):
     (tmp_path / "file").write_text("")
     for wrong in ({"out": tmp_path / "file" / "out"}, {"folder": tmp_path / "file"}):
         with pytest.raises(InputError, match="is a file"):
-            compress(str(place / "other"), "no such task", **wrong)
+            compress(str(workspace / "other"), "no such task", **wrong)
     (tmp_path / "run" / "artefact").mkdir(parents=True)
     (tmp_path / "run" / "artefact" / "thesis.tex").write_text("")
     with pytest.raises(InputError, match="nor an earlier artefact"):
-        compress(str(place / "other"), TASK, folder=tmp_path / "run")
+        compress(str(workspace / "other"), TASK, folder=tmp_path / "run")

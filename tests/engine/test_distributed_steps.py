@@ -65,25 +65,27 @@ def go(make_model, tmp_path, monkeypatch):
     return run_steps
 
 
-def told(result):
+def outcome_of(result):
     """All that a run made and measured, to the last bit; times excepted."""
-    made = {}
+    candidates = {}
     for key, record in result.records.items():
         candidate = result.open(key)
         weights = {}
         if record.traits >= {"torch"}:
             weights = {name: tensor.numpy().tobytes() for name, tensor in candidate.model.state_dict().items()}
         facts = [(fact.name, fact.value, fact.low, fact.high, fact.n) for fact in record.facts]
-        made[key] = (record.step, record.notes, weights, candidate.task.fingerprint, facts)
+        candidates[key] = (record.step, record.notes, weights, candidate.task.fingerprint, facts)
     assert not result.failed
-    return result.front, made
+    return result.front, candidates
 
 
-def without_pace(told):
+def without_pace(outcome):
     """Leave out the notes of trainings, which say how many texts they read in a second."""
-    front, made = told
+    front, weights = outcome
     paced = ("finetune", "distill")
-    return front, {key: (step, None if step in paced else notes, *rest) for key, (step, notes, *rest) in made.items()}
+    return front, {
+        key: (step, None if step in paced else notes, *rest) for key, (step, notes, *rest) in weights.items()
+    }
 
 
 def slow_but(*names):
@@ -92,11 +94,11 @@ def slow_but(*names):
 
 @pytest.mark.parametrize("name", slow_but("evolution", "tagged and judged", "distill"))
 def test_the_result_is_that_of_one_process(go, name):
-    alone = without_pace(told(go(name, "alone")))
+    alone = without_pace(outcome_of(go(name, "alone")))
     backend = Threads()
     workers = Workers(backend, 2)
     try:
-        assert without_pace(told(go(name, "together", workers))) == alone
+        assert without_pace(outcome_of(go(name, "together", workers))) == alone
     finally:
         workers.close()
     pieces = sum(len(job["pieces"]) for job in backend.jobs)
@@ -109,9 +111,9 @@ def test_the_result_is_that_of_one_process(go, name):
 @pytest.mark.parametrize("count", [1, 2, 3])
 @pytest.mark.parametrize("name", ["evolution", "tinybert", "distill"])
 def test_in_processes_the_result_is_that_of_one_process(go, tmp_path, name, count):
-    alone = without_pace(told(go(name, "alone")))
+    alone = without_pace(outcome_of(go(name, "alone")))
     with open_workers(ExecutorConfig("processes", workers=count, threads=1), tmp_path) as workers:
-        assert without_pace(told(go(name, "together", workers))) == alone
+        assert without_pace(outcome_of(go(name, "together", workers))) == alone
 
 
 class Killing(Processes):
@@ -131,11 +133,11 @@ class Killing(Processes):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["evolution", "distill"])
 def test_a_worker_that_is_killed_over_a_piece_changes_nothing(go, name):
-    alone = without_pace(told(go(name, "alone")))
+    alone = without_pace(outcome_of(go(name, "alone")))
     backend, events = Killing(2, threads=1), []
     workers = Workers(backend, 2)
     try:
-        assert without_pace(told(go(name, "together", workers, events.append))) == alone
+        assert without_pace(outcome_of(go(name, "together", workers, events.append))) == alone
     finally:
         workers.close()
     assert any("a worker process was killed" in event.get("message", "") for event in events)
@@ -145,6 +147,6 @@ def test_a_worker_that_is_killed_over_a_piece_changes_nothing(go, name):
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.skipif(find_spec("ray") is None, reason="pip install 'limbeck[ray]'")
 def test_on_a_ray_cluster_the_result_is_that_of_one_process(go, tmp_path):
-    alone = without_pace(told(go("evolution", "alone")))
+    alone = without_pace(outcome_of(go("evolution", "alone")))
     with open_workers(ExecutorConfig("ray", workers=2, threads=1), tmp_path) as workers:
-        assert without_pace(told(go("evolution", "together", workers))) == alone
+        assert without_pace(outcome_of(go("evolution", "together", workers))) == alone

@@ -23,37 +23,37 @@ def recipe(toys, tmp_path):
 
 
 def test_before_anything_ran(toys, recipe, tmp_path):
-    made = plan(recipe, toys.store(tmp_path / "store"), task=toys.ToyTask())
-    assert [(row.path, row.step, row.candidate, row.candidates) for row in made.rows] == [
+    planned = plan(recipe, toys.store(tmp_path / "store"), task=toys.ToyTask())
+    assert [(row.path, row.step, row.candidate, row.candidates) for row in planned.rows] == [
         ("steps[0]", "toy-train", 1, 1),
         ("steps[1].fork[0][0]", "toy-prune", 1, 1),
         ("steps[1].fork[1][0]", "toy-prune", 1, 1),
         ("steps[2]", "toy-quality", None, 2),
         ("steps[3]", "toy-best", None, 2),
     ]
-    assert made.rows[0].seconds == 14.0  # by the step's own estimate: 7 s for each of 2 rows
-    assert made.rows[0].rough
-    assert made.unknown == 3  # nobody knows the time of the prunings and the probe; a choice takes none
-    assert made.task_rows == {"train": 2}
-    assert not any(row.done for row in made.rows)
+    assert planned.rows[0].seconds == 14.0  # by the step's own estimate: 7 s for each of 2 rows
+    assert planned.rows[0].rough
+    assert planned.unknown == 3  # nobody knows the time of the prunings and the probe; a choice takes none
+    assert planned.task_rows == {"train": 2}
+    assert not any(row.done for row in planned.rows)
     assert toys.calls() == []
     assert not (tmp_path / "store").exists()
 
 
 def test_shapes_and_sizes_where_they_are_known(toys, recipe, tmp_path):
-    made = plan(replace(recipe, steps=(toys.ToyPrune(0.5), toys.ToyPrune(0.5))), tmp_path / "s", task=toys.ToyTask())
-    assert [row.shape.layers[0].ffn for row in made.rows] == [4, 2]
-    assert [row.bytes for row in made.rows] == [1000 - 4 * 2 * 4 * 4, 1000 - 4 * 2 * 4 * 6]
+    planned = plan(replace(recipe, steps=(toys.ToyPrune(0.5), toys.ToyPrune(0.5))), tmp_path / "s", task=toys.ToyTask())
+    assert [row.shape.layers[0].ffn for row in planned.rows] == [4, 2]
+    assert [row.bytes for row in planned.rows] == [1000 - 4 * 2 * 4 * 4, 1000 - 4 * 2 * 4 * 6]
 
 
 def test_after_a_run(toys, recipe, tmp_path):
     store = toys.store(tmp_path / "store")
     run(recipe, store, tmp_path / "run", task=toys.ToyTask())
     before = toys.calls()
-    made = plan(recipe, store, task=toys.ToyTask())
-    assert all(row.done for row in made.rows)
-    assert (made.seconds, made.bytes, made.unknown) == (0, 0, 0)
-    assert [row.shape.layers[0].ffn for row in made.rows[:3]] == [8, 4, 2]
+    planned = plan(recipe, store, task=toys.ToyTask())
+    assert all(row.done for row in planned.rows)
+    assert (planned.seconds, planned.bytes, planned.unknown) == (0, 0, 0)
+    assert [row.shape.layers[0].ffn for row in planned.rows[:3]] == [8, 4, 2]
     longer = plan(recipe.with_("steps.0.toy-train.epochs=3"), store, task=toys.ToyTask())
     assert not any(row.done for row in longer.rows)
     assert longer.unknown == 0  # times of the earlier run
@@ -61,9 +61,9 @@ def test_after_a_run(toys, recipe, tmp_path):
 
 
 def test_an_unknown_shape_is_not_guessed_and_times_are_those_of_the_shape_before(toys, recipe, tmp_path):
-    made = plan(replace(recipe, steps=(toys.ToyLevels(), toys.ToyTrain())), tmp_path / "s", task=toys.ToyTask())
-    assert [row.shape for row in made.rows] == [None, None]
-    assert [row.seconds for row in made.rows] == [None, 14.0]
+    planned = plan(replace(recipe, steps=(toys.ToyLevels(), toys.ToyTrain())), tmp_path / "s", task=toys.ToyTask())
+    assert [row.shape for row in planned.rows] == [None, None]
+    assert [row.seconds for row in planned.rows] == [None, 14.0]
 
 
 def test_real_steps_foretell_shapes_and_rough_times(toys, tmp_path):
@@ -77,11 +77,11 @@ def test_real_steps_foretell_shapes_and_rough_times(toys, tmp_path):
         "quantize",
     ]
     recipe = parse({"model": model, "task": "movie-reviews", "steps": steps})
-    made = plan(recipe, tmp_path / "s", task=toy_task(train=10))
+    planned = plan(recipe, tmp_path / "s", task=toy_task(train=10))
     cut = "1x4 heads 0 of 4 ffn 3"
-    assert [str(row.shape) for row in made.rows] == ["1x4 heads 1 of 4 ffn 8", cut, cut, "None", "None", "None"]
-    assert all(row.rough and row.seconds > 0 for row in made.rows)
-    assert made.unknown == 0
+    assert [str(row.shape) for row in planned.rows] == ["1x4 heads 1 of 4 ffn 8", cut, cut, "None", "None", "None"]
+    assert all(row.rough and row.seconds > 0 for row in planned.rows)
+    assert planned.unknown == 0
 
 
 def test_rows_that_a_step_adds_count_for_the_steps_after_it(toys, tmp_path):
@@ -90,7 +90,7 @@ def test_rows_that_a_step_adds_count_for_the_steps_after_it(toys, tmp_path):
     for steps in (["finetune"], [{"augment": {"n_iter": 9}}, "finetune"]):
         recipe = parse({"model": model, "task": "movie-reviews", "steps": steps})
         plans.append(plan(recipe, tmp_path / "s", task=task))
-    alone, after = (made.rows[-1].seconds for made in plans)
+    alone, after = (planned.rows[-1].seconds for planned in plans)
     held_out = 2 * len(task.split("validation"))
     assert after / alone == pytest.approx((3 * 2000 + held_out) / (3 * 200 + held_out))
     assert plans[1].task_rows["train"] == 200

@@ -136,10 +136,10 @@ def test_a_file_that_lacks_texts_stops_before_any_work(teacher, student, task, t
 
 
 def test_a_function_is_asked_once_for_each_text_over_candidates_and_runs(teacher, student, task, tmp_path):
-    asked = []
+    requested = []
 
     def answer(texts):
-        asked.extend(texts)
+        requested.extend(texts)
         rows = replace(task, splits={"train": task.split("train").take([0] * len(texts))})
         rows = replace(rows, splits={"train": replace(rows.split("train"), texts=tuple(texts))})
         return softmax(predict(teacher.model, encode(rows, "train", teacher.tokenizer)).astype(float), 1)
@@ -148,9 +148,9 @@ def test_a_function_is_asked_once_for_each_text_over_candidates_and_runs(teacher
     result = run(recipe, tmp_path / "store", tmp_path / "run", task=task, teacher=answer)
     assert not result.failed
     unique = len(set().union(*(split.texts for split in task.splits.values())))
-    assert len(asked) == unique
+    assert len(requested) == unique
     run(recipe, tmp_path / "store", tmp_path / "run", task=task, teacher=answer)
-    assert len(asked) < unique + 33  # those that tell one function from another
+    assert len(requested) < unique + 33  # those that tell one function from another
     written = load_recipe(tmp_path / "run" / "recipe.yaml")
     assert written.teacher.endswith(SCORES)
     assert not check(written)

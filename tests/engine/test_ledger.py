@@ -49,8 +49,8 @@ def test_records_come_back_with_their_facts(tmp_path):
 
 def test_json_of_a_record():
     record = Record("k", None, "s", facts=(Measurement("quality", 0.5, "1", detail={"metric": "f1"}),))
-    for one in (ROOT, CHILD, record):
-        assert read_record(record_to_json(one)) == one
+    for each in (ROOT, CHILD, record):
+        assert read_record(record_to_json(each)) == each
 
 
 @pytest.mark.parametrize("cut", range(1, 60, 7))

@@ -31,7 +31,7 @@ def setting(toys, tmp_path, monkeypatch):
     return builder, list(leaves(placed_steps(recipe))), root.key
 
 
-def made(builder, payload):
+def outcome_and_reports(builder, payload):
     heard = []
     outcome = carry_out(json.loads(json.dumps(payload)), heard.append)  # it is plain data
     return outcome, heard
@@ -40,14 +40,14 @@ def made(builder, payload):
 def test_the_children_are_in_the_store_under_their_keys(setting):
     builder, steps, root = setting
     token = builder.store.folder.token()
-    outcome, heard = made(builder, order(builder, root, steps[0], 0, token))
+    outcome, heard = outcome_and_reports(builder, order(builder, root, steps[0], 0, token))
     (record,) = records_of(outcome)
     assert builder.store.has(record.key)
     assert {"step": "toy-train", "key": root, "message": "trained 2 epochs", "numbers": {}} in heard
     (same,), stored = builder.children(builder.records[root], steps[0].step, 0)
     assert stored
     assert same == record
-    outcome, _ = made(builder, order(builder, record.key, steps[1], 0, token))
+    outcome, _ = outcome_and_reports(builder, order(builder, record.key, steps[1], 0, token))
     assert [each.key for each in records_of(outcome)] == [
         each.key for each in builder.children(builder.records[record.key], steps[1].step, 0)[0]
     ]
@@ -60,7 +60,7 @@ def test_a_step_that_imitates_finds_its_teacher(setting):
     (small, _), _ = builder.children(trained, steps[1].step, 0)
     payload = order(builder, small.key, steps[2], 0, token)
     assert payload["needed"] == [small.key, trained.key]
-    outcome, _ = made(builder, payload)
+    outcome, _ = outcome_and_reports(builder, payload)
     assert error_of(outcome) is None
     assert len(list(records_of(outcome))) == 1
 
@@ -68,7 +68,7 @@ def test_a_step_that_imitates_finds_its_teacher(setting):
 def test_an_error_is_the_one_that_would_have_been_raised_here(setting):
     builder, steps, root = setting
     (trained,), _ = builder.children(builder.records[root], steps[0].step, 0)
-    outcome, _ = made(builder, order(builder, trained.key, steps[3], 0, builder.store.folder.token()))
+    outcome, _ = outcome_and_reports(builder, order(builder, trained.key, steps[3], 0, builder.store.folder.token()))
     error = error_of(outcome)
     with pytest.raises(Exception) as here:
         builder.children(trained, steps[3].step, 0)
@@ -161,7 +161,7 @@ def test_the_disk_of_a_worker_is_its_own_matter(setting, toys, tmp_path, monkeyp
     (tmp_path / "file").touch()
     monkeypatch.setattr(orders, "Store", lambda: toys.store(tmp_path / "file" / "node"))
     payload = order(builder, root, steps[0], 0, "token-of-another-folder.lock")
-    outcome, _ = made(builder, payload)
+    outcome, _ = outcome_and_reports(builder, payload)
     assert outcome.keys() == {"elsewhere"}
     assert outcome["elsewhere"].startswith(socket.gethostname())
     assert f"cannot write in the store {tmp_path / 'file' / 'node'}" in outcome["elsewhere"]
@@ -174,7 +174,7 @@ def test_a_full_disk_is_an_error_of_the_store_that_lies_on_it(setting, toys, tmp
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(toys.ToyTrain, "apply", apply)
-    outcome, _ = made(builder, order(builder, root, steps[0], 0, builder.store.folder.token()))
+    outcome, _ = outcome_and_reports(builder, order(builder, root, steps[0], 0, builder.store.folder.token()))
     assert isinstance(error_of(outcome), StoreError)
     assert f"the disk of the store {builder.store.root} is full" in str(error_of(outcome))
     monkeypatch.setattr(orders, "Store", lambda: toys.store(tmp_path / "node"))

@@ -197,13 +197,13 @@ def test_the_report_shows_how_texts_were_made(tmp_path, make_model):
     train = [{"finetune": {"num_train_epochs": 1}}, {"augment": {"n_iter": 2}}, {"distill": {"num_train_epochs": 0.5}}]
     fork = {"fork": [["quality"], [{"augment": {"n_iter": 3, "guard": "relabel"}}, "quality"]]}
     recipe = parse({"model": str(tmp_path / "model"), "task": "movie-reviews", "name": "toy", "steps": [*train, fork]})
-    made = run(recipe, tmp_path / "store", tmp_path / "run", task=TASK)
-    assert made.ok
-    assert made.task.history == ()
-    found = made.run_summary.histories
-    assert [entry["summary"].split(",")[1] for entry in found] == [" 2 samples per text", " 3 samples per text"]
-    assert found[1]["counts"]["original texts"] == len(TASK.split("train"))
-    text = write_report(made)["report"].read_text()
+    result = run(recipe, tmp_path / "store", tmp_path / "run", task=TASK)
+    assert result.ok
+    assert result.task.history == ()
+    histories = result.run_summary.histories
+    assert [entry["summary"].split(",")[1] for entry in histories] == [" 2 samples per text", " 3 samples per text"]
+    assert histories[1]["counts"]["original texts"] == len(TASK.split("train"))
+    text = write_report(result)["report"].read_text()
     assert text.count("Augmented texts</h2>") == 1
     assert "Relabelled by the guard" in text
 
@@ -227,16 +227,16 @@ def test_what_is_finished_is_kept_when_the_disk_is_full(result, tmp_path, monkey
 
 
 def test_the_outcome_of_compress_is_shown_short_or_as_the_table(result, tmp_path):
-    made = Compressed(result, deliver(result, tmp_path / "art"), ())
-    assert made.artefact == tmp_path / "art"
-    assert made.report == result.folder / "report.html"
-    assert len(repr(made)) < 300
-    assert "meets the budget" in repr(made)
-    assert str(made) == made.summary()
-    assert "★" in str(made)
-    assert "<table>" in made._repr_html_()
-    assert list(made.front["chosen"]) == [row.chosen for row in rows(result.run_summary)]
-    slow = Compressed(result, made.written, ("too slow",))
+    compressed = Compressed(result, deliver(result, tmp_path / "art"), ())
+    assert compressed.artefact == tmp_path / "art"
+    assert compressed.report == result.folder / "report.html"
+    assert len(repr(compressed)) < 300
+    assert "meets the budget" in repr(compressed)
+    assert str(compressed) == compressed.summary()
+    assert "★" in str(compressed)
+    assert "<table>" in compressed._repr_html_()
+    assert list(compressed.front["chosen"]) == [row.chosen for row in rows(result.run_summary)]
+    slow = Compressed(result, compressed.written, ("too slow",))
     assert "does not meet the budget: too slow" in repr(slow)
     with pytest.warns(RenamedWarning, match="budget_violations"):
         assert slow.unmet == ("too slow",)
@@ -313,10 +313,10 @@ def test_each_target_has_its_artefact_and_report(several, tmp_path):
         assert (several.folder / f"report-{name}.html").is_file()
     again = write_report(read_result(several.folder).with_task(TASK))
     assert sorted(again) == sorted(set(written) - {"artefact server", "artefact board"})
-    made = Compressed(several, written, budget_violations(several))
-    assert set(made.front["target"]) == {"server", "board"}
-    assert made._repr_html_().count("<table>") == 2
-    assert str(made).count("★ chosen") == 2
+    compressed = Compressed(several, written, budget_violations(several))
+    assert set(compressed.front["target"]) == {"server", "board"}
+    assert compressed._repr_html_().count("<table>") == 2
+    assert str(compressed).count("★ chosen") == 2
 
 
 def evaluate(folder, task, split):

@@ -127,11 +127,13 @@ def test_gc_keeps_it_while_the_run_is_unfinished(go, toys, tmp_path):
     result = go(*steps_of(toys), toys.ToyBreak(below=99))
     ledger = result.folder / "ledger.jsonl"
     lines = ledger.read_text().splitlines()
-    kept = [line for line in lines if ('"finished"' not in line and "toy-pair" not in line) or '"event": "run"' in line]
-    ledger.write_text("\n".join(kept) + "\n")  # as if killed before it was written
+    retained = [
+        line for line in lines if ('"finished"' not in line and "toy-pair" not in line) or '"event": "run"' in line
+    ]
+    ledger.write_text("\n".join(retained) + "\n")  # as if killed before it was written
     assert result.front == []
-    made = [record.key for record in result.records.values() if record.step == "toy-pair"]
-    assert {*made} <= retained_keys(result.folder)[1]
+    keys = [record.key for record in result.records.values() if record.step == "toy-pair"]
+    assert {*keys} <= retained_keys(result.folder)[1]
 
 
 def test_replicas_repeat_both_models(go, toys):
@@ -153,10 +155,10 @@ def test_inside_a_fork_it_sees_the_branch_alone(go, toys):
 
 
 def test_each_target_has_pairs_by_its_own_facts(go, toys, monkeypatch):
-    asked = []
+    requests = []
 
     def fast_ones(self, candidates, context):
-        asked.append(context.target.threads)
+        requests.append(context.target.threads)
         fast = [each.key for each in candidates if each.record.fact("latency_p50").value <= 2e-3]
         return [toys.Pair(fast[0], fast[-1])] if len(fast) > 1 else []
 
@@ -167,7 +169,7 @@ def test_each_target_has_pairs_by_its_own_facts(go, toys, monkeypatch):
             toys.ToyTrain(1), toys.ToyLevels((4, 2)), toys.ToyClock(), toys.ToyPair(), toys.ToyClock(), **several
         )
     assert {name: len(each.front) for name, each in result.targets.items()} == {"server": 3, "laptop": 2}
-    assert asked == [4, 1]
+    assert requests == [4, 1]
     assert [call for call in toys.calls() if call.startswith("pair ")] == ["pair 4"]
     assert _notes_on_targets(result) == []  # the laptop has no pairs
     result = go(*steps_of(toys)[:2], toys.ToyPair(3.0), **several)

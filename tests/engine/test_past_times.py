@@ -22,7 +22,7 @@ ROWS = {"train": 1000, "validation": 0}
 HERE = Work(SMALL, ROWS, 20.0, "root", ROWS)
 
 
-def made(key, parent, step, seconds, **fields):
+def past_record(key, parent, step, seconds, **fields):
     return Record(key, parent, step.info.name, parameters(step), SMALL, duration=seconds, **fields)
 
 
@@ -34,8 +34,8 @@ def step():
 @pytest.fixture
 def past(step):
     roots = [Record("root", None, "model", shape=SMALL), Record("other", None, "model", shape=SMALL)]
-    trained = [made(f"t{seconds}", "root", step, seconds) for seconds in (9.0, 10.0, 30.0)]
-    return PastTimes([*roots, *trained, made("x", "other", step, 500.0)], [])
+    trained = [past_record(f"t{seconds}", "root", step, seconds) for seconds in (9.0, 10.0, 30.0)]
+    return PastTimes([*roots, *trained, past_record("x", "other", step, 500.0)], [])
 
 
 def test_the_same_work_takes_what_it_took(step, past):
@@ -67,7 +67,11 @@ def test_the_pass_of_a_larger_teacher_counts():
 def test_texts_that_a_step_added_count(step):
     more = Augment()
     rows = more.rows_after(ROWS)
-    chain = [Record("root", None, "model", shape=SMALL), made("a", "root", more, 1.0), made("b", "a", step, 40.0)]
+    chain = [
+        Record("root", None, "model", shape=SMALL),
+        past_record("a", "root", more, 1.0),
+        past_record("b", "a", step, 40.0),
+    ]
     past = PastTimes(chain, [])
     assert past.seconds(step, replace(HERE, rows=rows)) == (40.0, False)
     seconds, rough = past.seconds(step, HERE)
@@ -90,9 +94,9 @@ def test_probes_without_an_estimate_take_what_they_took():
 
 def test_what_no_longer_is_a_step_is_passed_over(step):
     root = Record("root", None, "model", shape=SMALL)
-    strange = replace(made("t", "root", step, 1.0), parameters={"epochs_of_old": 3})
-    unknown = replace(made("u", "root", step, 1.0), step="gone")
-    past = PastTimes([root, strange, unknown, replace(made("v", "u", step, 7.0))], [])
+    strange = replace(past_record("t", "root", step, 1.0), parameters={"epochs_of_old": 3})
+    unknown = replace(past_record("u", "root", step, 1.0), step="gone")
+    past = PastTimes([root, strange, unknown, replace(past_record("v", "u", step, 7.0))], [])
     assert past.seconds(step, HERE) == (7.0, False)
 
 
@@ -101,7 +105,7 @@ def test_a_training_of_a_new_kind_is_in_proportion_to_others(step, past):
     seconds, rough = past.seconds(distill, HERE)
     passes = distill.estimated_seconds(SMALL, ROWS, 20.0) / step.estimated_seconds(SMALL, ROWS, 20.0)
     assert (seconds, rough) == (pytest.approx(10 * passes), True)
-    own = PastTimes([Record("root", None, "model", shape=SMALL), made("d", "root", distill, 77.0)], [])
+    own = PastTimes([Record("root", None, "model", shape=SMALL), past_record("d", "root", distill, 77.0)], [])
     assert own.seconds(distill, HERE) == (77.0, False)
 
 

@@ -59,8 +59,8 @@ def test_a_folder_comes_from_a_store_that_is_not_shared(setting, toys, tmp_path,
     names = [f"kept/{piece['keeps']}" for piece in pieces[:2]]
     assert list(outcome["objects"]) == names
     receive(builder.store, outcome)
-    assert (builder.store.facts.kept(pieces[1]["keeps"]) / "value").read_text() == "0.25"
-    assert builder.store.facts.kept(pieces[2]["keeps"]) is None
+    assert (builder.store.facts.kept_folder(pieces[1]["keeps"]) / "value").read_text() == "0.25"
+    assert builder.store.facts.kept_folder(pieces[2]["keeps"]) is None
 
 
 def test_an_error_or_another_machine_comes_back(setting, monkeypatch):

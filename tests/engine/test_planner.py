@@ -28,10 +28,10 @@ def problems(recipe):
     return [problem for problem in check(recipe) if problem.path != "target.runtime"]
 
 
-def planned(place, model="other", task="task", budget=None, linear=None, target=Target(threads=2), **more):  # noqa: B008
+def planned(workspace, model="other", task="task", budget=None, linear=None, target=Target(threads=2), **more):  # noqa: B008
     request = Request(budget or Budget(latency_ms=2.0), **more)
-    spec = task if isinstance(task, dict) else str(place / task)
-    recipe = Planner(str(place / model), load_task(spec), request).recipe(spec, target, linear)
+    spec = task if isinstance(task, dict) else str(workspace / task)
+    recipe = Planner(str(workspace / model), load_task(spec), request).recipe(spec, target, linear)
     assert not problems(recipe)
     assert parse(to_data(recipe)) == recipe
     return recipe
@@ -52,8 +52,10 @@ def family(branch, field):
 
 def names(steps):
     """Names of steps; of a fork, those of its branches; 'quantize' once, also where several ways are tried."""
-    made = [step.info.name if hasattr(step, "info") else [names(branch) for branch in step.branches] for step in steps]
-    return ["quantize" if name in [[["quantize"]] * count for count in (2, 4)] else name for name in made]
+    step_names = [
+        step.info.name if hasattr(step, "info") else [names(branch) for branch in step.branches] for step in steps
+    ]
+    return ["quantize" if name in [[["quantize"]] * count for count in (2, 4)] else name for name in step_names]
 
 
 def ways(branch):
@@ -78,17 +80,17 @@ MEAN = Budget(latency_ms=2.0, latency_statistic="mean")
         ({"effort": "one-shot", "budget": MEAN, "max_minutes": 5.0}, True),
     ],
 )
-def test_cascades_are_tried_with_much_effort_or_where_the_mean_counts(place, options, tried):
+def test_cascades_are_tried_with_much_effort_or_where_the_mean_counts(workspace, options, tried):
     """After the probes by which pairs are chosen, and before those that measure them."""
-    after = names(planned(place, **options).steps)[2:]
+    after = names(planned(workspace, **options).steps)[2:]
     probes = after[: after.index("latency") + 1]
     assert ("cascade" in after) == tried
     assert after[: 2 * len(probes) + 1] == [*probes, "cascade", *probes] if tried else after.count("latency") == 1
 
 
 @pytest.mark.parametrize("effort", ["quick", "standard", "thorough"])
-def test_effort_decides_how_many_candidates(place, effort):
-    recipe = planned(place, effort=effort)
+def test_effort_decides_how_many_candidates(workspace, effort):
+    recipe = planned(workspace, effort=effort)
     first, fork, *rest = names(recipe.steps)
     assert first == "finetune"
     assert fork[:3] == [[], ["export"], ["export", "quantize"]]
@@ -96,42 +98,42 @@ def test_effort_decides_how_many_candidates(place, effort):
     probes = ["size", "quality", "quality", "latency"]
     assert rest == [*probes, *(["cascade", *probes] if effort == "thorough" else []), "best", "portability"]
     assert family(recipe.steps[1].branches[3], "latency_ms") == [2 * part for part in GOALS[effort]]
-    without = planned(place, effort=effort, budget=Budget())
+    without = planned(workspace, effort=effort, budget=Budget())
     assert family(without.steps[1].branches[3], "speedup") == list(SPEEDUPS[effort])
     assert set(family(without.steps[1].branches[3], "relative_to")) == {"teacher"}
     assert names(without.steps)[-2:] == ["cheapest", "portability"]
 
 
-def test_int8_that_openvino_cannot_read_is_told_before_training(place):
-    about = {"model": str(place / "ready"), "task": str(place / "task"), "target": {"runtime": "openvino"}}
-    (problem,) = problems({**about, "steps": [{"export": {}}, {"quantize": {"mode": "static"}}]})
+def test_int8_that_openvino_cannot_read_is_told_before_training(workspace):
+    options = {"model": str(workspace / "ready"), "task": str(workspace / "task"), "target": {"runtime": "openvino"}}
+    (problem,) = problems({**options, "steps": [{"export": {}}, {"quantize": {"mode": "static"}}]})
     assert str(problem).startswith("steps[0].export.fused: holds operators of ONNX Runtime alone once it is quantized")
-    assert not problems({**about, "steps": [{"export": {}}]})
-    assert not problems({**about, "steps": [{"export": {"fused": False}}, {"quantize": {"mode": "static"}}]})
+    assert not problems({**options, "steps": [{"export": {}}]})
+    assert not problems({**options, "steps": [{"export": {"fused": False}}, {"quantize": {"mode": "static"}}]})
 
 
 @pytest.mark.parametrize("effort", ["one-shot", "quick", "standard", "thorough"])
-def test_more_effort_tries_more_ways_to_quantize(place, effort):
+def test_more_effort_tries_more_ways_to_quantize(workspace, effort):
     modes = ["dynamic", *(["static"] if effort in ("standard", "thorough") else [])]
     tried = [(mode, smooth) for mode in modes for smooth in ([False, True] if effort == "thorough" else [False])]
-    for branch in planned(place, effort=effort).steps[1].branches[2:]:
+    for branch in planned(workspace, effort=effort).steps[1].branches[2:]:
         assert ways(branch) == tried
 
 
-def test_openvino_gets_standard_operators_and_static_ranges(place):
-    recipe = planned(place, budget=Budget(max_drop=1.0), target=Target(runtime="openvino"))
+def test_openvino_gets_standard_operators_and_static_ranges(workspace):
+    recipe = planned(workspace, budget=Budget(max_drop=1.0), target=Target(runtime="openvino"))
     _, exported, *int8 = recipe.steps[1].branches
     assert {exported[-1].fused, *(branch[-2].fused for branch in int8)} == {False}
-    assert {way for branch in int8 for way in ways(branch)} == {("static", False)}
+    assert {mode for branch in int8 for mode in ways(branch)} == {("static", False)}
 
 
 @pytest.mark.parametrize("runtime", ["onnxruntime", "tensorrt"])
 @pytest.mark.parametrize("precision", ["float32", "float16"])
-def test_a_gpu_gets_exports_in_its_precision_and_no_int8(place, monkeypatch, precision, runtime):
+def test_a_gpu_gets_exports_in_its_precision_and_no_int8(workspace, monkeypatch, precision, runtime):
     monkeypatch.setattr("limbeck.measure.backends.check_device", lambda device: None)
     target = Target(device="cuda", runtime=runtime, precision=precision)
     for options in ({"effort": "quick"}, {"effort": "standard", "strategy": "both"}, {"effort": "one-shot"}):
-        recipe = planned(place, target=target, **options)
+        recipe = planned(workspace, target=target, **options)
         text = str(to_data(recipe))
         assert "quantize" not in text
         assert "portability" not in text
@@ -141,36 +143,36 @@ def test_a_gpu_gets_exports_in_its_precision_and_no_int8(place, monkeypatch, pre
         assert {(step.precision, step.fused) for step in exports} == {(precision, runtime == "onnxruntime")}
         assert (len(others[0]) == 1) == (precision == "float16")
         assert "'number_format': 'int8'" not in text
-    sized = planned(place, target=target, effort="quick", budget=Budget(size_mb=1.0))
+    sized = planned(workspace, target=target, effort="quick", budget=Budget(size_mb=1.0))
     assert "quantize" not in str(to_data(sized))
 
 
-def test_a_bound_of_size_is_tried_with_fewer_tokens_too(place):
+def test_a_bound_of_size_is_tried_with_fewer_tokens_too(workspace):
     for budget in (Budget(size_mb=1.0), Budget(size_mb=1.0, latency_ms=2.0)):
-        kept, *others, last = planned(place, effort="quick", budget=budget).steps[1].branches[3:]
+        first, *others, last = planned(workspace, effort="quick", budget=budget).steps[1].branches[3:]
         assert [step.info.name for step in last] == ["vocabulary", "prune", "distill", "export", "quantize"]
-        assert last[1] == (kept[0] if budget.latency_ms else others[0][0])
+        assert last[1] == (first[0] if budget.latency_ms else others[0][0])
         assert last[1].pruning.size_mb == (None if budget.latency_ms else 0.98)
 
 
-def test_in_one_shot_nothing_is_trained_but_the_model_itself(place):
-    made = [["prune", "export", "quantize"]]
-    recipe = planned(place, effort="one-shot", budget=Budget())
+def test_in_one_shot_nothing_is_trained_but_the_model_itself(workspace):
+    expected = [["prune", "export", "quantize"]]
+    recipe = planned(workspace, effort="one-shot", budget=Budget())
     whole = [[], ["export"], ["export", "quantize"]]
-    assert names(recipe.steps)[:2] == ["finetune", whole + made * len(SPEEDUPS["one-shot"])]
+    assert names(recipe.steps)[:2] == ["finetune", whole + expected * len(SPEEDUPS["one-shot"])]
     assert {branch[0].criterion for branch in recipe.steps[1].branches[3:]} == {"obs"}
-    assert names(planned(place, "ready", effort="one-shot").steps)[0] == whole + made * len(GOALS["one-shot"])
+    assert names(planned(workspace, "ready", effort="one-shot").steps)[0] == whole + expected * len(GOALS["one-shot"])
     with pytest.raises(InputError, match="strategy: effort 'one-shot' trains no super-network"):
-        planned(place, effort="one-shot", strategy="both")
+        planned(workspace, effort="one-shot", strategy="both")
 
 
-def test_goals_that_the_whole_model_meets_are_not_planned(place):
+def test_goals_that_the_whole_model_meets_are_not_planned(workspace):
     request = Request(Budget(latency_ms=2.0, size_mb=1.0), effort="one-shot")
-    planner = Planner(str(place / "ready"), load_task(place / "task"), request)
+    planner = Planner(str(workspace / "ready"), load_task(workspace / "task"), request)
     assert planner.needs_whole
     planned_goals = {}
     for whole in (None, 5.0, 1.5, 1.0, 0.1):
-        recipe = planner.recipe(str(place / "task"), Target(), whole_ms=whole)
+        recipe = planner.recipe(str(workspace / "task"), Target(), whole_ms=whole)
         *goals, last = recipe.steps[0].branches[3:]
         planned_goals[whole] = [branch[0].pruning.latency_ms for branch in goals]
         assert not problems(recipe)
@@ -179,25 +181,25 @@ def test_goals_that_the_whole_model_meets_are_not_planned(place):
     assert planned_goals == {None: [1.9, 1.6, 1.3, 1.0], 5.0: [1.9, 1.6, 1.3, 1.0], 1.5: [1.3, 1.0], 1.0: [], 0.1: []}
     for more in ({"effort": "quick"}, {"effort": "one-shot", "budget": Budget()}):
         other = Request(**{"budget": Budget(latency_ms=2.0), **more})
-        assert not Planner(str(place / "ready"), load_task(place / "task"), other).needs_whole
+        assert not Planner(str(workspace / "ready"), load_task(workspace / "task"), other).needs_whole
 
 
-def test_half_of_the_layers_may_reach_what_all_cannot(place, make_model):
+def test_half_of_the_layers_may_reach_what_all_cannot(workspace, make_model):
     deep = make_model(Shape.uniform(layers=5, hidden=32, heads=4, ffn=64), labels=3, max_positions=128)
-    save_model(deep, toy_tokenizer(TASK), place / "deep")
-    whole, half = planned(place, "deep").steps[1].branches[3:]
+    save_model(deep, toy_tokenizer(TASK), workspace / "deep")
+    whole, half = planned(workspace, "deep").steps[1].branches[3:]
     assert family(whole, "latency_ms") == [1.84, 1.4]
     assert family(whole, "layers") == [None, None]
     assert (half[0].pruning.latency_ms, half[0].pruning.layers) == (1.84, 2)
-    assert len(planned(place, "deep", budget=Budget()).steps[1].branches) == 4
+    assert len(planned(workspace, "deep", budget=Budget()).steps[1].branches) == 4
 
 
-def test_a_linear_core_is_a_branch_where_it_is_faster(place):
-    recipe = planned(place, linear="linformer:128")
+def test_a_linear_core_is_a_branch_where_it_is_faster(workspace):
+    recipe = planned(workspace, linear="linformer:128")
     branch = names(recipe.steps)[1][-1]
     assert branch == ["linearize", [[], ["prune", "distill"]], "export", "quantize"]
     assert recipe.steps[1].branches[-1][0].attention == ("linformer:128",)
-    assert recipe.steps[1].branches[:-1] == planned(place).steps[1].branches
+    assert recipe.steps[1].branches[:-1] == planned(workspace).steps[1].branches
 
 
 def searched(count):
@@ -205,55 +207,59 @@ def searched(count):
 
 
 @pytest.mark.parametrize("effort", ["quick", "standard", "thorough"])
-def test_strategy_decides_how_smaller_models_are_found(place, effort):
+def test_strategy_decides_how_smaller_models_are_found(workspace, effort):
     whole = [[], ["export"], ["export", "quantize"]]
-    found = {one: planned(place, strategy=one, effort=effort).steps[1] for one in ("prune", "search", "both")}
-    assert names([found["prune"]])[0] == [*whole, [*stages(len(GOALS[effort])), "export", "quantize"]]
-    assert names([found["search"]])[0] == [*whole, searched(len(BOUNDS[effort]))]
-    assert found["both"].branches == (*found["prune"].branches, found["search"].branches[3])
-    assert planned(place, effort=effort).steps[1] == found["prune"]
-    network, fork, *_ = found["search"].branches[3]
+    forks = {
+        strategy: planned(workspace, strategy=strategy, effort=effort).steps[1]
+        for strategy in ("prune", "search", "both")
+    }
+    assert names([forks["prune"]])[0] == [*whole, [*stages(len(GOALS[effort])), "export", "quantize"]]
+    assert names([forks["search"]])[0] == [*whole, searched(len(BOUNDS[effort]))]
+    assert forks["both"].branches == (*forks["prune"].branches, forks["search"].branches[3])
+    assert planned(workspace, effort=effort).steps[1] == forks["prune"]
+    network, fork, *_ = forks["search"].branches[3]
     slices = network.slices
     assert (slices.layers, slices.heads, slices.ffn, slices.hidden) == ((1, 2), (1, 4), (32, 64), None)
     assert slices.per_layer
     steps = [branch[0] for branch in fork.branches]
     assert [step.bound.latency_ms for step in steps] == [2 * part for part in BOUNDS[effort]]
     assert {(step.population, step.bound.number_format) for step in steps} == {(SEARCHES[effort].population, "int8")}
-    without = planned(place, effort=effort, strategy="search", budget=Budget(size_mb=1.0))
+    without = planned(workspace, effort=effort, strategy="search", budget=Budget(size_mb=1.0))
     assert [branch[0].bound.speedup for branch in without.steps[1].branches[3][1].branches] == list(SPEEDUPS[effort])
     assert names(without.steps)[-2:] == ["best", "portability"]
 
 
-def test_more_effort_searches_longer(place):
-    made = [
-        plan(planned(place, strategy="search", effort=effort), place / "no-store") for effort in ("quick", "thorough")
+def test_more_effort_searches_longer(workspace):
+    plans = [
+        plan(planned(workspace, strategy="search", effort=effort), workspace / "no-store")
+        for effort in ("quick", "thorough")
     ]
-    rows = [{row.path: row for row in one.rows} for one in made]
-    first = [one["steps[1].fork[3][1].fork[0][0]"].seconds for one in rows]
+    rows = [{row.path: row for row in each.rows} for each in plans]
+    first = [each["steps[1].fork[3][1].fork[0][0]"].seconds for each in rows]
     assert 0 < first[0] < first[1]
-    assert [one["steps[1].fork[3][2]"].candidates for one in rows] == [1, 2 * len(BOUNDS["thorough"])]
-    assert made[0].seconds < made[1].seconds
+    assert [each["steps[1].fork[3][2]"].candidates for each in rows] == [1, 2 * len(BOUNDS["thorough"])]
+    assert plans[0].seconds < plans[1].seconds
 
 
-def test_a_search_begins_with_layers_that_are_alike(place, make_model):
+def test_a_search_begins_with_layers_that_are_alike(workspace, make_model):
     ragged = make_model(Shape(32, 8, (LayerShape(4, 64), LayerShape(2, 16))), labels=3, max_positions=128)
-    save_model(ragged, toy_tokenizer(TASK), place / "ragged")
+    save_model(ragged, toy_tokenizer(TASK), workspace / "ragged")
     for strategy in ("search", "both"):
         with pytest.raises(InputError, match=r"layers are alike, but .*ragged' is 2x32 heads 4,2 .* use 'prune'"):
-            planned(place, "ragged", strategy=strategy)
-    assert planned(place, "ragged")
+            planned(workspace, "ragged", strategy=strategy)
+    assert planned(workspace, "ragged")
     bare = make_model(Shape.uniform(2, 32, 4, 0), labels=3, max_positions=128)
-    save_model(bare, toy_tokenizer(TASK), place / "bare")
+    save_model(bare, toy_tokenizer(TASK), workspace / "bare")
     with pytest.raises(InputError, match="which leaves nothing to search"):
-        planned(place, "bare", strategy="search")
+        planned(workspace, "bare", strategy="search")
     with pytest.raises(InputError, match=r"strategy: there is no 'serach'; did you mean 'search'\?"):
-        planned(place, strategy="serach")
+        planned(workspace, strategy="serach")
     with pytest.raises(InputError, match=r"effort: there is no 'fast'; choose from 'one-shot', 'quick', "):
-        planned(place, effort="fast")
+        planned(workspace, effort="fast")
 
 
-def test_a_model_that_answers_the_task_is_taken_as_it_is(place):
-    recipe = planned(place, "ready")
+def test_a_model_that_answers_the_task_is_taken_as_it_is(workspace):
+    recipe = planned(workspace, "ready")
     assert recipe.teacher == recipe.model
     assert "finetune" not in names(recipe.steps)
 
@@ -270,66 +276,66 @@ def test_a_model_that_answers_the_task_is_taken_as_it_is(place):
         ({"problem_type": "multi_label_classification"}, False),
     ],
 )
-def test_the_configuration_says_whether_a_model_answers_the_task(place, tmp_path, config, fits):
-    shutil.copytree(place / "ready", tmp_path / "model")
-    written = json.loads((place / "ready" / "config.json").read_text()) | config
+def test_the_configuration_says_whether_a_model_answers_the_task(workspace, tmp_path, config, fits):
+    shutil.copytree(workspace / "ready", tmp_path / "model")
+    written = json.loads((workspace / "ready" / "config.json").read_text()) | config
     if "id2label" in config:
         written.pop("label2id")
     (tmp_path / "model" / "config.json").write_text(json.dumps(written))
-    recipe = planned(place, str(tmp_path / "model"))
+    recipe = planned(workspace, str(tmp_path / "model"))
     assert (recipe.teacher is not None) is fits
     assert (names(recipe.steps)[0] != "finetune") is fits
 
 
-def test_an_encoder_that_makes_no_vectors_yet_is_fine_tuned_first(place, tmp_path):
+def test_an_encoder_that_makes_no_vectors_yet_is_fine_tuned_first(workspace, tmp_path):
     for split in ("train", "validation"):
         (tmp_path / f"{split}.csv").write_text("text,pair,label\nsad,unhappy,5\nsad,cheerful,0\n")
-    recipe = planned(place, "other", {"path": str(tmp_path), "kind": "embedding"})
+    recipe = planned(workspace, "other", {"path": str(tmp_path), "kind": "embedding"})
     assert recipe.teacher is None
     assert names(recipe.steps)[0] == "finetune"
 
 
-def test_half_of_the_drop_is_left_to_int8(place):
-    recipe = planned(place, budget=Budget(latency_ms=1.0, max_drop=1.0))
+def test_half_of_the_drop_is_left_to_int8(workspace):
+    recipe = planned(workspace, budget=Budget(latency_ms=1.0, max_drop=1.0))
     tried = [step for (step,) in recipe.steps[1].branches[2][1].branches]
     assert [(step.info.name, step.max_drop) for step in tried] == [("quantize", 0.5)] * 2
 
 
-def test_without_a_test_split_all_is_measured_on_validation(place):
-    *_, size, quality, latency, best, portability = planned(place, task="no-test").steps
+def test_without_a_test_split_all_is_measured_on_validation(workspace):
+    *_, size, quality, latency, best, portability = planned(workspace, task="no-test").steps
     assert {*(step.split for step in (size, portability, quality)), latency.sample.split} == {"validation"}
     assert best.info.name == "best"
 
 
-def test_an_exported_model_is_refused(place, tmp_path):
-    config = json.loads((place / "ready" / "config.json").read_text()) | {"limbeck_runtime": "onnxruntime"}
+def test_an_exported_model_is_refused(workspace, tmp_path):
+    config = json.loads((workspace / "ready" / "config.json").read_text()) | {"limbeck_runtime": "onnxruntime"}
     (tmp_path / "exported").mkdir()
     (tmp_path / "exported" / "config.json").write_text(json.dumps(config))
     with pytest.raises(InputError, match="exported model, which cannot be trained"):
         Planner(str(tmp_path / "exported"), TASK, Request())
 
 
-def test_a_given_teacher_teaches_the_model_and_every_smaller_one(place):
+def test_a_given_teacher_teaches_the_model_and_every_smaller_one(workspace):
     """By its answers alone, and speed-ups are those over the model, whose stages multiply."""
-    recipe = planned(place, budget=Budget(max_drop=1), teacher="owner/large")
+    recipe = planned(workspace, budget=Budget(max_drop=1), teacher="owner/large")
     assert recipe.teacher == "owner/large"
     finetune, distill, fork, *_ = recipe.steps
     assert [step.info.name for step in (finetune, distill)] == ["finetune", "distill"]
     assert distill.match == ("logits",)
     ratios = family(fork.branches[3], "bound")
     assert math.prod(bound.speedup for bound in ratios) == pytest.approx(SPEEDUPS["standard"][-1], rel=1e-3)
-    assert planned(place, "ready", teacher="owner/large").steps[0] == distill
+    assert planned(workspace, "ready", teacher="owner/large").steps[0] == distill
 
 
-def test_thresholds_are_fitted_for_the_chosen_model(place):
-    recipe = planned(place, decision=DecisionGoal("same-recall", TASK.label_names[0], temperature=True))
+def test_thresholds_are_fitted_for_the_chosen_model(workspace):
+    recipe = planned(workspace, decision=DecisionGoal("same-recall", TASK.label_names[0], temperature=True))
     assert names(recipe.steps)[-3:] == ["best", "decision", "portability"]
     assert (recipe.steps[-2].split, recipe.steps[-2].goal.threshold) == ("test", "same-recall")
-    assert planned(place, task="no-test", decision=DecisionGoal(temperature=True)).steps[-2].split == "validation"
+    assert planned(workspace, task="no-test", decision=DecisionGoal(temperature=True)).steps[-2].split == "validation"
 
 
-def test_with_a_limit_of_time_what_needs_no_training_comes_first(place):
-    unlimited, limited = (planned(place, budget=Budget(max_drop=1), max_minutes=limit) for limit in (None, 5.0))
+def test_with_a_limit_of_time_what_needs_no_training_comes_first(workspace):
+    unlimited, limited = (planned(workspace, budget=Budget(max_drop=1), max_minutes=limit) for limit in (None, 5.0))
     served = ["export", "quantize"]
     first = [["prune", *served]] * len(SPEEDUPS["standard"])
     chain = ["prune", "distill", [served, ["prune", "distill", [served, ["prune", "distill", *served]]]]]
@@ -341,16 +347,20 @@ def test_with_a_limit_of_time_what_needs_no_training_comes_first(place):
     assert names(unlimited.steps)[1] == [[], ["export"], served, [*stages(3), *served]]
 
 
-def test_another_machine_is_planned_for_by_its_latency_data(place, tmp_path):
+def test_another_machine_is_planned_for_by_its_latency_data(workspace, tmp_path):
     """Every goal in latency has the file, whatever the strategy, and goals in size have none."""
     target = Target(url="http://board:8765")
     more = {"strategy": "both", "profile": "machine.jsonl"}
     for budget in (Budget(latency_ms=2.0), Budget(size_mb=5.0), Budget()):
         request = Request(budget, **more)
-        recipe = Planner(str(place / "other"), load_task(place / "task"), request).recipe(str(place / "task"), target)
+        recipe = Planner(str(workspace / "other"), load_task(workspace / "task"), request).recipe(
+            str(workspace / "task"), target
+        )
         missing = [problem for problem in check(recipe) if "is needed" in problem.message]
         assert not missing
         goals = re.findall(r"Prune\(.*?\)|Search\(.*?\)", str(to_data(recipe)))
         assert not goals or all("machine.jsonl" in goal for goal in goals)
-    without = Planner(str(place / "other"), load_task(place / "task"), Request(Budget(latency_ms=2.0)))
-    assert [problem for problem in check(without.recipe(str(place / "task"), target)) if "is needed" in problem.message]
+    without = Planner(str(workspace / "other"), load_task(workspace / "task"), Request(Budget(latency_ms=2.0)))
+    assert [
+        problem for problem in check(without.recipe(str(workspace / "task"), target)) if "is needed" in problem.message
+    ]

@@ -36,16 +36,16 @@ def saved(tmp_path, make_model):
 def test_classes(saved, kind):
     folder, task, logits = saved(kind)
     split = task.split("test")
-    found = answer(folder, split.texts, split.pairs)
-    assert [row["answer"] for row in found] == [task.label_names[row.argmax()] for row in logits]
-    assert all(sum(row["scores"].values()) == pytest.approx(1) for row in found)
+    answers = answer(folder, split.texts, split.pairs)
+    assert [row["answer"] for row in answers] == [task.label_names[row.argmax()] for row in logits]
+    assert all(sum(row["scores"].values()) == pytest.approx(1) for row in answers)
 
 
 def test_several_labels(saved):
     folder, task, logits = saved("multilabel")
-    found = answer(folder, task.split("test").texts)
-    names = [", ".join(name for name, one in zip(task.label_names, row, strict=True) if one > 0) for row in logits]
-    assert [row["answer"] for row in found] == names
+    answers = answer(folder, task.split("test").texts)
+    names = [", ".join(name for name, logit in zip(task.label_names, row, strict=True) if logit > 0) for row in logits]
+    assert [row["answer"] for row in answers] == names
 
 
 def test_vectors_of_a_named_prompt(tmp_path, make_model):
@@ -79,9 +79,9 @@ def test_numbers(saved):
 def test_a_label_for_every_word(saved):
     folder, task, _ = saved("tokens")
     texts = [" ".join(words) for words in task.split("test").texts]
-    found = answer(folder, texts)
-    assert [len(row["labels"]) for row in found] == [len(text.split()) for text in texts]
-    assert {label for row in found for label in row["labels"]} <= set(task.label_names)
+    answers = answer(folder, texts)
+    assert [len(row["labels"]) for row in answers] == [len(text.split()) for text in texts]
+    assert {label for row in answers for label in row["labels"]} <= set(task.label_names)
 
 
 def test_a_score(saved):
@@ -184,11 +184,11 @@ def test_an_artefact_answers_by_its_thresholds_and_temperature(saved):
     folder, task, logits = saved("classification")
     texts, name = task.split("test").texts, task.label_names[1]
     with_decision(folder, temperature=2.0, thresholds={name: 0.0})
-    found = answer(folder, texts)
-    assert {row["answer"] for row in found} == {name}
+    answers = answer(folder, texts)
+    assert {row["answer"] for row in answers} == {name}
     shares = np.exp(logits.astype(float) / 2)
     expected = shares / shares.sum(1, keepdims=True)
-    assert np.array([list(row["scores"].values()) for row in found]) == pytest.approx(expected, rel=1e-5)
+    assert np.array([list(row["scores"].values()) for row in answers]) == pytest.approx(expected, rel=1e-5)
     with_decision(folder, thresholds={name: 1.5})
     others = [np.delete(np.arange(logits.shape[1]), 1)[np.delete(row, 1).argmax()] for row in logits]
     assert [row["answer"] for row in answer(folder, texts)] == [task.label_names[index] for index in others]
@@ -214,8 +214,8 @@ def test_bands_of_an_artefact_begin_at_numbers(saved):
     folder, task, logits = saved("regression")
     texts, middle = task.split("test").texts, float(np.median(logits))
     with_decision(folder, thresholds={"4": middle, "2": -1000.0})
-    found = answer(folder, texts)
-    assert [row["band"] for row in found] == [4.0 if value >= middle else 2.0 for value in logits[:, 0].astype(float)]
+    answers = answer(folder, texts)
+    assert [row["band"] for row in answers] == [4.0 if value >= middle else 2.0 for value in logits[:, 0].astype(float)]
     with_decision(folder, thresholds={"four": 1.0})
     with pytest.raises(InputError, match="thresholds are of the numbers where bands begin"):
         answer(folder, texts)
@@ -224,11 +224,11 @@ def test_bands_of_an_artefact_begin_at_numbers(saved):
 def test_documents_are_ranked_for_their_query(saved):
     folder, task, logits = saved("rerank")
     split = task.split("test")
-    found = answer(folder, split.texts, split.pairs)
-    np.testing.assert_allclose([row["answer"] for row in found], logits[:, 0], atol=1e-5)
+    answers = answer(folder, split.texts, split.pairs)
+    np.testing.assert_allclose([row["answer"] for row in answers], logits[:, 0], atol=1e-5)
     for rows in requests_of(split.labels):
-        ranked = sorted(rows, key=lambda row: -found[row]["answer"])
-        assert [found[row]["rank"] for row in ranked] == list(range(1, len(rows) + 1))
+        ranked = sorted(rows, key=lambda row: -answers[row]["answer"])
+        assert [answers[row]["rank"] for row in ranked] == list(range(1, len(rows) + 1))
     first = requests_of(split.labels)[0]
     documents = [split.pairs[row] for row in first]
     assert answer(folder, [split.texts[first[0]]], documents) == answer(folder, split.texts[: len(first)], documents)

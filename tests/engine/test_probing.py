@@ -64,8 +64,8 @@ def test_facts_of_different_sessions_are_not_compared(go, toys):
     go(train, thin, toys.ToyClock())
     go(train, thinner, toys.ToyClock())  # measures the teacher again
     result = go(train, thin, toys.ToyClock())
-    found = {record.fact("latency_p50").detail["session"] for record in result.records.values() if record.facts}
-    assert len(found) == 1
+    sessions = {record.fact("latency_p50").detail["session"] for record in result.records.values() if record.facts}
+    assert len(sessions) == 1
     assert [call for call in toys.calls() if call.startswith("clock")] == ["clock 2"] * 3
 
 
@@ -177,12 +177,12 @@ def test_a_service_that_cannot_be_used_ends_the_run_and_what_was_made_is_kept(go
     monkeypatch.setattr(toys.ToyClock, "measure", refuse)
     with pytest.raises(ServiceError, match="cannot be reached"):
         go(*steps)
-    made = len([call for call in toys.calls() if call.startswith("epoch")])
+    count = len([call for call in toys.calls() if call.startswith("epoch")])
     monkeypatch.setattr(toys.ToyClock, "measure", measure)
     result = go(*steps)
     assert len(values(result, "latency_p50")) == 3
     assert not result.failed
-    assert len([call for call in toys.calls() if call.startswith("epoch")]) == made
+    assert len([call for call in toys.calls() if call.startswith("epoch")]) == count
 
 
 def test_a_measurement_elsewhere_shares_this_machine(go, toys, monkeypatch, tmp_path):

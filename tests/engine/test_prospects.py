@@ -20,8 +20,8 @@ def tested(monkeypatch, **probability):
     """Let the limit on quality hold with a probability by the width of the model."""
 
     def evidence(record, whole, budget):
-        chance = probability.get(f"w{record.shape.layers[0].ffn}")
-        return {} if chance is None else {"max_drop": Evidence(chance)}
+        share = probability.get(f"w{record.shape.layers[0].ffn}")
+        return {} if share is None else {"max_drop": Evidence(share)}
 
     monkeypatch.setattr(prospects, "evidence_of", evidence)
 
@@ -93,19 +93,19 @@ def test_workers_begin_everything_at_once(limited, family):
 def test_of_two_models_in_one_no_time_is_predicted(limited, family):
     result = limited(*family(4), budget=LOOSE, max_minutes=60)
     key, records = result.front[-1], result.builder.records
-    judge = prospects.Prospects(result.builder, placed_steps(result.recipe), 60)
-    assert "about 4.00 ms" in judge.described(key)
+    outlook = prospects.Prospects(result.builder, placed_steps(result.recipe), 60)
+    assert "about 4.00 ms" in outlook.described(key)
     records[key] = replace(records[key], traits=records[key].traits | {"cascade"})
-    assert "about" not in judge.described(key)
+    assert "about" not in outlook.described(key)
 
 
 def test_of_a_narrower_model_the_teacher_has_to_be_an_ancestor(limited, family, monkeypatch):
     """Else the latency table for its width is not one of the teacher's layers."""
     result = limited(*family(4), budget=LOOSE, max_minutes=60)
     key, records = result.front[-1], result.builder.records
-    judge = prospects.Prospects(result.builder, placed_steps(result.recipe), 60)
+    outlook = prospects.Prospects(result.builder, placed_steps(result.recipe), 60)
     for record in lineage(records, key)[2:]:
         records[record.key] = replace(record, shape=replace(record.shape, hidden=2))
-    assert "about 4.00 ms" in judge.described(key)
+    assert "about 4.00 ms" in outlook.described(key)
     monkeypatch.setattr(prospects, "descends", lambda records, key, teacher: False)
-    assert "about" not in judge.described(key)
+    assert "about" not in outlook.described(key)

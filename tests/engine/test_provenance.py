@@ -31,12 +31,12 @@ def test_how_each_was_made_is_found_again(result, toys):
     origins = adopted(result, toys).origins
     assert origins.keys() == result.records.keys()
     for key, origin in origins.items():
-        made = result.builder.origins[key]
+        located = result.builder.origins[key]
         assert (origin.step, origin.index, origin.source, origin.role) == (
-            made.step,
-            made.index,
-            made.source,
-            made.role,
+            located.step,
+            located.index,
+            located.source,
+            located.role,
         )
     assert {origins[key].seed for key in result.replicas[result.chosen[0]]} <= {0, 1, 2}
 

@@ -11,13 +11,13 @@ from limbeck.recipe.recipe import Fork, Recipe
 
 @pytest.fixture
 def go(toys, tmp_path, monkeypatch):
-    """Run toy steps, of which pruning to less than a tenth is out of reach; ``go.asked`` counts the questions."""
+    """Run toy steps, of which pruning to less than a tenth is out of reach; ``go.questions`` counts the questions."""
     model = toys.model_folder(tmp_path / "model")
     monkeypatch.setenv(toys.CALLS, str(tmp_path / "calls"))
     monkeypatch.setattr(toys.ToyTrain, "shape_after", lambda self, shape: shape)
 
     def out_of_reach(self, candidate, context, earlier):
-        run_steps.asked += 1
+        run_steps.questions += 1
         assert candidate.model.shape.depth == 1
         assert earlier
         return f"{self.keep} is too little" if self.keep < 0.1 else None
@@ -25,7 +25,7 @@ def go(toys, tmp_path, monkeypatch):
     monkeypatch.setattr(toys.ToyPrune, "out_of_reach", out_of_reach, raising=False)
 
     def run_steps(*steps):
-        run_steps.asked = 0
+        run_steps.questions = 0
         recipe = Recipe(model, "movie-reviews", steps, name="toy")
         return run(recipe, toys.store(tmp_path / "store"), tmp_path / "run", task=toys.ToyTask())
 
@@ -44,20 +44,20 @@ def test_it_is_refused_before_training(go, toys):
 
 def test_a_goal_within_reach_is_none_of_its_business(go, toys):
     assert go(toys.ToyTrain(epochs=1), toys.ToyPrune(0.5)).ok
-    assert go.asked == 1
+    assert go.questions == 1
 
 
 def test_nothing_is_asked_where_nothing_would_be_saved(go, toys):
     go(toys.ToyPrune(0.05))
-    assert go.asked == 0
+    assert go.questions == 0
     go(toys.ToyTrain(epochs=1), toys.ToyPrune(0.5))
     go(toys.ToyTrain(epochs=1), toys.ToyPrune(0.05))  # trained already
-    assert go.asked == 0
+    assert go.questions == 0
 
 
 def test_nothing_is_asked_behind_a_step_whose_shape_nobody_knows(go, toys):
     go(toys.ToyTrain(epochs=1), toys.ToyPrune(0.5), toys.ToyTrain(epochs=1), toys.ToyPrune(0.05))
-    assert go.asked == 1
+    assert go.questions == 1
 
 
 def test_one_branch_fails_early_and_the_others_go_on(go, toys):

@@ -65,8 +65,8 @@ def test_a_step_that_cannot_take_a_model_is_refused():
 
 def test_a_cascade_says_so_and_is_no_model_to_quantize(make_model, tmp_path):
     small, large = (exported(make_model, tmp_path / str(layers), layers, seed=layers).model for layers in (1, 2))
-    made = write_cascade(small, large, tmp_path / "made", threshold=0.9)
-    record = root_record("k", "model", "folder", made)
+    cascade = write_cascade(small, large, tmp_path / "made", threshold=0.9)
+    record = root_record("k", "model", "folder", cascade)
     assert record.traits == {"onnx", "cascade"}
     assert root_record("k", "model", "folder", large).traits == {"onnx"}
     with pytest.raises(InputError, match="quantize is for single models, and a cascade holds two; put it before"):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import contextmanager
 
 import pytest
-from toy_workers import Threads, told
+from toy_workers import Threads, outcome
 
 from limbeck.distributed.config import ExecutorConfig
 from limbeck.distributed.workers import Workers
@@ -17,18 +17,18 @@ from limbeck.recipe.recipe import Recipe
 @pytest.fixture
 def backend(monkeypatch):
     """What carries out the work in place of processes."""
-    made = Threads()
+    threads = Threads()
 
     @contextmanager
     def opened(config, folder):
-        workers = Workers(made, 3)
+        workers = Workers(threads, 3)
         try:
             yield workers
         finally:
             workers.close()
 
     monkeypatch.setattr(several, "open_workers", opened)
-    return made
+    return threads
 
 
 def test_recipes_begin_at_once_and_end_as_one_after_the_other(toys, tmp_path, monkeypatch, backend):
@@ -47,11 +47,11 @@ def test_recipes_begin_at_once_and_end_as_one_after_the_other(toys, tmp_path, mo
         shown = []
         store = toys.store(tmp_path / f"store-{name}")
         results = list(run_several(recipes, folders, store, toys.ToyTask(), shown.append, executor))
-        return [told(result) for result in results], [event for event in shown if event["kind"] == "step_start"]
+        return [outcome(result) for result in results], [event for event in shown if event["kind"] == "step_start"]
 
     alone, steps = go("alone", ExecutorConfig())
     assert go("together", ExecutorConfig("processes", workers=3)) == (alone, steps)
-    assert len({key for _, key in backend.made}) >= 3
+    assert len({key for _, key in backend.done}) >= 3
 
 
 def test_events_of_a_run_come_when_it_is_its_turn():

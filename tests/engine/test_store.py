@@ -18,9 +18,9 @@ from limbeck.errors import StoreError
 
 @pytest.fixture
 def store(toys, tmp_path):
-    made = toys.store(tmp_path / "store")
-    made.prepare()
-    return made
+    new_store = toys.store(tmp_path / "store")
+    new_store.prepare()
+    return new_store
 
 
 def candidate(toys, *weights):

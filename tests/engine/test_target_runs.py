@@ -35,7 +35,7 @@ def outcome(result, among=None):
     return (result.front, result.chosen, result.reference, result.replicas, records)
 
 
-def made(toys):
+def result_of_run(toys):
     """What was trained, made and judged; a session of times is repeated where probes follow each other."""
     return [call for call in toys.calls() if not call.startswith(("open", "clock"))]
 
@@ -63,11 +63,11 @@ def pipeline(toys, rng):
 def test_each_target_has_the_result_of_a_run_for_it_alone_and_nothing_is_done_twice(go, toys, seed):
     steps = pipeline(toys, random.Random(seed))
     several = go(*steps, folder="several", replicas=2, **SEVERAL)
-    done = made(toys)
+    done = result_of_run(toys)
     for name in TARGETS:
         single = alone(go, name, *steps, replicas=2)
         assert outcome(single) == outcome(several.targets[name], among=single.records)
-    assert made(toys) == done
+    assert result_of_run(toys) == done
     again = go(*steps, folder="several", replicas=2, **SEVERAL)
     assert {name: outcome(each) for name, each in again.targets.items()} == {
         name: outcome(each) for name, each in several.targets.items()
@@ -78,9 +78,9 @@ def test_runs_for_single_targets_leave_nothing_to_do_for_all(go, toys):
     steps = pipeline(toys, random.Random(1))
     for name in TARGETS:
         alone(go, name, *steps)
-    done = made(toys)
+    done = result_of_run(toys)
     go(*steps, **SEVERAL)
-    assert made(toys) == done
+    assert result_of_run(toys) == done
 
 
 def test_times_are_measured_once_for_each_target(go, toys):

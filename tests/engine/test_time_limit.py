@@ -39,10 +39,10 @@ def takes(monkeypatch):
 def test_what_would_end_too_late_is_left_out_and_made_with_more_time(limited, family, toys, late):
     result = limited(*family(4, 6), budget=LOOSE, max_minutes=30)
     assert widths(result) == [8]  # the fine-tuning is made in any case
-    told = left_out(limited)
-    assert told[0].startswith("steps[1].fork[1][0] is left out with what follows: ")
-    assert len(told) == 2
-    assert all(message.endswith(time_limit.AGAIN) for message in told)
+    messages = left_out(limited)
+    assert messages[0].startswith("steps[1].fork[1][0] is left out with what follows: ")
+    assert len(messages) == 2
+    assert all(message.endswith(time_limit.AGAIN) for message in messages)
     assert widths(limited(*family(4, 6), budget=LOOSE)) == [4, 6, 8]
     done = toys.calls()
     assert widths(limited(*family(4, 6), budget=LOOSE, max_minutes=30)) == [4, 6, 8]  # what is finished takes no time

@@ -12,7 +12,7 @@ from limbeck.engine.progress import show_progress
 from limbeck.engine.tracking import Tracking, check_tracker
 from limbeck.errors import InputError
 
-PLACES = {"one": "steps[0].fork[0][1]", "two": "steps[0].fork[1][1]"}
+PATHS = {"one": "steps[0].fork[0][1]", "two": "steps[0].fork[1][1]"}
 
 
 @pytest.fixture
@@ -41,14 +41,14 @@ def runs(monkeypatch):
 
 
 def training(key, losses):
-    place = {"path": PLACES[key], "step": "finetune", "key": key}
-    yield {"kind": "candidate_start", **place}
+    where = {"path": PATHS[key], "step": "finetune", "key": key}
+    yield {"kind": "candidate_start", **where}
     for step, loss in losses:
         yield {"kind": "progress", "step": "finetune", "key": key, "numbers": {"step": step, "total": 9, "loss": loss}}
-    yield {"kind": "candidate_end", **place}
+    yield {"kind": "candidate_end", **where}
 
 
-def follow(tracker, *events):
+def track(tracker, *events):
     for event in events:
         tracker(event)
     tracker.close()
@@ -60,7 +60,7 @@ def test_branches_are_runs_of_their_own(runs, name, start):
     facts = [{"name": "quality", "split": "test", "value": 0.5}, {"name": "size", "value": 8.0}]
     record = {"kind": "record", "key": "k", "record": Record("k", None, "prune")}
     measured = {"kind": "facts", "key": "k", "step": "size", "facts": facts}
-    follow(tracker, *training("one", [(1, 0.5), (2, 0.4)]), record, measured, *training("two", [(1, 0.3)]))
+    track(tracker, *training("one", [(1, 0.5), (2, 0.4)]), record, measured, *training("two", [(1, 0.3)]))
     assert runs == {
         f"{start}19700101-000000-steps.0.fork.0.1-finetune-one": [(1, {"loss": 0.5}), (2, {"loss": 0.4}), "finished"],
         f"{start}19700101-000000-steps.0.fork.1.1-finetune-two": [(1, {"loss": 0.3}), "finished"],
@@ -73,7 +73,7 @@ def test_branches_are_runs_of_their_own(runs, name, start):
 
 
 def test_a_second_training_of_one_step_goes_on_counting(runs):
-    follow(Tracking("toy"), *training("one", [(1, 0.5), (8, 0.4), (1, 0.3), (2, 0.2)]))
+    track(Tracking("toy"), *training("one", [(1, 0.5), (8, 0.4), (1, 0.3), (2, 0.2)]))
     (lines,) = runs.values()
     assert lines == [(1, {"loss": 0.5}), (8, {"loss": 0.4}), (9, {"loss": 0.3}), (10, {"loss": 0.2}), "finished"]
 

@@ -15,10 +15,10 @@ KEY = "0123456789abcdef"
 
 @pytest.fixture
 def store(toys, tmp_path):
-    made = toys.store(tmp_path / "here")
-    made.prepare()
-    made.put(KEY, Candidate(toys.ToyModel([1.0, 2.5]), "tokenizer", toys.ToyTask()), {})
-    return made
+    filled = toys.store(tmp_path / "here")
+    filled.prepare()
+    filled.put(KEY, Candidate(toys.ToyModel([1.0, 2.5]), "tokenizer", toys.ToyTask()), {})
+    return filled
 
 
 def test_an_object_arrives_with_its_task(store, toys, tmp_path):
@@ -38,8 +38,8 @@ def test_a_damaged_object_is_refused(store, toys, tmp_path, how):
     if how == "cut":
         data = data[: len(data) // 3]
     elif how == "flipped":
-        place = data.index(b'"weights"') + 12
-        data = data[:place] + bytes([data[place] ^ 1]) + data[place + 1 :]
+        offset = data.index(b'"weights"') + 12
+        data = data[:offset] + bytes([data[offset] ^ 1]) + data[offset + 1 :]
     else:
         data = b""
     with pytest.raises(StoreError, match=f"object {KEY} arrived damaged"):
@@ -60,13 +60,13 @@ def test_a_kept_folder_arrives_whole_or_not_at_all(store, toys, tmp_path):
     other.prepare()
     assert not has(other, "kept/answers/7")
     data = pack(store, "kept/answers/7")
-    place = data.index(b"forty-two")
+    offset = data.index(b"forty-two")
     with pytest.raises(StoreError, match="folder kept/answers/7 arrived damaged"):
-        unpack(other, "kept/answers/7", data[:place] + b"fifty" + data[place + 5 :])
+        unpack(other, "kept/answers/7", data[:offset] + b"fifty" + data[offset + 5 :])
     assert not has(other, "kept/answers/7")
     unpack(other, "kept/answers/7", data)
     assert has(other, "kept/answers/7")
-    assert (other.facts.kept("answers/7") / "values").read_text() == "forty-two"
+    assert (other.facts.kept_folder("answers/7") / "values").read_text() == "forty-two"
     with pytest.raises(StoreError, match="has no folder kept/else"):
         pack(store, "kept/else")
 
@@ -77,9 +77,9 @@ def test_a_task_arrives_whole_or_not_at_all(store, toys, tmp_path):
     other.prepare()
     assert not has(other, name)
     data = pack(store, name)
-    place = data.index(b"fine")
+    offset = data.index(b"fine")
     with pytest.raises(StoreError, match="arrived damaged"):
-        unpack(other, name, data[:place] + b"vain" + data[place + 4 :])
+        unpack(other, name, data[:offset] + b"vain" + data[offset + 4 :])
     assert not has(other, name)
     unpack(other, name, data)
     assert has(other, name)

@@ -27,11 +27,11 @@ def test_steps_make_candidates_with_lineage(go, toys):
 
 def test_what_a_technique_foretells_is_in_the_record_and_is_no_measurement(go, toys):
     result = go(toys.ToyTrain(), toys.ToyLevels((4, 2)), toys.ToyExport())
-    for found in (result, go(toys.ToyTrain(), toys.ToyLevels((4, 2)), toys.ToyExport()), read_result(result.folder)):
-        told = values(found, "latency_predicted")
-        assert sorted(told.values()) == [0.002, 0.004]
-        assert {found.records[key].step for key in told} == {"toy-levels"}
-        assert found.measured == []
+    for each in (result, go(toys.ToyTrain(), toys.ToyLevels((4, 2)), toys.ToyExport()), read_result(result.folder)):
+        predicted = values(each, "latency_predicted")
+        assert sorted(predicted.values()) == [0.002, 0.004]
+        assert {each.records[key].step for key in predicted} == {"toy-levels"}
+        assert each.measured == []
 
 
 def test_finished_work_is_not_repeated(go, toys):
@@ -106,8 +106,8 @@ def test_only_declared_services_enter_keys(go, toys):
     go(clock)
     go(clock, target=running_target(threads=2))
     assert toys.calls()[len(before) :].count("clock 1") == 2
-    one, two = go(toys.ToyTrain()), go(toys.ToyTrain(), seed=1)
-    assert one.front != two.front
+    first, second = go(toys.ToyTrain()), go(toys.ToyTrain(), seed=1)
+    assert first.front != second.front
 
 
 def running_target(**more):

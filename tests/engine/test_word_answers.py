@@ -57,10 +57,10 @@ def test_entities_are_those_of_the_pipeline(folders, strategy):
         rows = answer(folder, TEXTS, aggregation=strategy)
         assert sum(len(row["entities"]) for row in rows) > 10
         for text, row in zip(TEXTS, rows, strict=True):
-            theirs = pipeline(text)
-            assert spans(row) == [(each["entity_group"], each["start"], each["end"]) for each in theirs]
+            expected = pipeline(text)
+            assert spans(row) == [(each["entity_group"], each["start"], each["end"]) for each in expected]
             assert [each["score"] for each in row["entities"]] == pytest.approx(
-                [float(each["score"]) for each in theirs], abs=1e-4
+                [float(each["score"]) for each in expected], abs=1e-4
             )
             assert all(each["text"] == text[each["start"] : each["end"]] for each in row["entities"])
 

@@ -27,40 +27,40 @@ TRAIN = {"batch_size": 8, "learning_rate": 1e-3, "save_seconds": 0}
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory):
+def workspace(tmp_path_factory):
     """A folder with a task as CSV files and an encoder without a head and without dropout."""
     import torch
     from transformers import BertConfig, BertModel
 
-    place = tmp_path_factory.mktemp("place")
+    workspace = tmp_path_factory.mktemp("place")
     task = toy_task(train=97, validation=48, test=48)
-    (place / "moods").mkdir()
+    (workspace / "moods").mkdir()
     for name, split in task.splits.items():
-        with (place / "moods" / f"{name}.csv").open("w", newline="", encoding="utf-8") as stream:
+        with (workspace / "moods" / f"{name}.csv").open("w", newline="", encoding="utf-8") as stream:
             rows = csv.DictWriter(stream, ["text", "label"])
             rows.writeheader()
             rows.writerows({**row, "label": task.label_names[row["label"]]} for row in split.to_rows())
     tokenizer = toy_tokenizer(task)
-    tokenizer.save_pretrained(place / "bert")
+    tokenizer.save_pretrained(workspace / "bert")
     torch.manual_seed(0)
     widths = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32}
     dropout = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0, "classifier_dropout": 0.0}
     config = BertConfig(vocab_size=len(tokenizer), max_position_embeddings=128, **widths, **dropout)
-    BertModel(config).save_pretrained(place / "bert")
-    return place
+    BertModel(config).save_pretrained(workspace / "bert")
+    return workspace
 
 
-def start(place, *steps, launcher=TORCHRUN, folder="run", store="store"):
+def start(workspace, *steps, launcher=TORCHRUN, folder="run", store="store"):
     """Begin a recipe in two processes; without a launcher in one."""
-    recipe = {"model": str(place / "bert"), "task": str(place / "moods"), "steps": list(steps)}
+    recipe = {"model": str(workspace / "bert"), "task": str(workspace / "moods"), "steps": list(steps)}
     recipe = parse({**recipe, "allow_weak_teacher": True})  # an epoch of a tiny model teaches little
-    (place / f"{folder}.yaml").write_text(dump(recipe))
+    (workspace / f"{folder}.yaml").write_text(dump(recipe))
     launch = ["-m", *launcher] if launcher else []
     command = [sys.executable, *launch, "-m", "limbeck", "run", f"{folder}.yaml", "--json"]
     command += ["--folder", folder, "--store", store]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     return subprocess.Popen(
-        command, cwd=place, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        command, cwd=workspace, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
 
 
@@ -69,33 +69,37 @@ def end(process):
     return process.returncode, out, err
 
 
-def events(place, folder="run"):
-    path = place / folder / "ledger.jsonl"
+def events(workspace, folder="run"):
+    path = workspace / folder / "ledger.jsonl"
     return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
 
 
-def records(place, folder):
+def records(workspace, folder):
     """Step and key of what a run made."""
-    return {event["record"]["step"]: event["record"]["key"] for event in events(place, folder) if "record" in event}
+    return {event["record"]["step"]: event["record"]["key"] for event in events(workspace, folder) if "record" in event}
 
 
-def workers(process, place):
+def workers(process, workspace):
     """The processes that train, in the order of their numbers, once both have loaded what they need."""
-    found = []
-    while len(found) < 2:
+    children = []
+    while len(children) < 2:
         assert process.poll() is None, process.communicate()
-        found = [child for child in psutil.Process(process.pid).children(True) if child.environ().get("RANK")]
+        children = [child for child in psutil.Process(process.pid).children(True) if child.environ().get("RANK")]
         time.sleep(0.05)
-    return sorted(found, key=lambda child: int(child.environ()["RANK"]))
+    return sorted(children, key=lambda child: int(child.environ()["RANK"]))
 
 
-def weights(place, key, store="store"):
-    return load_file(place / store / "objects" / key / "model.safetensors")
+def weights(workspace, key, store="store"):
+    return load_file(workspace / store / "objects" / key / "model.safetensors")
 
 
-def checkpoint(place, store="store"):
+def checkpoint(workspace, store="store"):
     """Wait for the first checkpoint of whatever trains."""
-    return next((place / store / "work").glob("*/checkpoint-*/loop.json"), None) if (place / store).exists() else None
+    return (
+        next((workspace / store / "work").glob("*/checkpoint-*/loop.json"), None)
+        if (workspace / store).exists()
+        else None
+    )
 
 
 def wait_for(condition, process):
@@ -106,29 +110,29 @@ def wait_for(condition, process):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("launcher", [TORCHRUN, ACCELERATE])
-def test_only_process_0_tells_and_writes(place, launcher, tmp_path_factory):
+def test_only_process_0_tells_and_writes(workspace, launcher, tmp_path_factory):
     name = launcher[0].split(".")[0]
     steps = ({"finetune": {"epochs": 1, **TRAIN}}, {"distill": {"epochs": 1, **TRAIN}}, {"quality": {}})
-    status, out, err = end(start(place, *steps, launcher=launcher, folder=name, store=f"store-{name}"))
+    status, out, err = end(start(workspace, *steps, launcher=launcher, folder=name, store=f"store-{name}"))
     assert status == 0, err
     json.loads(out)  # one object, not one for each process
-    told = events(place, name)
-    assert [event["event"] for event in told].count("run") == 1
-    made = [event["record"]["key"] for event in told if event["event"] == "record"]
-    objects = [path.name for path in (place / f"store-{name}" / "objects").iterdir()]
-    assert sorted(made) == sorted(objects)
-    assert len(made) == len(set(made)) == 3
-    assert not list((place / f"store-{name}" / "work").iterdir())
-    kept = [folder.name for folder in (place / f"store-{name}" / "kept").iterdir()]
+    logged = events(workspace, name)
+    assert [event["event"] for event in logged].count("run") == 1
+    keys = [event["record"]["key"] for event in logged if event["event"] == "record"]
+    objects = [path.name for path in (workspace / f"store-{name}" / "objects").iterdir()]
+    assert sorted(keys) == sorted(objects)
+    assert len(keys) == len(set(keys)) == 3
+    assert not list((workspace / f"store-{name}" / "work").iterdir())
+    names = [folder.name for folder in (workspace / f"store-{name}" / "kept").iterdir()]
     # the teacher's on the training rows; teacher's and student's on validation
-    assert len(kept) == 3
-    assert all(name.startswith("logits-") for name in kept)
-    assert sum("steps in" in event.get("message", "") for event in told) == 2
-    assert any("7 steps in" in event.get("message", "") for event in told)  # 97 rows in batches of 2 x 8
+    assert len(names) == 3
+    assert all(name.startswith("logits-") for name in names)
+    assert sum("steps in" in event.get("message", "") for event in logged) == 2
+    assert any("7 steps in" in event.get("message", "") for event in logged)  # 97 rows in batches of 2 x 8
 
 
 @pytest.mark.slow
-def test_a_whole_recipe(place):
+def test_a_whole_recipe(workspace):
     steps = (
         {"finetune": {"epochs": 1, **TRAIN}},
         {"each": {"prune": {"keep": [0.6, 0.8], "cost": "macs", "ffn_multiple": 8, "samples": 32}}},
@@ -139,98 +143,101 @@ def test_a_whole_recipe(place):
         {"cheapest": {}},
     )
     for _ in range(2):  # the second time all is found
-        status, _, err = end(start(place, *steps, folder="whole", store="store-whole"))
+        status, _, err = end(start(workspace, *steps, folder="whole", store="store-whole"))
         assert status in (0, 3), err  # 3: the chosen one learned nothing
-    assert (place / "whole" / "report.html").is_file()
-    assert (place / "whole" / "artefact" / "config.json").is_file()
-    assert len(list((place / "store-whole" / "objects").iterdir())) == 2 + 3 * 2
-    assert sum("steps in" in event.get("message", "") for event in events(place, "whole")) == 3
+    assert (workspace / "whole" / "report.html").is_file()
+    assert (workspace / "whole" / "artefact" / "config.json").is_file()
+    assert len(list((workspace / "store-whole" / "objects").iterdir())) == 2 + 3 * 2
+    assert sum("steps in" in event.get("message", "") for event in events(workspace, "whole")) == 3
 
 
 @pytest.mark.slow
-def test_a_super_network_on_a_corpus(place):
+def test_a_super_network_on_a_corpus(workspace):
     """Slices and hidden tokens are those of one process with the whole batch, and so is what is learned."""
     fields = {"match": ["mlm", "hidden"], "epochs": 1, "max_length": 16, "gradient_accumulation_steps": 1, **TRAIN}
-    status, _, err = end(start(place, {"pretrain_supernet": fields}, folder="corpus", store="store-corpus"))
+    status, _, err = end(start(workspace, {"pretrain_supernet": fields}, folder="corpus", store="store-corpus"))
     assert status == 0, err
     steps = ({"pretrain_supernet": {**fields, "batch_size": 16}},)
-    status, _, err = end(start(place, *steps, launcher=(), folder="alone", store="store-alone"))
+    status, _, err = end(start(workspace, *steps, launcher=(), folder="alone", store="store-alone"))
     assert status == 0, err
-    found, expected = (
-        weights(place, records(place, name)["pretrain_supernet"], f"store-{name}") for name in ("corpus", "alone")
+    actual, expected = (
+        weights(workspace, records(workspace, name)["pretrain_supernet"], f"store-{name}")
+        for name in ("corpus", "alone")
     )
     for name in expected.keys() - {name for name in expected if name.endswith("key.bias")}:
-        assert found[name] == pytest.approx(expected[name], abs=2e-3), name
+        assert actual[name] == pytest.approx(expected[name], abs=2e-3), name
 
 
 @pytest.mark.slow
-def test_a_candidate_that_fails_leaves_its_siblings(place):
+def test_a_candidate_that_fails_leaves_its_siblings(workspace):
     """What all processes refuse is told once; the next candidate is made by all."""
     sweep = {"epochs": 1, **TRAIN, "match": ["relations"]}
     fork = {"fork": [[{"distill": {**sweep, "relation_heads": 3}}], [{"distill": {**sweep, "relation_heads": 2}}]]}
-    status, _, err = end(start(place, {"finetune": {"epochs": 1, **TRAIN}}, fork, folder="fork", store="store-fork"))
+    status, _, err = end(
+        start(workspace, {"finetune": {"epochs": 1, **TRAIN}}, fork, folder="fork", store="store-fork")
+    )
     assert status != 0, err
-    (failed,) = [event["failure"] for event in events(place, "fork") if event["event"] == "failed"]
+    (failed,) = [event["failure"] for event in events(workspace, "fork") if event["event"] == "failed"]
     assert failed["error"].startswith("distill.relation_heads: 3 does not divide")
-    assert len(list((place / "store-fork" / "objects").iterdir())) == 3
-    assert [event for event in events(place, "fork") if event["event"] == "finished"]
+    assert len(list((workspace / "store-fork" / "objects").iterdir())) == 3
+    assert [event for event in events(workspace, "fork") if event["event"] == "finished"]
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("victim", [1, 0])
-def test_a_killed_process_ends_the_run_and_is_named(place, victim):
+def test_a_killed_process_ends_the_run_and_is_named(workspace, victim):
     store, folder = f"store-kill-{victim}", f"kill-{victim}"
     steps = ({"finetune": {"epochs": 20, **TRAIN, "evaluations_per_epoch": 1}},)
-    process = start(place, *steps, folder=folder, store=store)
-    pids = [worker.pid for worker in workers(process, place)]
-    wait_for(lambda: checkpoint(place, store), process)
+    process = start(workspace, *steps, folder=folder, store=store)
+    pids = [worker.pid for worker in workers(process, workspace)]
+    wait_for(lambda: checkpoint(workspace, store), process)
     os.kill(pids[victim], signal.SIGKILL)
     status, _, err = end(process)
     assert status != 0
     assert f"error: process {victim} of 2 (pid {pids[victim]}) is gone; the same command goes on" in err
-    assert not [event for event in events(place, folder) if event["event"] in ("failed", "finished")]
+    assert not [event for event in events(workspace, folder) if event["event"] in ("failed", "finished")]
     if victim == 1:
-        assert f"(pid {pids[1]}) is gone" in events(place, folder)[-1]["message"]
+        assert f"(pid {pids[1]}) is gone" in events(workspace, folder)[-1]["message"]
 
-    status, _, err = end(start(place, *steps, folder=folder, store=store))
+    status, _, err = end(start(workspace, *steps, folder=folder, store=store))
     assert status == 0, err
-    assert any(event.get("message", "").startswith("resumed at step") for event in events(place, folder))
-    status, _, err = end(start(place, *steps, folder=f"{folder}-whole", store=f"{store}-whole"))
+    assert any(event.get("message", "").startswith("resumed at step") for event in events(workspace, folder))
+    status, _, err = end(start(workspace, *steps, folder=f"{folder}-whole", store=f"{store}-whole"))
     assert status == 0, err
-    key = records(place, folder)["finetune"]
-    assert key == records(place, f"{folder}-whole")["finetune"]
-    found, expected = weights(place, key, store), weights(place, key, f"{store}-whole")
-    assert all((found[name] == expected[name]).all() for name in expected)
+    key = records(workspace, folder)["finetune"]
+    assert key == records(workspace, f"{folder}-whole")["finetune"]
+    resumed, expected = weights(workspace, key, store), weights(workspace, key, f"{store}-whole")
+    assert all((resumed[name] == expected[name]).all() for name in expected)
 
 
 @pytest.mark.slow
 def test_followers_wait_without_work_and_hear_of_the_end(tmp_path):
     launch = [sys.executable, "-m", *TORCHRUN, "--no-python", sys.executable, __file__]
     for ending in ("well", "badly", "alone"):
-        told = tmp_path / ending
-        done = subprocess.run([*launch, ending, str(told)], capture_output=True, text=True, check=False)
+        path = tmp_path / ending
+        done = subprocess.run([*launch, ending, str(path)], capture_output=True, text=True, check=False)
         if ending == "alone":
             assert "a step that calls 'fit' must say every_process" in done.stderr
             assert done.returncode != 0
             continue
         assert (done.returncode == 0) == (ending == "well"), done.stderr
-        share, status = json.loads(told.read_text()), json.loads(told.with_suffix(".1").read_text())
+        share, status = json.loads(path.read_text()), json.loads(path.with_suffix(".1").read_text())
         assert share < 0.1  # of a processor, while process 0 has something else to do
         assert status == (0 if ending == "well" else 1)
 
 
 def test_one_that_is_lost_does_not_delay_the_end(monkeypatch):
     """Process 0 on its own: what the others hear, and what its caller sees."""
-    told = []
+    gathered = []
     monkeypatch.setattr(processes, "join", lambda: None)
     monkeypatch.setattr(processes, "leave", lambda: None)
-    monkeypatch.setattr(processes, "all_gather", lambda **said: told.append(said) or [said])
+    monkeypatch.setattr(processes, "all_gather", lambda **values: gathered.append(values) or [values])
     assert worker.run_with_workers(lambda: 3) == 3
     with pytest.raises(InputError):
         worker.run_with_workers(fail(InputError("no")))
     with pytest.raises(ProcessLost):
         worker.run_with_workers(fail(ProcessLost("process 1 of 2 is gone")))
-    assert told == [{"do": "end", "status": 3}, {"do": "end", "status": 1}]
+    assert gathered == [{"do": "end", "status": 3}, {"do": "end", "status": 1}]
 
 
 def test_a_follower_does_what_it_hears(monkeypatch):
@@ -258,7 +265,7 @@ def fail(error):
     return work
 
 
-def main(ending: str, told: Path) -> None:
+def main(ending: str, path: Path) -> None:
     """Process 0 sleeps and looks at what the other one costs meanwhile."""
 
     def work():
@@ -268,7 +275,7 @@ def main(ending: str, told: Path) -> None:
         other = psutil.Process(processes.join().peers[1].pid)
         before = sum(other.cpu_times()[:2])
         time.sleep(3)
-        told.write_text(json.dumps((sum(other.cpu_times()[:2]) - before) / 3))
+        path.write_text(json.dumps((sum(other.cpu_times()[:2]) - before) / 3))
         if ending == "badly":
             raise InputError("no")
         return 0
@@ -278,7 +285,7 @@ def main(ending: str, told: Path) -> None:
         status = worker.run_with_workers(work)
     except InputError:
         status = 1
-    told.with_suffix(f".{number}").write_text(json.dumps(status))
+    path.with_suffix(f".{number}").write_text(json.dumps(status))
     sys.exit(status)
 
 

@@ -6,7 +6,7 @@ import warnings
 from pathlib import Path
 
 import pytest
-from fuzzing import Rule
+from fuzzing import OneClearError
 from malformed_files import FILES
 from toy_fixtures import toys  # noqa: F401
 
@@ -22,7 +22,7 @@ def quiet():
 
 @pytest.fixture
 def rule(tmp_path, monkeypatch):
-    rule = Rule(tmp_path)
+    rule = OneClearError(tmp_path)
     monkeypatch.delenv("TOY_CALLS", raising=False)  # the toys' own list, outside of where the rule allows files
     monkeypatch.chdir(rule.work)
     for suffix, files in FILES.items():

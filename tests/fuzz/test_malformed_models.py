@@ -41,15 +41,15 @@ TOKENIZER_SETTINGS |= {"added_tokens_decoder": {"0": {"content": "[PAD]", "speci
 @pytest.fixture(scope="module")
 def models(tmp_path_factory, make_model):
     """A model of ours, the same as a plain BERT, in two shards, and exported."""
-    place, tokenizer = tmp_path_factory.mktemp("models"), toy_tokenizer(TASK)
+    folder, tokenizer = tmp_path_factory.mktemp("models"), toy_tokenizer(TASK)
     model = make_model(labels=3, vocab_size=len(tokenizer))
-    save_model(model, tokenizer, place / "ours")
-    write_plain(model, tokenizer, place / "bert")
-    save_model(model, tokenizer, place / "exported")
-    to_onnx(model, place / "exported" / "onnx" / "model.onnx")
-    path = place / "exported" / "config.json"
+    save_model(model, tokenizer, folder / "ours")
+    write_plain(model, tokenizer, folder / "bert")
+    save_model(model, tokenizer, folder / "exported")
+    to_onnx(model, folder / "exported" / "onnx" / "model.onnx")
+    path = folder / "exported" / "config.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), "limbeck_runtime": "onnxruntime"}))
-    return place
+    return folder
 
 
 @pytest.fixture
@@ -60,8 +60,8 @@ def copies(models, rule):
     return models
 
 
-def configs(place):
-    return [json.loads((place / name / "config.json").read_text()) for name in ("ours", "bert", "exported")]
+def configs(folder):
+    return [json.loads((folder / name / "config.json").read_text()) for name in ("ours", "bert", "exported")]
 
 
 def restored(models, name):

@@ -37,8 +37,8 @@ SETTINGS = {
 """Settings of the tokenizer, positions of the model, tokens of the task; all cut at LONGEST."""
 KINDS = ("single", "pair", "words")
 CASES = [
-    (family, kind, list(SETTINGS)[(place + 2 * number) % len(SETTINGS)])
-    for place, family in enumerate(small.FAMILIES)
+    (family, kind, list(SETTINGS)[(index + 2 * number) % len(SETTINGS)])
+    for index, family in enumerate(small.FAMILIES)
     for number, kind in enumerate(KINDS)
 ] + [("bert", "pair", "no segment ids"), ("xlm-roberta", "pair", "segment ids whatever the model")]
 
@@ -82,7 +82,7 @@ def artefact(hub: Path, task: Task, folder: Path) -> tuple[Path, object]:
     (stored / "config.json").write_text(json.dumps(config))
     first, again = (encode(task, "test", each) for each in (tokenizer, open_model(stored, task=task)[1]))
     assert first.input_ids == again.input_ids  # saving changes nothing
-    return write_artefact(stories.tell(task=task), "qa", stored, folder / "artefact"), first
+    return write_artefact(stories.run_summary(task=task), "qa", stored, folder / "artefact"), first
 
 
 def followed(out: Path, inputs: list, folder: Path) -> list:
@@ -110,8 +110,8 @@ def answered(folder: Path, task: Task, monkeypatch: pytest.MonkeyPatch) -> tuple
     texts = [" ".join(row) for row in rows.texts] if task.kind == "tokens" else rows.texts
     with monkeypatch.context() as patch:
         patch.setattr(batches, "predict", lambda model, encoded, *more: (seen.append(encoded), real(model, encoded))[1])
-        found = answer(folder, texts, rows.pairs)
-    return found, seen[0]
+        answers = answer(folder, texts, rows.pairs)
+    return answers, seen[0]
 
 
 @pytest.mark.parametrize(("family", "kind", "setting"), CASES)
@@ -130,16 +130,16 @@ def test_served_ids_are_measured_ids(family, kind, setting, tmp_path, monkeypatc
     served = followed(out, inputs, tmp_path)
     assert [ids for ids, _, _ in served] == [list(ids) for ids in measured.input_ids]
     assert [ids for _, ids, _ in served] == [list(ids) for ids in types]
-    found, given = answered(out, task, monkeypatch)
+    answers, given = answered(out, task, monkeypatch)
     assert [list(ids) for ids in given.input_ids] == [list(ids) for ids in measured.input_ids]
     assert given.token_type_ids is None or given.token_type_ids == types
     other, _ = answered(hub, task, monkeypatch)
     field = "labels" if kind == "words" else "answer"
-    assert [row[field] for row in found] == [answer for _, _, answer in served]
+    assert [row[field] for row in answers] == [answer for _, _, answer in served]
     if length == LONGEST and positions > LONGEST:  # the plain folder has more room than the task
         whole = measured.lengths < LONGEST
-        found, other = (list(np.array(each)[whole]) for each in (found, other))
-    assert [row[field] for row in other] == [row[field] for row in found]
+        answers, other = (list(np.array(each)[whole]) for each in (answers, other))
+    assert [row[field] for row in other] == [row[field] for row in answers]
 
 
 @pytest.mark.parametrize("family", small.FAMILIES)
@@ -164,11 +164,11 @@ def test_a_label_for_every_word(family, tmp_path, monkeypatch):
     words = task.split("test").texts
     served = followed(out, [list(row) for row in words], tmp_path)
     for folder in (hub, out):
-        found, _ = answered(folder, task, monkeypatch)
-        assert [len(row["labels"]) for row in found] == [len(row) for row in words]
-        assert [row["labels"] for row in found] == [labels for _, _, labels in served]
-        assert [len(row["unseen"]) for row in found] == [len(row) for row in measured.unseen]
-        assert all(row["labels"][place] == "O" for row in found for place in row["unseen"])
+        answers, _ = answered(folder, task, monkeypatch)
+        assert [len(row["labels"]) for row in answers] == [len(row) for row in words]
+        assert [row["labels"] for row in answers] == [labels for _, _, labels in served]
+        assert [len(row["unseen"]) for row in answers] == [len(row) for row in measured.unseen]
+        assert all(row["labels"][index] == "O" for row in answers for index in row["unseen"])
     assert len(words[-1]) == 900
     assert 900 - LONGEST <= len(measured.unseen[-1]) < 900
     assert np.sum(np.array(measured.labels[-1]) >= 0) + len(measured.unseen[-1]) == 900

@@ -40,8 +40,8 @@ USUAL = ("bert", "mpnet", "modernbert", "deberta-v2")
 
 
 def narrow(family, **fields):
-    (made,) = Prune.of(**{"hidden": 24, "samples": 24, **fields}).apply(candidate(family), RunContext())
-    return made.model
+    (pruned,) = Prune.of(**{"hidden": 24, "samples": 24, **fields}).apply(candidate(family), RunContext())
+    return pruned.model
 
 
 @pytest.mark.parametrize(
@@ -90,8 +90,8 @@ def test_rotated_hidden_states_are_no_plain_checkpoint(tmp_path):
     opened = AutoModelForSequenceClassification.from_pretrained(tmp_path, trust_remote_code=True)
     batch = collate(encode(TASK, "test", TOKENIZER), range(6))
     with torch.no_grad():
-        found = opened(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).logits
-        torch.testing.assert_close(found, model.run(batch)[0], rtol=1e-4, atol=1e-4)
+        logits = opened(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).logits
+        torch.testing.assert_close(logits, model.run(batch)[0], rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("family", ["bert", "modernbert"])
@@ -100,6 +100,6 @@ def test_it_imitates_the_whole_model_although_that_is_wider(family, match, tmp_p
     student = replace(candidate(family), model=narrow(family))
     teacher = Teacher("teacher", lambda: candidate(family))
     step = Distill.of(match=match, num_train_epochs=1, learning_rate=1e-3)
-    (made,) = step.apply(student, RunContext(teacher=teacher, scratch=tmp_path))
-    assert made.model.shape.hidden == 24
-    assert np.isfinite(predict(made.model, encode(TASK, "test", TOKENIZER), 4)).all()
+    (distilled,) = step.apply(student, RunContext(teacher=teacher, scratch=tmp_path))
+    assert distilled.model.shape.hidden == 24
+    assert np.isfinite(predict(distilled.model, encode(TASK, "test", TOKENIZER), 4)).all()

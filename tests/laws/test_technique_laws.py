@@ -92,11 +92,11 @@ def test_what_needs_softmax_attention_says_so(name, linear_parents, tmp_path):
 
 @pytest.mark.parametrize("name", [name for name in TECHNIQUES if name not in JUDGES])
 def test_every_technique_takes_a_model_with_linear_attention(name, linear_parents, tmp_path):
-    for made in apply(name, linear_parents, tmp_path):
-        cores = [row.attention for row in made.model.shape.layers]
+    for child in apply(name, linear_parents, tmp_path):
+        cores = [row.attention for row in child.model.shape.layers]
         assert set(cores) <= set(LINEAR) or name == "linearize"
-        encoded = encode(TASK, "test", made.tokenizer)
-        together, alone = predict(made.model, encoded, 8), predict(made.model, encoded, 1)
+        encoded = encode(TASK, "test", child.tokenizer)
+        together, alone = predict(child.model, encoded, 8), predict(child.model, encoded, 1)
         assert np.isfinite(together).all()
         np.testing.assert_allclose(together, alone, atol=0.5 if name == "quantize" else 1e-4)
 
@@ -134,15 +134,15 @@ def modern_parents(tmp_path_factory, request):
 
 @pytest.mark.parametrize("name", TECHNIQUES)
 def test_every_technique_takes_modernbert(name, modern_parents, tmp_path):
-    for made in apply(name, modern_parents, tmp_path):
-        encoded = encode(TASK, "test", made.tokenizer)
-        together, alone = predict(made.model, encoded, 8), predict(made.model, encoded, 1)
+    for child in apply(name, modern_parents, tmp_path):
+        encoded = encode(TASK, "test", child.tokenizer)
+        together, alone = predict(child.model, encoded, 8), predict(child.model, encoded, 1)
         assert np.isfinite(together).all()
         tolerance = 0.15 * float(np.abs(alone).max()) if name == "quantize" else 1e-4
         np.testing.assert_allclose(together, alone, atol=tolerance)
         folder = tmp_path / "saved"
-        save_model(made.model, made.tokenizer, folder)
-        np.testing.assert_array_equal(logits_of(opened(folder)), logits_of(made))
+        save_model(child.model, child.tokenizer, folder)
+        np.testing.assert_array_equal(logits_of(opened(folder)), logits_of(child))
 
 
 def parent_folder(name, parents):
@@ -220,11 +220,11 @@ def test_laws_2_3_4_8_same_seed_parent_untouched_shape_shrinks(name, parents, tm
 
 @pytest.mark.parametrize("name", TECHNIQUES)
 def test_laws_5_6_padding_and_order_play_no_part(name, parents, tmp_path):
-    for made in apply(name, parents, tmp_path):
-        encoded = encode(TASK, "test", made.tokenizer)
-        alone = np.concatenate([made.model.predict(collate(encoded, [row])) for row in range(8)])
-        together = made.model.predict(collate(encoded, list(range(8))))
-        backwards = made.model.predict(collate(encoded, list(range(7, -1, -1))))
+    for child in apply(name, parents, tmp_path):
+        encoded = encode(TASK, "test", child.tokenizer)
+        alone = np.concatenate([child.model.predict(collate(encoded, [row])) for row in range(8)])
+        together = child.model.predict(collate(encoded, list(range(8))))
+        backwards = child.model.predict(collate(encoded, list(range(7, -1, -1))))
         assert alone.shape == (8, TASK.num_labels)
         assert np.isfinite(alone).all()
         # a dynamic INT8 model scales activations by their range over the whole batch: near, not equal
@@ -235,12 +235,12 @@ def test_laws_5_6_padding_and_order_play_no_part(name, parents, tmp_path):
 
 @pytest.mark.parametrize("name", TECHNIQUES)
 def test_law_7_saved_and_opened_it_answers_the_same(name, parents, tmp_path):
-    for number, made in enumerate(apply(name, parents, tmp_path)):
+    for number, child in enumerate(apply(name, parents, tmp_path)):
         folder = tmp_path / f"saved-{number}"
-        save_model(made.model, made.tokenizer, folder)
+        save_model(child.model, child.tokenizer, folder)
         again = opened(folder)
-        assert again.model.shape == made.model.shape
-        np.testing.assert_array_equal(logits_of(again), logits_of(made))
+        assert again.model.shape == child.model.shape
+        np.testing.assert_array_equal(logits_of(again), logits_of(child))
 
 
 class Killed(Exception):
@@ -251,19 +251,23 @@ class Killed(Exception):
 def test_law_4_rows_to_judge_on_stay_and_none_of_them_is_trained_on(name, parents, tmp_path):
     held_out = {name: split for name, split in TASK.splits.items() if name != "train"}
     texts = {text for split in held_out.values() for text in split.texts}
-    known = set(TASK.split("train").texts)
-    for made in apply(name, parents, tmp_path):
-        assert {name: split for name, split in made.task.splits.items() if name != "train"} == held_out
-        assert not texts & (set(made.task.split("train").texts) - known)
-        assert (made.task.kind, made.task.label_names, made.task.metric) == (TASK.kind, TASK.label_names, TASK.metric)
+    training_texts = set(TASK.split("train").texts)
+    for child in apply(name, parents, tmp_path):
+        assert {name: split for name, split in child.task.splits.items() if name != "train"} == held_out
+        assert not texts & (set(child.task.split("train").texts) - training_texts)
+        assert (child.task.kind, child.task.label_names, child.task.metric) == (
+            TASK.kind,
+            TASK.label_names,
+            TASK.metric,
+        )
 
 
 @pytest.mark.parametrize("name", [n for n in TECHNIQUES if REGISTRY[n].info.keeps_model])
 def test_law_4_a_technique_that_keeps_the_model_changes_the_task_alone(name, parents, tmp_path):
     parent = opened(parent_folder(name, parents))
-    for made in apply(name, parents, tmp_path):
-        assert made.task.fingerprint != TASK.fingerprint
-        for a, b in zip(made.model.state_dict().values(), parent.model.state_dict().values(), strict=True):
+    for child in apply(name, parents, tmp_path):
+        assert child.task.fingerprint != TASK.fingerprint
+        for a, b in zip(child.model.state_dict().values(), parent.model.state_dict().values(), strict=True):
             assert torch.equal(a, b)
 
 
@@ -275,13 +279,13 @@ def test_law_9_resumed_equals_uninterrupted(name, parents, tmp_path, monkeypatch
     step = step_of(name)
     step = replace(step, training=replace(step.training, save_seconds=0))
     (whole,) = step.apply(opened(parent_folder(name, parents)), context_for(parents, tmp_path / "whole"))
-    seen, tell = [], fit._Loop._log
+    seen, log = [], fit._Loop._log
 
     def dies(loop, progress, terms):
         seen.append(progress.step)
         if progress.step == 2 and len(seen) == 2:
             raise Killed
-        tell(loop, progress, terms)
+        log(loop, progress, terms)
 
     monkeypatch.setattr(fit._Loop, "_log", dies)
     context = context_for(parents, tmp_path / "killed")
@@ -305,15 +309,15 @@ def test_law_9_killed_whenever_it_says_something_and_resumed(name, parents, tmp_
     """The same without training: wherever a technique is when it dies, applied again it ends as if it had not."""
 
     def run(scratch, dies_at=None):
-        said = []
+        lines = []
 
         def log(message, **numbers):
-            said.append(message)
-            if len(said) == dies_at:
+            lines.append(message)
+            if len(lines) == dies_at:
                 raise Killed
 
         context = replace(context_for(parents, scratch), log=log)
-        return list(step_of(name).apply(opened(parent_folder(name, parents)), context)), len(said)
+        return list(step_of(name).apply(opened(parent_folder(name, parents)), context)), len(lines)
 
     whole, messages = run(tmp_path / "whole")
     for dies_at in range(1, messages + 1):

@@ -91,16 +91,16 @@ def test_vectors_keep_their_width_do_not_depend_on_padding_and_survive_a_folder(
     if problems := step_of(name, task).task_problems(task):
         assert all(" " in reason for reason in problems.values())
         return
-    for number, made in enumerate(apply(name, parents, task, tmp_path)):
-        encoded = encode(made.task, "test", made.tokenizer)
-        together, alone = predict(made.model, encoded, 8), predict(made.model, encoded, 1)
+    for number, child in enumerate(apply(name, parents, task, tmp_path)):
+        encoded = encode(child.task, "test", child.tokenizer)
+        together, alone = predict(child.model, encoded, 8), predict(child.model, encoded, 1)
         assert np.isfinite(alone).all()
         if REGISTRY[name].info.trains or name == "search":
             assert alone.shape[1] == (64 if kind == "pairs" else 32) or name in ("pretrain_distill", "weight_sharing")
         tolerance = 0.15 if "int8" in REGISTRY[name].info.gives else 1e-4
         np.testing.assert_allclose(together, alone, atol=tolerance)
-        save_model(made.model, made.tokenizer, tmp_path / f"saved-{number}")
-        again = opened(tmp_path / f"saved-{number}", made.task)
+        save_model(child.model, child.tokenizer, tmp_path / f"saved-{number}")
+        again = opened(tmp_path / f"saved-{number}", child.task)
         np.testing.assert_array_equal(predict(again.model, encoded, 8), together)
 
 
@@ -117,13 +117,13 @@ def test_slices_of_vectors_are_the_same_for_the_same_seed(name, kind, parents, t
 def test_a_slice_makes_the_vector_that_the_super_network_makes_of_it(parents, tasks, tmp_path):
     from limbeck.model.pruning.subnetwork import extract
 
-    (made,) = apply("supernet", parents, tasks["texts"], tmp_path)
-    small = Space.from_json(made.model.space).smallest
+    (child,) = apply("supernet", parents, tasks["texts"], tmp_path)
+    small = Space.from_json(child.model.space).smallest
     batch = collate(encode(tasks["texts"], "test", TOKENIZER), range(8))
-    sliced = made.model.run(batch, shape=small)[0].detach()
+    sliced = child.model.run(batch, shape=small)[0].detach()
     assert small.hidden < FULL.hidden
     assert sliced.shape == (8, FULL.hidden)
-    np.testing.assert_allclose(extract(made.model, small).run(batch)[0].detach(), sliced, atol=1e-5)
+    np.testing.assert_allclose(extract(child.model, small).run(batch)[0].detach(), sliced, atol=1e-5)
 
 
 def test_a_super_network_takes_the_width_of_a_wider_teacher(parents, tasks, tmp_path, make_model):
@@ -131,7 +131,7 @@ def test_a_super_network_takes_the_width_of_a_wider_teacher(parents, tasks, tmp_
     wide = make_model(Shape.uniform(2, 48, 4, 64), kind="embedding", vocab_size=len(TOKENIZER))
     save_model(wide, TOKENIZER, tmp_path / "wide")
     context = RunContext(teacher=Teacher("wide", lambda: opened(tmp_path / "wide", task)), scratch=tmp_path / "scratch")
-    (made,) = step_of("supernet", task).apply(opened(parents / "torch", task), context)
+    (child,) = step_of("supernet", task).apply(opened(parents / "torch", task), context)
     batch = collate(encode(task, "test", TOKENIZER), range(4))
-    for shape in (None, Space.from_json(made.model.space).smallest):
-        assert made.model.run(batch, shape=shape)[0].shape == (4, 2 * 48)
+    for shape in (None, Space.from_json(child.model.space).smallest):
+        assert child.model.run(batch, shape=shape)[0].shape == (4, 2 * 48)

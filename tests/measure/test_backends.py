@@ -44,10 +44,10 @@ def test_a_ragged_shape_runs_in_our_encoder(heads):
 def test_a_uniform_shape_runs_in_transformers_unless_told_otherwise():
     config = LimbeckConfig(32, 8, layer_heads=[4, 4], layer_ffn=[64, 64], vocab_size=50, num_labels=2)
     net = LimbeckForSequenceClassification(config).eval()
-    plain, ours = make_runner(net), make_runner(net, plain=False)
+    plain, onnxruntime = make_runner(net), make_runner(net, plain=False)
     assert plain.words == "torch eager, BertForSequenceClassification"
-    assert ours.words == "torch eager, LimbeckForSequenceClassification"
-    np.testing.assert_allclose(plain(plain.prepare(BATCH)), ours(ours.prepare(BATCH)), atol=1e-5)
+    assert onnxruntime.words == "torch eager, LimbeckForSequenceClassification"
+    np.testing.assert_allclose(plain(plain.prepare(BATCH)), onnxruntime(onnxruntime.prepare(BATCH)), atol=1e-5)
 
 
 @pytest.mark.parametrize("names", [("input_ids", "attention_mask"), tuple(BATCH)], ids=len)
@@ -176,14 +176,17 @@ def test_openvino_answers_as_torch_does(tmp_path):
 
 def test_openvino_answers_int8_of_standard_operators_as_onnxruntime_does(tmp_path):
     pytest.importorskip("openvino")
-    made = parts(model([4, 1]), fused=False)
+    graph_parts = parts(model([4, 1]), fused=False)
     calibration = {name: np.asarray(value) for name, value in BATCH.items()}
-    ranges = calibrate(*made, [calibration])
-    write(quantize(*made, Int8(frozenset(quantizable_modules(*made)), ranges=ranges)), tmp_path / "int8.onnx")
+    ranges = calibrate(*graph_parts, [calibration])
+    write(
+        quantize(*graph_parts, Int8(frozenset(quantizable_modules(*graph_parts)), ranges=ranges)),
+        tmp_path / "int8.onnx",
+    )
     opened = OnnxModel(tmp_path, "int8.onnx", {})
-    ours, theirs = (make_runner(opened, runtime=runtime) for runtime in ("onnxruntime", "openvino"))
-    truth = ours(ours.prepare(BATCH))
-    np.testing.assert_allclose(theirs(theirs.prepare(BATCH)), truth, atol=1e-4)
-    nodes = [node.get_rt_info() for node in theirs.request.get_compiled_model().get_runtime_model().get_ops()]
+    onnxruntime, openvino = (make_runner(opened, runtime=runtime) for runtime in ("onnxruntime", "openvino"))
+    truth = onnxruntime(onnxruntime.prepare(BATCH))
+    np.testing.assert_allclose(openvino(openvino.prepare(BATCH)), truth, atol=1e-4)
+    nodes = [node.get_rt_info() for node in openvino.request.get_compiled_model().get_runtime_model().get_ops()]
     products = [info["runtimePrecision"] for info in nodes if info["layerType"] == "FullyConnected"]
     assert products.count("u8") >= len(products) - 1 > 4  # all but the classifier

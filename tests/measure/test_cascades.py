@@ -107,8 +107,8 @@ def test_both_have_to_have_the_same_labels_in_the_same_order(sides):
 def test_a_graph_that_answers_otherwise_is_noticed(sides, tmp_path):
     fitted = fit(*sides, 60.0, "confidence", RunContext())
     small, large = (each.model for each in sides)
-    made = write_cascade(small, large, tmp_path / "made", threshold=fitted.exits.threshold)
-    assert check_answers(made, *sides, fitted.exits) < 1e-5
+    cascade = write_cascade(small, large, tmp_path / "made", threshold=fitted.exits.threshold)
+    assert check_answers(cascade, *sides, fitted.exits) < 1e-5
     turned = write_cascade(large, small, tmp_path / "turned", threshold=fitted.exits.threshold)
     with pytest.raises(LimbeckError, match="of the first 100 validation texts have other answers in one graph"):
         check_answers(turned, *sides, fitted.exits)

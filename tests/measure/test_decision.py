@@ -106,8 +106,10 @@ def test_figures_are_those_of_the_answers_that_a_user_gets(pairs_of, kind):
     assert detail["fitted"] == rates(alarms, truth)
     labels = [task.task_kind.label_of(row, task.label_names) for row in answers]
     if kind == "classification":
-        assert detail["quality"]["fitted"] == np.mean([one == other for one, other in zip(labels, rows, strict=True)])
-        others = [one == other for one, other in zip(labels, rows, strict=True) if other != 0]
+        assert detail["quality"]["fitted"] == np.mean(
+            [actual == other for actual, other in zip(labels, rows, strict=True)]
+        )
+        others = [actual == other for actual, other in zip(labels, rows, strict=True) if other != 0]
         assert detail["others"]["fitted"] == np.mean(others)
     assert (
         task.task_kind.decided(logits, task.label_names, decision)[:, ...]

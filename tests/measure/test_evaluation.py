@@ -25,21 +25,21 @@ def test_evaluate_needs_at_least_one(candidate, option):
 
 @pytest.mark.parametrize("batch", [1, 7])
 def test_evaluate_counts_time_and_accuracy(candidate, exported, batch):
-    made = evaluate(candidate.model, candidate.tokenizer, candidate.task, batch=batch, now=Clock())
+    evaluation = evaluate(candidate.model, candidate.tokenizer, candidate.task, batch=batch, now=Clock())
     calls = -(-40 // batch)
-    assert made.total_ms == pytest.approx(calls)
-    assert made.mean_ms == pytest.approx(calls / 40)
-    assert (made.metric, made.examples) == ("accuracy", 40)
+    assert evaluation.total_ms == pytest.approx(calls)
+    assert evaluation.mean_ms == pytest.approx(calls / 40)
+    assert (evaluation.metric, evaluation.examples) == ("accuracy", 40)
     other = evaluate(exported.model, exported.tokenizer, exported.task, batch=batch)
-    assert other.quality == made.quality
+    assert other.quality == evaluation.quality
 
 
 def test_a_regression_is_evaluated_in_its_own_unit_too(make_model):
     task = toy_task("regression", train=12, validation=8, test=20)
     tokenizer = toy_tokenizer(task)
     model = make_model(labels=1, kind="regression", vocab_size=len(tokenizer))
-    found = evaluate(model, tokenizer, task, runtime="torch")
+    evaluation = evaluate(model, tokenizer, task, runtime="torch")
     encoded = encode(task, "test", tokenizer)
     errors = predict(model, encoded)[:, 0] - encoded.labels
-    assert found.beside["rmse"][0] == pytest.approx(float((errors**2).mean() ** 0.5), rel=1e-5)
-    assert set(found.beside) == {"rmse", "r2"}
+    assert evaluation.beside["rmse"][0] == pytest.approx(float((errors**2).mean() ** 0.5), rel=1e-5)
+    assert set(evaluation.beside) == {"rmse", "r2"}

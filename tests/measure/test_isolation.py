@@ -53,15 +53,15 @@ def test_a_fresh_process_with_fixed_threads_gets_and_returns_data(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("name", "said"),
+    ("name", "message"),
     [
         ("fail", "(?s)exit status 1.*ValueError: the reason in words"),
         ("refuse", "bad option"),
         ("die", "signal 9; is there enough memory"),
     ],
 )
-def test_what_went_wrong_is_told(name, said):
-    with pytest.raises(LimbeckError, match=said):
+def test_what_went_wrong_is_told(name, message):
+    with pytest.raises(LimbeckError, match=message):
         run_isolated(f"isolated_helpers:{name}", {})
 
 

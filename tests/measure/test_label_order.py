@@ -37,7 +37,7 @@ class Reader:
         ids = np.asarray(batch["input_ids"])
         logits = np.zeros((len(ids), self.width))
         for row, text in enumerate(ids):
-            logits[row, next(self.outputs[one] for one in text.tolist() if one in self.outputs)] = 5.0
+            logits[row, next(self.outputs[token] for token in text.tolist() if token in self.outputs)] = 5.0
         return logits
 
 

@@ -28,10 +28,10 @@ def context(**target):
 
 def test_candidates_are_timed_in_one_session(candidate, exported, make_model):
     ragged = replace(candidate, model=make_model(Shape.uniform(2, 32, 4, 64).with_layer(1, heads=1)))
-    found = list(Latency.of(samples=4, rounds=3).measure([candidate, ragged, exported], context()))
-    by_name = {(index, fact.name): fact for index, fact in found}
-    assert len(by_name) == len(found) == 3 * 5
-    assert {fact.detail["session"] for _, fact in found} == {by_name[0, "speedup"].detail["session"]}
+    measured = list(Latency.of(samples=4, rounds=3).measure([candidate, ragged, exported], context()))
+    by_name = {(index, fact.name): fact for index, fact in measured}
+    assert len(by_name) == len(measured) == 3 * 5
+    assert {fact.detail["session"] for _, fact in measured} == {by_name[0, "speedup"].detail["session"]}
     for index in range(3):
         p50, p99 = by_name[index, "latency_p50"], by_name[index, "latency_p99"]
         assert p50.low <= p50.value <= p50.high
@@ -59,13 +59,13 @@ def test_facts_are_computed_from_the_rounds():
         "conditions": {"load": [0.1, 0.2]},
     }
     timed = TimedModels(answer, ["onnxruntime", "torch", "torch"], Target())
-    found = {(index, fact.name): fact for index, fact in facts(timed)}
-    assert found[0, "latency_p50"].detail["load"] == [0.1, 0.2]
-    assert found[0, "speedup"].value == pytest.approx(4)
-    assert found[1, "latency_mean"].value == pytest.approx(4 * noise.mean())
-    assert found[1, "latency_mean"].detail["rounds"] == pytest.approx((4 * noise[:, 0]).tolist(), rel=1e-5)
-    assert found[0, "speedup"].low == pytest.approx(4)
-    assert found[2, "speedup"].detail["over"] == "b"
+    measured = {(index, fact.name): fact for index, fact in facts(timed)}
+    assert measured[0, "latency_p50"].detail["load"] == [0.1, 0.2]
+    assert measured[0, "speedup"].value == pytest.approx(4)
+    assert measured[1, "latency_mean"].value == pytest.approx(4 * noise.mean())
+    assert measured[1, "latency_mean"].detail["rounds"] == pytest.approx((4 * noise[:, 0]).tolist(), rel=1e-5)
+    assert measured[0, "speedup"].low == pytest.approx(4)
+    assert measured[2, "speedup"].detail["over"] == "b"
     on_gpu = {**answer, "conditions": {**answer.get("conditions", {}), "gpu_mhz": [1980.0, 1965.0]}}
     (first, *_) = (fact for _, fact in facts(TimedModels(on_gpu, ["onnxruntime"] * 3, Target(device="cuda"))))
     assert (first.detail["gpu_mhz"], first.target) == ([1980.0, 1965.0], str(Target(device="cuda")))
@@ -84,10 +84,10 @@ def test_where_a_text_decides_what_is_computed_texts_are_resampled():
         "machine": "x",
     }
     timed = TimedModels(answer, ["onnxruntime", "onnxruntime", "torch"], Target(), [True, False, False])
-    found = {(index, fact.name): fact for index, fact in facts(timed)}
+    measured = {(index, fact.name): fact for index, fact in facts(timed)}
     plain = {(index, fact.name): fact for index, fact in facts(replace(timed, text_decides=()))}
-    assert found.keys() == plain.keys()
-    for (index, name), fact in found.items():
+    assert measured.keys() == plain.keys()
+    for (index, name), fact in measured.items():
         assert fact.value == pytest.approx(plain[index, name].value, rel=0.02)
         assert fact.low <= fact.value <= fact.high
         assert ("by_text" in fact.detail) == (index == 0 and name != "speedup")
@@ -95,13 +95,13 @@ def test_where_a_text_decides_what_is_computed_texts_are_resampled():
         read_fact(fact.to_json())
         if index:
             assert (fact.low, fact.high) == (plain[index, name].low, plain[index, name].high)
-    mean, ratio = found[0, "latency_mean"], found[0, "speedup"]
+    mean, ratio = measured[0, "latency_mean"], measured[0, "speedup"]
     assert mean.high / mean.low > 1.5 > 1.02 > plain[0, "latency_mean"].high / plain[0, "latency_mean"].low
     assert ratio.high / ratio.low > 3 > 1.1 > plain[0, "speedup"].high / plain[0, "speedup"].low
-    later = speed_ratio(found[0, "latency_p50"], found[2, "latency_p50"])
+    later = speed_ratio(measured[0, "latency_p50"], measured[2, "latency_p50"])
     assert later == pytest.approx((ratio.value, ratio.low, ratio.high), rel=1e-6)
-    records = [Record(key, None, "export", facts=(found[index, "latency_mean"],)) for index, key in enumerate("ab")]
-    assert mean.value > found[1, "latency_mean"].value
+    records = [Record(key, None, "export", facts=(measured[index, "latency_mean"],)) for index, key in enumerate("ab")]
+    assert mean.value > measured[1, "latency_mean"].value
     assert is_as_fast(*records, "latency_mean")  # it is slower on these texts, which says little of others
     blind = [replace(each, facts=(plain[index, "latency_mean"],)) for index, each in enumerate(records)]
     assert not is_as_fast(*blind, "latency_mean")
@@ -113,11 +113,11 @@ def test_more_texts_are_timed_beside_a_model_with_early_exits(candidate, exporte
     set_rule(model, EarlyExits((1,), "confidence", 0.9))
     probe, early = Latency.of(samples=4, rounds=2), replace(candidate, model=model, folder=None)
     with timed_here():
-        found = {(index, fact.name): fact for index, fact in probe.measure([early, exported], context())}
-    assert found[0, "latency_p50"].n == 2 * max(4, 8) * MORE_TEXTS
-    assert found[0, "latency_p50"].detail["by_text"]
-    assert "by_text" not in found[1, "latency_p50"].detail
-    assert found[1, "latency_p50"].detail["resampled"]
+        measured = {(index, fact.name): fact for index, fact in probe.measure([early, exported], context())}
+    assert measured[0, "latency_p50"].n == 2 * max(4, 8) * MORE_TEXTS
+    assert measured[0, "latency_p50"].detail["by_text"]
+    assert "by_text" not in measured[1, "latency_p50"].detail
+    assert measured[1, "latency_p50"].detail["resampled"]
 
 
 def test_a_missing_runtime_is_refused_before_any_work(candidate, monkeypatch):
@@ -142,9 +142,11 @@ def test_only_a_budget_on_the_mean_needs_it():
 @pytest.mark.parametrize("options", [{}, {"precision": "float16"}, {"precision": "bfloat16", "compile": True}], ids=str)
 def test_models_are_timed_on_a_gpu(candidate, options):
     target = {"device": "cuda", "runtime": "torch", **options}
-    found = {fact.name: fact for _, fact in Latency(samples=4, rounds=3).measure([candidate], context(**target))}
-    assert 0 < found["latency_p50"].value < 1
-    assert found["latency_p50"].target == str(Target(**target))
+    measured = {fact.name: fact for _, fact in Latency(samples=4, rounds=3).measure([candidate], context(**target))}
+    assert 0 < measured["latency_p50"].value < 1
+    assert measured["latency_p50"].target == str(Target(**target))
     assert (
-        found["latency_p50"].detail["runtime"].startswith("torch compiled" if "compile" in options else "torch eager")
+        measured["latency_p50"]
+        .detail["runtime"]
+        .startswith("torch compiled" if "compile" in options else "torch eager")
     )

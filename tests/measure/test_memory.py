@@ -64,13 +64,13 @@ def test_the_peak_is_at_least_what_is_resident():
 
 
 def test_size_of_a_torch_model_and_its_export(candidate, exported):
-    found = {(index, fact.name): fact for index, fact in Size(samples=40).measure([candidate, exported], context(Size))}
+    facts = {(index, fact.name): fact for index, fact in Size(samples=40).measure([candidate, exported], context(Size))}
     parameters = sum(parameter.numel() for parameter in candidate.model.parameters())
-    assert found[0, "parameters"].value == found[1, "parameters"].value == parameters
-    assert found[0, "size"].value == 4 * parameters
-    assert found[1, "size"].value == exported.model.path.stat().st_size
-    assert found[0, "macs"].value == found[1, "macs"].value > 0
-    assert found[0, "macs"].detail["mean_tokens"] == pytest.approx(20, abs=4)
+    assert facts[0, "parameters"].value == facts[1, "parameters"].value == parameters
+    assert facts[0, "size"].value == 4 * parameters
+    assert facts[1, "size"].value == exported.model.path.stat().st_size
+    assert facts[0, "macs"].value == facts[1, "macs"].value > 0
+    assert facts[0, "macs"].detail["mean_tokens"] == pytest.approx(20, abs=4)
 
 
 def test_a_stored_model_counts_its_file(exported, candidate):
@@ -97,8 +97,8 @@ def test_weights_that_are_gone_have_no_size(exported, candidate, tmp_path):
 
 def test_a_narrower_model_is_smaller_in_every_respect(candidate, make_model):
     narrow = replace(candidate, model=make_model(Shape.uniform(2, 32, 4, 64).with_layer(0, heads=1, ffn=8)))
-    found = list(Size(samples=4).measure([candidate, narrow], context(Size)))
-    for (_, wide), (_, thin) in zip(found[:3], found[3:], strict=True):
+    facts = list(Size(samples=4).measure([candidate, narrow], context(Size)))
+    for (_, wide), (_, thin) in zip(facts[:3], facts[3:], strict=True):
         assert thin.value < wide.value
 
 
@@ -118,10 +118,10 @@ def test_the_size_of_a_large_export_counts_its_data(exported, monkeypatch):
 
 def test_a_cascade_counts_the_parameters_and_operations_of_both_models(make_model, tmp_path):
     sides = [exported_model(make_model, tmp_path / str(layers), layers) for layers in (1, 3)]
-    made = write_cascade(*(side.model for side in sides), tmp_path / "made", threshold=0.9)
+    cascade = write_cascade(*(side.model for side in sides), tmp_path / "made", threshold=0.9)
     measured = [
         {fact.name: fact.value for _, fact in Size().measure([candidate], context(Size))}
-        for candidate in (*sides, replace(sides[1], model=made))
+        for candidate in (*sides, replace(sides[1], model=cascade))
     ]
     for name in ("parameters", "macs"):
         assert measured[2][name] == measured[0][name] + measured[1][name]

@@ -10,20 +10,20 @@ BASE = Shape.uniform(layers=2, hidden=32, heads=4, ffn=64)
 
 
 def test_both_are_timed_in_turn():
-    asked = []
+    trials = []
 
     def timer(trial):
-        asked.append(trial)
-        return np.full(9, 2e-3 if trial.shape == BASE else 1e-3 + 1e-5 * len(asked))
+        trials.append(trial)
+        return np.full(9, 2e-3 if trial.shape == BASE else 1e-3 + 1e-5 * len(trials))
 
-    found = paying(BASE, Style(), Target(threads=2), "linformer:16", 300, per_token=True, timer=timer)
-    assert found.pays
-    assert found.gain == pytest.approx(2e-3 / np.median(found.linear))
-    assert [trial.shape == BASE for trial in asked] == [True, False] * TRIALS
-    assert {(trial.setting.number_format, trial.setting.seq_len, trial.calls) for trial in asked} == {
+    decision = paying(BASE, Style(), Target(threads=2), "linformer:16", 300, per_token=True, timer=timer)
+    assert decision.pays
+    assert decision.gain == pytest.approx(2e-3 / np.median(decision.linear))
+    assert [trial.shape == BASE for trial in trials] == [True, False] * TRIALS
+    assert {(trial.setting.number_format, trial.setting.seq_len, trial.calls) for trial in trials} == {
         ("int8", 300, CALLS)
     }
-    assert {(trial.setting.target.threads, trial.setting.per_token) for trial in asked} == {(2, True)}
+    assert {(trial.setting.target.threads, trial.setting.per_token) for trial in trials} == {(2, True)}
 
 
 def test_nothing_is_timed_where_there_are_no_fewer_operations():

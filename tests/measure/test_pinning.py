@@ -65,8 +65,8 @@ def test_a_system_that_does_not_describe_its_cores(machine, tmp_path):
 
 def test_of_cores_that_are_alike_the_idlest_is_taken(machine, tmp_path):
     machine(["0", "1", "2"])
-    looks = iter([(5.0, 5.0, 5.0), (5.1, 5.02, 5.08)])
-    assert cores_for(1, tmp_path, lambda: next(looks)) == (1,)
+    loads = iter([(5.0, 5.0, 5.0), (5.1, 5.02, 5.08)])
+    assert cores_for(1, tmp_path, lambda: next(loads)) == (1,)
 
 
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="the system cannot pin")

@@ -42,18 +42,18 @@ def test_only_int8_candidates_get_a_fact(candidate, exported, quantized):
 
 
 def test_seven_bits_are_safe_and_nothing_is_read(quantized):
-    made = replace(quantized(True), tokenizer=None)
-    ((_, fact),) = measure([made], split="test")
+    candidate = replace(quantized(True), tokenizer=None)
+    ((_, fact),) = measure([candidate], split="test")
     assert (fact.value, fact.low, fact.high, fact.n, fact.split) == (1.0, 1.0, 1.0, None, "test")
     assert fact.detail == {"pairs": 0}
 
 
 @pytest.mark.parametrize("batch", [1, 8])
 def test_the_full_range_is_compared_text_by_text(quantized, batch):
-    made = quantized(False)
-    ((_, fact),) = measure([made], Target(batch=batch), samples=40)
-    encoded = encode(made.task, "validation", made.tokenizer)
-    graph, pairs = saturating(onnx.load(str(made.model.path)))
+    candidate = quantized(False)
+    ((_, fact),) = measure([candidate], Target(batch=batch), samples=40)
+    encoded = encode(candidate.task, "validation", candidate.tokenizer)
+    graph, pairs = saturating(onnx.load(str(candidate.model.path)))
 
     class Opened:
         int8 = True
@@ -64,10 +64,10 @@ def test_the_full_range_is_compared_text_by_text(quantized, batch):
         def predict(self, batch):
             return answer(self.session, batch)
 
-    one, other = (predict(Opened(source), encoded, batch) for source in (made.model.path, graph))
+    emulated, other = (predict(Opened(source), encoded, batch) for source in (candidate.model.path, graph))
     assert fact.detail["pairs"] == pairs > 0
-    assert fact.detail["differ"] == (one.argmax(-1) != other.argmax(-1)).sum()
-    assert fact.detail["largest"] == pytest.approx(np.abs(one - other).max())
+    assert fact.detail["differ"] == (emulated.argmax(-1) != other.argmax(-1)).sum()
+    assert fact.detail["largest"] == pytest.approx(np.abs(emulated - other).max())
     assert fact.detail["largest"] > 0
     assert fact.value == 1 - fact.detail["differ"] / 40
     assert fact.low < fact.value <= fact.high
@@ -95,25 +95,25 @@ def test_standard_operators_are_compared_as_the_fused_ones_are(exported, quantiz
         replace(parts[0], fused=False), parts[1], Int8(frozenset(names), reduce_range=False, ranges=ranges)
     )
     fused = quantize(*parts, Int8(frozenset(names), reduce_range=False, ranges=ranges))
-    found = []
+    facts = []
     for graph in (standard, fused):
         write(graph, exported.folder / INT8_FILE)
-        made = replace(exported, model=OnnxModel(exported.folder, INT8_FILE, exported.model.config))
-        ((_, fact),) = measure([made], samples=20)
-        found.append((fact.value, fact.detail["pairs"]))
-    assert found[0] == found[1]
-    assert found[0][1] > 0
+        candidate = replace(exported, model=OnnxModel(exported.folder, INT8_FILE, exported.model.config))
+        ((_, fact),) = measure([candidate], samples=20)
+        facts.append((fact.value, fact.detail["pairs"]))
+    assert facts[0] == facts[1]
+    assert facts[0][1] > 0
 
 
 def test_it_changes_nothing_of_the_file(quantized):
-    made = quantized(False)
-    before = made.model.path.read_bytes()
-    assert measure([made], samples=4) == measure([made], samples=4)
-    assert made.model.path.read_bytes() == before
+    candidate = quantized(False)
+    before = candidate.model.path.read_bytes()
+    assert measure([candidate], samples=4) == measure([candidate], samples=4)
+    assert candidate.model.path.read_bytes() == before
 
 
 @pytest.mark.parametrize(
-    ("kind", "one", "other", "labels", "same"),
+    ("kind", "first", "second", "labels", "same"),
     [
         ("classification", [[2, 1], [0, 1]], [[2, 1.5], [1, 0]], [0, 1], [True, False]),
         ("multilabel", [[-1, 1], [1, -1]], [[-1, 1.5], [1, 1]], [(0, 1), (1, 0)], [True, False]),
@@ -127,16 +127,16 @@ def test_it_changes_nothing_of_the_file(quantized):
         ),
     ],
 )
-def test_an_answer_stays_if_all_of_it_does(kind, one, other, labels, same):
-    logits = [[np.array(row, dtype=float) for row in rows] for rows in (one, other)]
-    found, largest = agreement(kind, *logits, labels)
-    assert found.tolist() == same
+def test_an_answer_stays_if_all_of_it_does(kind, first, second, labels, same):
+    logits = [[np.array(row, dtype=float) for row in rows] for rows in (first, second)]
+    agreeing_share, largest = agreement(kind, *logits, labels)
+    assert agreeing_share.tolist() == same
     assert largest == max(np.abs(a - b).max() for a, b in zip(*logits, strict=True))
 
 
 def test_a_large_graph_is_compared_as_a_small_one(quantized, monkeypatch):
     small = measure([quantized(False)], samples=20)
     monkeypatch.setattr("limbeck.model.external.LIMIT", 10_000)
-    made = quantized(False)
-    assert made.model.path.with_name(f"{made.model.path.name}_data").is_file()
-    assert measure([made], samples=20) == small
+    candidate = quantized(False)
+    assert candidate.model.path.with_name(f"{candidate.model.path.name}_data").is_file()
+    assert measure([candidate], samples=20) == small

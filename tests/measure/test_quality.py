@@ -86,11 +86,11 @@ def toy(kind, labels, metric, names=("a", "b")):
 def test_every_kind_is_scored_as_the_task_scores_it(kind, metric, labels, logits, names):
     task = toy(kind, labels, metric, names)
     rows = [np.array(row, dtype=float) for row in logits]
-    found = assess(task, rows, labels)
-    assert found.quality.value == pytest.approx(task.score(rows if kind == "tokens" else np.stack(rows), labels))
-    assert found.quality.low <= found.quality.value <= found.quality.high
-    assert ("correct" in found.detail) == (kind == "classification")
-    assert ("per_label" in found.detail) == (kind != "regression")
+    assessed = assess(task, rows, labels)
+    assert assessed.quality.value == pytest.approx(task.score(rows if kind == "tokens" else np.stack(rows), labels))
+    assert assessed.quality.low <= assessed.quality.value <= assessed.quality.high
+    assert ("correct" in assessed.detail) == (kind == "classification")
+    assert ("per_label" in assessed.detail) == (kind != "regression")
 
 
 def test_answers_are_compared_with_those_of_the_reference(counting):
@@ -103,7 +103,7 @@ def test_answers_are_compared_with_those_of_the_reference(counting):
     flips = facts[1, "flips"]
     assert (flips.n, flips.split, flips.detail["reference"], flips.detail["lost"]) == (40, "test", "whole", 5)
     listed = facts[1, "drift"].detail["most_changed"]
-    assert sorted(len(one["text"].split()) for one in listed) == sorted(
+    assert sorted(len(entry["text"].split()) for entry in listed) == sorted(
         count for count in (len(text.split()) for text in counting.task.split("test").texts) if 15 < count <= 20
     )
     assert not any(fact.name in ("flips", "drift") for _, fact in measure(models, split="test"))

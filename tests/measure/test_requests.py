@@ -70,7 +70,7 @@ def test_calls_hold_the_tokens_of_the_documents_padded_to_each_part(reranker):
     for call, request in zip(calls_of(tokens, 3, pad=0, types=True), tokens, strict=True):
         assert [len(batch["input_ids"]) for batch in call] == [3, 3, 1]
         real = [
-            [token for token, kept in zip(ids, mask, strict=True) if kept]
+            [token for token, is_token in zip(ids, mask, strict=True) if is_token]
             for batch in call
             for ids, mask in zip(batch["input_ids"], batch["attention_mask"], strict=True)
         ]
@@ -94,12 +94,12 @@ def test_the_fastest_size_is_taken_and_measured_once(reranker, monkeypatch):
         return {"seconds": np.array([5.0, 4.0, 2.0, 3.0, 6.0])}
 
     monkeypatch.setattr("limbeck.measure.isolation.run_isolated", pretended)
-    kept = {}
+    cache = {}
 
     def memo(name, build):
-        if name not in kept:
-            kept[name] = build()
-        return kept[name]
+        if name not in cache:
+            cache[name] = build()
+        return cache[name]
 
     target = Target(candidates=12)
     assert best_sub_batches(reranker, target, memo) == SubBatches(4, 3.0)
@@ -114,8 +114,8 @@ def test_the_fastest_size_is_taken_and_measured_once(reranker, monkeypatch):
 def test_a_request_is_timed_in_one_call(reranker, tmp_path):
     (exported,) = Export().apply(reranker, RunContext(scratch=tmp_path))
     probe = Latency.of(samples=4, rounds=2)
-    found = list(probe.measure([reranker, exported], context(probe, target=Target(candidates=6))))
-    facts = {(index, fact.name): fact for index, fact in found}
+    measured_facts = list(probe.measure([reranker, exported], context(probe, target=Target(candidates=6))))
+    facts = {(index, fact.name): fact for index, fact in measured_facts}
     for index in range(2):
         fact = facts[index, "latency_p50"]
         assert fact.target == "onnxruntime, 1 thread, requests of 6 documents, real lengths"
@@ -130,10 +130,10 @@ def test_int8_is_judged_in_the_sub_batches_it_is_served_in(reranker, monkeypatch
     recorded = NotingInt8(reranker.model)
     probe = Quality(split="test")
     services = {"target": Target(candidates=6), "reference": Reference("key", 0)}
-    found = list(probe.measure([reranker, replace(reranker, model=recorded)], context(probe, **services)))
+    measured_facts = list(probe.measure([reranker, replace(reranker, model=recorded)], context(probe, **services)))
     encoded = encode(reranker.task, "test", reranker.tokenizer)
     assert recorded.calls == served_batches(encoded, 4)
-    facts = {(index, fact.name): fact for index, fact in found}
+    facts = {(index, fact.name): fact for index, fact in measured_facts}
     assert facts[1, "quality"].detail["batch"] == 4
     assert facts[1, "quality"].n == len(requests_of(encoded.labels))
     assert facts[1, "overlap_at_10"].value == 1

@@ -22,8 +22,8 @@ def test_the_sample_has_the_lengths_of_the_split(task):
     lengths = sorted(len(text) for text in task.split("test").texts)
     sampled = sorted(len(task.split("test").texts[row]) for row in rows)
     assert rows == sample_rows(task, "test", 10) != sorted(rows)
-    for place, length in enumerate(sampled):
-        assert lengths[4 * place] <= length <= lengths[4 * place + 3]
+    for index, length in enumerate(sampled):
+        assert lengths[4 * index] <= length <= lengths[4 * index + 3]
     assert sorted(sample_rows(task, "test", 99)) == list(range(40))
 
 

@@ -54,27 +54,27 @@ def test_kept_answers_are_those_that_the_model_gives(make_model, kind, tmp_path,
 
 
 def test_torch_models_answer_in_the_precision_that_serves(make_model, tmp_path):
-    one = candidate(make_model, "classification", tmp_path / "one")
-    keep, before = Store(tmp_path / "store").facts.keep, next(one.model.parameters()).dtype
+    given = candidate(make_model, "classification", tmp_path / "one")
+    keep, before = Store(tmp_path / "store").facts.keep, next(given.model.parameters()).dtype
     exact, rough = (
-        split_answers(one, "test", 8, RunContext(keep=keep, target=Target(precision=precision))).logits
+        split_answers(given, "test", 8, RunContext(keep=keep, target=Target(precision=precision))).logits
         for precision in ("float32", "float16")
     )
     assert 0 < np.abs(exact - rough).max() < 0.02 * max(1, np.abs(exact).max())
-    assert next(one.model.parameters()).dtype == before
-    assert served(one.model, Target(device="cpu")) is one.model
+    assert next(given.model.parameters()).dtype == before
+    assert served(given.model, Target(device="cpu")) is given.model
 
 
 def test_other_splits_sizes_tasks_and_models_are_answered_anew(make_model, tmp_path, calls):
     context = RunContext(keep=Store(tmp_path / "store").facts.keep)
-    one = candidate(make_model, "classification", tmp_path / "one")
-    split_answers(one, "test", 8, context)
-    split_answers(one, "validation", 8, context)
-    split_answers(one, "test", 4, context)
-    split_answers(replace(one, folder=tmp_path / "two"), "test", 8, context)
-    split_answers(replace(one, task=one.task.limit(test=8)), "test", 8, context)
+    given = candidate(make_model, "classification", tmp_path / "one")
+    split_answers(given, "test", 8, context)
+    split_answers(given, "validation", 8, context)
+    split_answers(given, "test", 4, context)
+    split_answers(replace(given, folder=tmp_path / "two"), "test", 8, context)
+    split_answers(replace(given, task=given.task.limit(test=8)), "test", 8, context)
     assert len(calls) == 5
-    split_answers(replace(one, folder=None), "test", 8, context)  # a model that may have changed
+    split_answers(replace(given, folder=None), "test", 8, context)  # a model that may have changed
     assert len(calls) == 6
 
 
@@ -109,9 +109,9 @@ def test_answers_that_were_kept_before_a_probe_are_not_computed_by_it(make_model
     store.prepare()
     given = candidate(make_model, "classification", tmp_path / "0123456789abcdef")
     context = RunContext(keep=store.facts.keep)
-    (kept,) = probe.work_on([{}], {}, given, context)
+    (result,) = probe.work_on([{}], {}, given, context)
     assert len(calls) == 1
-    assert all(store.facts.kept(name) is not None for name in kept["kept"])
+    assert all(store.facts.kept_folder(name) is not None for name in result["kept"])
     before = list(probe.measure([given], context))
     assert len(calls) == 1
     assert before == list(probe.measure([given], RunContext()))
@@ -122,6 +122,6 @@ def test_answers_that_were_kept_before_a_probe_are_not_computed_by_it(make_model
 @pytest.mark.parametrize("kind", KINDS)
 def test_only_answers_that_are_kept_can_be_prepared(make_model, kind, tmp_path):
     given = candidate(make_model, kind, tmp_path / "0123456789abcdef")
-    (kept,) = keep_answers(given, ("test",), 8, RunContext())
-    assert bool(kept["kept"]) == prepares_answers(given.task.task_kind, Target())
+    (result,) = keep_answers(given, ("test",), 8, RunContext())
+    assert bool(result["kept"]) == prepares_answers(given.task.task_kind, Target())
     assert not prepares_answers(given.task.task_kind, Target(candidates=4))  # sub-batches are measured first

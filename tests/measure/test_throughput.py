@@ -26,10 +26,10 @@ def context(**target):
 
 @pytest.mark.usefixtures("in_process")
 def test_candidates_are_timed_in_one_session(candidate, exported):
-    found = list(Throughput.of(samples=10, batch=4, rounds=2).measure([candidate, exported], context()))
-    assert [(index, fact.name) for index, fact in found] == [(0, "throughput"), (1, "throughput")]
-    assert len({fact.detail["session"] for _, fact in found}) == 1
-    for _, fact in found:
+    facts = list(Throughput.of(samples=10, batch=4, rounds=2).measure([candidate, exported], context()))
+    assert [(index, fact.name) for index, fact in facts] == [(0, "throughput"), (1, "throughput")]
+    assert len({fact.detail["session"] for _, fact in facts}) == 1
+    for _, fact in facts:
         assert 0 < fact.low <= fact.value <= fact.high
         assert (fact.unit, fact.n, fact.target) == ("1/s", 20, str(Target(batch=4)))
         assert len(fact.detail["rounds"]) == 2
@@ -65,7 +65,7 @@ def test_nothing_to_measure():
 
 def test_table_page_card_and_json_have_it():
     fact = Measurement("throughput", 1234.5, "1/s", 1200.0, 1300.0, n=1280, target="cpu, batch 32")
-    summary = stories.tell(records=stories.with_facts(stories.records(), "qa", fact))
+    summary = stories.run_summary(records=stories.with_facts(stories.records(), "qa", fact))
     assert "texts/s" in [column.header for column in front_table(summary).columns]
     assert "1,234" in report_html(summary)
     (chosen,) = (row for row in rows(summary) if row.key == "qa")
@@ -73,4 +73,4 @@ def test_table_page_card_and_json_have_it():
     assert Figure(label, "1,234/s", "[1,200, 1,300]", "1280") in figures(summary, chosen, None)
     (row,) = (row for row in front_rows(summary) if row["key"] == "qa")
     assert row["throughput_texts_per_s"] == 1234.5
-    assert "texts/s" not in [column.header for column in front_table(stories.tell()).columns]
+    assert "texts/s" not in [column.header for column in front_table(stories.run_summary()).columns]

@@ -19,10 +19,10 @@ class Clock:
         return self.time
 
     def sleeper(self, seconds, log=None, name=None):
-        def call(place):
+        def call(index):
             if log is not None:
-                log.append((name, place))
-            self.time += seconds * (1 + place)
+                log.append((name, index))
+            self.time += seconds * (1 + index)
 
         return call
 
@@ -42,7 +42,7 @@ def test_every_round_times_every_callable_over_the_same_inputs():
     turns = [log[at : at + 4] for at in range(0, len(log), 4)]
     assert len(turns) == 2 * (4 + 1)
     for turn in turns:
-        assert [place for _, place in turn] == [0, 0, 1, 2]
+        assert [index for _, index in turn] == [0, 0, 1, 2]
         assert len({name for name, _ in turn}) == 1
     for first, second in zip(turns[::2], turns[1::2], strict=True):
         assert {first[0][0], second[0][0]} == {"a", "b"}
@@ -63,8 +63,8 @@ def test_the_order_changes_between_rounds_and_depends_on_the_seed_alone():
 def test_warm_up_is_left_out():
     clock, turns = Clock(), []
 
-    def slow_at_first(place):
-        turns.append(place)
+    def slow_at_first(index):
+        turns.append(index)
         clock.time += 100.0 if len(turns) <= 2 else 1.0
 
     assert alternate([slow_at_first], inputs=1, rounds=3, warmup=1, now=clock)[0].seconds.tolist() == [[1.0]] * 3
@@ -73,7 +73,7 @@ def test_warm_up_is_left_out():
 def test_garbage_collection_waits_and_comes_back_after_a_failure():
     seen = []
 
-    def fail(place):
+    def fail(index):
         seen.append(gc.isenabled())
         raise ValueError("no")
 

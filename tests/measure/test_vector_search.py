@@ -28,9 +28,9 @@ def test_the_nearest_documents_are_those_of_the_vectors_that_the_model_answers(m
     model = saved(make_model, "embedding", tmp_path / "model")
     vectors = np.array([row["answer"] for row in answer(model, texts)])
     unit = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
-    found = by_vectors(model, texts[3:], texts[:3], 5)
+    ranked = by_vectors(model, texts[3:], texts[:3], 5)
     cosines = unit[:3] @ unit[3:].T
-    for row, best in zip(cosines, found, strict=True):
+    for row, best in zip(cosines, ranked, strict=True):
         np.testing.assert_allclose(row[best], np.sort(row)[::-1][:5], atol=1e-5)
 
 

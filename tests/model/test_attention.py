@@ -72,7 +72,7 @@ def test_linformer_is_softmax_over_projected_keys_and_values(tensors, heads):
 
 def test_a_smaller_size_takes_the_leading_columns(tensors):
     both = tuple(torch.randn(9, 6) for _ in range(2))
-    fewer = tuple(one[:, :4] for one in both)
+    fewer = tuple(states[:, :4] for states in both)
     assert torch.equal(linformer(*tensors, size=4, lengths=both), linformer(*tensors, size=4, lengths=fewer))
 
 
@@ -88,8 +88,8 @@ def test_window_is_softmax_among_neighbors_and_the_first_token(size, tokens):
     query, key, value = (torch.randn(2, 3, tokens, 4) for _ in range(3))
     mask = torch.ones(2, 1, 1, tokens, dtype=torch.bool)
     mask[1, ..., max(1, tokens - 2) :] = False
-    places = torch.arange(tokens)
-    near = (places - places[:, None]).abs() <= size
+    positions = torch.arange(tokens)
+    near = (positions - positions[:, None]).abs() <= size
     near[0] = near[:, 0] = True
     expected = torch.nn.functional.scaled_dot_product_attention(query, key, value, attn_mask=mask & near)
     torch.testing.assert_close(window(query, key, value, mask, size=size), expected)

@@ -124,8 +124,8 @@ def test_keys_of_other_heads_and_buffers_do_not_disturb(tmp_path):
 def test_without_a_pooler_the_head_is_untrained(tmp_path):
     bert(tmp_path)
     weights = load_file(tmp_path / "model.safetensors")
-    kept = {name: tensor for name, tensor in weights.items() if "pooler" not in name}
-    save_file(kept, tmp_path / "model.safetensors", metadata={"format": "pt"})
+    retained = {name: tensor for name, tensor in weights.items() if "pooler" not in name}
+    save_file(retained, tmp_path / "model.safetensors", metadata={"format": "pt"})
     assert peek_outputs(tmp_path).missing == ("bert.pooler.dense.weight", "bert.pooler.dense.bias")
     assert load_pretrained(tmp_path).fresh_head
 

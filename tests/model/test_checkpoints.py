@@ -96,12 +96,12 @@ def in_a_fresh_process(code, *arguments, **environment):
 def test_other_attention_is_saved_with_its_projections(make_model, make_batch, tokenizer, tmp_path, share):
     from limbeck.model.attention_conversion import convert
 
-    made = convert(make_model(vocab_size=len(tokenizer)), ("linformer:6", "window:2"), share=share).eval()
-    save_model(made, tokenizer, tmp_path)
+    converted = convert(make_model(vocab_size=len(tokenizer)), ("linformer:6", "window:2"), share=share).eval()
+    save_model(converted, tokenizer, tmp_path)
     opened, _ = open_model(tmp_path)
-    assert opened.shape == made.shape
+    assert opened.shape == converted.shape
     batch = make_batch(vocabulary=len(tokenizer))
-    assert (opened.predict(batch) == made.predict(batch)).all()
+    assert (opened.predict(batch) == converted.predict(batch)).all()
 
 
 @pytest.mark.parametrize("shape", [RAGGED, UNIFORM, replace(RAGGED, layers=())])

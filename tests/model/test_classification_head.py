@@ -88,8 +88,8 @@ def test_any_missing_tensor_makes_the_head_untrained(name):
     assert first.untrained.endswith(name.replace("pooler", "theirs.dense"))
     assert not any(parameter.is_meta for parameter in first.parameters())
     assert all(torch.equal(a, b) for a, b in zip(first.parameters(), again.parameters(), strict=True))
-    kept = given.keys() & {"pooler.weight", "classifier.weight"}
-    assert all(torch.equal(first.state_dict()[key], given[key]) for key in kept)
+    pretrained = given.keys() & {"pooler.weight", "classifier.weight"}
+    assert all(torch.equal(first.state_dict()[key], given[key]) for key in pretrained)
 
 
 def test_an_order_that_only_position_gives_is_noted():
@@ -101,9 +101,9 @@ def test_an_order_that_only_position_gives_is_noted():
 
 
 def test_a_score_must_be_trained_to_be_a_number():
-    one = {**SETTINGS, "id2label": {0: "LABEL_0"}, "label2id": {"LABEL_0": 0}}
+    untrained = {**SETTINGS, "id2label": {0: "LABEL_0"}, "label2id": {"LABEL_0": 0}}
     given = {key: weight[:1] if "classifier" in key else weight for key, weight in weights().items()}
-    for settings, fresh in ((one, True), (one | {"problem_type": "regression"}, False)):
+    for settings, fresh in ((untrained, True), (untrained | {"problem_type": "regression"}, False)):
         model = build(settings, given, per_token=False, shape=SHAPE)
         set_labels(model, (), "regression")
         assert model.fresh_head is fresh

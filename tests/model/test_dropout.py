@@ -10,12 +10,14 @@ from limbeck.model.dropout import attend, dropout
 def test_as_many_are_dropped_as_asked_and_the_mean_stays(probability, dtype):
     torch.manual_seed(0)
     x = torch.ones(101, 1003, dtype=dtype)
-    made = dropout(x, probability, training=True)
-    assert (made.dtype, made.shape) == (dtype, x.shape)
-    kept = made != 0
+    dropped = dropout(x, probability, training=True)
+    assert (dropped.dtype, dropped.shape) == (dtype, x.shape)
+    retained = dropped != 0
     deviation = (probability * (1 - probability) / x.numel()) ** 0.5
-    assert abs(1 - kept.double().mean().item() - probability) < 5 * deviation
-    torch.testing.assert_close(made[kept].double(), torch.full_like(made[kept], 1 / (1 - probability)).double())
+    assert abs(1 - retained.double().mean().item() - probability) < 5 * deviation
+    torch.testing.assert_close(
+        dropped[retained].double(), torch.full_like(dropped[retained], 1 / (1 - probability)).double()
+    )
 
 
 def test_elements_are_dropped_independently():
@@ -38,9 +40,9 @@ def test_the_seed_decides_and_each_call_differs():
 
 def test_gradients_pass_what_was_kept():
     x = torch.randn(5, 9, requires_grad=True)
-    made = dropout(x, 0.4, training=True)
-    made.sum().backward()
-    torch.testing.assert_close(x.grad, torch.where(made == 0, 0.0, 1 / 0.6))
+    dropped = dropout(x, 0.4, training=True)
+    dropped.sum().backward()
+    torch.testing.assert_close(x.grad, torch.where(dropped == 0, 0.0, 1 / 0.6))
 
 
 @pytest.mark.parametrize(("probability", "training"), [(0.0, True), (0.5, False), (1.0, False)])
@@ -86,9 +88,9 @@ def test_gradients_in_bfloat16_are_near_those_in_float32(name):
         own = [part.clone().to(dtype).requires_grad_() for part in states]
         added = mask if mask is None or mask.dtype == torch.bool else mask.to(dtype)
         with torch.autocast("cpu", torch.bfloat16, enabled=dtype == torch.bfloat16):
-            made = attend(*own, added, 0.0)
-        assert made.dtype == dtype
-        made.float().square().sum().backward()
-        results[dtype] = [made, *(part.grad for part in own)]
-    for expected, found in zip(*results.values(), strict=True):
-        torch.testing.assert_close(found.float(), expected, rtol=0.05, atol=0.05 * expected.abs().max().item())
+            context = attend(*own, added, 0.0)
+        assert context.dtype == dtype
+        context.float().square().sum().backward()
+        results[dtype] = [context, *(part.grad for part in own)]
+    for expected, gradient in zip(*results.values(), strict=True):
+        torch.testing.assert_close(gradient.float(), expected, rtol=0.05, atol=0.05 * expected.abs().max().item())

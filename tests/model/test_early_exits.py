@@ -26,14 +26,14 @@ RULE = EarlyExits((1, 2), "confidence", 0.7)
 @pytest.fixture
 def model(make_model):
     shape = Shape.uniform(layers=3, hidden=32, heads=4, ffn=64)
-    made = make_model(shape, labels=TASK.num_labels, vocab_size=len(TOKENIZER))
-    made.config.id2label = dict(enumerate(TASK.label_names))
-    add_exits(made, RULE)
+    exiting = make_model(shape, labels=TASK.num_labels, vocab_size=len(TOKENIZER))
+    exiting.config.id2label = dict(enumerate(TASK.label_names))
+    add_exits(exiting, RULE)
     with torch.no_grad():
-        for parameter in made.exits.parameters():
+        for parameter in exiting.exits.parameters():
             parameter.mul_(1.5)
-    set_rule(made, RULE)
-    return made
+    set_rule(exiting, RULE)
+    return exiting
 
 
 @pytest.mark.parametrize("translated", [False, True])

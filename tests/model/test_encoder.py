@@ -67,8 +67,8 @@ def leading_slices(encoder, shape):
         per_head = {"query": 0, "key": 0, "value": 0, "attention_out": 1}.get(name.split(".")[-2])
         if per_head is not None and weight.dim() > per_head:
             heads = encoder.shape.layers[int(name.split(".")[1])].heads
-            mine = shape.layers[int(name.split(".")[1])].heads
-            channels = torch.arange(heads * full_dim).view(heads, full_dim)[:mine, : shape.head_dim].flatten()
+            own_heads = shape.layers[int(name.split(".")[1])].heads
+            channels = torch.arange(heads * full_dim).view(heads, full_dim)[:own_heads, : shape.head_dim].flatten()
             weight = weight.index_select(per_head, channels)
         parameter.data = weight[tuple(slice(width) for width in parameter.shape)].clone()
     return small

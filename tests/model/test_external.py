@@ -81,12 +81,12 @@ def test_int8_graphs_answer_the_same_in_memory_and_from_the_file(
     tmp_path, make_model, make_batch, low_limit, fused, ranges
 ):
     model, batch = make_model(), make_batch()
-    made = parts(model, fused=fused)
-    names = quantizable_modules(*made)
+    graph_parts = parts(model, fused=fused)
+    names = quantizable_modules(*graph_parts)
     int8 = Int8(frozenset(names), ranges=dict.fromkeys(names, ranges) if ranges else {})
-    small = answer(open_session(quantize(*made, int8)), batch)
+    small = answer(open_session(quantize(*graph_parts, int8)), batch)
     low_limit()
-    graph = quantize(*made, int8)
+    graph = quantize(*graph_parts, int8)
     assert isinstance(graph, external.LargeGraph)
     np.testing.assert_array_equal(answer(open_session(graph), batch), small)
     write(graph, tmp_path / "int8.onnx")
@@ -98,13 +98,13 @@ def test_calibration_and_trials_do_not_depend_on_the_size(tmp_path, make_model, 
     batches = [feed(model, make_batch(seed=seed, rows=1)) for seed in range(6)]
 
     def results(path):
-        made = read_parts(path)
-        int8 = Int8(frozenset(quantizable_modules(*made)))
+        graph_parts = read_parts(path)
+        int8 = Int8(frozenset(quantizable_modules(*graph_parts)))
         return (
-            calibrate(*made, batches),
-            {name: array.tolist() for name, array in errors(*made, {"all": int8}, batches).items()},
-            sensitivity(*made, int8, batches[:1]),
-            {name: array.tolist() for name, array in divisors(*made, int8, batches).items()},
+            calibrate(*graph_parts, batches),
+            {name: array.tolist() for name, array in errors(*graph_parts, {"all": int8}, batches).items()},
+            sensitivity(*graph_parts, int8, batches[:1]),
+            {name: array.tolist() for name, array in divisors(*graph_parts, int8, batches).items()},
         )
 
     small = results(to_onnx(model, tmp_path / "small.onnx"))
@@ -114,15 +114,15 @@ def test_calibration_and_trials_do_not_depend_on_the_size(tmp_path, make_model, 
 
 @pytest.mark.parametrize("ranges", [{}, (-3.0, 3.0)], ids=["dynamic", "static"])
 def test_saturation_reads_weights_outside_of_the_graph(tmp_path, make_model, make_batch, low_limit, ranges):
-    made, batch = parts(make_model(), fused=not ranges), make_batch()
-    names = quantizable_modules(*made)
+    graph_parts, batch = parts(make_model(), fused=not ranges), make_batch()
+    names = quantizable_modules(*graph_parts)
     fixed = dict.fromkeys(names, ranges) if ranges else {}
     int8 = Int8(frozenset(names), reduce_range=False, ranges=fixed)
-    clipped, pairs = saturating(integer(quantize(*made, int8)))
+    clipped, pairs = saturating(integer(quantize(*graph_parts, int8)))
     assert pairs > 0
     expected = answer(open_session(clipped, exact=True), batch)
     low_limit()
-    path = write(quantize(*made, int8), tmp_path / "int8.onnx")
+    path = write(quantize(*graph_parts, int8), tmp_path / "int8.onnx")
     large, count = saturating(integer(external.load(path)))
     assert count == pairs
     assert isinstance(large, external.LargeGraph)
@@ -130,11 +130,11 @@ def test_saturation_reads_weights_outside_of_the_graph(tmp_path, make_model, mak
 
 
 def test_blocks_of_a_table_make_no_difference(make_model, monkeypatch):
-    made = parts(make_model())
-    int8 = Int8(frozenset(quantizable_modules(*made)))
-    whole = quantize(*made, int8)
+    graph_parts = parts(make_model())
+    int8 = Int8(frozenset(quantizable_modules(*graph_parts)))
+    whole = quantize(*graph_parts, int8)
     monkeypatch.setattr("limbeck.model.onnx.quantization.BLOCK", 7)
-    assert quantize(*made, int8) == whole
+    assert quantize(*graph_parts, int8) == whole
 
 
 def test_a_smaller_model_in_the_same_place_leaves_no_data(tmp_path, make_model, make_batch, low_limit, monkeypatch):
@@ -180,8 +180,8 @@ def test_data_in_another_folder_is_refused(tmp_path, make_model, low_limit, loca
 def test_files_are_the_graph_and_its_data_alone(tmp_path):
     for name in ("model.onnx", "model.onnx_data", "model.onnx.bak", "model.onnx.data", "model_quantized.onnx"):
         (tmp_path / name).write_bytes(b"")
-    found = [file.name for file in external.files(tmp_path / "model.onnx")]
-    assert found == ["model.onnx", "model.onnx_data", "model.onnx.data"]
+    names = [file.name for file in external.files(tmp_path / "model.onnx")]
+    assert names == ["model.onnx", "model.onnx_data", "model.onnx.data"]
 
 
 def test_a_session_keeps_the_arrays_that_it_points_into(make_model, make_batch, low_limit):

@@ -9,7 +9,7 @@ import exiting_models
 import numpy as np
 import pytest
 import torch
-from exiting_models import PLACES
+from exiting_models import LAYERS
 
 from limbeck.core.early_exits import EarlyExits, answering_heads, thresholds
 from limbeck.core.shape import Shape
@@ -20,8 +20,8 @@ from limbeck.model.layers import Layer
 SHAPE = Shape.uniform(layers=4, hidden=32, heads=4, ffn=64)
 
 
-def with_exits(make_model, criterion="confidence", threshold=0.8, places=PLACES, **options):
-    rule = EarlyExits(places, criterion, threshold)
+def with_exits(make_model, criterion="confidence", threshold=0.8, layers=LAYERS, **options):
+    rule = EarlyExits(layers, criterion, threshold)
     return exiting_models.with_exits(partial(make_model, **options), SHAPE, rule)
 
 
@@ -60,17 +60,17 @@ def test_layers_after_the_last_sure_head_are_not_computed(make_model, make_batch
         alone = {name: value[row : row + 1, :length] for name, value in batch.items() if name != "labels"}
         with mock.patch.object(Layer, "forward", autospec=True, side_effect=forward) as computed:
             np.testing.assert_allclose(model.predict(alone)[0], answers[row], atol=1e-5)
-        assert computed.call_count == (*PLACES, SHAPE.depth)[heads[row]]
+        assert computed.call_count == (*LAYERS, SHAPE.depth)[heads[row]]
     assert len(set(heads)) > 1
 
 
 def test_without_a_threshold_the_last_head_answers(make_model, make_batch):
     model, batch = make_model(SHAPE), make_batch()
     before = model.predict(batch)
-    add_exits(model, EarlyExits(PLACES))
+    add_exits(model, EarlyExits(LAYERS))
     assert not model.leaves_early
     np.testing.assert_array_equal(model.predict(batch), before)
-    set_rule(model, EarlyExits(PLACES, "confidence", 0.0))
+    set_rule(model, EarlyExits(LAYERS, "confidence", 0.0))
     assert model.leaves_early
     assert not np.allclose(model.predict(batch), before)
     hidden = model.run(batch, taps=("hidden",))[1]["hidden"]

@@ -28,7 +28,7 @@ def model(make_model, task, tokenizer):
     return model
 
 
-def kept(model, folder, *names):
+def keep_files(model, folder, *names):
     """Files of weights, each different."""
     files = []
     for number, name in enumerate(names):
@@ -40,7 +40,7 @@ def kept(model, folder, *names):
 
 def test_every_one_opens_as_a_model(model, task, tokenizer, tmp_path):
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-    files = kept(model, tmp_path, "epoch_000", "epoch_001", "epoch_010", "step_000100")
+    files = keep_files(model, tmp_path, "epoch_000", "epoch_001", "epoch_010", "step_000100")
     names = write_kept_weights(model, tokenizer, files, tmp_path / "out")
     assert names == ["initial", "epoch_001", "epoch_010", "step_000100"]
     for number, name in enumerate(names):
@@ -51,7 +51,7 @@ def test_every_one_opens_as_a_model(model, task, tokenizer, tmp_path):
 
 
 def test_read_back_they_are_what_was_kept(model, task, tokenizer, tmp_path):
-    files = kept(model, tmp_path, "epoch_001", "epoch_002")
+    files = keep_files(model, tmp_path, "epoch_001", "epoch_002")
     before = [path.read_bytes() for path in files]
     write_kept_weights(model, tokenizer, files, tmp_path / "out")
     read = read_kept_weights(epoch_folders(tmp_path / "out"), model, task, tmp_path / "read")

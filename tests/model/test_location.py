@@ -27,25 +27,25 @@ class Hub:
     """A hub of one model, in a folder; it counts what is asked for."""
 
     def __init__(self, folder):
-        self.folder, self.asked = folder, []
+        self.folder, self.requests = folder, []
 
     def hf_hub_download(self, name, file):
-        self.asked.append(file)
+        self.requests.append(file)
         if not (self.folder / file).is_file():
             raise EntryNotFoundError(f"{name} has no {file}")
         return str(self.folder / file)
 
     def snapshot_download(self, name, allow_patterns=None):
-        self.asked.append(tuple(allow_patterns))
+        self.requests.append(tuple(allow_patterns))
         return str(self.folder)
 
 
 @pytest.fixture
 def hub(tmp_path, monkeypatch):
-    made = Hub(tmp_path)
-    monkeypatch.setattr("huggingface_hub.hf_hub_download", made.hf_hub_download)
-    monkeypatch.setattr("huggingface_hub.snapshot_download", made.snapshot_download)
-    return made
+    new_hub = Hub(tmp_path)
+    monkeypatch.setattr("huggingface_hub.hf_hub_download", new_hub.hf_hub_download)
+    monkeypatch.setattr("huggingface_hub.snapshot_download", new_hub.snapshot_download)
+    return new_hub
 
 
 def test_parts_of_an_embedding_model_on_the_hub_are_read(hub):
@@ -64,7 +64,7 @@ def test_parts_of_an_embedding_model_on_the_hub_are_read(hub):
     _, read = read_config("owner/name")
     embedding = embedding_of("owner/name", read)
     assert (embedding.pooling, embedding.normalize) == ("cls", False)
-    assert not any(file == "model.safetensors" for file in hub.asked)
+    assert not any(file == "model.safetensors" for file in hub.requests)
 
 
 def test_a_model_with_labels_is_not_asked_for_its_parts(hub):
@@ -72,4 +72,4 @@ def test_a_model_with_labels_is_not_asked_for_its_parts(hub):
     (hub.folder / "config.json").write_text(json.dumps(labels))
     _, config = read_config("owner/name")
     assert embedding_of("owner/name", config) is None
-    assert hub.asked == ["config.json"]
+    assert hub.requests == ["config.json"]

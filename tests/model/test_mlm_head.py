@@ -41,30 +41,30 @@ def saved(family, folder, auto=transformers.AutoModelForMaskedLM):
 
 @pytest.mark.parametrize("family", CONFIGS)
 def test_logits_are_those_of_transformers(family, tmp_path, make_batch):
-    theirs = saved(family, tmp_path)
+    reference = saved(family, tmp_path)
     model = load_pretrained(tmp_path)
     head, note = language_head(model, str(tmp_path))
     assert note == f"the head of the language model is that of '{tmp_path}'"
     batch = make_batch()
     batch["input_ids"] = batch["input_ids"].clamp_min(2)  # no padding inside of what RoBERTa counts
-    mine = {name: batch[name] for name in ("input_ids", "attention_mask")}
+    inputs = {name: batch[name] for name in ("input_ids", "attention_mask")}
     with torch.no_grad():
-        expected = theirs(**mine).logits
-        found = head(model.encoder(*mine.values())[0], model.encoder.embeddings.word.weight)
+        expected = reference(**inputs).logits
+        logits = head(model.encoder(*inputs.values())[0], model.encoder.embeddings.word.weight)
     real = batch["attention_mask"].bool()
-    torch.testing.assert_close(found[real], expected[real], rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(logits[real], expected[real], rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("style", [{}, {"embedding_size": 20}])
 def test_narrow_states_run_on_leading_slices(make_model, style):
     model = make_model(FULL, **style)
     small = extract(model, SMALL)
-    head, its = (LanguageHead(one.shape.hidden, one.encoder.style) for one in (model, small))
+    head, its = (LanguageHead(each.shape.hidden, each.encoder.style) for each in (model, small))
     sources = head.state_dict()
     for name, tensor in its.state_dict().items():
         tensor.copy_(sources[name][tuple(map(slice, tensor.shape))])
     states = torch.randn(5, 16)
-    table, narrow = (one.encoder.embeddings.word.weight for one in (model, small))
+    table, narrow = (each.encoder.embeddings.word.weight for each in (model, small))
     torch.testing.assert_close(head(states, table), its(states, narrow))
     assert head(torch.randn(5, 32), table).shape == (5, 60)
 

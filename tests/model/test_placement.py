@@ -9,20 +9,20 @@ from limbeck.model.placement import on_accelerator
 class Moved(torch.nn.Module):
     """A module that notes where it is sent."""
 
-    place = "cpu"
+    device = "cpu"
 
-    def to(self, place):
-        self.place = place
+    def to(self, device):
+        self.device = device
         return self
 
 
-@pytest.mark.parametrize(("present", "forced", "place"), [(1, 0, "cuda"), (0, 0, "cpu"), (1, 1, "cpu")])
-def test_torch_models_go_where_training_does(monkeypatch, present, forced, place):
+@pytest.mark.parametrize(("present", "forced", "device"), [(1, 0, "cuda"), (0, 0, "cpu"), (1, 1, "cpu")])
+def test_torch_models_go_where_training_does(monkeypatch, present, forced, device):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: bool(present))
     monkeypatch.setenv("ACCELERATE_USE_CPU", str(bool(forced)))
     model, other = Moved(), object()
     assert on_accelerator(model) is model
-    assert model.place == place
+    assert model.device == device
     assert on_accelerator(other) is other
 
 

@@ -116,13 +116,13 @@ def test_logits_equal_those_of_transformers_and_back(tmp_path, name, head):
     reference = random_reference(name, auto)
     reference.save_pretrained(tmp_path)
     kind = "tokens" if head == "TokenClassification" else "classification"
-    ours = load_pretrained(tmp_path, task_kind=kind)
-    assert not ours.fresh_head
-    assert not ours.training
-    assert_parity(reference, ours, name)
-    back = to_transformers(ours)
+    output = load_pretrained(tmp_path, task_kind=kind)
+    assert not output.fresh_head
+    assert not output.training
+    assert_parity(reference, output, name)
+    back = to_transformers(output)
     assert type(back) is type(reference)
-    assert_parity(back, ours, name)
+    assert_parity(back, output, name)
     expected = reference.state_dict()
     assert all(torch.equal(weight, expected[key]) for key, weight in back.state_dict().items())
     assert len(expected) == len(back.state_dict())
@@ -230,8 +230,8 @@ def test_an_incomplete_checkpoint_is_refused(tmp_path):
 
     random_reference("bert", transformers.AutoModelForSequenceClassification).save_pretrained(tmp_path)
     weights = load_file(tmp_path / "model.safetensors")
-    gone = {key: value for key, value in weights.items() if "layer.1.output.dense" not in key}
-    save_file(gone, tmp_path / "model.safetensors", metadata={"format": "pt"})
+    incomplete = {key: value for key, value in weights.items() if "layer.1.output.dense" not in key}
+    save_file(incomplete, tmp_path / "model.safetensors", metadata={"format": "pt"})
     with pytest.raises(InputError, match=r"2 weights are missing, the first is 'encoder.layers.1.down.bias'"):
         load_pretrained(tmp_path)
     save_file(weights, tmp_path / "model.safetensors", metadata={"format": "pt"})
@@ -265,13 +265,13 @@ def test_forward_gives_hidden_states_attention_and_tuples_as_transformers_does(n
     batch = dict(padding_patterns(reference.config.pad_token_id))["right"]
     wanted = {"output_hidden_states": True, "output_attentions": True}
     with torch.no_grad():
-        theirs, ours = reference(**batch, **wanted), model(**batch, **wanted)
+        expected, output = reference(**batch, **wanted), model(**batch, **wanted)
         bare = model(**batch, return_dict=False, output_hidden_states=True)
-    assert list(theirs) == list(ours)
+    assert list(expected) == list(output)
     real = batch["attention_mask"].bool()
-    for before, after in zip(theirs.hidden_states, ours.hidden_states, strict=True):
+    for before, after in zip(expected.hidden_states, output.hidden_states, strict=True):
         torch.testing.assert_close(before[real], after[real], atol=1e-4, rtol=1e-4)
-    for before, after in zip(theirs.attentions, ours.attentions, strict=True):
+    for before, after in zip(expected.attentions, output.attentions, strict=True):
         rows = real[:, None, :].expand(before.shape[:3])
         torch.testing.assert_close(before[rows], after[rows], atol=1e-4, rtol=1e-4)
     assert isinstance(bare, tuple)

@@ -93,7 +93,7 @@ def test_prompt_length_and_case_belong_to_the_tokenizer(candidate, tmp_path, mak
 
 
 @pytest.mark.parametrize(
-    ("prompts", "default", "asked", "found"),
+    ("prompts", "default", "query_prompt", "document_prompt"),
     [
         ({"query": "Sunny ", "passage": "bleak "}, None, "sunny film", "bleak film"),
         ({"query": "Sunny "}, None, "sunny film", "film"),
@@ -103,7 +103,7 @@ def test_prompt_length_and_case_belong_to_the_tokenizer(candidate, tmp_path, mak
     ],
 )
 def test_texts_of_a_search_have_the_prompts_of_their_part(  # as encode_query and encode_document choose
-    candidate, tmp_path, make_model, prompts, default, asked, found
+    candidate, tmp_path, make_model, prompts, default, query_prompt, document_prompt
 ):
     model = make_model(kind="embedding", vocab_size=len(candidate.tokenizer))
     model.embedding = SentenceEmbedding(prompts=prompts, default_prompt=default, lower_case=True)
@@ -111,7 +111,9 @@ def test_texts_of_a_search_have_the_prompts_of_their_part(  # as encode_query an
     _, tokenizer = open_model(tmp_path)
     labels = (Document(0), Document(1), Query(((0, 1.0),)))
     search = Task("search", "embedding", {"test": Split(("film",) * 3, labels)}, (), "ndcg_at_10")
-    expected = TextEncoding.of(candidate.tokenizer, 50).encode(candidate.tokenizer, [found, found, asked])["input_ids"]
+    expected = TextEncoding.of(candidate.tokenizer, 50).encode(
+        candidate.tokenizer, [document_prompt, document_prompt, query_prompt]
+    )["input_ids"]
     assert encode(search, "test", tokenizer).input_ids == expected
 
 

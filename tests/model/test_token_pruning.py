@@ -168,11 +168,11 @@ def test_states_that_were_left_behind_stay_and_take_no_gradient_from_taps(make_m
     torch.testing.assert_close(taps["hidden"][-1], hidden)
     same = (taps["hidden"][3] == taps["hidden"][4]).all(-1)[0]
     assert int(same.sum()) == 6, "those that the last layer did not read"
-    gone = int(same.nonzero()[0])
+    removed = int(same.nonzero()[0])
     weight = model.encoder.layers[0].up.weight
-    tapped = taps["hidden"][-1][0, gone].sum()
+    tapped = taps["hidden"][-1][0, removed].sum()
     (from_tap,) = torch.autograd.grad(tapped, weight, retain_graph=True, allow_unused=True)
-    (from_output,) = torch.autograd.grad(hidden[0, gone].sum(), weight)
+    (from_output,) = torch.autograd.grad(hidden[0, removed].sum(), weight)
     assert from_tap is None or not from_tap.any()
     assert from_output.any()
 

@@ -38,7 +38,7 @@ def test_texts_longer_than_the_positions_are_refused(tmp_path, make_model, max_l
 
 
 def test_all_problems_at_once(toys):
-    found = problems(
+    reported = problems(
         {"toy-prunne": {}},
         {"toy-prune": {"keep": 1.5}},
         {"toy-train": {"epoch": 1, "kind": "fancier"}},
@@ -49,7 +49,7 @@ def test_all_problems_at_once(toys):
         target={"thread": 1},
         budget={"latency_ms": -1},
     )
-    assert found == [
+    assert reported == [
         "stepz: a recipe has no 'stepz'; did you mean 'steps'?",
         "target.thread: no field called 'thread'; did you mean 'threads'?",
         "budget.latency_ms: should be in (0, 10,000,000], got -1",
@@ -74,10 +74,10 @@ def test_parse_raises_them_in_one_error(toys):
 
 
 def test_traits_inside_forks(toys):
-    found = problems(
+    reported = problems(
         "toy-train", {"fork": [["toy-export"], []]}, "toy-prune", {"fork": [[], ["toy-export", "toy-prune"]]}
     )
-    assert found == [
+    assert reported == [
         "steps[2] toy-prune: needs 'torch'; 'toy-export' (steps[1].fork[0][0]) removes it; put this step before it",
         "steps[3].fork[1][1] toy-prune: needs 'torch'; 'toy-export' (steps[3].fork[1][0]) removes it; "
         "put this step before it",
@@ -87,8 +87,8 @@ def test_traits_inside_forks(toys):
 def test_a_combination_takes_the_candidates_that_suit_it():
     probes = ["quality", "latency"]
     assert problems({"finetune": {}}, {"fork": [[], ["export"], ["export", "quantize"]]}, *probes, "cascade") == []
-    found = problems({"finetune": {}}, *probes, "cascade")
-    assert found == ["steps[3] cascade: needs 'onnx'; put 'export' before it"]
+    reported = problems({"finetune": {}}, *probes, "cascade")
+    assert reported == ["steps[3] cascade: needs 'onnx'; put 'export' before it"]
 
 
 def test_the_hidden_width_is_cut_before_tokens_are(make_model, tmp_path):
@@ -97,8 +97,8 @@ def test_the_hidden_width_is_cut_before_tokens_are(make_model, tmp_path):
     assert problems(training, tokens, training, {"prune": {"heads": 2}}) == []
     message = "hidden: needs layers that read all tokens of a text; put prune before prune_tokens"
     each = {"each": {"prune": {"hidden": [96, 64]}}}
-    found = problems(training, {"fork": [[], [tokens], [tokens, training]]}, each)
-    assert found == [f"steps[2].each.prune: {message}"]
+    reported = problems(training, {"fork": [[], [tokens], [tokens, training]]}, each)
+    assert reported == [f"steps[2].each.prune: {message}"]
     shape = Shape.uniform(layers=2, hidden=32, heads=4, ffn=64).with_tokens(0.5, 0.5)
     save_model(make_model(shape, layer_tokens=[0.5, 0.5]), toy_tokenizer(toy_task(train=9)), tmp_path)
     assert problems(training, {"prune": {"hidden": 24}}, model=str(tmp_path)) == [f"steps[1].prune: {message}"]
@@ -109,7 +109,7 @@ def test_a_teacher_in_the_recipe_is_enough(toys):
 
 
 @pytest.mark.parametrize(
-    ("steps", "more", "reported"),
+    ("steps", "more", "missing"),
     [
         ([{"finetune": {}}, {"linearize": {"guide": "waypoint"}}], {}, True),
         ([{"finetune": {"keep": "every_epoch"}}, {"linearize": {"guide": "waypoint"}}], {}, False),
@@ -121,14 +121,14 @@ def test_a_teacher_in_the_recipe_is_enough(toys):
         ([{"fork": [[{"finetune": {}}], []]}, {"linearize": {"guide": "waypoint"}}], {"teacher": "other"}, True),
     ],
 )
-def test_epochs_that_the_teacher_will_not_have_are_reported_before_training(steps, more, reported):
-    found = problems(*steps, **more)
-    assert len(found) == int(reported)
-    assert not found or "needs the weights that the teacher's fine-tuning kept" in found[0]
+def test_epochs_that_the_teacher_will_not_have_are_reported_before_training(steps, more, missing):
+    reported = problems(*steps, **more)
+    assert len(reported) == int(missing)
+    assert not reported or "needs the weights that the teacher's fine-tuning kept" in reported[0]
 
 
 @pytest.mark.parametrize(
-    ("step", "said"),
+    ("step", "message"),
     [
         (["toy-train"], "steps[0]: should be one step"),
         ({"toy-train": {}, "toy-prune": {}}, "steps[0]: should be one step"),
@@ -151,10 +151,10 @@ def test_epochs_that_the_teacher_will_not_have_are_reported_before_training(step
         ({"use": "absent.yaml"}, "steps[0].use: no file 'absent.yaml'"),
     ],
 )
-def test_entries_that_are_no_steps(toys, step, said):
-    found = problems(step)
-    assert len(found) == 1
-    assert found[0].startswith(said)
+def test_entries_that_are_no_steps(toys, step, message):
+    reported = problems(step)
+    assert len(reported) == 1
+    assert reported[0].startswith(message)
 
 
 def test_included_files_are_checked_and_cycles_found(toys, tmp_path):
@@ -166,42 +166,46 @@ def test_included_files_are_checked_and_cycles_found(toys, tmp_path):
         "task": "movie-reviews",
         "steps": [{"use": "a.yaml"}, {"use": "c.yaml"}, {"use": "d.yaml"}],
     }
-    found = [str(problem) for problem in check(data, tmp_path)]
-    assert found[0] == "steps[0].use(a.yaml)[0].toy-prune.keep: should be in (0, 1], got 2"
-    assert "'a.yaml' includes itself: a.yaml -> b.yaml -> a.yaml" in found[1]
-    assert found[2] == "steps[1].use: 'c.yaml' has no list of 'steps'"
-    assert found[3] == "steps[2].use: no file 'd.yaml'; did you mean 'c.yaml'?"
+    reported = [str(problem) for problem in check(data, tmp_path)]
+    assert reported[0] == "steps[0].use(a.yaml)[0].toy-prune.keep: should be in (0, 1], got 2"
+    assert "'a.yaml' includes itself: a.yaml -> b.yaml -> a.yaml" in reported[1]
+    assert reported[2] == "steps[1].use: 'c.yaml' has no list of 'steps'"
+    assert reported[3] == "steps[2].use: no file 'd.yaml'; did you mean 'c.yaml'?"
 
 
 def test_values_made_in_python_are_checked_too(toys):
-    made = Recipe("bert", "movie-reviews", (toys.ToyPrune(keep=7), Fork(((toys.ToyImitate(),),))))
-    assert [problem.path for problem in check(made)] == ["steps[0].toy-prune.keep", "steps[1].fork[0][0] toy-imitate"]
+    recipe = Recipe("bert", "movie-reviews", (toys.ToyPrune(keep=7), Fork(((toys.ToyImitate(),),))))
+    assert [problem.path for problem in check(recipe)] == ["steps[0].toy-prune.keep", "steps[1].fork[0][0] toy-imitate"]
 
 
 def test_models_and_tasks_that_are_not_there(toys, tmp_path):
     (tmp_path / "model").mkdir()
-    found = [str(one) for one in check({"model": str(tmp_path / "modle"), "task": "movie-review", "steps": []})]
-    assert "no model folder" in found[0]
-    assert "did you mean" in found[0]
-    assert found[1] == "task: there is no task and no folder 'movie-review'; did you mean 'movie-reviews'?"
+    reported = [
+        str(problem) for problem in check({"model": str(tmp_path / "modle"), "task": "movie-review", "steps": []})
+    ]
+    assert "no model folder" in reported[0]
+    assert "did you mean" in reported[0]
+    assert reported[1] == "task: there is no task and no folder 'movie-review'; did you mean 'movie-reviews'?"
     (tmp_path / "model" / "config.json").write_text('{"model_type": "deberta"}')
-    found = [str(one) for one in check({"model": str(tmp_path / "model"), "task": {"trian": "x"}, "steps": []})]
-    assert found[0].startswith("model: ")
-    assert "did you mean 'train'" in found[1]
-    (found,) = check({"model": "bert", "task": {"train": "absent/train.csv"}, "steps": []})
-    assert str(found) == "task: absent/train.csv: there is no such file, nor a folder absent"
+    reported = [
+        str(problem) for problem in check({"model": str(tmp_path / "model"), "task": {"trian": "x"}, "steps": []})
+    ]
+    assert reported[0].startswith("model: ")
+    assert "did you mean 'train'" in reported[1]
+    (reported,) = check({"model": "bert", "task": {"train": "absent/train.csv"}, "steps": []})
+    assert str(reported) == "task: absent/train.csv: there is no such file, nor a folder absent"
 
 
 def test_options_of_a_task_are_checked_without_reading_it():
-    for task, said in (({"limit": {"trian": 5}}, "did you mean 'train'"), ({"metric": "acuracy"}, "'accuracy'")):
-        (found,) = check({"model": "bert", "task": {"path": "movie-reviews", **task}, "steps": []})
-        assert (found.path, said in found.message) == ("task", True)
+    for task, message in (({"limit": {"trian": 5}}, "did you mean 'train'"), ({"metric": "acuracy"}, "'accuracy'")):
+        (reported,) = check({"model": "bert", "task": {"path": "movie-reviews", **task}, "steps": []})
+        assert (reported.path, message in reported.message) == ("task", True)
 
 
 def test_what_comes_before_training(toys, monkeypatch):
     train, prune, export = toys.ToyTrain(), toys.ToyPrune(), toys.ToyExport()
-    found = [
-        [one.path for one in before_training(locate(steps))]
+    paths = [
+        [located.path for located in before_training(locate(steps))]
         for steps in (
             (toys.ToyQuality(), train, prune),
             (prune, train),
@@ -209,15 +213,15 @@ def test_what_comes_before_training(toys, monkeypatch):
             (Fork(((train,), (prune, train))), export),
         )
     ]
-    assert found == [[], ["steps[0]"], ["steps[1]"], ["steps[0].fork[1][0]"]]
+    assert paths == [[], ["steps[0]"], ["steps[1]"], ["steps[0].fork[1][0]"]]
     monkeypatch.setattr(type(prune), "info", replace(prune.info, headless=True))
     assert before_training(locate((prune, train))) == []  # it looks at no answers
 
 
 def test_a_file_that_cannot_be_read_is_a_problem(tmp_path):
     (tmp_path / "bad.yaml").write_text("a: [")
-    (found,) = check(tmp_path / "bad.yaml")
-    assert "line 1" in str(found)
+    (reported,) = check(tmp_path / "bad.yaml")
+    assert "line 1" in str(reported)
 
 
 def test_checking_imports_no_torch():
@@ -238,8 +242,8 @@ def test_checking_imports_no_torch():
     ],
 )
 def test_a_device_that_is_not_there_is_reported(toys, target, message):
-    found = problems("toy-train", "toy-export", target=target)
-    assert [problem.startswith(message) for problem in found] == [True] if message else not found
+    reported = problems("toy-train", "toy-export", target=target)
+    assert [problem.startswith(message) for problem in reported] == [True] if message else not reported
 
 
 def test_exported_models_need_a_part_of_their_runtime_for_the_device(toys, monkeypatch):
@@ -288,10 +292,10 @@ def test_what_the_machine_lacks_is_reported_before_training(monkeypatch):
         raise InputError("not here")
 
     monkeypatch.setattr("limbeck.measure.backends.check_runtime", missing)
-    found = problems({"finetune": {"mixed_precision": "fp16"}}, target={"runtime": "openvino"})
-    assert found[0] == "target.runtime: not here"
+    reported = problems({"finetune": {"mixed_precision": "fp16"}}, target={"runtime": "openvino"})
+    assert reported[0] == "target.runtime: not here"
     if not torch.cuda.is_available():
-        assert found[1].startswith("steps[0].finetune.mixed_precision: 'fp16' is for training on a GPU")
+        assert reported[1].startswith("steps[0].finetune.mixed_precision: 'fp16' is for training on a GPU")
 
 
 def test_the_runtime_of_a_target_elsewhere_is_needed_where_this_machine_measures(monkeypatch):
@@ -378,15 +382,15 @@ def test_a_goal_in_latency_elsewhere_needs_latencies_of_that_machine():
     target = {"url": "http://board:8765"}
     finetune, search = {"finetune": {"epochs": 1}}, {"search": {"latency_ms": 1.0}}
     needed = "profile: is needed, since the target is at http://board:8765; run 'limbeck profile --full"
-    (found,) = problems(finetune, {"prune": {"speedup": 2}}, target=target)
-    assert found.startswith(f"steps[1].prune.{needed}")
-    (found,) = problems(finetune, {"supernet": {"epochs": 1}}, search, target=target)
-    assert found.startswith(f"steps[2].search.{needed}")
+    (reported,) = problems(finetune, {"prune": {"speedup": 2}}, target=target)
+    assert reported.startswith(f"steps[1].prune.{needed}")
+    (reported,) = problems(finetune, {"supernet": {"epochs": 1}}, search, target=target)
+    assert reported.startswith(f"steps[2].search.{needed}")
     assert not problems(finetune, {"prune": {"keep": 0.5, "cost": "macs"}}, "latency", target=target)
     assert not problems(finetune, {"prune": {"heads": 2}}, "latency", target=target)
     assert not problems(finetune, {"prune": {"size_mb": 5}}, "latency", target=target)
-    (found,) = problems(finetune, target={"url": "board"})
-    assert found == "target: url: should be http://HOST:PORT, https://HOST:PORT or ray:RESOURCE, got 'board'"
+    (reported,) = problems(finetune, target={"url": "board"})
+    assert reported == "target: url: should be http://HOST:PORT, https://HOST:PORT or ray:RESOURCE, got 'board'"
 
 
 @pytest.mark.parametrize(

@@ -18,20 +18,22 @@ def parsed(*steps, base=None, **more):
 def test_steps_know_their_places(toys):
     _, placed, problems = parsed("toy-train", {"fork": [[{"toy-prune": {"keep": 0.25}}], []]})
     assert not problems
-    assert [one.path for one in placed] == ["steps[0]", "steps[1]"]
+    assert [located.path for located in placed] == ["steps[0]", "steps[1]"]
     assert placed[1].name == "fork"
     assert placed[1].branches[0][0].path == "steps[1].fork[0][0]"
-    assert [one.bare() for one in placed] == [toys.ToyTrain(), Fork(((toys.ToyPrune(0.25),), ()))]
-    again = locate([one.bare() for one in placed])
-    assert [one.path for one in again] == ["steps[0]", "steps[1]"]
+    assert [located.bare() for located in placed] == [toys.ToyTrain(), Fork(((toys.ToyPrune(0.25),), ()))]
+    again = locate([located.bare() for located in placed])
+    assert [located.path for located in again] == ["steps[0]", "steps[1]"]
     assert again[1].branches[0][0].path == "steps[1].fork[0][0]"
 
 
 def test_a_sweep_is_one_branch_for_every_combination(toys):
     _, (sweep,), problems = parsed({"each": {"toy-train": {"epochs": [1, 2], "by": [0.5, 1.5], "terms": ["a", "b"]}}})
     assert not problems
-    made = [(branch[0].step.epochs, branch[0].step.by, branch[0].step.terms) for branch in sweep.branches]
-    assert made == [(epochs, by, ("a", "b")) for epochs in (1, 2) for by in (0.5, 1.5)]  # a list that fits is a value
+    combinations = [(branch[0].step.epochs, branch[0].step.by, branch[0].step.terms) for branch in sweep.branches]
+    assert combinations == [
+        (epochs, by, ("a", "b")) for epochs in (1, 2) for by in (0.5, 1.5)
+    ]  # a list that fits is a value
 
 
 def test_stages_begin_with_what_came_out_last_and_all_of_them_go_on(toys):
@@ -39,10 +41,10 @@ def test_stages_begin_with_what_came_out_last_and_all_of_them_go_on(toys):
         {"stages": [{"toy-prune": {"keep": [0.5, 0.25, 0.125]}}, {"toy-train": {"epochs": [1, 2, 3]}}]}, "toy-quality"
     )
     assert not problems
-    one, two, three = (
+    first, second, third = (
         (toys.ToyPrune(keep), toys.ToyTrain(epochs)) for keep, epochs in ((0.5, 1), (0.25, 2), (0.125, 3))
     )
-    whole = (*one, Fork(((), (*two, Fork(((), three))))), toys.ToyQuality())
+    whole = (*first, Fork(((), (*second, Fork(((), third))))), toys.ToyQuality())
     assert tuple(step.bare() for step in placed) == whole
     again = parse(to_data(Recipe("m", "t", whole)))
     assert again.steps == whole
@@ -54,7 +56,7 @@ def test_other_files_are_spliced_in_and_a_cycle_is_seen(toys, tmp_path):
     (tmp_path / "deeper" / "most.yaml").write_text("steps: [{toy-prune: {keep: 0.25}}]")
     _, placed, problems = parsed({"use": "more.yaml"}, base=tmp_path)
     assert not problems
-    assert [one.name for one in placed] == ["toy-train", "toy-prune"]
+    assert [located.name for located in placed] == ["toy-train", "toy-prune"]
     (tmp_path / "deeper" / "most.yaml").write_text("steps: [{use: ../more.yaml}]")
     _, _, problems = parsed({"use": "more.yaml"}, base=tmp_path)
     assert "includes itself: more.yaml -> most.yaml" in problems[0]
@@ -91,11 +93,11 @@ def test_paths_are_relative_to_the_recipe_and_names_stay_names(toys, tmp_path):
 
 
 def test_presets_are_expanded_when_read_also_in_a_sweep(toys):
-    _, (one, sweep), problems = parsed(
+    _, (preset, sweep), problems = parsed(
         {"toy-train": {"preset": "long", "by": 3}}, {"each": {"toy-train": {"preset": ["long", "fancy"]}}}
     )
     assert not problems
-    assert one.step == toys.ToyTrain(epochs=9, terms=("a", "b"), by=3.0)
+    assert preset.step == toys.ToyTrain(epochs=9, terms=("a", "b"), by=3.0)
     assert [branch[0].step for branch in sweep.branches] == [
         toys.ToyTrain(epochs=9, terms=("a", "b")),
         toys.ToyTrain(kind="fancy"),
@@ -119,9 +121,9 @@ def test_files_that_steps_name_are_relative_to_the_recipe(toys, tmp_path):
 
     (tmp_path / "sizes.txt").write_text("4")
     steps = ({"toy-read": {"sizes": "sizes.txt"}}, {"each": {"toy-read": {"sizes": ["sizes.txt", "gone.txt"]}}})
-    _, (one, sweep), problems = parsed(*steps, base=tmp_path)
+    _, (located, sweep), problems = parsed(*steps, base=tmp_path)
     assert not problems
-    assert one.step.sizes == str(tmp_path / "sizes.txt")
+    assert located.step.sizes == str(tmp_path / "sizes.txt")
     assert [branch[0].step.sizes for branch in sweep.branches] == [str(tmp_path / "sizes.txt"), "gone.txt"]
 
 

@@ -15,7 +15,7 @@ def minimal(*steps, **more):
 
 
 def test_a_recipe_from_data(toys):
-    made = parse(
+    recipe = parse(
         minimal(
             {"toy-train": {"epochs": 3, "rate": {"start": 1e-4}}},
             "toy-prune",
@@ -25,16 +25,16 @@ def test_a_recipe_from_data(toys):
             seed=3,
         )
     )
-    train, prune, quality = made.steps
+    train, prune, quality = recipe.steps
     assert train == toys.ToyTrain(epochs=3, rate=toys.Rate(1e-4))
     assert (prune, quality) == (toys.ToyPrune(), toys.ToyQuality())
-    assert made.target == Target(threads=2, seq_len=16)
-    assert made.budget == Budget(latency_ms=2)
-    assert (made.seed, made.replicas, made.teacher) == (3, 1, None)
+    assert recipe.target == Target(threads=2, seq_len=16)
+    assert recipe.budget == Budget(latency_ms=2)
+    assert (recipe.seed, recipe.replicas, recipe.teacher) == (3, 1, None)
 
 
 def test_parse_of_dump_is_the_same_recipe(toys):
-    made = Recipe(
+    recipe = Recipe(
         model="bert",
         task={"train": "a.csv", "limit": {"train": 20}},
         steps=(
@@ -49,25 +49,25 @@ def test_parse_of_dump_is_the_same_recipe(toys):
         name="mine",
     )
     for full in (False, True):
-        again = recipes.yaml_text.load(dump(made, full=full))
-        assert parse(again) == made
-    assert str(made) == dump(made)
-    assert "- toy-train:\n    rate: {start: 1e-05, end: 0.0}\n    terms: [hidden, logits]\n" in str(made)
-    assert to_data(made)["target"] == {"threads": 4}
-    assert to_data(made, full=True)["target"]["batch"] == 1
+        again = recipes.yaml_text.load(dump(recipe, full=full))
+        assert parse(again) == recipe
+    assert str(recipe) == dump(recipe)
+    assert "- toy-train:\n    rate: {start: 1e-05, end: 0.0}\n    terms: [hidden, logits]\n" in str(recipe)
+    assert to_data(recipe)["target"] == {"threads": 4}
+    assert to_data(recipe, full=True)["target"]["batch"] == 1
 
 
 def test_each_is_a_fork_over_the_product(toys):
-    made = parse(minimal({"each": {"toy-train": {"epochs": [1, 2], "by": [0.5, 1.5], "terms": ["a", "b"]}}}))
-    fork = made.steps[0]
+    recipe = parse(minimal({"each": {"toy-train": {"epochs": [1, 2], "by": [0.5, 1.5], "terms": ["a", "b"]}}}))
+    fork = recipe.steps[0]
     assert isinstance(fork, Fork)
     seen = [(branch[0].epochs, branch[0].by, branch[0].terms) for branch in fork.branches]
     assert seen == [(1, 0.5, ("a", "b")), (1, 1.5, ("a", "b")), (2, 0.5, ("a", "b")), (2, 1.5, ("a", "b"))]
 
 
 def test_a_list_of_lists_sweeps_a_field_that_takes_a_list(toys):
-    made = parse(minimal({"each": {"toy-train": {"terms": [["a"], ["a", "b"]]}}}))
-    assert [branch[0].terms for branch in made.steps[0].branches] == [("a",), ("a", "b")]
+    recipe = parse(minimal({"each": {"toy-train": {"terms": [["a"], ["a", "b"]]}}}))
+    assert [branch[0].terms for branch in recipe.steps[0].branches] == [("a",), ("a", "b")]
 
 
 def test_use_splices_relative_to_the_file(toys, tmp_path):
@@ -80,33 +80,33 @@ def test_use_splices_relative_to_the_file(toys, tmp_path):
     main.write_text(
         "model: bert\ntask: movie-reviews\nsteps:\n  - use: parts/warm.yaml\n  - fork: [[use: parts/warm.yaml], []]"
     )
-    made = load_recipe(main)
+    recipe = load_recipe(main)
     spliced = (toys.ToyTrain(1), toys.ToyAugment())
-    assert made.steps == (*spliced, Fork((spliced, ())))
-    assert made.name == "main"
+    assert recipe.steps == (*spliced, Fork((spliced, ())))
+    assert recipe.name == "main"
 
 
 def test_paths_are_relative_to_the_recipe(toys, tmp_path):
     folder = toys.model_folder(tmp_path / "model")
     (tmp_path / "rows.csv").write_text("text,label\n")
     (tmp_path / "main.yaml").write_text("model: ./model\ntask: {train: rows.csv, text: text}\nsteps: []")
-    made = load_recipe(tmp_path / "main.yaml")
-    assert made.model == folder
-    assert made.task == {"train": str(tmp_path / "rows.csv"), "text": "text"}
+    recipe = load_recipe(tmp_path / "main.yaml")
+    assert recipe.model == folder
+    assert recipe.task == {"train": str(tmp_path / "rows.csv"), "text": "text"}
 
 
 def test_settings_replace_fields(toys):
-    made = parse(minimal({"toy-train": {}}, {"fork": [[], ["toy-prune"]]}, name="mine"))
-    changed = made.with_(
+    recipe = parse(minimal({"toy-train": {}}, {"fork": [[], ["toy-prune"]]}, name="mine"))
+    changed = recipe.with_(
         "steps.0.toy-train.rate.start=1e-3", "steps[1].fork[1][0].toy-prune.keep=0.25", "seed=4", "budget.latency_ms=2"
     )
     assert changed.steps == (toys.ToyTrain(rate=toys.Rate(1e-3)), Fork(((), (toys.ToyPrune(0.25),))))
     assert (changed.seed, changed.budget, changed.name) == (4, Budget(latency_ms=2), "mine")
-    assert made.seed == 0
+    assert recipe.seed == 0
 
 
 @pytest.mark.parametrize(
-    ("setting", "said"),
+    ("setting", "message"),
     [
         ("seed", "write path=value"),
         ("sed=1", "the recipe has no 'sed'; did you mean 'seed'?"),
@@ -117,15 +117,15 @@ def test_settings_replace_fields(toys):
         ("task.limit.train=5", "task is 'movie-reviews', which has no field 'limit'"),
     ],
 )
-def test_a_wrong_setting_says_what_there_is(toys, setting, said):
+def test_a_wrong_setting_says_what_there_is(toys, setting, message):
     with pytest.raises(RecipeError) as error:
         parse(minimal("toy-train")).with_(setting)
-    assert said in str(error.value)
+    assert message in str(error.value)
 
 
 def test_a_setting_may_add_an_option_of_the_task(toys):
-    made = parse({"model": "bert", "task": {"path": "movie-reviews"}, "steps": []}).with_("task.limit.train=5")
-    assert made.task == {"path": "movie-reviews", "limit": {"train": 5}}
+    recipe = parse({"model": "bert", "task": {"path": "movie-reviews"}, "steps": []}).with_("task.limit.train=5")
+    assert recipe.task == {"path": "movie-reviews", "limit": {"train": 5}}
 
 
 def test_recipes_that_ship_are_found_by_name(toys, tmp_path, monkeypatch):
@@ -140,5 +140,5 @@ def test_recipes_that_ship_are_found_by_name(toys, tmp_path, monkeypatch):
 
 def test_the_recipes_of_the_package_parse():
     for path in recipes.shipped().values():
-        made = load_recipe(path)
-        assert parse(to_data(made, full=True)) == made
+        recipe = load_recipe(path)
+        assert parse(to_data(recipe, full=True)) == recipe

@@ -119,14 +119,14 @@ def test_problems_name_the_target_that_has_them():
     ]
     targets = {"server": {"device": "cuda:99"}, "laptop": {"url": "http://board:1", "budget": {"max_drop": 1}}}
     data = {**BASE, "steps": steps, "targets": targets, "budget": {"max_flips": 2}}
-    found = {problem.path: problem.message for problem in check(data)}
-    assert "torch finds no device 'cuda:99'" in found["targets.server.device"]
-    assert "no model to compare with" in found["targets.laptop.budget.max_drop"]
-    assert "no model to compare with" in found["budget.max_flips"]
-    assert "is for latencies" in found["steps[1].prune"]
+    messages = {problem.path: problem.message for problem in check(data)}
+    assert "torch finds no device 'cuda:99'" in messages["targets.server.device"]
+    assert "no model to compare with" in messages["targets.laptop.budget.max_drop"]
+    assert "no model to compare with" in messages["budget.max_flips"]
+    assert "is for latencies" in messages["steps[1].prune"]
     fixed = {**data, "steps": steps[:1]}
-    found = {problem.path: problem.message for problem in check(fixed)}
-    assert "is needed, since the target is at http://board:1" in found["steps[0].prune.profile"]
+    messages = {problem.path: problem.message for problem in check(fixed)}
+    assert "is needed, since the target is at http://board:1" in messages["steps[0].prune.profile"]
 
 
 def test_where_things_stand():

@@ -42,7 +42,7 @@ class Knobs(Technique):
 
 
 @pytest.mark.parametrize(
-    ("data", "said"),
+    ("data", "message"),
     [
         ({"share": 1.5}, "x.share: should be in (0, 1], got 1.5"),
         ({"count": 0}, "x.count: should be at least 1, got 0"),
@@ -61,17 +61,17 @@ class Knobs(Technique):
         ({"preset": "wide", "share": 2}, "x.share: should be in (0, 1], got 2"),
     ],
 )
-def test_one_problem_in_words(data, said):
-    made, problems = read(Knobs, data, "x")
-    assert made is None
+def test_one_problem_in_words(data, message):
+    knobs, problems = read(Knobs, data, "x")
+    assert knobs is None
     assert len(problems) == 1
-    assert str(problems[0]).startswith(said.split(", got a number")[0])
+    assert str(problems[0]).startswith(message.split(", got a number")[0])
 
 
 def test_what_fits_is_made():
-    made, problems = read(Knobs, {"share": 1, "mixed": ["a"], "count": None}, "x")
+    knobs, problems = read(Knobs, {"share": 1, "mixed": ["a"], "count": None}, "x")
     assert problems == []
-    assert made == Knobs(share=1.0, mixed=("a",))
+    assert knobs == Knobs(share=1.0, mixed=("a",))
 
 
 def test_accepts_tells_values_from_sweeps():

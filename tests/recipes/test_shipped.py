@@ -36,5 +36,5 @@ def test_recipe_says_what_it_is_for(name):
 
 def test_both_spellings_of_a_training_field_are_one_step():
     short, full = ({"epochs": 2}, {"num_train_epochs": 2})
-    made = [parse({"model": "m", "task": "t", "steps": [{"finetune": fields}]}).steps for fields in (short, full)]
-    assert made[0] == made[1]
+    steps = [parse({"model": "m", "task": "t", "steps": [{"finetune": fields}]}).steps for fields in (short, full)]
+    assert steps[0] == steps[1]

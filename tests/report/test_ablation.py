@@ -17,7 +17,7 @@ def gains_by_step(summary):
 
 
 def test_each_step_stands_beside_the_relative_without_it():
-    by_step = gains_by_step(stories.tell())
+    by_step = gains_by_step(stories.run_summary())
     assert by_step["qa", ("quantize",)].without == "xa"
     assert by_step["tx", ("export",)].without == "t"
     both = by_step["qa", ("prune", "distill")]  # nobody measured a pruned model before it was distilled
@@ -32,7 +32,7 @@ def test_a_single_step_is_preferred_to_a_pair():
     records["dt"] = replace(records["qa"], key="dt", parent="xdt")  # prune left out: distilled only
     records["xdt"] = replace(records["xa"], key="xdt", parent="ddt", facts=())
     records["ddt"] = replace(records["da"], key="ddt", parent="t")
-    summary = stories.tell(records=records, measured=("tq", "dt", "qa"))
+    summary = stories.run_summary(records=records, measured=("tq", "dt", "qa"))
     steps = {steps for key, steps in gains_by_step(summary) if key == "qa"}
     assert ("prune",) in steps
     assert ("prune", "distill") not in steps
@@ -41,11 +41,11 @@ def test_a_single_step_is_preferred_to_a_pair():
 def test_no_gain_is_said_in_words():
     records = stories.records()
     records["tq"] = replace(records["tq"], facts=stories.facts(4e-3, 180, 23e6))
-    gain = gains_by_step(stories.tell(records=records))["tq", ("quantize",)]
+    gain = gains_by_step(stories.run_summary(records=records))["tq", ("quantize",)]
     assert gain.verdict == "no measurable gain"
     assert gain.sentence.startswith("no measurable gain: 1.00x [1.00, 1.00]; accuracy 0.0 points")
     records["tq"] = replace(records["tq"], facts=stories.facts(5e-3, 180, 23e6))
-    assert gains_by_step(stories.tell(records=records))["tq", ("quantize",)].sentence.startswith("slower: 0.80x")
+    assert gains_by_step(stories.run_summary(records=records))["tq", ("quantize",)].sentence.startswith("slower: 0.80x")
 
 
 def test_quality_change_is_paired():

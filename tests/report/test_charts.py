@@ -25,7 +25,7 @@ from limbeck.report.table import rows
 
 
 def picture(**changes):
-    summary = stories.tell(**changes)
+    summary = stories.run_summary(**changes)
     return front_picture(summary, rows(summary))
 
 
@@ -78,7 +78,7 @@ def test_ticks_are_round_and_inside():
 
 
 def test_tree_shows_every_ancestor_once_and_the_failure():
-    tree = tree_picture(stories.tell())
+    tree = tree_picture(stories.run_summary())
     keys = [node["record"].key for node in tree["nodes"] if node["record"] is not None]
     assert sorted(keys) == sorted(stories.records())
     failed = [node for node in tree["nodes"] if node["kind"] == "failed"]
@@ -91,7 +91,7 @@ def test_tree_shows_every_ancestor_once_and_the_failure():
 
 
 def test_axes_hold_their_values():
-    summary = stories.tell()
+    summary = stories.run_summary()
     scale = gain_axis(gains(summary))["scale"]
     assert all(0 <= scale(gain.speed.value) <= 300 for gain in gains(summary))
     assert 0 <= strip_axis(rows(summary))["scale"](8.0) <= 640

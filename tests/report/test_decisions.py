@@ -33,21 +33,23 @@ def facts(recall, threshold=True, temperature=True, thresholds=THRESHOLDS):
     detail |= {"thresholds": thresholds, "notes": ["positive: a note"]}
     figures = {"positive": "positive", "usual": usual, "fitted": fitted, "by_label": {}}
     figures["others"] = {"usual": 0.9, "fitted": 0.875}
-    made = []
+    measurements = []
     if temperature:
-        made.append(Measurement("temperature", 2.0, "1", n=200, split="validation", detail={"notes": ["a reason"]}))
+        measurements.append(
+            Measurement("temperature", 2.0, "1", n=200, split="validation", detail={"notes": ["a reason"]})
+        )
     if threshold:
-        made.append(Measurement("threshold", 0.125, "1", n=200, split="validation", detail=detail))
+        measurements.append(Measurement("threshold", 0.125, "1", n=200, split="validation", detail=detail))
     for split in ("validation", "test"):
-        made.append(Measurement("detection", recall, "1", 0.25, 0.95, 200, split=split, detail=figures))
+        measurements.append(Measurement("detection", recall, "1", 0.25, 0.95, 200, split=split, detail=figures))
         error = {"before": 0.25, "bins": 15}
-        made += [Measurement("calibration_error", 0.125, "1", n=200, split=split, detail=error)] * temperature
-    return made
+        measurements += [Measurement("calibration_error", 0.125, "1", n=200, split=split, detail=error)] * temperature
+    return measurements
 
 
 def summary_of(**options):
-    made = stories.with_facts(stories.records(), "qa", *facts(0.7, **options))
-    return stories.tell(records=stories.with_facts(made, "t", *facts(0.6, **options)))
+    records = stories.with_facts(stories.records(), "qa", *facts(0.7, **options))
+    return stories.run_summary(records=stories.with_facts(records, "t", *facts(0.6, **options)))
 
 
 def test_every_output_has_figures_before_and_after():
@@ -57,7 +59,7 @@ def test_every_output_has_figures_before_and_after():
     assert (row.precision, row.others) == (("75.0 %", "–"), ("90.0 %", "87.5 %"))
     assert (row.thresholds, row.temperature) == ("positive: 0.125", "2")
     assert row.calibration_error == ("0.2500", "0.1250")
-    assert [(one.name, one.split) for one in decision_rows(summary)[2:]] == [
+    assert [(entry.name, entry.split) for entry in decision_rows(summary)[2:]] == [
         (name, split) for name in [decision_rows(summary)[2].name] for split in ("validation", "test")
     ]
     chosen = decision_lines(summary)[1]
@@ -81,7 +83,7 @@ def test_every_output_has_figures_before_and_after():
 
 def test_the_card_shows_the_original_by_its_usual_rule():
     summary = summary_of()
-    row, reference = (next(one for one in rows(summary) if one.key == key) for key in ("qa", "t"))
+    row, reference = (next(entry for entry in rows(summary) if entry.key == key) for key in ("qa", "t"))
     lines = {line.label: line for line in figures(summary, row, reference)}
     recall = lines["recall of positive with threshold, test"]
     assert (recall.value, recall.original) == ("70.0 % (usual rule 50.0 %)", "50.0 %")
@@ -94,13 +96,13 @@ def test_the_card_shows_the_original_by_its_usual_rule():
 def test_a_positive_class_without_a_threshold_has_one_figure():
     summary = summary_of(threshold=False, temperature=False)
     assert decision_lines(summary)[0].startswith("teacher (PyTorch), test: positive, recall 60.0 %, precision")
-    row = next(one for one in rows(summary) if one.key == "qa")
+    row = next(entry for entry in rows(summary) if entry.key == "qa")
     assert {line.label: line.value for line in figures(summary, row, None)}["recall of positive, test"] == "70.0 %"
     assert thresholds_words(summary.records["qa"]) == "–"
 
 
 def test_runs_without_the_probe_say_nothing():
-    summary = stories.tell()
+    summary = stories.run_summary()
     assert (decision_rows(summary), decision_lines(summary), goal_words(summary)) == ([], [], "")
     assert "Decision thresholds" not in report_html(summary)
     assert "decisions" not in to_json(summary)
@@ -116,7 +118,7 @@ def test_the_artefact_stores_what_its_example_decides_by(exported, tmp_path, thr
     answer, score = execute(code((out / "README.md").read_text()), out).split()
     assert answer == ("negative" if threshold else "positive")
     assert 0 < float(score) < 1
-    plain = write_artefact(stories.tell(), "qa", exported, tmp_path / "plain")
+    plain = write_artefact(stories.run_summary(), "qa", exported, tmp_path / "plain")
     assert json.loads((plain / "limbeck.json").read_text())["decision"] is None
 
 

@@ -9,7 +9,7 @@ from limbeck.report.display_names import changed_parameters, names, step_label
 
 
 def test_names_tell_how_a_candidate_was_made():
-    named = names(stories.tell())
+    named = names(stories.run_summary())
     assert [named[key] for key in ("root", "t", "tx", "tq", "xa", "qb", "da")] == [
         "tiny-bert (PyTorch)",
         "teacher (PyTorch)",
@@ -25,18 +25,18 @@ def test_equal_names_are_told_apart_by_what_differs():
     records = stories.records()
     records["qa"] = replace(records["qa"], parameters={"per_channel": True})
     records["q2"] = replace(records["qa"], key="q2", parameters={"per_channel": False})
-    named = names(stories.tell(records=records, measured=("t", "qa", "q2")))
+    named = names(stories.run_summary(records=records, measured=("t", "qa", "q2")))
     assert named["qa"] == "pruned 2.0x · distilled · INT8 · per_channel True"
     assert named["q2"] == "pruned 2.0x · distilled · INT8 · per_channel False"
     records["q3"] = replace(records["qa"], key="q3")
-    named = names(stories.tell(records=records, measured=("qa", "q3")))
+    named = names(stories.run_summary(records=records, measured=("qa", "q3")))
     assert len({named["qa"], named["q3"]}) == 2
 
 
 def test_static_ranges_are_part_of_the_name():
     records = stories.records()
     records["q2"] = replace(records["qa"], key="q2", parameters={"mode": "static"})
-    named = names(stories.tell(records=records, measured=("t", "qa", "q2")))
+    named = names(stories.run_summary(records=records, measured=("t", "qa", "q2")))
     assert (named["qa"], named["q2"]) == ("pruned 2.0x · distilled · INT8", "pruned 2.0x · distilled · static INT8")
 
 
@@ -74,7 +74,7 @@ def test_stages_are_named_by_the_last():
     half = replace(first.shape, layers=first.shape.layers[:1])
     records["pp"] = replace(first, key="pp", parent="da", shape=half, parameters={"speedup": 3.0, **teacher})
     records["dd"] = replace(records["da"], key="dd", parent="pp", shape=half)
-    named = names(stories.tell(records=records, measured=("t", "da", "dd")))
+    named = names(stories.run_summary(records=records, measured=("t", "da", "dd")))
     assert named["da"] == "pruned 2.0x · distilled (PyTorch)"
     assert named["dd"] == "pruned 3.0x in 2 stages · distilled (PyTorch)"
 
@@ -97,6 +97,6 @@ def test_a_slice_does_not_tell_of_its_super_network():
     records = stories.records()
     records["s"] = replace(records["t"], key="s", parent="t", step="supernet", traits=records["t"].traits | {"elastic"})
     records["pa"] = replace(records["pa"], parent="s", step="search", parameters={"latency_ms": 0.9, "speedup": None})
-    named = names(stories.tell(records=records))
+    named = names(stories.run_summary(records=records))
     assert named["qa"] == "searched to 0.9 ms · distilled · INT8"
     assert named["s"] == "made elastic (PyTorch)"

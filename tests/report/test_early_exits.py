@@ -29,16 +29,16 @@ DETAIL = {
 
 def exiting_story(threshold=0.9, **changes):
     """The story whose candidate a has early exits before it is exported."""
-    made = stories.records()
+    records = stories.records()
     detail = DETAIL | {"threshold": threshold}
     fact = Measurement(EARLY_EXITS, 0.81, "1", 0.78, 0.84, n=400, split="validation", detail=detail)
-    made["ea"] = replace(made["da"], key="ea", parent="da", step="early_exit", parameters={}, facts=(fact,))
-    made["ea"] = replace(made["ea"], traits=made["da"].traits | {"exits"})
-    made["xa"] = replace(made["xa"], parent="ea")
+    records["ea"] = replace(records["da"], key="ea", parent="da", step="early_exit", parameters={}, facts=(fact,))
+    records["ea"] = replace(records["ea"], traits=records["da"].traits | {"exits"})
+    records["xa"] = replace(records["xa"], parent="ea")
     for key in ("t", "tx", "tq", "xa", "qa", "xb", "qb"):
-        p50 = made[key].fact("latency_p50")
-        made = stories.with_facts(made, key, replace(p50, name="latency_mean", value=p50.value * 1.1))
-    return stories.tell(records=made, **changes)
+        p50 = records[key].fact("latency_p50")
+        records = stories.with_facts(records, key, replace(p50, name="latency_mean", value=p50.value * 1.1))
+    return stories.run_summary(records=records, **changes)
 
 
 def printed(summary):
@@ -78,7 +78,7 @@ def test_table_page_card_and_json_have_them(exported):
     assert front_rows(summary)[0]["latency_mean_ms"] == pytest.approx(8.8)
 
 
-@pytest.mark.parametrize("summary", [stories.tell(), exiting_story(threshold=None)], ids=["none", "never"])
+@pytest.mark.parametrize("summary", [stories.run_summary(), exiting_story(threshold=None)], ids=["none", "never"])
 def test_without_exits_there_is_nothing_of_them(summary, exported):
     assert exit_rows(summary) == []
     assert "early_exits" not in to_json(summary)
@@ -89,11 +89,11 @@ def test_without_exits_there_is_nothing_of_them(summary, exported):
 
 @pytest.mark.parametrize("statistic", ["mean", "p99"])
 def test_the_budgets_statistic_decides_order_front_and_speed(statistic):
-    made = exiting_story().records
+    records = exiting_story().records
     for key, seconds in (("qa", 4e-3), ("xa", 1e-3)):  # by its median the fastest, by this one slow
-        old = made[key].fact(f"latency_{statistic}")
-        made = stories.with_facts(made, key, replace(old, value=seconds, low=None, high=None, detail={}))
-    summary = stories.tell(records=made, budget=Budget(latency_ms=2.0, latency_statistic=statistic))
+        old = records[key].fact(f"latency_{statistic}")
+        records = stories.with_facts(records, key, replace(old, value=seconds, low=None, high=None, detail={}))
+    summary = stories.run_summary(records=records, budget=Budget(latency_ms=2.0, latency_statistic=statistic))
     table = {row.key: row for row in rows(summary)}
     assert table["qa"].latency.value == 4e-3
     assert table["qa"].problems == (f"{statistic} latency 4.00 ms > 2 ms",)
@@ -108,17 +108,25 @@ CASCADE_DETAIL = DETAIL | {"layers": [1], "shares": [0.7, 0.3]}
 
 def cascade_story(**changes):
     """The story with a cascade of its two INT8 candidates a and b."""
-    made = stories.records()
+    records = stories.records()
     fact = Measurement(CASCADE, 0.7, "1", 0.66, 0.74, n=400, split="validation", detail=CASCADE_DETAIL)
     parameters = {"criterion": "confidence", "max_changed": 1.0, "most": 3, "partner": "qb"}
     measured = stories.facts(0.9e-3, 178, 20e6)
     mean = Measurement("latency_mean", 1.0e-3, "s", n=150)
-    made["c"] = Record(
-        "c", "qa", "cascade", parameters, made["qa"].shape, made["qa"].traits | {"cascade"}, (fact, *measured, mean)
+    records["c"] = Record(
+        "c",
+        "qa",
+        "cascade",
+        parameters,
+        records["qa"].shape,
+        records["qa"].traits | {"cascade"},
+        (fact, *measured, mean),
     )
     foretold = Measurement("latency_predicted", 1.3e-3, "s", detail={"number_format": "int8"})
-    made = stories.with_facts(made, "pa", foretold)
-    return stories.tell(records=made, measured=(*stories.tell().measured, "c"), chosen=("c",), **changes)
+    records = stories.with_facts(records, "pa", foretold)
+    return stories.run_summary(
+        records=records, measured=(*stories.run_summary().measured, "c"), chosen=("c",), **changes
+    )
 
 
 def test_a_cascade_has_the_names_of_both_models():
@@ -136,9 +144,9 @@ def test_a_cascade_has_the_names_of_both_models():
 
 
 def test_cascades_of_the_same_models_are_told_apart():
-    made = dict(cascade_story().records)
-    made["c2"] = replace(made["c"], key="c2", parameters={**made["c"].parameters, "max_changed": 2.0})
-    summary = stories.tell(records=made, measured=(*stories.tell().measured, "c", "c2"))
+    records = dict(cascade_story().records)
+    records["c2"] = replace(records["c"], key="c2", parameters={**records["c"].parameters, "max_changed": 2.0})
+    summary = stories.run_summary(records=records, measured=(*stories.run_summary().measured, "c", "c2"))
     display = names(summary)
     assert display["c"].endswith("· max_changed 1")
     assert display["c2"].endswith("· max_changed 2")

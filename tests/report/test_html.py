@@ -44,16 +44,16 @@ class Page(HTMLParser):
 
 
 def test_the_front_is_a_picture_of_its_own():
-    summary = stories.tell()
+    summary = stories.run_summary()
     picture = ElementTree.fromstring(front_svg(summary))
     labels = [text.text for text in picture.iter("{http://www.w3.org/2000/svg}text")]
     assert "pruned 2.0x · distilled · INT8" in labels
     timeless = {key: replace(record, facts=()) for key, record in stories.records().items()}
-    assert front_svg(stories.tell(records=timeless)) == ""
+    assert front_svg(stories.run_summary(records=timeless)) == ""
 
 
 def test_page_is_one_well_formed_file_that_needs_no_network():
-    page = Page(report_html(stories.tell(replicas={"qa": ["xa"]}), example="print('hello')"))
+    page = Page(report_html(stories.run_summary(replicas={"qa": ["xa"]}), example="print('hello')"))
     assert page.open == []
     assert not [attrs for _, attrs in page.tags if {"src", "href", "srcset", "action"} & set(attrs)]
     assert "url(" not in page.text.replace("url(#inside)", "")
@@ -71,7 +71,7 @@ def test_page_is_one_well_formed_file_that_needs_no_network():
 
 
 def test_page_can_be_read_without_seeing_it():
-    tags = Page(report_html(stories.tell())).tags
+    tags = Page(report_html(stories.run_summary())).tags
     names = [tag for tag, _ in tags]
     assert "title" in names
     assert ("html", {"lang": "en"}) in tags
@@ -87,7 +87,7 @@ def test_page_escapes_everything_that_others_wrote():
     records = stories.records()
     records["root"] = replace(records["root"], parameters={"source": evil})
     records["pa"] = replace(records["pa"], parameters={"note": evil, evil: 1}, notes=(evil,), step=evil)
-    summary = stories.tell(
+    summary = stories.run_summary(
         records=records,
         recipe=evil,
         environment={"processor": evil, "versions": {evil: evil}},
@@ -111,7 +111,7 @@ def test_page_escapes_everything_that_others_wrote():
     ],
 )
 def test_page_lives_with_little(changes):
-    assert Page(report_html(stories.tell(**changes))).open == []
+    assert Page(report_html(stories.run_summary(**changes))).open == []
 
 
 def test_page_lives_without_some_facts():
@@ -119,8 +119,8 @@ def test_page_lives_without_some_facts():
     records["qa"] = replace(records["qa"], facts=())
     facts = (Measurement("latency_p50", 0.001, "s"), Measurement("size", 1.0, "B"))
     records["xa"] = replace(records["xa"], facts=facts)
-    assert Page(report_html(stories.tell(records=records))).open == []
-    assert front_csv(stories.tell(records=records))
+    assert Page(report_html(stories.run_summary(records=records))).open == []
+    assert front_csv(stories.run_summary(records=records))
 
 
 def test_correlations_are_not_per_cent():
@@ -128,23 +128,25 @@ def test_correlations_are_not_per_cent():
     for key, record in records.items():
         named = [replace(f, detail={"metric": "pearson_spearman"}) if f.name == "quality" else f for f in record.facts]
         records[key] = replace(record, facts=tuple(named))
-    text = Page(report_html(stories.tell(records=records, task=stories.task(metric="pearson_spearman")))).text
+    text = Page(report_html(stories.run_summary(records=records, task=stories.task(metric="pearson_spearman")))).text
     assert "0.885" in text
     assert "88.5 %" not in text
 
 
 def test_replicas_have_mean_and_spread():
-    groups = replicas(stories.tell(replicas={"qa": ["xa", "qb"]}))
+    groups = replicas(stories.run_summary(replicas={"qa": ["xa", "qb"]}))
     assert groups[0]["mean"] == pytest.approx((0.885 + 0.89 + 0.745) / 3)
     assert groups[0]["spread"] == pytest.approx(0.0823, abs=1e-3)
 
 
 def test_what_was_done_to_the_rows_is_told_in_tables():
-    assert "Augmented texts" not in report_html(stories.tell())
+    assert "Augmented texts" not in report_html(stories.run_summary())
     samples = [{"original": "a film", "new": "<img src=x> [MASK]", "label": "good"}]
     first = {"title": "Augmented texts", "summary": "method x", "counts": {"samples drawn": 12_345}, "samples": samples}
     page = Page(
-        report_html(stories.tell(histories=[first, {"title": "Augmented texts", "summary": "again"}, {"step": "bare"}]))
+        report_html(
+            stories.run_summary(histories=[first, {"title": "Augmented texts", "summary": "again"}, {"step": "bare"}])
+        )
     )
     assert not page.open
     assert [tag for tag, _ in page.tags].count("img") == 0
@@ -155,13 +157,13 @@ def test_what_was_done_to_the_rows_is_told_in_tables():
 
 def test_failures_may_be_dataclasses():
     failure = SimpleNamespace(path="steps[1]", step="prune", key="t", error="Boom", traceback="")
-    text = report_html(stories.tell(failed=[failure]))
+    text = report_html(stories.run_summary(failed=[failure]))
     assert re.search(r"<strong>prune</strong>: Boom", text)
 
 
 def test_predicted_and_measured_stand_side_by_side():
     fact = Measurement("latency_predicted", 1.2e-3, "s", 1.1e-3, 1.25e-3, detail={"number_format": "int8"})
-    summary = stories.tell(records=stories.with_facts(stories.records(), "pa", fact))
+    summary = stories.run_summary(records=stories.with_facts(stories.records(), "pa", fact))
     console = Console(width=240, record=True, quiet=False, file=io.StringIO())
     console.print(front_table(summary))
     text = console.export_text()
@@ -171,16 +173,16 @@ def test_predicted_and_measured_stand_side_by_side():
     assert "1.20 ✗[1.10, 1.25]" in page.text
     line = next(line for line in csv.DictReader(io.StringIO(front_csv(summary))) if line["key"] == "qa")
     assert (float(line["latency_predicted_ms"]), line["latency_as_predicted"]) == (pytest.approx(1.2), "False")
-    assert "predicted" not in front_csv(stories.tell())
-    assert "Predicted" not in Page(report_html(stories.tell())).text
+    assert "predicted" not in front_csv(stories.run_summary())
+    assert "Predicted" not in Page(report_html(stories.run_summary())).text
 
 
 def test_the_hypervolume_has_its_reference_point():
-    summary = stories.tell()
+    summary = stories.run_summary()
     line = volume_line(summary)
     reference = r"[\d.]+ % accuracy \(validation\) and [\d.]+ ms"
     assert re.fullmatch(rf"Hypervolume of the front: [\d.]+ points x ms, from the reference point {reference}", line)
     assert line in Page(report_html(summary)).text
     assert to_json(summary)["hypervolume"].keys() == {"value", "quality", "latency"}
-    assert volume_line(stories.tell(measured=("t",))) == ""
-    assert to_json(stories.tell(measured=("t",)))["hypervolume"] is None
+    assert volume_line(stories.run_summary(measured=("t",))) == ""
+    assert to_json(stories.run_summary(measured=("t",)))["hypervolume"] is None

@@ -14,16 +14,16 @@ from limbeck.report.model_card import card, cell
 def test_card_and_page_warn_of_processors_that_answer_differently(exported, tmp_path):
     detail = {"pairs": 9, "differ": 2, "largest": 1.0}
     fact = Measurement("portability", 0.96, "1", n=50, split="validation", detail=detail)
-    summary = stories.tell(records=stories.with_facts(stories.records(), "qa", fact))
+    summary = stories.run_summary(records=stories.with_facts(stories.records(), "qa", fact))
     warning = "processors without VNNI answer 2 of 50 validation texts differently"
     limits = (write_artefact(summary, "qa", exported, tmp_path / "out") / "README.md").read_text().split("## Limits")[1]
     assert warning in limits
     assert warning in report_html(summary)
-    assert "VNNI" not in card(stories.tell(), "qa", exported)
+    assert "VNNI" not in card(stories.run_summary(), "qa", exported)
 
 
 def test_card_has_front_matter_figures_and_machine(exported, tmp_path):
-    text = (write_artefact(stories.tell(), "qa", exported, tmp_path / "out") / "README.md").read_text()
+    text = (write_artefact(stories.run_summary(), "qa", exported, tmp_path / "out") / "README.md").read_text()
     head = yaml.safe_load(text.split("---\n")[1])
     assert head["base_model"] == "hub/tiny-bert"
     assert head["pipeline_tag"] == "text-classification"
@@ -37,14 +37,14 @@ def test_card_has_front_matter_figures_and_machine(exported, tmp_path):
 def test_local_models_are_no_base_on_the_hub(exported, tmp_path):
     records = stories.records()
     records["root"] = stories.replace(records["root"], parameters={"source": str(tmp_path / "mine")})
-    text = card(stories.tell(records=records), "qa", exported)
+    text = card(stories.run_summary(records=records), "qa", exported)
     assert "base_model" not in text
     assert str(tmp_path) not in text
     assert "from mine:" in text
 
 
 def test_labels_cannot_break_out_of_the_card(exported):
-    summary = stories.tell(task=stories.task(name="a|b\n# <script>", label_names=("x\n```\n<b>", "y")))
+    summary = stories.run_summary(task=stories.task(name="a|b\n# <script>", label_names=("x\n```\n<b>", "y")))
     text = card(summary, "qa", exported)
     assert "<script>" not in text
     assert "<b>" not in text

@@ -19,8 +19,8 @@ def test_the_files_of_a_model(exported):
 
 def test_incomplete_models_are_refused(tmp_path):
     with pytest.raises(InputError, match=r"config\.json"):
-        write_artefact(stories.tell(), "qa", tmp_path, tmp_path / "out")
+        write_artefact(stories.run_summary(), "qa", tmp_path, tmp_path / "out")
     for name in ("config.json", "tokenizer.json"):
         (tmp_path / name).write_text("{}")
     with pytest.raises(InputError, match=r"no weights.*model\.safetensors"):
-        write_artefact(stories.tell(), "qa", tmp_path, tmp_path.parent / "other")
+        write_artefact(stories.run_summary(), "qa", tmp_path, tmp_path.parent / "other")

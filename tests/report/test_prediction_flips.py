@@ -34,9 +34,9 @@ def summary_of(kind="classification", chosen="qa"):
     after = np.where(np.arange(count)[:, None] % 10 == 0, before[:, ::-1], before)
     if kind == "regression":
         before, after, labels = before[:, :1], after[:, :1] + 0.25, [float(label) for label in labels]
-    made = stories.with_facts(stories.records(), chosen, *facts(kind, before, after, labels))
-    made = stories.with_facts(made, "t", *facts(kind, before, before, labels))
-    return stories.tell(records=made)
+    records = stories.with_facts(stories.records(), chosen, *facts(kind, before, after, labels))
+    records = stories.with_facts(records, "t", *facts(kind, before, before, labels))
+    return stories.run_summary(records=records)
 
 
 def row_of(summary, key):
@@ -60,7 +60,7 @@ def test_the_table_has_a_column_where_something_was_compared():
     summary = summary_of()
     assert changed_column(rows(summary), "validation") == ("flips", {"qa": "10.0 %"})
     assert [column.header for column in front_table(summary).columns][2:6] == ["validation", "test", "flips", "p50 ms"]
-    old = stories.tell()
+    old = stories.run_summary()
     assert changed_column(rows(old), "validation") is None
     assert "flips" not in [column.header for column in front_table(old).columns]
 
@@ -78,12 +78,12 @@ def test_csv_and_json_have_the_same_figures():
     assert float(lines["qa"]["flips_test"]) == 0.1
     assert float(lines["t"]["flips_test"]) == 0.0
     assert lines["xa"]["flips_test"] == ""
-    found = to_json(summary)["changes"]
-    assert set(found) == {"t", "qa"}
-    assert found["qa"]["flips"]["test"]["value"] == 0.1
-    assert found["qa"]["drift"]["validation"]["detail"]["most_changed"][0]["text"] == SECRET
-    assert to_json(stories.tell())["changes"] == {}
-    assert "flips_test" not in front_csv(stories.tell())
+    changes = to_json(summary)["changes"]
+    assert set(changes) == {"t", "qa"}
+    assert changes["qa"]["flips"]["test"]["value"] == 0.1
+    assert changes["qa"]["drift"]["validation"]["detail"]["most_changed"][0]["text"] == SECRET
+    assert to_json(stories.run_summary())["changes"] == {}
+    assert "flips_test" not in front_csv(stories.run_summary())
 
 
 def test_the_page_shows_them_and_quotes_texts_only_where_it_is_not_published():
@@ -92,7 +92,7 @@ def test_the_page_shows_them_and_quotes_texts_only_where_it_is_not_published():
     assert "The 20 texts that changed most" in page
     assert "user&#39;s" in page
     assert "user&#39;s" not in report_html(summary_of(), texts=False)
-    assert "Where it differs from" not in report_html(stories.tell())
+    assert "Where it differs from" not in report_html(stories.run_summary())
 
 
 def test_card_and_description_have_figures_and_no_text():

@@ -18,7 +18,7 @@ from limbeck.report.table import rows
 
 
 def test_headline_is_honest():
-    summary = stories.tell()
+    summary = stories.run_summary()
     assert headline(summary) == (
         "6.2x faster than PyTorch at 1.5 points less accuracy, within the noise (p50 1.30 ms instead of 8.00 ms)"
     )
@@ -46,12 +46,12 @@ def test_headline_names_no_gain_and_a_loss():
     ):
         records = stories.records()
         records["tx"] = replace(records["tx"], facts=stories.facts(seconds, 180, 1e6))
-        assert headline(stories.tell(records=records, chosen=("tx",), budget=Budget())).startswith(start)
+        assert headline(stories.run_summary(records=records, chosen=("tx",), budget=Budget())).startswith(start)
 
 
 def test_table_marks_the_chosen_and_gives_reasons():
     console = Console(width=200, record=True, file=io.StringIO())
-    console.print(front_table(stories.tell()))
+    console.print(front_table(stories.run_summary()))
     text = console.export_text()
     line = next(line for line in text.splitlines() if "★" in line and "INT8" in line)
     assert "pruned 2.0x · distilled · INT8" in line
@@ -60,7 +60,7 @@ def test_table_marks_the_chosen_and_gives_reasons():
 
 
 def test_csv_reads_back():
-    lines = list(csv.DictReader(io.StringIO(front_csv(stories.tell()))))
+    lines = list(csv.DictReader(io.StringIO(front_csv(stories.run_summary()))))
     assert [line["key"] for line in lines] == ["t", "tx", "tq", "xa", "qa", "xb", "qb"]
     assert float(lines[4]["latency_p50_ms"]) == pytest.approx(1.3)
     assert float(lines[4]["accuracy_test"]) == pytest.approx(0.875)
@@ -68,7 +68,7 @@ def test_csv_reads_back():
 
 
 def test_json_is_plain():
-    data = json.loads(json.dumps(to_json(stories.tell()), allow_nan=False))
+    data = json.loads(json.dumps(to_json(stories.run_summary()), allow_nan=False))
     assert data["chosen"] == ["qa"]
     assert data["lineage"]["qa"] == ["root", "t", "pa", "da", "xa", "qa"]
     assert {gain["verdict"] for gain in data["gains"]} == {"faster"}
@@ -99,7 +99,7 @@ def test_a_teacher_that_gives_answers_alone_is_scored_and_the_own_whole_model_is
     caption = str(front_table(summary).caption)
     assert "Speed-ups and losses are over fine-tuned (PyTorch): the teacher only gives answers" in caption
     assert (to_json(summary)["teacher"], to_json(summary)["reference"]) == ("f", "t")
-    assert "Speed-ups and losses" not in str(front_table(stories.tell()).caption)
+    assert "Speed-ups and losses" not in str(front_table(stories.run_summary()).caption)
 
 
 def test_figures_are_over_a_teacher_of_another_checkpoint():

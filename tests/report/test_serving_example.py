@@ -35,7 +35,7 @@ def execute(text: str, folder: Path) -> str:
 
 
 def test_card_example_runs_with_onnxruntime_and_tokenizers_alone(exported, tmp_path):
-    out = write_artefact(stories.tell(), "qa", exported, tmp_path / "new" / "out")
+    out = write_artefact(stories.run_summary(), "qa", exported, tmp_path / "new" / "out")
     text = code((out / "README.md").read_text())
     assert len(text.strip().splitlines()) <= 17
     answer = execute(text + "print(len(text.ids))\n", out).split()
@@ -45,7 +45,7 @@ def test_card_example_runs_with_onnxruntime_and_tokenizers_alone(exported, tmp_p
 
 
 def test_a_model_measured_in_openvino_is_handed_over_with_openvino(exported, tmp_path):
-    summary = replace(stories.tell(), target=Target(runtime="openvino"))
+    summary = replace(stories.run_summary(), target=Target(runtime="openvino"))
     out = write_artefact(summary, "qa", exported, tmp_path / "out")
     assert json.loads((out / "limbeck.json").read_text())["runtime"] == "openvino"
     card = (out / "README.md").read_text()
@@ -57,7 +57,7 @@ def test_a_model_measured_in_openvino_is_handed_over_with_openvino(exported, tmp
 
 
 def test_a_model_measured_on_a_gpu_is_handed_over_with_its_provider(exported, tmp_path):
-    summary = replace(stories.tell(), target=Target(device="cuda"))
+    summary = replace(stories.run_summary(), target=Target(device="cuda"))
     out = write_artefact(summary, "qa", exported, tmp_path / "out")
     assert json.loads((out / "limbeck.json").read_text())["runtime"] == "onnxruntime"
     card = (out / "README.md").read_text()
@@ -66,7 +66,7 @@ def test_a_model_measured_on_a_gpu_is_handed_over_with_its_provider(exported, tm
 
 
 def test_an_onnx_file_is_handed_over_with_onnxruntime_where_the_target_says_torch(exported, tmp_path):
-    summary = replace(stories.tell(), target=Target(runtime="torch"))
+    summary = replace(stories.run_summary(), target=Target(runtime="torch"))
     out = write_artefact(summary, "qa", exported, tmp_path / "out")
     assert json.loads((out / "limbeck.json").read_text())["runtime"] == "onnxruntime"
     assert "pip install onnxruntime tokenizers" in (out / "README.md").read_text()
@@ -78,7 +78,7 @@ def test_an_onnx_file_is_handed_over_with_onnxruntime_where_the_target_says_torc
 )
 def test_example_of_every_kind_runs(exported, tmp_path, kind, pair, answer):
     splits = {"train": SimpleNamespace(pairs=("x",) if pair else None)}
-    summary = stories.tell(task=stories.task(kind=kind, splits=splits))
+    summary = stories.run_summary(task=stories.task(kind=kind, splits=splits))
     out = write_artefact(summary, "qa", exported, tmp_path / "out")
     printed = execute(artefact_example(summary, exported=True), out).strip()
     assert isinstance(printed if answer is str else json.loads(printed.replace("'", '"')), answer)
@@ -113,12 +113,12 @@ def test_torch_artefact_uses_transformers(tmp_path, exported):
     for name in ("config.json", "tokenizer.json", "model.safetensors"):
         (folder / name).write_bytes((exported / name).read_bytes())
     (folder / "encoder.py").write_text("# code of a stranger\n")
-    out = write_artefact(stories.tell(chosen=("t",)), "t", folder, tmp_path / "out")
+    out = write_artefact(stories.run_summary(chosen=("t",)), "t", folder, tmp_path / "out")
     assert not (out / "encoder.py").exists()
     text = code((out / "README.md").read_text())
     assert "trust_remote_code=True" in text
     assert "max_length=16" in text
-    assert describe(stories.tell(), "t", folder)["onnx_file"] is None
+    assert describe(stories.run_summary(), "t", folder)["onnx_file"] is None
 
 
 def test_an_artefact_whose_weights_lie_beside_the_graph_runs(exported, tmp_path, monkeypatch, make_model):
@@ -128,19 +128,19 @@ def test_an_artefact_whose_weights_lie_beside_the_graph_runs(exported, tmp_path,
     folder = tmp_path / "stored"
     shutil.copytree(exported, folder)
     to_onnx(make_model(), folder / "onnx" / "model.onnx")
-    out = write_artefact(stories.tell(), "qa", folder, tmp_path / "out")
+    out = write_artefact(stories.run_summary(), "qa", folder, tmp_path / "out")
     assert execute(code((out / "README.md").read_text()), out).strip() in ("negative", "positive")
     description = json.loads((out / "limbeck.json").read_text())
     assert "onnx/model.onnx_data" in description["files"]
     (folder / "onnx" / "model.onnx_data").rename(tmp_path / "elsewhere")
     assert graph_inputs(folder / "onnx" / "model.onnx") == description["inputs"]  # no weights are read
-    write_artefact(stories.tell(), "qa", exported, out)  # a small model replaces it
+    write_artefact(stories.run_summary(), "qa", exported, out)  # a small model replaces it
     assert [path.name for path in (out / "onnx").iterdir()] == ["model.onnx"]
 
 
 def test_the_example_of_a_reranker_answers_as_one_by_one(exported, tmp_path):
     splits = {"train": SimpleNamespace(pairs=("x",))}
-    summary = stories.tell(task=stories.task(kind="rerank", splits=splits, label_names=()))
+    summary = stories.run_summary(task=stories.task(kind="rerank", splits=splits, label_names=()))
     out = write_artefact(summary, "qa", exported, tmp_path / "out")
     assert json.loads((out / "limbeck.json").read_text())["request"] == {"batch": 1, "pad_id": 3, "candidates": None}
     text = code((out / "README.md").read_text())

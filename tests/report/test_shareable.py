@@ -38,7 +38,7 @@ def test_paths_within_texts_become_names():
 
 
 def test_records_keep_all_but_paths():
-    for record in stories.tell().records.values():
+    for record in stories.run_summary().records.values():
         assert shareable(record) == record
         parameters = {**record.parameters, "source": "/a/b/c"}
         clean = shareable(type(record)(**{**vars(record), "parameters": parameters, "notes": ("from /a/b/c",)}))

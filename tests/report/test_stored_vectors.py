@@ -18,9 +18,9 @@ from limbeck.report.table import rows
 
 def fact(split):
     rng = np.random.default_rng(0)
-    found = KIND.assess("spearman", (), rng.normal(size=(40, 160)), rng.normal(size=40))
-    value, low, high = found.quality
-    detail = {"metric": "spearman", **found.detail}
+    assessed = KIND.assess("spearman", (), rng.normal(size=(40, 160)), rng.normal(size=40))
+    value, low, high = assessed.quality
+    detail = {"metric": "spearman", **assessed.detail}
     return Measurement("quality", value, "1", low, high, n=40, split=split, detail=detail)
 
 
@@ -30,18 +30,18 @@ def vector_story():
         rest = [each for each in records[key].facts if each.name != "quality"]
         records[key] = replace(records[key], facts=(*rest, fact("validation"), fact("test")))
     task = stories.task(kind="embedding", metric="spearman", label_names=())
-    return stories.tell(records=records, task=task, measured=("t", "qa"))
+    return stories.run_summary(records=records, task=task, measured=("t", "qa"))
 
 
 def test_every_form_has_bytes_value_and_loss():
     table = {row.key: row for row in rows(vector_story())}
-    found = stored_rows(table["qa"], "test")
-    assert [(row.form, row.bytes) for row in found] == [
+    stored = stored_rows(table["qa"], "test")
+    assert [(row.form, row.bytes) for row in stored] == [
         ("int8 (range of each component)", 80),
         ("one bit (sign)", 10),
         ("first 64 components", 256),
     ]
-    assert all(row.metric == "spearman" and "[" in row.loss for row in found)
+    assert all(row.metric == "spearman" and "[" in row.loss for row in stored)
     assert stored_figures(None) == {}
     assert stored_rows(None, "test") == []
 
@@ -54,7 +54,7 @@ def test_page_card_and_json_have_them(exported):
 
 
 def test_other_tasks_have_none(exported):
-    summary = stories.tell()
+    summary = stories.run_summary()
     assert "stored_vectors" not in to_json(summary)
     assert "Stored vectors" not in report_html(summary)
     assert "| vectors stored as" not in card(summary, "qa", exported)

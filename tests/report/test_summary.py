@@ -6,17 +6,17 @@ import stories
 
 
 def test_split_is_the_one_that_all_share():
-    assert stories.tell().split == "validation"
+    assert stories.run_summary().split == "validation"
     records = stories.records()
     for key in ("qa", "t"):
         others = tuple(fact for fact in records[key].facts if fact.split != "validation")
         records[key] = replace(records[key], facts=others)
-    assert stories.tell(records=records).split == "test"
+    assert stories.run_summary(records=records).split == "test"
 
 
 def test_source_hides_folders_of_a_disk():
-    summary = stories.tell()
+    summary = stories.run_summary()
     assert summary.source("qa") == "hub/tiny-bert"
     records = stories.records()
     records["root"] = replace(records["root"], parameters={"source": "/home/somebody/models/mine/"})
-    assert stories.tell(records=records).source("qa") == "mine"
+    assert stories.run_summary(records=records).source("qa") == "mine"

@@ -12,7 +12,7 @@ from limbeck.report.table import int8_reference, rows, volume
 
 
 def test_rows_hold_the_figures():
-    by_key = {row.key: row for row in rows(stories.tell())}
+    by_key = {row.key: row for row in rows(stories.run_summary())}
     assert list(by_key) == ["t", "tx", "tq", "xa", "qa", "xb", "qb"]  # slowest first
     chosen = by_key["qa"]
     assert chosen.chosen
@@ -28,7 +28,7 @@ def test_rows_hold_the_figures():
 
 
 def test_front_equals_brute_force():
-    summary = stories.tell()
+    summary = stories.run_summary()
     points = {row.key: (row.p50.value, row.quality["validation"].value) for row in rows(summary)}
 
     def beaten(key):
@@ -44,7 +44,7 @@ def test_replicas_and_missing_facts_do_not_disturb():
     records["xb"] = replace(records["xb"], facts=())
     by_key = {
         row.key: row
-        for row in rows(stories.tell(records=records, measured=("t", "qa", "r", "xb"), replicas={"qa": ["r"]}))
+        for row in rows(stories.run_summary(records=records, measured=("t", "qa", "r", "xb"), replicas={"qa": ["r"]}))
     }
     assert "r" not in by_key
     assert by_key["xb"].p50 is None
@@ -52,7 +52,7 @@ def test_replicas_and_missing_facts_do_not_disturb():
 
 
 def test_nothing_measured_gives_no_rows():
-    assert rows(stories.tell(measured=(), chosen=())) == ()
+    assert rows(stories.run_summary(measured=(), chosen=())) == ()
 
 
 def test_a_super_network_in_int8_is_not_the_teacher_in_int8():
@@ -61,15 +61,15 @@ def test_a_super_network_in_int8_is_not_the_teacher_in_int8():
     records["s"] = replace(records["t"], key="s", parent="t", step="supernet", traits=traits)
     records["tx"] = replace(records["tx"], parent="s", traits=records["tx"].traits | {"elastic"})
     records["tq"] = replace(records["tq"], traits=records["tq"].traits | {"elastic"})
-    summary = stories.tell(records=records)
+    summary = stories.run_summary(records=records)
     assert names(summary)["tq"] == "made elastic · INT8"
     assert int8_reference(summary) is None
-    assert int8_reference(stories.tell()) == "tq"
+    assert int8_reference(stories.run_summary()) == "tq"
     for key in ("aa", "zz"):  # a static or a smooth twin never takes its place
         for parameters in ({"mode": "static"}, {"smooth": True}):
             records = stories.records()
             records[key] = replace(records["tq"], key=key, parameters=parameters)
-            assert int8_reference(stories.tell(records=records, measured=("t", "tq", key))) == "tq"
+            assert int8_reference(stories.run_summary(records=records, measured=("t", "tq", key))) == "tq"
 
 
 def prediction(value, low, high, number_format="int8", **detail):
@@ -78,7 +78,7 @@ def prediction(value, low, high, number_format="int8", **detail):
 
 
 def predicted(records):
-    return {row.key: (row.predicted, row.as_predicted) for row in rows(stories.tell(records=records))}
+    return {row.key: (row.predicted, row.as_predicted) for row in rows(stories.run_summary(records=records))}
 
 
 def test_what_was_foretold_of_a_shape_holds_for_what_comes_of_it():
@@ -108,7 +108,7 @@ def test_what_was_foretold_does_not_outlive_the_shape_or_leave_the_machine():
 
 def test_the_volume_is_the_area_below_the_stairs():
     """Counted in small cells between the front and the reference point."""
-    summary = stories.tell()
+    summary = stories.run_summary()
     front = volume(summary)
     points = [(row.p50.value, row.quality["validation"].value) for row in rows(summary)]
     assert front.latency > max(latency for latency, _ in points)
@@ -121,7 +121,7 @@ def test_the_volume_is_the_area_below_the_stairs():
             inside += any(point[0] <= latency and point[1] >= quality for point in points)
     area = inside / cells**2 * front.latency * (1 - front.quality)
     assert front.value == pytest.approx(area, rel=0.02)
-    assert volume(stories.tell(measured=("t",))) is None
+    assert volume(stories.run_summary(measured=("t",))) is None
 
 
 @pytest.mark.parametrize(
@@ -141,6 +141,8 @@ def test_the_volume_is_the_area_below_the_stairs():
     ],
 )
 def test_a_row_says_what_becomes_of_it_without_vnni(fact, words):
-    by_key = {row.key: row for row in rows(stories.tell(records=stories.with_facts(stories.records(), "qa", fact)))}
+    by_key = {
+        row.key: row for row in rows(stories.run_summary(records=stories.with_facts(stories.records(), "qa", fact)))
+    }
     assert re.search(words, by_key["qa"].without_vnni)
     assert by_key["tq"].without_vnni == ""

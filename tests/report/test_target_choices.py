@@ -21,7 +21,7 @@ from limbeck.report.text import front_frame, summary, summary_html
 @pytest.fixture
 def several():
     """One run on two targets: on the second all is three times as slow, and something else was chosen."""
-    told = stories.tell()
+    summary = stories.run_summary()
     slower = {
         key: replace(
             record,
@@ -32,12 +32,12 @@ def several():
                 for fact in record.facts
             ),
         )
-        for key, record in told.records.items()
+        for key, record in summary.records.items()
     }
-    other = next(row.key for row in rows(told) if row.key not in told.chosen and not row.teacher and row.p50)
+    other = next(row.key for row in rows(summary) if row.key not in summary.chosen and not row.teacher and row.p50)
     second = {"records": slower, "chosen": [other], "target": Target(threads=1), "budget": Budget(latency_ms=0.001)}
-    server = replace(told, target_name="server", target=Target(threads=8))
-    laptop = replace(told, target_name="laptop", **second)
+    server = replace(summary, target_name="server", target=Target(threads=8))
+    laptop = replace(summary, target_name="laptop", **second)
     return replace(server, others={"laptop": laptop}), replace(laptop, others={"server": server})
 
 
@@ -80,14 +80,14 @@ def test_text_table_csv_and_json_have_all_targets(several):
     assert {line["target"] for line in lines} == {"server", "laptop"}
     assert next(iter(front_frame(server).columns)) == "target"
     assert str(front_table(server).title).endswith("latency on server (onnxruntime, 8 threads, batch 1, real lengths)")
-    told = run_json({"server": server, "laptop": laptop})
-    assert told["targets"] == {"server": to_json(server), "laptop": to_json(laptop)}
-    assert told["targets"]["laptop"]["target_name"] == "laptop"
-    assert told["headline"] == f"{named_headline(server)}; {named_headline(laptop)}"
+    output = run_json({"server": server, "laptop": laptop})
+    assert output["targets"] == {"server": to_json(server), "laptop": to_json(laptop)}
+    assert output["targets"]["laptop"]["target_name"] == "laptop"
+    assert output["headline"] == f"{named_headline(server)}; {named_headline(laptop)}"
 
 
 def test_a_single_target_is_shown_without_a_name():
-    told = stories.tell()
-    assert run_json({"": told}) == to_json(told)
-    assert "target_name" not in to_json(told)
-    assert "target" not in front_frame(told).columns
+    summary = stories.run_summary()
+    assert run_json({"": summary}) == to_json(summary)
+    assert "target_name" not in to_json(summary)
+    assert "target" not in front_frame(summary).columns

@@ -13,7 +13,7 @@ WRITTEN = {"artefact": Path("runs/<b>/artefact")}
 
 
 def test_the_text_has_the_table_the_headline_and_the_paths():
-    text = summary(stories.tell(), WRITTEN)
+    text = summary(stories.run_summary(), WRITTEN)
     assert "★" in text
     assert "faster than PyTorch" in text
     assert "artefact: runs/<b>/artefact" in text
@@ -21,7 +21,7 @@ def test_the_text_has_the_table_the_headline_and_the_paths():
 
 
 def test_the_html_has_a_row_for_each_candidate_and_is_escaped():
-    summary = stories.tell()
+    summary = stories.run_summary()
     page = summary_html(summary, WRITTEN)
     assert page.count("<tr") == 1 + len(rows(summary))
     assert "<b>" not in page
@@ -29,7 +29,7 @@ def test_the_html_has_a_row_for_each_candidate_and_is_escaped():
 
 
 def test_the_frame_has_a_row_for_each_candidate():
-    summary = stories.tell()
+    summary = stories.run_summary()
     frame = front_frame(summary)
     assert list(frame["key"]) == [row.key for row in rows(summary)]
     assert frame["chosen"].sum() == 1

@@ -50,5 +50,5 @@ def test_only_shapes_that_no_table_covers_must_be_measured():
 
 def test_what_costs_depend_on_is_told_apart():
     assert BoundConfig(cost="macs").source(BOUNDED, Target()).startswith("macs, ")
-    one, two = (BoundConfig().source(BOUNDED, Target(threads=threads)) for threads in (1, 2))
-    assert one != two
+    first, second = (BoundConfig().source(BOUNDED, Target(threads=threads)) for threads in (1, 2))
+    assert first != second

@@ -4,7 +4,7 @@ from limbeck.core.cost import FunctionCost
 from limbeck.core.measurement import Measurement
 from limbeck.core.shape import Shape
 from limbeck.cost_models.latency_predictor import Predictor
-from limbeck.cost_models.shape_sampling import draw
+from limbeck.cost_models.shape_sampling import sample_shapes
 from limbeck.search.cached_cost import CachedCost
 
 SHAPES = [Shape.uniform(depth, 32, 4, 64) for depth in (1, 2, 2, 3)]
@@ -28,8 +28,8 @@ def test_any_cost_is_asked_once_a_shape(ends):
 
 def test_a_predictor_answers_many_as_it_answers_one(setting, space, pretended):
     """Bit by bit, so that what fits does not depend on how it was asked."""
-    shapes = draw(space, 40)
+    shapes = sample_shapes(space, 40)
     predictor = Predictor(setting, tuple(shapes), tuple(float(pretended(shape)) for shape in shapes))
-    costs, priced = CachedCost(predictor), draw(space, 100, seed=1)
+    costs, priced = CachedCost(predictor), sample_shapes(space, 100, seed=1)
     assert costs.many(priced).tolist() == [[fact.value, fact.high] for fact in map(costs, priced)]
     assert costs.many([]).shape == (0, 2)

@@ -24,9 +24,9 @@ def hold(tmp_path):
     """Start a process that holds the lock until it is told to end, or is killed."""
     started = []
 
-    def start(way):
+    def start(kind):
         process = subprocess.Popen(
-            [sys.executable, "-c", HOLDER, str(tmp_path / "a.lock"), way],
+            [sys.executable, "-c", HOLDER, str(tmp_path / "a.lock"), kind],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -41,12 +41,12 @@ def hold(tmp_path):
         process.communicate()
 
 
-def entered(lock, way):
+def entered(lock, kind):
     """Begin to take the lock in a thread; what it returns is set once it is held."""
     event = threading.Event()
 
     def take():
-        with getattr(lock, way)():
+        with getattr(lock, kind)():
             event.set()
 
     threading.Thread(target=take, daemon=True).start()
@@ -74,9 +74,9 @@ def test_many_share_and_one_is_alone(tmp_path, hold):
     assert waits == [1]
 
 
-@pytest.mark.parametrize("way", ["shared", "alone"])
-def test_a_killed_process_holds_nothing(tmp_path, hold, way):
-    holder = hold(way)
+@pytest.mark.parametrize("kind", ["shared", "alone"])
+def test_a_killed_process_holds_nothing(tmp_path, hold, kind):
+    holder = hold(kind)
     holder.kill()
     holder.communicate()
     start = time.monotonic()

@@ -7,7 +7,7 @@ import torch
 from limbeck.core.early_exits import EarlyExits
 from limbeck.model.early_exits import add_exits, set_rule
 
-PLACES = (1, 2, 3)
+LAYERS = (1, 2, 3)
 
 
 def with_exits(make_model, shape, rule):

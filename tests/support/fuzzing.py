@@ -1,7 +1,7 @@
 """Malformed input by mutation of good input, and the rule that it must obey: a result, or one clear error.
 
 A test gives a corpus of good inputs, draws a mutant with ``mutated`` (plain data) or ``mutated_bytes`` (files), and
-calls the code under ``Rule``.
+calls the code under ``OneClearError``.
 """
 
 from __future__ import annotations
@@ -198,7 +198,7 @@ class BrokenRule(AssertionError):
     """An input led to something else than a result or one clear error."""
 
 
-class Rule:
+class OneClearError:
     """A result or one clear error, within five seconds, and nothing written outside ``folder``."""
 
     def __init__(self, folder: Path) -> None:

@@ -18,7 +18,7 @@ def tokenizer():
     from transformers import PreTrainedTokenizerFast
 
     special = {"pad_token": "[PAD]", "cls_token": "[CLS]", "sep_token": "[SEP]", "unk_token": "[UNK]"}
-    vocabulary = {word: place for place, word in enumerate([*special.values(), *WORDS])}
+    vocabulary = {word: index for index, word in enumerate([*special.values(), *WORDS])}
     words = Tokenizer(models.WordLevel(vocabulary, unk_token="[UNK]"))
     words.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     ends = [("[CLS]", 1), ("[SEP]", 2)]
@@ -89,8 +89,8 @@ def pretended():
 
     def seconds(shape, tokens=32):
         total, weights = 40e-6 + 30e-9 * shape.hidden, 0
-        for place, layer in enumerate(shape.layers):
-            width, full = layer.heads * shape.head_dim, place < shape.depth - 1
+        for index, layer in enumerate(shape.layers):
+            width, full = layer.heads * shape.head_dim, index < shape.depth - 1
             used = tokens if full else 1
             badly = 1 + 20 / shape.hidden
             total += 8e-6 + 1e-6 * layer.heads + badly * shape.hidden * width * (3 * tokens + used) / 60e9

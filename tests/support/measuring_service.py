@@ -25,10 +25,10 @@ def running_service(folder, *options, token=TOKEN, scheme="http", verify=True):
     """Start ``limbeck measure serve``, yield its address, and end it."""
     port = free_port()
     command = [sys.executable, "-m", "limbeck", "measure", "serve"]
-    places = ["--port", str(port), "--store", str(folder / "store")]
+    arguments = ["--port", str(port), "--store", str(folder / "store")]
     variables = {**os.environ, "LIMBECK_TOKEN": token}
     with (folder / "service.log").open("wb") as log:
-        child = subprocess.Popen([*command, *places, *options], env=variables, stdout=log, stderr=log)
+        child = subprocess.Popen([*command, *arguments, *options], env=variables, stdout=log, stderr=log)
     url = f"{scheme}://127.0.0.1:{port}"
     headers = {"Authorization": f"Bearer {token}"}
     try:

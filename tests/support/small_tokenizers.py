@@ -53,62 +53,64 @@ FAMILIES = tuple(CLASSES)
 
 def word_pieces() -> Tokenizer:
     """WordPiece with BERT's normalizer and frame."""
-    made = Tokenizer(models.WordPiece(unk_token="[UNK]"))
-    made.normalizer, made.pre_tokenizer = normalizers.BertNormalizer(), pre_tokenizers.BertPreTokenizer()
-    made.decoder = decoders.WordPiece()
+    tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]"))
+    tokenizer.normalizer, tokenizer.pre_tokenizer = normalizers.BertNormalizer(), pre_tokenizers.BertPreTokenizer()
+    tokenizer.decoder = decoders.WordPiece()
     special = list(SPECIAL["bert"])
-    made.train_from_iterator(
+    tokenizer.train_from_iterator(
         CORPUS, trainers.WordPieceTrainer(vocab_size=160, special_tokens=special, show_progress=False)
     )
     frame = {"single": "[CLS]:0 $A:0 [SEP]:0", "pair": "[CLS]:0 $A:0 [SEP]:0 $B:1 [SEP]:1"}
-    made.post_processor = processors.TemplateProcessing(**frame, special_tokens=[("[CLS]", 0), ("[SEP]", 2)])
-    return made
+    tokenizer.post_processor = processors.TemplateProcessing(**frame, special_tokens=[("[CLS]", 0), ("[SEP]", 2)])
+    return tokenizer
 
 
 def byte_pairs() -> Tokenizer:
     """Byte-level BPE without a space before texts, as RoBERTa's."""
-    made = Tokenizer(models.BPE())
-    made.pre_tokenizer, made.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer, tokenizer.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
     alphabet = pre_tokenizers.ByteLevel.alphabet()
     trainer = trainers.BpeTrainer(
         vocab_size=400, special_tokens=list(SPECIAL["roberta"]), initial_alphabet=alphabet, show_progress=False
     )
-    made.train_from_iterator(CORPUS, trainer)
-    made.post_processor = processors.RobertaProcessing(("</s>", 2), ("<s>", 0), add_prefix_space=False)
-    return made
+    tokenizer.train_from_iterator(CORPUS, trainer)
+    tokenizer.post_processor = processors.RobertaProcessing(("</s>", 2), ("<s>", 0), add_prefix_space=False)
+    return tokenizer
 
 
 def unigrams() -> Tokenizer:
     """SentencePiece's Unigram."""
-    made = Tokenizer(models.Unigram())
-    made.normalizer, made.pre_tokenizer = normalizers.NFKC(), pre_tokenizers.Metaspace()
-    made.decoder = decoders.Metaspace()
+    tokenizer = Tokenizer(models.Unigram())
+    tokenizer.normalizer, tokenizer.pre_tokenizer = normalizers.NFKC(), pre_tokenizers.Metaspace()
+    tokenizer.decoder = decoders.Metaspace()
     trainer = trainers.UnigramTrainer(
         vocab_size=120, special_tokens=list(SPECIAL["roberta"]), unk_token="<unk>", show_progress=False
     )
-    made.train_from_iterator(CORPUS, trainer)
+    tokenizer.train_from_iterator(CORPUS, trainer)
     frame = {"single": "<s> $A </s>", "pair": "<s> $A </s> </s> $B </s>"}
-    made.post_processor = processors.TemplateProcessing(**frame, special_tokens=[("<s>", 0), ("</s>", 2)])
-    return made
+    tokenizer.post_processor = processors.TemplateProcessing(**frame, special_tokens=[("<s>", 0), ("</s>", 2)])
+    return tokenizer
 
 
 def deberta_unigrams() -> Tokenizer:
     """The Unigram tokenizer of DeBERTa, with its special tokens and BERT's frame."""
     from transformers import DebertaV2Tokenizer
 
-    made = Tokenizer(models.Unigram())
-    made.pre_tokenizer = pre_tokenizers.Metaspace()
+    tokenizer = Tokenizer(models.Unigram())
+    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
     special = ["[CLS]", "[PAD]", "[SEP]", "[UNK]"]
     trainer = trainers.UnigramTrainer(vocab_size=120, special_tokens=special, unk_token="[UNK]", show_progress=False)
-    made.train_from_iterator(CORPUS, trainer)
-    rows = [tuple(row) for row in json.loads(made.to_str())["model"]["vocab"]]
+    tokenizer.train_from_iterator(CORPUS, trainer)
+    rows = [tuple(row) for row in json.loads(tokenizer.to_str())["model"]["vocab"]]
     return DebertaV2Tokenizer(vocab=rows).backend_tokenizer
 
 
 def write_tokenizer(folder: Path, family: str, **settings: object) -> int:
     """Write a family's tokenizer; its number of tokens. ``settings`` go to tokenizer_config.json."""
-    made = {"roberta": byte_pairs, "xlm-roberta": unigrams, "deberta-v2": deberta_unigrams}.get(family, word_pieces)()
-    made.save(str(folder / "tokenizer.json"))
+    tokenizer = {"roberta": byte_pairs, "xlm-roberta": unigrams, "deberta-v2": deberta_unigrams}.get(
+        family, word_pieces
+    )()
+    tokenizer.save(str(folder / "tokenizer.json"))
     if family == "roberta":
         body = json.loads((folder / "tokenizer.json").read_text())["model"]
         (folder / "vocab.json").write_text(json.dumps(body["vocab"]))
@@ -118,7 +120,7 @@ def write_tokenizer(folder: Path, family: str, **settings: object) -> int:
     config = {"tokenizer_class": CLASSES[family], "model_max_length": 64, **settings}
     given = {key: value for key, value in config.items() if value is not None}
     (folder / "tokenizer_config.json").write_text(json.dumps(given))
-    return made.get_vocab_size()
+    return tokenizer.get_vocab_size()
 
 
 def write_model(

@@ -47,10 +47,10 @@ def facts(seconds: float, right: int, size: float, shift: int = 0) -> tuple[Meas
 
 
 def records() -> dict[str, Record]:
-    made = {}
+    records_by_key = {}
 
     def add(key, parent, step, parameters=None, shape=FULL, traits=("torch",), facts=(), duration=1.0):
-        made[key] = Record(key, parent, step, parameters or {}, shape, frozenset(traits), facts, duration)
+        records_by_key[key] = Record(key, parent, step, parameters or {}, shape, frozenset(traits), facts, duration)
 
     onnx, int8 = ("onnx",), ("onnx", "int8")
     add("root", None, "model", {"source": "hub/tiny-bert"})
@@ -64,7 +64,7 @@ def records() -> dict[str, Record]:
         add(
             f"q{name}", f"x{name}", "quantize", {"mode": "dynamic"}, shape, int8, facts(seconds * 0.65, right - 1, 10e6)
         )
-    return made
+    return records_by_key
 
 
 def task(**changes) -> SimpleNamespace:
@@ -82,7 +82,7 @@ def task(**changes) -> SimpleNamespace:
     return SimpleNamespace(**values, task_kind=KINDS[values["kind"]])
 
 
-def tell(**changes) -> RunSummary:
+def run_summary(**changes) -> RunSummary:
     base = RunSummary(
         records=records(),
         measured=("t", "tx", "tq", "xa", "qa", "xb", "qb"),
@@ -99,23 +99,25 @@ def tell(**changes) -> RunSummary:
     return replace(base, **changes)
 
 
-def with_facts(made: dict[str, Record], key: str, *added: Measurement) -> dict[str, Record]:
+def with_facts(records_by_key: dict[str, Record], key: str, *added: Measurement) -> dict[str, Record]:
     """The records with newer facts of one of them."""
-    return {**made, key: replace(made[key], facts=(*made[key].facts, *added))}
+    return {**records_by_key, key: replace(records_by_key[key], facts=(*records_by_key[key].facts, *added))}
 
 
 def tell_of_scores() -> RunSummary:
     """The same run with a file of scores as its teacher: figures are relative to the fine-tuned model."""
-    made = records()
-    made["f"] = Record("f", None, "teacher", {"source": "/data/llm.jsonl"}, None, frozenset({"teacher"}))
-    made = with_facts(made, "f", quality(190), quality(189, "test"))
-    return tell(records=made, measured=("f", *tell().measured), teacher="f")
+    records_by_key = records()
+    records_by_key["f"] = Record("f", None, "teacher", {"source": "/data/llm.jsonl"}, None, frozenset({"teacher"}))
+    records_by_key = with_facts(records_by_key, "f", quality(190), quality(189, "test"))
+    return run_summary(records=records_by_key, measured=("f", *run_summary().measured), teacher="f")
 
 
 def tell_of_another_teacher() -> RunSummary:
     """A run whose model learns from another checkpoint, of twice the layers."""
-    made = records()
+    records_by_key = records()
     wide = Shape.uniform(layers=4, hidden=64, heads=4, ffn=128)
-    made["big"] = Record("big", None, "teacher", {"source": "hub/big"}, wide, frozenset({"torch", "teacher"}))
-    made = with_facts(made, "big", *facts(80e-3, 190, 400e6))
-    return tell(records=made, measured=("big", *tell().measured), teacher="big", reference="big")
+    records_by_key["big"] = Record("big", None, "teacher", {"source": "hub/big"}, wide, frozenset({"torch", "teacher"}))
+    records_by_key = with_facts(records_by_key, "big", *facts(80e-3, 190, 400e6))
+    return run_summary(
+        records=records_by_key, measured=("big", *run_summary().measured), teacher="big", reference="big"
+    )

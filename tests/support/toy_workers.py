@@ -14,14 +14,14 @@ class Threads:
 
     def __init__(self, seed=0, lost=lambda payload: False):
         self.rng, self.lost = random.Random(seed), lost
-        self.made, self.jobs, self.lock = [], [], threading.Lock()
+        self.done, self.jobs, self.lock = [], [], threading.Lock()
 
     def call(self, work, payload, needs, report):
         with self.lock:
             if "pieces" in payload:
                 self.jobs.append(payload)
             else:
-                self.made.append((payload.get("path"), payload.get("key")))
+                self.done.append((payload.get("path"), payload.get("key")))
             wait = self.rng.random() / 50
         time.sleep(wait)
         if self.lost(payload):
@@ -32,7 +32,7 @@ class Threads:
         pass
 
 
-def told(result):
+def outcome(result):
     """All that a run says, but times."""
     records = {
         key: (record.parent, record.step, record.shape, record.traits, {fact.name for fact in record.facts})

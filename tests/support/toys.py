@@ -71,9 +71,9 @@ def save(model: ToyModel, tokenizer: Any, folder: Path) -> None:
 def open_model(source: str | Path, *, task: Any = None, seed: int = 0) -> tuple[ToyModel, str]:
     called(f"open {Path(source).name}")
     data = json.loads((Path(source) / "config.json").read_text())
-    made = ToyModel(data["weights"], data["intermediate_size"], data["toy_runtime"])
-    made.fresh_head = data["architectures"] == [] and task is not None
-    return made, "tokenizer"
+    opened = ToyModel(data["weights"], data["intermediate_size"], data["toy_runtime"])
+    opened.fresh_head = data["architectures"] == [] and task is not None
+    return opened, "tokenizer"
 
 
 def store(root: Path) -> Store:
@@ -378,7 +378,7 @@ class ToyFront(Choice):
         return records[: self.count]
 
 
-def _made() -> dict[str, type]:
+def _step_classes() -> dict[str, type]:
     training = {"reads": {"seed"}, "trains": True, "keeps_shape": True, "presets": PRESETS}
     step(StepInfo("toy-train", needs={"torch"}, gives={"teacher"}, **training))(ToyTrain)
     step(StepInfo("toy-prune", needs={"torch"}))(ToyPrune)
@@ -404,4 +404,4 @@ def _made() -> dict[str, type]:
     return {name: REGISTRY.pop(name) for name in list(REGISTRY) if REGISTRY[name].__module__ == __name__}
 
 
-TOYS = _made()
+TOYS = _step_classes()

@@ -17,14 +17,14 @@ from limbeck.teachers.score_file import ScoreFile
 def logits_of(teacher):
     """A function from texts to the teacher's logits, which counts the texts it was asked for."""
     task = teacher.task
-    asked = []
+    requested = []
 
     def answer(texts):
-        asked.extend(texts)
+        requested.extend(texts)
         rows = Task("few", task.kind, {"train": Split(tuple(texts), (0,) * len(texts))}, task.label_names, task.metric)
         return predict(teacher.model, encode(rows, "train", teacher.tokenizer))
 
-    answer.asked = asked
+    answer.requests = requested
     return answer
 
 
@@ -37,7 +37,7 @@ def test_every_text_is_asked_for_once(teacher, task, logits_of):
     assert not function.probabilities
     for _ in range(3):
         np.testing.assert_allclose(function.answer(task, "train"), expected(teacher), atol=1e-5)
-    assert sorted(logits_of.asked) == sorted(set(task.split("train").texts))
+    assert sorted(logits_of.requests) == sorted(set(task.split("train").texts))
 
 
 @pytest.mark.parametrize("form", ["array", "list", "tensor", "mapping"])
@@ -72,18 +72,18 @@ def test_a_function_that_does_not_score_is_one_clear_error(task, function, messa
 def test_its_answers_are_written_and_an_interrupted_file_is_continued(teacher, task, logits_of, tmp_path):
     path = tmp_path / "teacher.jsonl"
     write_scores(FunctionTeacher(logits_of, task), task, path)
-    whole, calls = path.read_text(), len(logits_of.asked)
+    whole, calls = path.read_text(), len(logits_of.requests)
     assert calls == len(set().union(*(split.texts for split in task.splits.values())))
     for split in task.splits:
         np.testing.assert_allclose(ScoreFile(path, task).answer(task, split), expected(teacher, split), atol=1e-5)
     lines = whole.splitlines(keepends=True)
     path.write_text("".join(lines[:60]) + lines[60][:20])  # killed in the middle of a line
-    logits_of.asked.clear()
+    logits_of.requests.clear()
     again = FunctionTeacher(logits_of, task)
     assert again.adopt(path)
     write_scores(again, task, path)
     assert path.read_text() == whole
-    assert len(logits_of.asked) < calls - 20
+    assert len(logits_of.requests) < calls - 20
 
 
 def test_answers_of_another_function_are_not_adopted(task, tmp_path):
@@ -101,21 +101,21 @@ def test_answers_of_another_function_are_not_adopted(task, tmp_path):
 
 def test_words_are_lists_and_their_answers_are_written(tmp_path):
     task = toy_task("tokens", train=40, validation=4, test=4)
-    asked = []
+    requested = []
 
     def tag(texts):
-        asked.extend(texts)
+        requested.extend(texts)
         return [[None if word == "film" else scores(word) for word in text] for text in texts]
 
     def scores(word):
-        place, person = float(word in PLACES), float(word in PEOPLE)
-        return {"place": place, "person": person, "O": 1 - place - person}
+        city, person = float(word in PLACES), float(word in PEOPLE)
+        return {"place": city, "person": person, "O": 1 - city - person}
 
     teacher = FunctionTeacher(tag, task)
     assert teacher.probabilities
     assert not teacher.order_assumed
     answers = teacher.answer(task, "train")
-    assert all(isinstance(text, list) for text in asked)
+    assert all(isinstance(text, list) for text in requested)
     for text, labels, rows in zip(task.split("train").texts, task.split("train").labels, answers, strict=True):
         assert [word == "film" for word in text] == np.isnan(rows).all(1).tolist()
         assert all(row.argmax() == label for row, label in zip(rows, labels, strict=True) if not np.isnan(row).any())

@@ -126,8 +126,8 @@ def test_texts_that_the_task_lacks_are_said_and_new_texts_are_refused(teacher, t
     larger = replace(task, splits={"train": Split((*train.texts, "new"), (*train.labels, 0))})
     with pytest.raises(InputError, match="a file cannot answer new texts"):
         scores.answer(larger, "train")
-    asked = ScoreFile(scores.path, task, lambda task, split: np.full((len(task.split(split)), task.num_labels), 9.0))
-    answers = asked.answer(larger, "train")
+    scored = ScoreFile(scores.path, task, lambda task, split: np.full((len(task.split(split)), task.num_labels), 9.0))
+    answers = scored.answer(larger, "train")
     np.testing.assert_array_equal(answers[:-1], scores.answer(task, "train"))
     assert (answers[-1] == 9).all()
 
@@ -146,10 +146,10 @@ def words_task():
 
 def word_rows(task, field="logits", seed=0):
     """Random scores of every word of the training split, by text."""
-    draw = np.random.default_rng(seed)
+    rng = np.random.default_rng(seed)
     rows = []
     for text in task.split("train").texts:
-        scores = draw.normal(size=(len(text), 3))
+        scores = rng.normal(size=(len(text), 3))
         scores = softmax(scores, 1) if field == "probabilities" else scores
         rows.append({"words": list(text), field: [dict(zip(task.label_names, row, strict=True)) for row in scores]})
     return rows

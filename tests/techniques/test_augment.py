@@ -34,9 +34,9 @@ def augment(**fields):
 
 
 def augmented(step, candidate, tmp_path=None, **services):
-    (made,) = step.apply(candidate, RunContext(scratch=tmp_path, **services))
-    assert made.model is candidate.model
-    return made.task
+    (child,) = step.apply(candidate, RunContext(scratch=tmp_path, **services))
+    assert child.model is candidate.model
+    return child.task
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -236,14 +236,14 @@ def test_what_is_not_there_is_told_early(tmp_path, monkeypatch):
     """Of the names of models only those that can be no name of the hub; libraries are looked for, not imported."""
     monkeypatch.setattr(taggers, "find_spec", lambda name: None)
     (tmp_path / "empty").mkdir()
-    for options, said in (
+    for options, message in (
         ({"vectors": "nowhere.txt"}, "vectors: nowhere.txt: there is no such file"),
         ({"mlm": str(tmp_path / "emty")}, "mlm: no model folder .*; did you mean .*empty'"),
         ({"mlm": str(tmp_path / "empty")}, "mlm: .* is not a model folder: it has no config.json"),
         ({"tagger": "spacy:en"}, r"tagger: this needs the package 'spacy', .*pip install 'limbeck\[spacy\]'"),
     ):
         (problem,) = augment(**options).file_problems()
-        assert re.match(said, problem)
+        assert re.match(message, problem)
     assert augment(method="tinybert", mlm="owner/name").file_problems() == []
     assert augment(tagger="nltk", part_of_speech_probability=0).file_problems() == []
     monkeypatch.setattr(taggers, "find_spec", lambda name: True)
@@ -251,7 +251,7 @@ def test_what_is_not_there_is_told_early(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("options", "said"),
+    ("options", "message"),
     [
         ({"mlm": "bert"}, "mlm: has no effect with method: ngram, only with tinybert; leave it out"),
         ({"method": "tinybert", "n_iter": 3}, "n_iter: has no effect with method: tinybert, only with ngram"),
@@ -261,9 +261,9 @@ def test_what_is_not_there_is_told_early(tmp_path, monkeypatch):
         ({"tagger": "nltkk"}, "did you mean 'nltk'?"),
     ],
 )
-def test_fields_that_do_not_go_together(options, said):
+def test_fields_that_do_not_go_together(options, message):
     (problem,) = problems_of(augment(**options))
-    assert said in problem
+    assert message in problem
 
 
 def test_defaults_are_the_papers():

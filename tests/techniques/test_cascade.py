@@ -51,30 +51,30 @@ def test_its_answers_are_those_of_the_one_or_the_other(sides, tmp_path):
     assert (pair.key, pair.partner) == ("large", "small")
     assert messages[0].startswith("small before large: ")
     context = RestrictedContext(RunContext(partner=sides[pair.partner], scratch=tmp_path), Cascade.info)
-    (made,) = LENIENT.apply(sides[pair.key].open(), context)
-    (fact,) = made.facts
+    (cascade,) = LENIENT.apply(sides[pair.key].open(), context)
+    (fact,) = cascade.facts
     assert fact.name == CASCADE
     encoded = encode(TASK, "test", TOKENIZER)
     small, large = (predict(sides[key].open().model, encoded, 1) for key in ("small", "large"))
-    expected = cascade_logits(made.model.cascade.exits, small, large)
+    expected = cascade_logits(cascade.model.cascade.exits, small, large)
     for batch_size in (1, 8):
-        np.testing.assert_allclose(predict(made.model, encoded, batch_size), expected, atol=1e-5)
-    assert made.model.size_bytes > sides["large"].open().model.size_bytes
-    assert made.model.shape == sides["large"].open().model.shape
+        np.testing.assert_allclose(predict(cascade.model, encoded, batch_size), expected, atol=1e-5)
+    assert cascade.model.size_bytes > sides["large"].open().model.size_bytes
+    assert cascade.model.shape == sides["large"].open().model.shape
 
 
 def test_in_int8_it_is_what_both_are_in_int8(sides, tmp_path):
     quantized = {}
     for key, side in sides.items():
-        (made,) = Quantize().apply(side.open(), RunContext(scratch=tmp_path / key))
-        quantized[key] = stored(key, made, 0.9, 1.0)
+        (child,) = Quantize().apply(side.open(), RunContext(scratch=tmp_path / key))
+        quantized[key] = stored(key, child, 0.9, 1.0)
     context = RunContext(partner=quantized["small"], scratch=tmp_path)
-    (made,) = LENIENT.apply(quantized["large"].open(), context)
-    assert made.model.int8
+    (child,) = LENIENT.apply(quantized["large"].open(), context)
+    assert child.model.int8
     encoded = encode(TASK, "test", TOKENIZER)
     small, large = (predict(quantized[key].open().model, encoded) for key in ("small", "large"))
-    expected = cascade_logits(made.model.cascade.exits, small, large)
-    np.testing.assert_allclose(predict(made.model, encoded), expected, atol=1e-5)
+    expected = cascade_logits(child.model.cascade.exits, small, large)
+    np.testing.assert_allclose(predict(child.model, encoded), expected, atol=1e-5)
 
 
 def test_one_model_makes_no_cascade_and_that_is_said(sides, make_model, tmp_path):
@@ -172,18 +172,18 @@ def test_a_run_makes_measures_and_serves_it_and_a_resumed_one_is_the_same(make_m
 
     first = go("run")
     assert first.ok
-    (made,) = [record for record in first.records.values() if record.step == "cascade"]
-    sides = [first.records[key] for key in (made.parameters["partner"], made.parent)]
+    (cascade,) = [record for record in first.records.values() if record.step == "cascade"]
+    sides = [first.records[key] for key in (cascade.parameters["partner"], cascade.parent)]
     assert [record.shape.depth for record in sides] == [1, 6]
-    assert {made.key, *(record.key for record in sides)} <= {*first.front, *first.measured}
+    assert {cascade.key, *(record.key for record in sides)} <= {*first.front, *first.measured}
     for name in ("quality", "flips", "latency_p50", "latency_mean", "latency_p99", "size"):
-        assert made.fact(name) is not None, name
+        assert cascade.fact(name) is not None, name
     encoded = encode(task, "test", tokenizer)
-    models = [first.open(record.key).model for record in (*sides, made)]
+    models = [first.open(record.key).model for record in (*sides, cascade)]
     small, large, both = (predict(model, encoded, 1) for model in models)
     expected = cascade_logits(models[2].cascade.exits, small, large)
     np.testing.assert_allclose(both, expected, atol=1e-5)
-    artefact = write_artefact(first.run_summary, made.key, *first.stored(made.key)[:1], tmp_path / "artefact")
+    artefact = write_artefact(first.run_summary, cascade.key, *first.stored(cascade.key)[:1], tmp_path / "artefact")
     again, _ = open_model(artefact)
     np.testing.assert_array_equal(predict(again, encoded, 1), both)
     resumed = go("again")

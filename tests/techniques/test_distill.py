@@ -32,12 +32,12 @@ def kept_in(folder, built):
     """A ``keep`` that makes every folder once and writes down which."""
 
     def keep(name, build):
-        place = folder / name
-        if not place.exists():
+        path = folder / name
+        if not path.exists():
             built.append(name)
-            place.mkdir()
-            build(place)
-        return place
+            path.mkdir()
+            build(path)
+        return path
 
     return keep
 
@@ -50,13 +50,13 @@ def test_a_student_comes_nearer_to_its_teacher(make_model, kind):
     goal = predict(teacher.model, encoded)
 
     def distance():
-        found = predict(student.model, encoded)
-        return sum(float(abs(a - b).mean()) for a, b in zip(found, goal, strict=True))
+        logits = predict(student.model, encoded)
+        return sum(float(abs(a - b).mean()) for a, b in zip(logits, goal, strict=True))
 
     before = distance()
     step = Distill.of(num_train_epochs=4, learning_rate=3e-3, evaluations_per_epoch=0, logits_loss="mse")
-    (made,) = step.apply(student, lab_with(teacher))
-    assert made.model is student.model
+    (distilled,) = step.apply(student, lab_with(teacher))
+    assert distilled.model is student.model
     assert distance() < 0.8 * before
 
 
@@ -91,7 +91,7 @@ def test_a_second_student_costs_no_pass_of_the_teacher(make_model, tmp_path, kin
 
 
 def test_cached_outputs_teach_what_live_ones_do(make_model, tmp_path):
-    made = {}
+    distilled = {}
     for cached in (False, True):
         teacher = toy_candidate(make_model, seed=1)
         student = toy_candidate(make_model, shape=Shape.uniform(layers=1, hidden=16, heads=4, ffn=16), seed=2)
@@ -99,9 +99,9 @@ def test_cached_outputs_teach_what_live_ones_do(make_model, tmp_path):
             match=("logits", "hidden", "attention"), num_train_epochs=2, learning_rate=1e-3, cache_teacher=cached
         )
         list(step.apply(student, lab_with(teacher, scratch=tmp_path / str(cached))))
-        made[cached] = student.model.state_dict()
-    for name, weights in made[False].items():
-        torch.testing.assert_close(made[True][name], weights, rtol=1e-2, atol=2e-3)
+        distilled[cached] = student.model.state_dict()
+    for name, weights in distilled[False].items():
+        torch.testing.assert_close(distilled[True][name], weights, rtol=1e-2, atol=2e-3)
 
 
 def test_a_further_teacher_must_be_a_trained_model(tmp_path):
@@ -129,7 +129,7 @@ def test_two_phases_are_two_steps(make_model):
     """TinyBERT's intermediate phase is a step of its own without answers, its prediction phase one without the rest."""
     teacher = toy_candidate(make_model, seed=1)
     shape = Shape.uniform(layers=1, hidden=16, heads=4, ffn=16)
-    made = {}
+    distilled = {}
     for name in ("at once", "one by one"):
         student = toy_candidate(make_model, shape=shape, seed=2)
         inside, learn = {"match": ("hidden", "attention"), "shared_projection": True}, {"learning_rate": 1e-3}
@@ -141,8 +141,8 @@ def test_two_phases_are_two_steps(make_model):
             steps = [first, Distill.of(match=("logits",), num_train_epochs=1, **learn)]
         for step in steps:
             (student,) = step.apply(student, lab_with(teacher))
-        made[name] = student.model.state_dict()
-    assert all(torch.equal(made["at once"][key], value) for key, value in made["one by one"].items())
+        distilled[name] = student.model.state_dict()
+    assert all(torch.equal(distilled["at once"][key], value) for key, value in distilled["one by one"].items())
 
 
 def test_two_phases_need_something_for_each():
@@ -155,15 +155,15 @@ def test_two_phases_need_something_for_each():
 def test_all_kinds_of_loss_together(make_model):
     teacher = toy_candidate(make_model, seed=1)
     student = toy_candidate(make_model, shape=Shape.uniform(layers=1, hidden=32, heads=4, ffn=16))
-    told = []
+    logged = []
     step = Distill.of(
         num_train_epochs=1,
         per_device_train_batch_size=4,
         match=("logits", "hidden", "attention", "relations"),
         task_weight=0.5,
     )
-    list(step.apply(student, lab_with(teacher, log=lambda message, **numbers: told.append(numbers))))
-    seen = next(numbers for numbers in told if "loss" in numbers)
+    list(step.apply(student, lab_with(teacher, log=lambda message, **numbers: logged.append(numbers))))
+    seen = next(numbers for numbers in logged if "loss" in numbers)
     parts = ("task", "logits", "hidden", "attention", "relations")
     expected = sum(seen[name] * (0.5 if name == "task" else 1.0) for name in parts)
     assert seen["loss"] == pytest.approx(expected, rel=1e-4)
@@ -183,14 +183,14 @@ def test_hidden_states_of_another_width_pass_a_projection_that_is_trained(make_m
 
 def test_projections_depend_on_the_seed_alone(make_model):
     """Whatever the process did before: a resumed run must draw the same ones."""
-    made = []
+    projections = []
     for noise in (1, 2):
         teacher = toy_candidate(make_model, seed=1)
         student = toy_candidate(make_model, shape=Shape.uniform(layers=1, hidden=16, heads=2, ffn=16))
         torch.manual_seed(noise)
         (done,) = Distill.of(match=("hidden",), num_train_epochs=1).apply(student, lab_with(teacher, seed=3))
-        made.append(done.model.state_dict())
-    assert all(torch.equal(made[0][name], made[1][name]) for name in made[0])
+        projections.append(done.model.state_dict())
+    assert all(torch.equal(projections[0][name], projections[1][name]) for name in projections[0])
 
 
 def test_another_vocabulary_is_refused_where_tokens_are_shared(make_model):
@@ -201,14 +201,14 @@ def test_another_vocabulary_is_refused_where_tokens_are_shared(make_model):
 
 def test_attention_of_other_heads_is_compared_as_relations(make_model):
     """Whatever the number of heads, the preset of TinyBERT has something to imitate; a line says what."""
-    teacher, told, made = toy_candidate(make_model, seed=1), [], []
+    teacher, messages, distilled = toy_candidate(make_model, seed=1), [], []
     for match in (("hidden", "attention"), ("hidden", "relations")):
         student = toy_candidate(make_model, shape=SMALL, seed=2)
-        context = lab_with(teacher, log=lambda message, **numbers: told.append(message))
+        context = lab_with(teacher, log=lambda message, **numbers: messages.append(message))
         list(Distill.of(match=match, num_train_epochs=1, learning_rate=1e-3).apply(student, context))
-        made.append(student.model.state_dict())
-    assert all(made[0][name].equal(made[1][name]) for name in made[0])
-    assert "attention is compared as relations: the student has 2 heads, the teacher 4" in told
+        distilled.append(student.model.state_dict())
+    assert all(distilled[0][name].equal(distilled[1][name]) for name in distilled[0])
+    assert "attention is compared as relations: the student has 2 heads, the teacher 4" in messages
 
 
 BAD = {
@@ -242,8 +242,8 @@ def test_bad_input_is_told_before_any_training(make_model, name):
     ],
 )
 def test_weights_of_what_is_not_imitated_are_refused(fields, problem):
-    (found,) = problems_of(Distill.of(**fields))
-    assert problem in found
+    (reported,) = problems_of(Distill.of(**fields))
+    assert problem in reported
 
 
 def test_every_preset_has_an_effect():
@@ -264,6 +264,6 @@ def test_leading_components_come_nearer_to_the_teachers(make_model):
 
     before = cosine()
     step = Distill.of(num_train_epochs=4, learning_rate=3e-3, evaluations_per_epoch=0, matryoshka=[8])
-    (made,) = step.apply(student, lab_with(teacher))
-    assert made.model is student.model
+    (distilled,) = step.apply(student, lab_with(teacher))
+    assert distilled.model is student.model
     assert cosine() > before + 0.2

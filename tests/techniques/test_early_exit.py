@@ -34,17 +34,17 @@ def toy_candidate(build, shape=SHAPE, seed=0, kind="classification"):
 def test_it_leaves_early_exports_and_quantizes(make_model, tmp_path, taught):
     teacher = toy_candidate(make_model, seed=1)
     context = RunContext(scratch=tmp_path, teacher=Teacher("t", lambda: teacher) if taught else None)
-    (made,) = EarlyExit.of(**QUICK).apply(toy_candidate(make_model), context)
-    (fact,) = made.facts
+    (exiting,) = EarlyExit.of(**QUICK).apply(toy_candidate(make_model), context)
+    (fact,) = exiting.facts
     assert fact.name == EARLY_EXITS
     assert fact.detail["layers"] == [1, 2]
-    assert made.model.leaves_early
+    assert exiting.model.leaves_early
     assert 0 < fact.value <= 1
-    (exported,) = Export(parity_texts=48).apply(made, context)
+    (exported,) = Export(parity_texts=48).apply(exiting, context)
     assert exported.model.leaves_early
     (small,) = Quantize().apply(exported, context)
-    encoded = encode(made.task, "test", made.tokenizer)
-    answers = [predict(each.model, encoded, 1) for each in (made, exported, small)]
+    encoded = encode(exiting.task, "test", exiting.tokenizer)
+    answers = [predict(each.model, encoded, 1) for each in (exiting, exported, small)]
     np.testing.assert_allclose(answers[1], answers[0], atol=1e-4)
     assert (answers[2].argmax(-1) == answers[0].argmax(-1)).mean() > 0.7
     assert small.model.leaves_early
@@ -58,15 +58,15 @@ def test_the_teachers_answers_reach_every_head(make_model):
 
     def distances(rate):
         fields = QUICK | {"num_train_epochs": 4, "learning_rate": rate, "task_weight": 0.0, "logits_loss": "mse"}
-        (made,) = EarlyExit.of(**fields, evaluations_per_epoch=0).apply(toy_candidate(make_model, seed=2), context)
-        return np.abs(head_answers(made.model, encoded) - goal).mean((1, 2))
+        (exiting,) = EarlyExit.of(**fields, evaluations_per_epoch=0).apply(toy_candidate(make_model, seed=2), context)
+        return np.abs(head_answers(exiting.model, encoded) - goal).mean((1, 2))
 
     assert (distances(3e-3) < 0.8 * distances(1e-12)).all()
 
 
 def test_places_of_heads():
     step = EarlyExit()
-    assert [step._places(depth) for depth in (2, 3, 6, 12)] == [(1,), (1, 2), (2, 4), (4, 8)]
+    assert [step._exit_layers(depth) for depth in (2, 3, 6, 12)] == [(1,), (1, 2), (2, 4), (4, 8)]
     assert step.shape_after(SHAPE) == SHAPE
     assert step.shape_after(Shape.uniform(layers=1, hidden=8, heads=2, ffn=8)) is None
     assert EarlyExit.of(layers=(3,)).shape_after(SHAPE) is None
@@ -117,8 +117,8 @@ def test_nothing_that_trains_follows():
 def test_a_slice_of_a_super_network_is_none_afterwards(make_model):
     candidate = toy_candidate(make_model)
     candidate.model.config.space = {"layers": [1, 3]}
-    (made,) = EarlyExit.of(**QUICK).apply(candidate, RunContext())
-    assert made.model.space is None
+    (exiting,) = EarlyExit.of(**QUICK).apply(candidate, RunContext())
+    assert exiting.model.space is None
     assert "elastic" in find("early_exit").info.drops
 
 

@@ -55,15 +55,15 @@ def candidate(make_model):
 
 
 def test_half_precision_is_another_file_with_the_same_answers(candidate, tmp_path):
-    told, files = [], []
+    messages, files = [], []
     for precision in ("float32", "float16"):
         step = Export(**{**Export.info.example, "precision": precision})
-        context = RunContext(scratch=tmp_path / precision, log=told.append)
-        (made,) = step.apply(candidate, context)
-        files.append(made.model.path.stat().st_size)
-        made.model.close()
+        context = RunContext(scratch=tmp_path / precision, log=messages.append)
+        (exported,) = step.apply(candidate, context)
+        files.append(exported.model.path.stat().st_size)
+        exported.model.close()
     assert files[1] < files[0]
-    assert all(line.startswith("ONNX gives torch's logits") and "other answers" not in line for line in told)
+    assert all(line.startswith("ONNX gives torch's logits") and "other answers" not in line for line in messages)
     assert identity(Export()) == identity(Export(precision="float32"))
     assert "precision" not in identity(Export())  # keys are those of before there was a choice
     assert identity(Export(precision="float16"))["precision"] == "float16"
@@ -82,20 +82,20 @@ def test_logits_out_of_the_range_of_float16_are_refused(candidate, tmp_path):
 
 def test_the_folder_opens_as_the_same_model(candidate, tmp_path):
     notes = []
-    (made,) = Export(**Export.info.example).apply(candidate, RunContext(scratch=tmp_path, log=notes.append))
-    assert made.folder is None
-    assert made.model.runtime == "onnxruntime"
-    assert made.model.shape == candidate.model.shape
-    reopened, tokenizer = open_model(made.model.folder)
+    (exported,) = Export(**Export.info.example).apply(candidate, RunContext(scratch=tmp_path, log=notes.append))
+    assert exported.folder is None
+    assert exported.model.runtime == "onnxruntime"
+    assert exported.model.shape == candidate.model.shape
+    reopened, tokenizer = open_model(exported.model.folder)
     batch = tokenizer(list(candidate.task.split("validation").texts), padding=True, return_tensors="pt")
     np.testing.assert_allclose(reopened.predict(batch), candidate.model.predict(batch), atol=1e-4)
-    assert (made.model.folder / "model.safetensors").is_file()
+    assert (exported.model.folder / "model.safetensors").is_file()
     assert "on 8 texts" in notes[0]
 
 
 def test_it_needs_no_scratch_folder(candidate):
-    (made,) = Export(parity_texts=2, fused=False).apply(candidate, RunContext())
-    assert made.model.path.is_file()
+    (exported,) = Export(parity_texts=2, fused=False).apply(candidate, RunContext())
+    assert exported.model.path.is_file()
 
 
 def test_a_graph_that_differs_is_refused(candidate, tmp_path, monkeypatch):
@@ -113,8 +113,8 @@ def test_a_graph_that_differs_is_refused(candidate, tmp_path, monkeypatch):
 
 def test_large_logits_may_differ_in_their_last_bits(candidate, tmp_path):
     candidate.model.classifier.bias.data += 8000.0
-    (made,) = Export(parity_texts=8).apply(candidate, RunContext(scratch=tmp_path))
-    assert made.model.path.is_file()
+    (exported,) = Export(parity_texts=8).apply(candidate, RunContext(scratch=tmp_path))
+    assert exported.model.path.is_file()
 
 
 def test_a_wrong_graph_is_seen_beside_a_large_bias(candidate, tmp_path, monkeypatch):

@@ -32,9 +32,9 @@ def test_every_kind_of_task_is_learned(make_model, kind, goal):
         if parameter.dim() > 1:
             parameter.data.mul_(0.3)
     step = Finetune.of(num_train_epochs=12, learning_rate=3e-3, evaluations_per_epoch=1)
-    (made,) = step.apply(Candidate(model, tokenizer, task), RunContext())
+    (finetuned,) = step.apply(Candidate(model, tokenizer, task), RunContext())
     test = encode(task, "test", tokenizer)
-    assert task.score(predict(made.model, test), test.labels) > goal
+    assert task.score(predict(finetuned.model, test), test.labels) > goal
 
 
 def scaled_task():
@@ -67,9 +67,9 @@ def small(make_model, task, seed=0):
 def test_a_regression_far_from_zero_is_learned_in_its_own_unit(make_model):
     task = scaled_task()
     step = Finetune.of(num_train_epochs=12, learning_rate=3e-3, evaluations_per_epoch=1)
-    (made,) = step.apply(small(make_model, task), RunContext())
-    test = encode(task, "test", made.tokenizer)
-    answers = predict(made.model, test)[:, 0]
+    (finetuned,) = step.apply(small(make_model, task), RunContext())
+    test = encode(task, "test", finetuned.tokenizer)
+    answers = predict(finetuned.model, test)[:, 0]
     spread = float(np.std(test.labels))
     assert METRICS["r2"](answers, test.labels) > 0.6
     assert rmse(answers, test.labels) < 0.65 * spread
@@ -91,10 +91,10 @@ def test_a_student_of_such_a_regression_learns_from_its_teacher(make_model):
 def test_epochs_kept_of_a_regression_answer_in_the_tasks_unit(make_model, tmp_path):
     task = scaled_task()
     step = Finetune.of(num_train_epochs=2, learning_rate=3e-3, evaluations_per_epoch=0, keep="every_epoch")
-    (made,) = step.apply(small(make_model, task), RunContext(scratch=tmp_path))
-    kept = load_file(made.epoch_checkpoints[-1])
-    for name, weight in made.model.state_dict().items():
-        assert torch.equal(kept[name], weight), name
+    (finetuned,) = step.apply(small(make_model, task), RunContext(scratch=tmp_path))
+    checkpoint = load_file(finetuned.epoch_checkpoints[-1])
+    for name, weight in finetuned.model.state_dict().items():
+        assert torch.equal(checkpoint[name], weight), name
 
 
 def test_rare_labels_are_found_with_balanced_weights(make_model):
@@ -107,9 +107,9 @@ def test_rare_labels_are_found_with_balanced_weights(make_model):
     scores = {}
     for weights in ("none", "balanced"):
         step = Finetune.of(num_train_epochs=6, learning_rate=2e-3, evaluations_per_epoch=0, class_weights=weights)
-        (made,) = step.apply(small(make_model, task), RunContext())
-        encoded = encode(task, "validation", made.tokenizer)
-        scores[weights] = task.score(predict(made.model, encoded), encoded.labels)
+        (finetuned,) = step.apply(small(make_model, task), RunContext())
+        encoded = encode(task, "validation", finetuned.tokenizer)
+        scores[weights] = task.score(predict(finetuned.model, encoded), encoded.labels)
     assert scores["balanced"] > scores["none"]
 
 
@@ -128,6 +128,8 @@ def test_a_training_that_stops_early_leaves_the_epoch_checkpoints_it_reached(mak
     step = Finetune.of(
         num_train_epochs=6, keep="every_epoch", learning_rate=1e-12, evaluations_per_epoch=1, early_stopping_patience=1
     )
-    made = next(iter(step.apply(Candidate(model, tokenizer, task), RunContext(scratch=tmp_path))))
-    assert [path.name for path in made.epoch_checkpoints] == [f"epoch_{epoch:03}.safetensors" for epoch in range(3)]
-    assert all(path.is_file() for path in made.epoch_checkpoints)
+    finetuned = next(iter(step.apply(Candidate(model, tokenizer, task), RunContext(scratch=tmp_path))))
+    assert [path.name for path in finetuned.epoch_checkpoints] == [
+        f"epoch_{epoch:03}.safetensors" for epoch in range(3)
+    ]
+    assert all(path.is_file() for path in finetuned.epoch_checkpoints)

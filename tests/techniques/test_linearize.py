@@ -43,33 +43,35 @@ def taught(make_model, tmp_path_factory):
     begun = candidate(make_model, rows=512)
     before = {name: value.clone() for name, value in begun.model.state_dict().items()}
     step = Finetune.of(num_train_epochs=8, learning_rate=3e-3, keep="every_epoch")
-    (made,) = step.apply(begun, RunContext(scratch=tmp_path_factory.mktemp("teacher")))
+    (finetuned,) = step.apply(begun, RunContext(scratch=tmp_path_factory.mktemp("teacher")))
 
     def copy(rows=128):
         again = candidate(make_model, rows=rows)
-        again.model.load_state_dict(made.model.state_dict())
-        return replace(again, epoch_checkpoints=made.epoch_checkpoints)
+        again.model.load_state_dict(finetuned.model.state_dict())
+        return replace(again, epoch_checkpoints=finetuned.epoch_checkpoints)
 
-    return made, copy, before
+    return finetuned, copy, before
 
 
 def lab_with(copy, **services):
     return RunContext(teacher=Teacher("teacher", copy), **services)
 
 
-def weights(one):
-    return {name: tensor.clone() for name, tensor in one.model.state_dict().items()}
+def weights(each):
+    return {name: tensor.clone() for name, tensor in each.model.state_dict().items()}
 
 
-def score(one, split="test"):
-    encoded = encode(one.task, split, one.tokenizer)
-    return one.task.score(predict(one.model, encoded), encoded.labels)
+def score(each, split="test"):
+    encoded = encode(each.task, split, each.tokenizer)
+    return each.task.score(predict(each.model, encoded), encoded.labels)
 
 
 def test_finetune_keeps_every_epoch(taught):
-    made, _, before = taught
-    assert [path.name for path in made.epoch_checkpoints] == [f"epoch_{epoch:03}.safetensors" for epoch in range(9)]
-    first, *_, last = (load_file(path) for path in made.epoch_checkpoints)
+    finetuned, _, before = taught
+    assert [path.name for path in finetuned.epoch_checkpoints] == [
+        f"epoch_{epoch:03}.safetensors" for epoch in range(9)
+    ]
+    first, *_, last = (load_file(path) for path in finetuned.epoch_checkpoints)
     assert all(torch.equal(first[name], value) for name, value in before.items())
     assert any(not torch.equal(last[name], value) for name, value in before.items())
 
@@ -77,8 +79,8 @@ def test_finetune_keeps_every_epoch(taught):
 def test_what_fine_tuning_keeps_does_not_change_what_it_makes(make_model, tmp_path):
     plan = {"num_train_epochs": 2, "learning_rate": 3e-3}
     (plain,) = Finetune.of(**plan).apply(candidate(make_model), RunContext())
-    (kept,) = Finetune.of(**plan, keep="every_epoch").apply(candidate(make_model), RunContext(scratch=tmp_path))
-    assert all(torch.equal(a, b) for a, b in zip(weights(plain).values(), weights(kept).values(), strict=True))
+    (finetuned,) = Finetune.of(**plan, keep="every_epoch").apply(candidate(make_model), RunContext(scratch=tmp_path))
+    assert all(torch.equal(a, b) for a, b in zip(weights(plain).values(), weights(finetuned).values(), strict=True))
     assert not plain.epoch_checkpoints
 
 
@@ -90,31 +92,31 @@ def test_a_converted_model_learns_the_task(make_model, taught, tmp_path, guide):
     _, copy, _ = taught
     plan = {"num_train_epochs": 12, "learning_rate": 3e-3, "attention": ("linformer:8",)}
     step = Linearize.of(**plan, guide=guide, **GUIDES[guide])
-    told = []
-    context = lab_with(copy, log=lambda message, **numbers: told.append(numbers))
+    messages = []
+    context = lab_with(copy, log=lambda message, **numbers: messages.append(numbers))
     start = candidate(make_model, rows=512) if guide in ("unguided", "trajectory") else copy(rows=512)
-    (made,) = step.apply(start, context)
-    assert [row.attention for row in made.model.shape.layers] == ["linformer:8"] * 2
-    assert score(made) > 0.7
-    assert all(parameter.requires_grad for parameter in made.model.parameters())
-    assert any("hidden" in numbers for numbers in told) == (guide not in ("unguided", "hybrid"))
-    assert any("teacher" in numbers for numbers in told) == (guide == "trajectory")
+    (linear,) = step.apply(start, context)
+    assert [row.attention for row in linear.model.shape.layers] == ["linformer:8"] * 2
+    assert score(linear) > 0.7
+    assert all(parameter.requires_grad for parameter in linear.model.parameters())
+    assert any("hidden" in numbers for numbers in messages) == (guide not in ("unguided", "hybrid"))
+    assert any("teacher" in numbers for numbers in messages) == (guide == "trajectory")
 
 
 @pytest.mark.parametrize("kind", ["pairs", "multilabel", "regression", "tokens"])
 def test_every_kind_of_task(make_model, kind):
     step = Linearize.of(**QUICK, guide="trajectory", alpha_output=0.5)
-    (made,) = step.apply(candidate(make_model, kind, rows=64), RunContext())
-    assert score(made) is not None
-    assert made.model.shape.layers[0].attention == "linformer:8"
+    (linear,) = step.apply(candidate(make_model, kind, rows=64), RunContext())
+    assert score(linear) is not None
+    assert linear.model.shape.layers[0].attention == "linformer:8"
 
 
 @pytest.mark.parametrize("attention", [("linformer:8", "softmax"), ("window:3",), ("kernel",), ("kernel", "window")])
 def test_any_core_in_any_layer(make_model, taught, attention):
     _, copy, _ = taught
-    (made,) = Linearize.of(**{**QUICK, "attention": attention}).apply(copy(), lab_with(copy))
+    (linear,) = Linearize.of(**{**QUICK, "attention": attention}).apply(copy(), lab_with(copy))
     expected = [core if ":" in core or core in ("kernel", "softmax") else "window:64" for core in attention]
-    assert [row.attention for row in made.model.shape.layers] == expected * (2 // len(expected))
+    assert [row.attention for row in linear.model.shape.layers] == expected * (2 // len(expected))
 
 
 @pytest.mark.parametrize("guide", ["trajectory", "waypoint", "hybrid"])
@@ -123,13 +125,13 @@ def test_resumed_equals_uninterrupted(taught, tmp_path, monkeypatch, guide):
     _, copy, _ = taught
     step = Linearize.of(**QUICK, guide=guide, save_seconds=0, per_device_train_batch_size=32, **GUIDES[guide])
     (whole,) = step.apply(copy(), lab_with(copy))
-    seen, tell = [], fit._Loop._log
+    seen, log = [], fit._Loop._log
 
     def dies(loop, progress, terms):
         seen.append(progress.step)
         if seen == [1, 2, 3, 4, 5]:
             raise KeyboardInterrupt
-        tell(loop, progress, terms)
+        log(loop, progress, terms)
 
     monkeypatch.setattr(fit._Loop, "_log", dies)
     context = lab_with(copy, scratch=tmp_path / "work")
@@ -143,18 +145,18 @@ def test_resumed_equals_uninterrupted(taught, tmp_path, monkeypatch, guide):
 def test_a_waypoint_student_begins_with_the_pretrained_weights(taught):
     _, copy, before = taught
     step = Linearize.of(**{**QUICK, "learning_rate": 1e-30, "num_train_epochs": 1}, guide="waypoint", alpha_layer=1e-9)
-    (made,) = step.apply(copy(), lab_with(copy))
+    (linear,) = step.apply(copy(), lab_with(copy))
     for name, value in before.items():
-        torch.testing.assert_close(made.model.state_dict()[name], value)
-    (made,) = replace(step, guidance=replace(step.guidance, start="candidate")).apply(copy(), lab_with(copy))
-    assert any(not torch.equal(made.model.state_dict()[name], value) for name, value in before.items())
+        torch.testing.assert_close(linear.model.state_dict()[name], value)
+    (linear,) = replace(step, guidance=replace(step.guidance, start="candidate")).apply(copy(), lab_with(copy))
+    assert any(not torch.equal(linear.model.state_dict()[name], value) for name, value in before.items())
 
 
 def test_only_the_projections_are_trained_at_first(taught):
     _, copy, _ = taught
     start = {name: value.clone() for name, value in copy().model.state_dict().items()}
-    (made,) = Linearize.of(**QUICK, freeze_steps=1000).apply(copy(), lab_with(copy))
-    after = weights(made)
+    (linear,) = Linearize.of(**QUICK, freeze_steps=1000).apply(copy(), lab_with(copy))
+    after = weights(linear)
     assert all(torch.equal(after[name], value) for name, value in start.items())
     (free,) = Linearize.of(**QUICK, freeze_steps=2).apply(copy(), lab_with(copy))
     assert any(not torch.equal(weights(free)[name], value) for name, value in start.items())
@@ -165,20 +167,20 @@ def test_only_the_projections_are_trained_at_first(taught):
 
 def test_longer_texts(make_model):
     start = candidate(make_model, max_positions=40)
-    (made,) = Linearize.of(**QUICK, guide="trajectory", max_length=100).apply(start, RunContext())
-    assert longest(made.model) == made.tokenizer.model_max_length == 100
+    (linear,) = Linearize.of(**QUICK, guide="trajectory", max_length=100).apply(start, RunContext())
+    assert longest(linear.model) == linear.tokenizer.model_max_length == 100
     roberta = candidate(make_model, max_positions=40, position_offset=1, pad_token_id=1)
-    (made,) = Linearize.of(**QUICK, guide="unguided", max_length=100).apply(roberta, RunContext())
-    assert longest(made.model) == 100
-    assert made.model.config.max_positions == 102
+    (linear,) = Linearize.of(**QUICK, guide="unguided", max_length=100).apply(roberta, RunContext())
+    assert longest(linear.model) == 100
+    assert linear.model.config.max_positions == 102
 
 
 @pytest.mark.parametrize("guide", ["unguided", "trajectory"])
 def test_a_teacher_that_only_gives_the_weights_to_begin_with_need_not_read_as_much(taught, guide):
     _, copy, _ = taught
     step = Linearize.of(**QUICK, guide=guide, start="pretrained", max_length=100)
-    (made,) = step.apply(copy(), lab_with(copy))
-    assert longest(made.model) == 100
+    (linear,) = step.apply(copy(), lab_with(copy))
+    assert longest(linear.model) == 100
 
 
 def test_projections_of_another_size_are_new(taught):
@@ -186,8 +188,8 @@ def test_projections_of_another_size_are_new(taught):
     (linear,) = Linearize.of(**QUICK).apply(copy(), lab_with(copy))
     start = {name: value.clone() for name, value in linear.model.state_dict().items() if not name.endswith("lengths")}
     step = Linearize.of(**QUICK | {"attention": ("linformer:8", "linformer:6"), "freeze_steps": 1000})
-    (made,) = step.apply(linear, lab_with(copy))
-    after = weights(made)
+    (linear_again,) = step.apply(linear, lab_with(copy))
+    after = weights(linear_again)
     assert all(torch.equal(after[name], value) for name, value in start.items())
 
 
@@ -195,17 +197,17 @@ def test_texts_longer_than_the_model_reads_are_refused_unless_it_is_made_longer_
     from limbeck.recipe.checks import check_lengths
     from limbeck.recipe.recipe import placed_steps
 
-    def told(*steps):
+    def messages_of(*steps):
         recipe = parse({"model": "minilm-l6", "task": "movie-reviews", "steps": list(steps)})
         check_lengths("minilm-l6", None, replace(toy_task(train=8), max_length=2000), placed_steps(recipe))
 
     longer = {"linearize": {"guide": "unguided", "max_length": 2048}}
-    told(longer, {"finetune": {}})
-    told({"fork": [[longer], [longer, {"finetune": {}}]]})
+    messages_of(longer, {"finetune": {}})
+    messages_of({"fork": [[longer], [longer, {"finetune": {}}]]})
     short = {"linearize": {"guide": "unguided", "max_length": 1024}}
     for steps in ([{"finetune": {}}, longer], [{"fork": [[longer], []]}], [short], [{"linearize": {}}]):
         with pytest.raises(InputError, match="max_length 2000, but 'minilm-l6' takes at most 512"):
-            told(*steps)
+            messages_of(*steps)
 
 
 def test_what_is_wrong_with_the_fields():

@@ -32,17 +32,17 @@ def lab_with(teacher, **services):
     return RunContext(teacher=Teacher("teacher", lambda: teacher), **services)
 
 
-def weights(one):
-    return {name: tensor.clone() for name, tensor in one.model.state_dict().items()}
+def weights(each):
+    return {name: tensor.clone() for name, tensor in each.model.state_dict().items()}
 
 
 def same(a, b):
     return all(torch.equal(a[name], b[name]) for name in a)
 
 
-def score(one, split="validation"):
-    encoded = encode(one.task, split, one.tokenizer)
-    return one.task.score(predict(one.model, encoded), encoded.labels)
+def score(each, split="validation"):
+    encoded = encode(each.task, split, each.tokenizer)
+    return each.task.score(predict(each.model, encoded), encoded.labels)
 
 
 @pytest.mark.parametrize(
@@ -60,11 +60,11 @@ def test_a_student_learns_from_its_teacher_alone(make_model, preset):
     before = score(student)
     assert score(teacher) > 0.9
     step = MetaPseudoLabels.of(num_train_epochs=12, learning_rate=3e-3, finetune_epochs=0, **preset)
-    told = []
-    (made,) = step.apply(student, lab_with(teacher, log=lambda message, **numbers: told.append(numbers)))
-    assert made.model is student.model
-    assert score(made) > max(0.75, before + 0.2)
-    seen = [numbers for numbers in told if "pseudo" in numbers]
+    logged = []
+    (trained,) = step.apply(student, lab_with(teacher, log=lambda message, **numbers: logged.append(numbers)))
+    assert trained.model is student.model
+    assert score(trained) > max(0.75, before + 0.2)
+    seen = [numbers for numbers in logged if "pseudo" in numbers]
     assert all({"pseudo", "teacher", "loss"} <= set(numbers) for numbers in seen)
     assert all(("feedback" in numbers) == (step.feedback != "off") for numbers in seen)
 
@@ -75,12 +75,12 @@ def test_every_kind_of_task(make_model, kind):
     encoded = encode(teacher.task, "train", teacher.tokenizer)
     goal, before = predict(teacher.model, encoded), predict(student.model, encoded)
     step = MetaPseudoLabels.of(**{**QUICK, "num_train_epochs": 5}, finetune_epochs=0)
-    (made,) = step.apply(student, lab_with(teacher))
-    after = predict(made.model, encoded)
+    (trained,) = step.apply(student, lab_with(teacher))
+    after = predict(trained.model, encoded)
 
-    def distance(found):  # of the answers: a constant added to all classes changes none
+    def distance(logits):  # of the answers: a constant added to all classes changes none
         center = 1.0 if kind in ("pairs", "tokens") else 0.0
-        moved = [a - b - center * (a - b).mean(-1, keepdims=True) for a, b in zip(found, goal, strict=True)]
+        moved = [a - b - center * (a - b).mean(-1, keepdims=True) for a, b in zip(logits, goal, strict=True)]
         return np.mean([abs(move).mean() for move in moved])
 
     assert distance(after) < distance(before)
@@ -125,17 +125,17 @@ def test_texts_from_a_file_are_labeled_by_the_teacher_and_the_labels_stay_with_t
         return learn(model, objective, encoded, plan, **options)
 
     monkeypatch.setattr("limbeck.train.finetuning.fit", spy)
-    told = []
-    log = lambda message, **numbers: told.append(message)  # noqa: E731
+    logged = []
+    log = lambda message, **numbers: logged.append(message)  # noqa: E731
     step = MetaPseudoLabels.of(**QUICK, unlabelled=str(path), finetune_epochs=3, finetune_learning_rate=1e-4)
-    (made,) = step.apply(student, lab_with(teacher, log=log))
+    (trained,) = step.apply(student, lab_with(teacher, log=log))
     assert seen == [(70, 40, 2e-3, 2), (40, None, 1e-4, 3)]
-    assert made.task is student.task
-    assert "40 texts with labels, 70 for pseudo labels; more.txt: 70 texts without labels" in told
+    assert trained.task is student.task
+    assert "40 texts with labels, 70 for pseudo labels; more.txt: 70 texts without labels" in logged
 
 
-@pytest.mark.parametrize(("scores", "kept"), [((0.9, 0.8), 1), ((0.8, 0.9), 2), ((0.9, 0.9), 2), ((None, None), 2)])
-def test_fine_tuning_that_harms_is_taken_back(make_model, monkeypatch, scores, kept):
+@pytest.mark.parametrize(("scores", "expected"), [((0.9, 0.8), 1), ((0.8, 0.9), 2), ((0.9, 0.9), 2), ((None, None), 2)])
+def test_fine_tuning_that_harms_is_taken_back(make_model, monkeypatch, scores, expected):
     reports = iter(FitReport(best_score=score) for score in scores)
 
     def train(model, *given, **options):
@@ -144,12 +144,12 @@ def test_fine_tuning_that_harms_is_taken_back(make_model, monkeypatch, scores, k
         return next(reports)
 
     monkeypatch.setattr("limbeck.train.finetuning.fit", train)
-    student, told = candidate(make_model, shape=SMALL), []
+    student, messages = candidate(make_model, shape=SMALL), []
     before = student.model.classifier.bias.detach().clone()
-    context = lab_with(candidate(make_model), log=lambda message, **numbers: told.append(message))
-    (made,) = MetaPseudoLabels().apply(student, context)
-    torch.testing.assert_close(made.model.classifier.bias.detach(), before + kept)
-    assert any("did not help" in message for message in told) == (kept == 1)
+    context = lab_with(candidate(make_model), log=lambda message, **numbers: messages.append(message))
+    (trained,) = MetaPseudoLabels().apply(student, context)
+    torch.testing.assert_close(trained.model.classifier.bias.detach(), before + expected)
+    assert any("did not help" in message for message in messages) == (expected == 1)
 
 
 class Killed(Exception):
@@ -163,21 +163,21 @@ def test_killed_while_it_is_fine_tuned_and_resumed(make_model, tmp_path, monkeyp
 
     def run(folder):
         student = candidate(make_model, shape=SMALL)
-        (made,) = step.apply(student, lab_with(candidate(make_model, seed=1), scratch=folder))
-        return weights(made)
+        (trained,) = step.apply(student, lab_with(candidate(make_model, seed=1), scratch=folder))
+        return weights(trained)
 
-    whole, seen, tell = run(tmp_path / "whole"), [], fit._Loop._log
+    whole, seen, log = run(tmp_path / "whole"), [], fit._Loop._log
 
     def dies(loop, progress, terms):
         seen.append((loop.folder.name, progress.step))
         if seen[-1] == ("labels", 3):
             raise Killed
-        tell(loop, progress, terms)
+        log(loop, progress, terms)
 
     monkeypatch.setattr(fit._Loop, "_log", dies)
     with pytest.raises(Killed):
         run(tmp_path / "killed")
-    monkeypatch.setattr(fit._Loop, "_log", tell)
+    monkeypatch.setattr(fit._Loop, "_log", log)
     assert same(run(tmp_path / "killed"), whole)
 
 
@@ -201,7 +201,7 @@ def test_another_vocabulary_is_refused(make_model):
 
 
 @pytest.mark.parametrize(
-    ("fields", "said"),
+    ("fields", "message"),
     [
         ({"feedback": "reinforce"}, "feedback 'reinforce' of soft labels is nothing"),
         ({"feedback_average": 0.9}, "feedback_average belongs to feedback 'reinforce'"),
@@ -210,9 +210,9 @@ def test_another_vocabulary_is_refused(make_model):
         ({"preset": "teacher-finetun"}, "no preset called 'teacher-finetun'; did you mean 'teacher-finetune'?"),
     ],
 )
-def test_what_a_recipe_cannot_mean_is_told(fields, said):
+def test_what_a_recipe_cannot_mean_is_told(fields, message):
     data = {"model": "m", "task": "t", "teacher": "t", "steps": [{"meta_pseudo_labels": fields}]}
-    assert any(said in str(problem) for problem in check(data))
+    assert any(message in str(problem) for problem in check(data))
 
 
 def test_a_preset_and_a_field_beside_it():

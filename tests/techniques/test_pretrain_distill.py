@@ -61,19 +61,19 @@ def context_for(teacher, **services):
 
 @pytest.mark.parametrize("match", [("hidden", "attention"), ("relations",), ("hidden", "relations")])
 def test_the_teacher_is_imitated_better_than_before(candidate, match):
-    told, numbers = [], []
+    messages, numbers = [], []
 
     def log(message, **values):
-        (numbers if values else told).append(values or message)
+        (numbers if values else messages).append(values or message)
 
     step = changed(STEP, match=match, num_train_epochs=4)
     student = candidate()
-    (made,) = step.apply(student, context_for(candidate(FULL, 1), log=log))
-    assert made.model is student.model
-    (line,) = [line for line in told if "held-out" in line]
+    (pretrained,) = step.apply(student, context_for(candidate(FULL, 1), log=log))
+    assert pretrained.model is student.model
+    (line,) = [line for line in messages if "held-out" in line]
     before, after = (float(part) for part in line.rsplit(maxsplit=3)[-3::2])
     assert after < 0.8 * before
-    (corpus,) = [line for line in told if line.startswith("corpus: 160 sentences in ")]
+    (corpus,) = [line for line in messages if line.startswith("corpus: 160 sentences in ")]
     sequences = int(corpus.split()[4])  # some of the reviews are cut
     assert line.startswith(f"loss on {round(0.1 * sequences)} held-out sequences")
 
@@ -81,17 +81,17 @@ def test_the_teacher_is_imitated_better_than_before(candidate, match):
 def test_the_head_learns_nothing(candidate):
     student = candidate()
     heads = {name: t.clone() for name, t in student.model.state_dict().items() if not name.startswith("encoder.")}
-    (made,) = changed(STEP, num_train_epochs=1).apply(student, context_for(candidate(FULL, 1)))
+    (pretrained,) = changed(STEP, num_train_epochs=1).apply(student, context_for(candidate(FULL, 1)))
     assert heads
-    assert all(torch.equal(made.model.state_dict()[name], tensor) for name, tensor in heads.items())
+    assert all(torch.equal(pretrained.model.state_dict()[name], tensor) for name, tensor in heads.items())
 
 
 def test_the_best_weights_on_the_held_out_part_are_kept_if_asked_for(candidate):
-    told = []
+    messages = []
     step = changed(STEP, evaluations_per_epoch=2)
-    log = lambda message, **numbers: told.append(numbers.get("score"))  # noqa: E731
+    log = lambda message, **numbers: messages.append(numbers.get("score"))  # noqa: E731
     list(step.apply(candidate(), context_for(candidate(FULL, 1), log=log)))
-    scores = [score for score in told if score is not None]
+    scores = [score for score in messages if score is not None]
     assert len(scores) == 4
     assert scores[-1] > scores[0]
 
@@ -106,13 +106,13 @@ def test_resumed_in_the_middle_of_an_epoch_it_equals_the_uninterrupted(candidate
 
     step = changed(STEP, save_seconds=0, save_total_limit=2)
     (whole,) = step.apply(candidate(), context_for(candidate(FULL, 1), scratch=tmp_path / "whole"))
-    tell, left = fit._Loop._log, [4, 9, 13]
+    log, left = fit._Loop._log, [4, 9, 13]
 
     def dies(loop, progress, terms):
         if left and progress.step == left[0]:
             left.pop(0)
             raise Killed
-        tell(loop, progress, terms)
+        log(loop, progress, terms)
 
     monkeypatch.setattr(fit._Loop, "_log", dies)
     context = context_for(candidate(FULL, 1), scratch=tmp_path / "killed")
@@ -136,15 +136,15 @@ def test_the_teacher_is_the_root_and_not_the_finetuned(candidate, tmp_path, monk
     general, special = changed(STEP, num_train_epochs=1), Distill.of(num_train_epochs=1, evaluations_per_epoch=0)
     steps = (tuned, StudentInit(layers=1), general, special)
     recipe, task = recipe_in(tmp_path, candidate, *steps)
-    asked, open_ = [], CandidateBuilder.open
-    monkeypatch.setattr(CandidateBuilder, "open", lambda shop, key: (asked.append(key), open_(shop, key))[1])
+    opened, open_ = [], CandidateBuilder.open
+    monkeypatch.setattr(CandidateBuilder, "open", lambda shop, key: (opened.append(key), open_(shop, key))[1])
     result = run(recipe, tmp_path / "store", tmp_path / "run", task=task)
     assert not result.failed
     by_step = {record.step: record for record in result.records.values()}
     root, first = by_step["model"].key, by_step["finetune"].key
     parents = [by_step[name].key for name in ("student_init", "pretrain_distill")]
-    assert asked[asked.index(parents[0]) + 1] == root
-    assert asked[asked.index(parents[1]) + 1] == first
+    assert opened[opened.index(parents[0]) + 1] == root
+    assert opened[opened.index(parents[1]) + 1] == first
     assert any("held-out" in note for note in by_step["pretrain_distill"].notes)
 
 
@@ -162,12 +162,12 @@ def test_another_pretrained_model_may_be_named(candidate, tmp_path):
     """It needs no head, and what it teaches is what the recipe's own model would."""
     own, root = candidate(FULL, 1), candidate()
     save_model(own.model, own.tokenizer, tmp_path / "pretrained")
-    made = {}
+    pretrained = {}
     for name, step in (("named", changed(STEP, pretrained=str(tmp_path / "pretrained"))), ("own", STEP)):
         student = candidate()
         context = context_for(own) if name == "own" else context_for(root)
-        (made[name],) = step.apply(student, context)
-    weights = [one.model.state_dict() for one in made.values()]
+        (pretrained[name],) = step.apply(student, context)
+    weights = [each.model.state_dict() for each in pretrained.values()]
     assert all(weights[0][key].equal(weights[1][key]) for key in weights[0])
     assert identity(STEP) != identity(changed(STEP, pretrained=str(tmp_path / "pretrained")))
     assert changed(STEP, pretrained="no/where/at/all").file_problems()
@@ -221,10 +221,10 @@ def test_another_corpus_is_another_key_and_a_missing_one_is_told_early(candidate
     problems = [str(problem) for problem in check(data, tmp_path)]
     assert len(problems) == 2
     assert "steps[0].pretrain_distill" in problems[0]
-    for place in ("sst2", "other/test"):  # no file, so nothing would be excluded
-        data["steps"] = [{"pretrain_distill": {"corpus": "corpus.txt", "exclude": [place]}}]
+    for name in ("sst2", "other/test"):  # no file, so nothing would be excluded
+        data["steps"] = [{"pretrain_distill": {"corpus": "corpus.txt", "exclude": [name]}}]
         (problem,) = check(data, tmp_path)
-        assert f"exclude: {place}: there is no such file" in str(problem)
+        assert f"exclude: {name}: there is no such file" in str(problem)
     data["steps"] = [{"pretrain_distill": {"corpus": []}}]
     (problem,) = check(data, tmp_path)
     assert "steps[0].pretrain_distill.corpus" in str(problem)
@@ -236,20 +236,20 @@ def test_texts_of_other_files_are_left_out(candidate, tmp_path):
     texts = candidate().task.split("train").texts[:40]
     (tmp_path / "corpus.txt").write_text("\n\n".join(texts))
     (tmp_path / "test.tsv").write_text("".join(f"{text.upper()}\t1\n" for text in texts[:7]))
-    told = []
-    context = context_for(candidate(FULL, 1), log=lambda message, **numbers: told.append(message))
+    messages = []
+    context = context_for(candidate(FULL, 1), log=lambda message, **numbers: messages.append(message))
     step = changed(STEP, corpus=str(tmp_path / "corpus.txt"), exclude=(str(tmp_path / "test.tsv"),), held_out=0.0)
     step = changed(step, num_train_epochs=1)
     list(step.apply(candidate(), context))
-    assert any("33 sentences" in line and "7 excluded texts removed" in line for line in told)
-    assert not any("held-out" in line for line in told)
+    assert any("33 sentences" in line and "7 excluded texts removed" in line for line in messages)
+    assert not any("held-out" in line for line in messages)
 
 
 def test_a_student_with_other_heads_imitates_relations(candidate):
-    told = []
-    context = context_for(candidate(FULL, 1), log=lambda message, **numbers: told.append(message))
+    messages = []
+    context = context_for(candidate(FULL, 1), log=lambda message, **numbers: messages.append(message))
     list(STEP.apply(candidate(Shape.uniform(layers=1, hidden=16, heads=2, ffn=8)), context))
-    assert told[0] == "attention is compared as relations: the student has 2 heads, the teacher 4"
+    assert messages[0] == "attention is compared as relations: the student has 2 heads, the teacher 4"
 
 
 def test_bad_input_is_told_before_any_training(candidate, make_model, snippets):
@@ -268,11 +268,11 @@ def test_bad_input_is_told_before_any_training(candidate, make_model, snippets):
 
 @pytest.mark.gpu
 def test_the_loss_is_scaled_in_half_precision(candidate):
-    told = []
+    messages = []
     step = changed(STEP, mixed_precision="fp16", num_train_epochs=4)
-    context = context_for(candidate(FULL, 1), log=lambda message, **numbers: told.append(message))
-    (made,) = step.apply(candidate(), context)
-    (line,) = [line for line in told if "held-out" in line]
+    context = context_for(candidate(FULL, 1), log=lambda message, **numbers: messages.append(message))
+    (pretrained,) = step.apply(candidate(), context)
+    (line,) = [line for line in messages if "held-out" in line]
     before, after = (float(part) for part in line.rsplit(maxsplit=3)[-3::2])
     assert after < 0.8 * before
-    assert made.model.dtype == torch.float32
+    assert pretrained.model.dtype == torch.float32

@@ -69,29 +69,29 @@ def candidate(make_model, snippets):
     return make
 
 
-def context_for(teacher, told=None, **services):
+def context_for(teacher, logged=None, **services):
     def log(message, **numbers):
-        if told is not None and message:
-            told.append(message)
+        if logged is not None and message:
+            logged.append(message)
 
     return RunContext(teacher=Teacher("teacher", lambda: teacher), log=log, **services)
 
 
-def gains(told):
-    (line,) = [line for line in told if "held-out" in line]
+def gains(logged):
+    (line,) = [line for line in logged if "held-out" in line]
     return tuple(map(float, re.search(r"sequences (\S+) -> (\S+)", line).groups()))
 
 
 @pytest.mark.parametrize("match", [("mlm",), ("hidden", "relations"), ("mlm", "hidden")])
 @pytest.mark.parametrize("rule", ["single", "sandwich"])
 def test_slices_learn_from_real_text(candidate, match, rule):
-    told = []
+    logged = []
     step = changed(STEP, match=match, rule=rule, num_train_epochs=3, learning_rate=1e-2, gradient_accumulation_steps=1)
-    (made,) = step.apply(candidate(), context_for(candidate(seed=1), told))
-    before, after = gains(told)
+    (pretrained,) = step.apply(candidate(), context_for(candidate(seed=1), logged))
+    before, after = gains(logged)
     assert after < 0.95 * before
-    assert made.model.shape == FULL
-    assert ChannelOrder.of(made.model).space == step.slices.space(FULL, "pretrain_supernet")
+    assert pretrained.model.shape == FULL
+    assert ChannelOrder.of(pretrained.model).space == step.slices.space(FULL, "pretrain_supernet")
 
 
 @pytest.mark.slow
@@ -120,10 +120,10 @@ def test_the_smallest_slice_becomes_a_language_model(candidate, snippets):
     step = Watched.of(**{**SHORT, **RANGES, **quick}, match=("mlm",))
     student = candidate()
     before = loss(student.model, LanguageHead(32, student.model.encoder.style))
-    (made,) = step.apply(student, context_for(student))
-    after = loss(made.model, heads[0])
+    (pretrained,) = step.apply(student, context_for(student))
+    after = loss(pretrained.model, heads[0])
     assert after < min(before, math.log(len(tokenizer))) - 0.5  # all words alike: ln 1782 = 7.5
-    assert made.model.state_dict().keys() == candidate().model.state_dict().keys()
+    assert pretrained.model.state_dict().keys() == candidate().model.state_dict().keys()
 
 
 def unlabeled(tokenizer, task):
@@ -141,13 +141,13 @@ def test_resumed_it_equals_the_uninterrupted(candidate, tmp_path, monkeypatch):
     step = changed(STEP, match=("mlm", "hidden", "relations"), save_seconds=0, num_train_epochs=2)
     teacher = candidate(seed=1)
     (whole,) = step.apply(candidate(), context_for(teacher, scratch=tmp_path / "whole"))
-    tell, left = fit._Loop._log, [4, 15]
+    log, left = fit._Loop._log, [4, 15]
 
     def dies(loop, progress, terms):
         if left and progress.step == left[0]:
             left.pop(0)
             raise Killed
-        tell(loop, progress, terms)
+        log(loop, progress, terms)
 
     monkeypatch.setattr(fit._Loop, "_log", dies)
     context = context_for(teacher, scratch=tmp_path / "killed")
@@ -162,10 +162,10 @@ def test_resumed_it_equals_the_uninterrupted(candidate, tmp_path, monkeypatch):
 def test_texts_of_validation_and_test_are_left_out(candidate, snippets, tmp_path):
     texts = [text for name in ("train", "validation", "test") for text in snippets[0].split(name).texts]
     (tmp_path / "corpus.txt").write_text("\n\n".join(texts))
-    told = []
+    logged = []
     step = changed(STEP, corpus=str(tmp_path / "corpus.txt"), num_train_epochs=0.1)
-    list(step.apply(candidate(), context_for(candidate(seed=1), told)))
-    assert any("160 sentences in" in line and "32 excluded texts removed" in line for line in told)
+    list(step.apply(candidate(), context_for(candidate(seed=1), logged)))
+    assert any("160 sentences in" in line and "32 excluded texts removed" in line for line in logged)
 
 
 def test_the_pretrained_head_is_taken_and_follows_the_sorted_channels(candidate, snippets, tmp_path, monkeypatch):
@@ -175,15 +175,15 @@ def test_the_pretrained_head_is_taken_and_follows_the_sorted_channels(candidate,
         vocab_size=len(snippets[1]), hidden_size=32, num_hidden_layers=2, num_attention_heads=4, intermediate_size=64,
         max_position_embeddings=64,
     )  # fmt: skip
-    theirs = transformers.BertForMaskedLM(config)
+    reference = transformers.BertForMaskedLM(config)
     with torch.no_grad():
-        for parameter in theirs.parameters():
+        for parameter in reference.parameters():
             parameter.add_(0.1 * torch.randn_like(parameter))
-    theirs.eval().save_pretrained(tmp_path)
+    reference.eval().save_pretrained(tmp_path)
     snippets[1].save_pretrained(tmp_path)
     model, _ = open_model(tmp_path, task=snippets[0])
     record = Record("root", None, "model", {"source": str(tmp_path)})
-    taught, told = [], []
+    taught, logged = [], []
 
     def train_on_text(candidate, objective, *rest):
         (loss,) = [term for name, (_, term) in objective.objective.terms.items() if name == "mlm"]
@@ -191,29 +191,29 @@ def test_the_pretrained_head_is_taken_and_follows_the_sorted_channels(candidate,
 
     monkeypatch.setattr("limbeck.techniques.pretrain_supernet.train_on_text", train_on_text)
     step = PretrainSupernet.of(**SHORT, **RANGES, match=("mlm",))
-    one = Candidate(model, *reversed(snippets))
-    context = context_for(one, told)
-    list(step.apply(one, replace(context, teacher=replace(context.teacher, record=record))))
-    assert f"the head of the language model is that of '{tmp_path}'" in told
-    ((made, head),) = taught
+    student = Candidate(model, *reversed(snippets))
+    context = context_for(student, logged)
+    list(step.apply(student, replace(context, teacher=replace(context.teacher, record=record))))
+    assert f"the head of the language model is that of '{tmp_path}'" in logged
+    ((pretrained, head),) = taught
     ids = torch.tensor([[2, 9, 4, 11, 12, 3]])
     with torch.no_grad():
-        found = head(made.encoder(ids)[0], made.encoder.embeddings.word.weight)
-        torch.testing.assert_close(found, theirs(ids).logits, rtol=1e-4, atol=1e-4)
+        logits = head(pretrained.encoder(ids)[0], pretrained.encoder.embeddings.word.weight)
+        torch.testing.assert_close(logits, reference(ids).logits, rtol=1e-4, atol=1e-4)
     named = changed(step, pretrained=str(tmp_path))
-    told.clear()
-    list(named.apply(candidate(), context_for(candidate(), told)))
-    assert f"the head of the language model is that of '{tmp_path}'" in told
+    logged.clear()
+    list(named.apply(candidate(), context_for(candidate(), logged)))
+    assert f"the head of the language model is that of '{tmp_path}'" in logged
 
 
 def test_a_language_model_needs_no_teacher(candidate):
-    told = []
+    logged = []
     step = changed(STEP, match=("mlm",), num_train_epochs=0.2)
-    context = replace(context_for(None, told), teacher=None)
-    (made,) = step.apply(candidate(), context)
-    assert "the head of the language model is drawn anew" in told
+    context = replace(context_for(None, logged), teacher=None)
+    (pretrained,) = step.apply(candidate(), context)
+    assert "the head of the language model is drawn anew" in logged
     with pytest.raises(InputError, match="pretrain_supernet has no teacher"):
-        list(replace(step, match=("hidden",)).apply(made, context))
+        list(replace(step, match=("hidden",)).apply(pretrained, context))
 
 
 def test_bad_input_is_told_before_any_training(candidate, snippets):
@@ -258,19 +258,19 @@ def test_the_task_comes_between_a_corpus_and_a_search(candidate, tmp_path):
 
 
 def test_the_task_goes_on_with_the_space_and_the_order(candidate):
-    (made,) = changed(STEP, num_train_epochs=0.2).apply(candidate(), context_for(candidate(seed=1)))
-    assert ChannelOrder.of(made.model).space == STEP.slices.space(FULL, "pretrain_supernet")
-    queries = [layer.query.weight.clone() for layer in made.model.encoder.layers]
+    (pretrained,) = changed(STEP, num_train_epochs=0.2).apply(candidate(), context_for(candidate(seed=1)))
+    assert ChannelOrder.of(pretrained.model).space == STEP.slices.space(FULL, "pretrain_supernet")
+    queries = [layer.query.weight.clone() for layer in pretrained.model.encoder.layers]
     step = Supernet.of(num_train_epochs=0.1, learning_rate=1e-12, weight_decay=0.0)
-    (tasked,) = step.apply(made, context_for(made))
+    (tasked,) = step.apply(pretrained, context_for(pretrained))
     assert Space.from_json(tasked.model.config.space) == STEP.slices.space(FULL, "pretrain_supernet")
-    assert ChannelOrder.of(tasked.model) == ChannelOrder.of(made.model)
+    assert ChannelOrder.of(tasked.model) == ChannelOrder.of(pretrained.model)
     assert tasked.model.config.general_space is None
     for layer, query in zip(tasked.model.encoder.layers, queries, strict=True):
         torch.testing.assert_close(layer.query.weight, query, rtol=0, atol=1e-6)
-    (narrow,) = changed(step, layers=(1, 1)).apply(made, context_for(made))
+    (narrow,) = changed(step, layers=(1, 1)).apply(pretrained, context_for(pretrained))
     assert Space.from_json(narrow.model.config.space).largest.depth == 1
-    (shallow,) = StudentInit(layers=1, init="layers").apply(made, RunContext())
+    (shallow,) = StudentInit(layers=1, init="layers").apply(pretrained, RunContext())
     assert ChannelOrder.of(shallow.model) is None  # of another shape, so of another space
 
 
@@ -296,9 +296,9 @@ def test_from_corpus_to_distilled_winners(candidate, tmp_path):
     for key in result.front:
         lineage = [record.step for record in result.ancestors(key)]
         assert lineage == ["model", "finetune", "pretrain_supernet", "supernet", "search", "distill"]
-        made = result.open(key)
-        assert not {"space", "general_space", "order"} & set(vars(made.model.config))
-        assert np.isfinite(made.model.predict(collate(unlabeled(made.tokenizer, parent.task), [0, 1]))).all()
+        winner = result.open(key)
+        assert not {"space", "general_space", "order"} & set(vars(winner.model.config))
+        assert np.isfinite(winner.model.predict(collate(unlabeled(winner.tokenizer, parent.task), [0, 1]))).all()
     assert "elastic" not in by_step["pretrain_supernet"].traits
     assert {"elastic", "teacher"} <= by_step["supernet"].traits
     notes = by_step["pretrain_supernet"].notes
@@ -310,19 +310,19 @@ def test_a_teacher_in_the_order_of_before_is_known(candidate):
     """As in a recipe that begins with 'finetune': nothing was trained yet, so nothing is to be learned."""
     teacher, losses = candidate(), []
     step = changed(STEP, learning_rate=1e-12, num_train_epochs=0.1, weight_decay=0.0)
-    (made,) = step.apply(candidate(), context_for(teacher))
+    (order,) = step.apply(candidate(), context_for(teacher))
 
     class Watched(Supernet):
-        def terms(self, candidate, teacher, made):
-            found = super().terms(candidate, teacher, made)
+        def terms(self, candidate, teacher, order):
+            inherited = super().terms(candidate, teacher, order)
             batch = collate(unlabeled(candidate.tokenizer, candidate.task), range(8))
             with torch.no_grad():
                 sides = [Outputs(*side.model.eval().run(batch, taps=("hidden",))) for side in (candidate, teacher)]
-                losses.append(float(found["hidden"][1](*sides, batch)))
-            return found
+                losses.append(float(inherited["hidden"][1](*sides, batch)))
+            return inherited
 
     task = Watched.of(num_train_epochs=0.1, match=("hidden",))
-    list(task.apply(made, context_for(teacher)))
+    list(task.apply(order, context_for(teacher)))
     (again,) = step.apply(candidate(), context_for(teacher))
     list(task.apply(again, context_for(again)))  # and one that was made of it is in the same order
     assert losses == pytest.approx([0.0, 0.0], abs=1e-6)
@@ -332,15 +332,17 @@ def test_a_narrower_one_goes_on_with_a_new_head(candidate):
     """The order is that of all channels it once had, which no head of its own width can follow."""
     step = changed(STEP, hidden=(8, 16), hidden_step=8, match=("mlm", "hidden", "relations"), num_train_epochs=0.2)
     teacher = candidate(seed=1)
-    (made,) = step.apply(candidate(), context_for(teacher))
-    assert made.model.shape.hidden == 16
-    assert len(ChannelOrder.of(made.model).channels) == 32
-    (again,) = step.apply(made, context_for(teacher))
-    assert ChannelOrder.of(again.model) == ChannelOrder.of(made.model)
+    (pretrained,) = step.apply(candidate(), context_for(teacher))
+    assert pretrained.model.shape.hidden == 16
+    assert len(ChannelOrder.of(pretrained.model).channels) == 32
+    (again,) = step.apply(pretrained, context_for(teacher))
+    assert ChannelOrder.of(again.model) == ChannelOrder.of(pretrained.model)
 
 
 def test_a_slice_of_it_is_a_student(candidate):
-    (made,) = changed(STEP, num_train_epochs=0.2).apply(candidate(), context_for(candidate(seed=1)))
-    (small,) = StudentInit(layers=1, hidden=16, heads=2, ffn=32, head_dim=8, init="slice").apply(made, RunContext())
-    expected = extract(made.model, Shape.uniform(1, 16, 2, 32, 8)).state_dict()
+    (pretrained,) = changed(STEP, num_train_epochs=0.2).apply(candidate(), context_for(candidate(seed=1)))
+    (small,) = StudentInit(layers=1, hidden=16, heads=2, ffn=32, head_dim=8, init="slice").apply(
+        pretrained, RunContext()
+    )
+    expected = extract(pretrained.model, Shape.uniform(1, 16, 2, 32, 8)).state_dict()
     assert all(tensor.equal(expected[name]) for name, tensor in small.model.state_dict().items())

@@ -18,7 +18,7 @@ from limbeck.core.target import Target
 from limbeck.cost_models.latency_dataset import Dataset, Group, TimedShape, write
 from limbeck.cost_models.latency_predictor import Predictor
 from limbeck.cost_models.latency_table import typical_length
-from limbeck.cost_models.shape_sampling import draw
+from limbeck.cost_models.shape_sampling import sample_shapes
 from limbeck.data.synthetic import toy_task, toy_tokenizer
 from limbeck.errors import InputError
 from limbeck.measure.dummy_model import Setting, style_of
@@ -46,15 +46,15 @@ def table(shape, number_format="int8"):
 
 
 def pruned(candidate, **fields):
-    (made,) = Prune.of(**{**SMALL, **fields}).apply(candidate, RunContext(cost=FormatCost(table)))
-    return made.model
+    (child,) = Prune.of(**{**SMALL, **fields}).apply(candidate, RunContext(cost=FormatCost(table)))
+    return child.model
 
 
 @pytest.mark.parametrize("speedup", [1.2, 2.0, 3.5])
 def test_the_goal_of_speed_is_met_and_not_overshot(candidate, speedup):
     goal = table(FULL).value / speedup
-    found = table(pruned(candidate, speedup=speedup).shape).value
-    assert 0.93 * goal < found <= goal * (1 + 1e-9)
+    latency = table(pruned(candidate, speedup=speedup).shape).value
+    assert 0.93 * goal < latency <= goal * (1 + 1e-9)
 
 
 def test_stages_count_from_the_teacher(candidate):
@@ -95,10 +95,10 @@ def test_second_order_pruning_reads_no_labels(make_model, candidate):
     other = replace(
         candidate, model=copy.deepcopy(candidate.model), task=replace(task, splits={**task.splits, "train": turned})
     )
-    one, two = (pruned(each, speedup=2.0, criterion="obs") for each in (candidate, other))
-    assert one.shape == two.shape
-    for (name, mine), theirs in zip(one.named_parameters(), two.parameters(), strict=True):
-        assert torch.equal(mine, theirs), name
+    labeled, unlabeled = (pruned(each, speedup=2.0, criterion="obs") for each in (candidate, other))
+    assert labeled.shape == unlabeled.shape
+    for (name, parameter), reference in zip(labeled.named_parameters(), unlabeled.parameters(), strict=True):
+        assert torch.equal(parameter, reference), name
 
 
 def test_latency_goal_in_milliseconds(candidate):
@@ -108,8 +108,8 @@ def test_latency_goal_in_milliseconds(candidate):
 def test_macs_goal(candidate):
     model = pruned(candidate, keep=0.5, cost="macs")
     style, tokens = candidate.model.encoder.style, typical_length(candidate)
-    found, full = (macs(shape, tokens, style, labels=3) for shape in (model.shape, FULL))
-    assert 0.9 * 0.5 * full < found <= 0.5 * full
+    remaining, full = (macs(shape, tokens, style, labels=3) for shape in (model.shape, FULL))
+    assert 0.9 * 0.5 * full < remaining <= 0.5 * full
 
 
 @pytest.mark.parametrize(("number_format", "bytes_a_weight"), [("float", 4), ("int8", 1)])
@@ -137,9 +137,9 @@ def test_the_layers_that_matter_most_stay(candidate):
             part = getattr(candidate.model.encoder.layers[1], name)
             part.weight.mul_(1e-3)
             part.bias.mul_(1e-3)
-    kept = [candidate.model.encoder.layers[index].query.weight.clone() for index in (0, 2)]
+    expected = [candidate.model.encoder.layers[index].query.weight.clone() for index in (0, 2)]
     model = pruned(candidate, layers=2, layer_choice="importance", reconstruct=False)
-    for layer, before in zip(model.encoder.layers, kept, strict=True):
+    for layer, before in zip(model.encoder.layers, expected, strict=True):
         assert torch.equal(layer.query.weight, before)
 
 
@@ -169,11 +169,11 @@ def wide_table(shape, number_format="int8"):
 
 
 def test_the_hidden_width_first_then_the_rest_of_the_goal(candidate):
-    (made,) = Prune.of(**SMALL, speedup=2.0, hidden=24).apply(candidate, RunContext(cost=FormatCost(wide_table)))
+    (narrowed,) = Prune.of(**SMALL, speedup=2.0, hidden=24).apply(candidate, RunContext(cost=FormatCost(wide_table)))
     goal = wide_table(FULL).value / 2
-    assert made.model.shape.hidden == 24
-    assert made.model.shape <= FULL
-    assert 0.9 * goal < wide_table(made.model.shape).value <= goal
+    assert narrowed.model.shape.hidden == 24
+    assert narrowed.model.shape <= FULL
+    assert 0.9 * goal < wide_table(narrowed.model.shape).value <= goal
 
 
 def test_stages_at_a_hidden_width_count_from_the_teacher(candidate):
@@ -195,38 +195,38 @@ def test_stages_at_a_hidden_width_count_from_the_teacher(candidate):
 def test_the_hidden_width_alone(candidate):
     step = Prune.of(hidden=20, samples=16)
     assert step.shape_after(FULL) == replace(FULL, hidden=20)
-    (made,) = step.apply(candidate, RunContext())
-    assert made.model.shape == replace(FULL, hidden=20)
-    (again,) = step.apply(made, RunContext())
-    assert again.model is made.model
+    (narrowed,) = step.apply(candidate, RunContext())
+    assert narrowed.model.shape == replace(FULL, hidden=20)
+    (again,) = step.apply(narrowed, RunContext())
+    assert again.model is narrowed.model
 
 
 @pytest.fixture
-def kept():
+def stored():
     """Folders that steps have filled and kept, by name."""
     return {}
 
 
 @pytest.fixture
-def keep(kept, tmp_path):
+def keep(stored, tmp_path):
     """Fill a folder once and keep it, as a run does."""
 
     def fill_once(name, fill):
-        if name not in kept:
-            kept[name] = tmp_path / str(len(kept))
-            kept[name].mkdir()
-            fill(kept[name])
-        return kept[name]
+        if name not in stored:
+            stored[name] = tmp_path / str(len(stored))
+            stored[name].mkdir()
+            fill(stored[name])
+        return stored[name]
 
     return fill_once
 
 
-def test_orders_are_those_of_the_narrower_model(candidate, keep, kept):
+def test_orders_are_those_of_the_narrower_model(candidate, keep, stored):
     """Kept by its weights, not by those of the model that came in."""
     for hidden in ({}, {"hidden": 24}, {"hidden": 20}, {"hidden": 24}):
-        one = replace(candidate, model=copy.deepcopy(candidate.model))
-        list(Prune.of(**SMALL, heads=2, **hidden).apply(one, RunContext(keep=keep)))
-    assert len(kept) == 3
+        copied = replace(candidate, model=copy.deepcopy(candidate.model))
+        list(Prune.of(**SMALL, heads=2, **hidden).apply(copied, RunContext(keep=keep)))
+    assert len(stored) == 3
 
 
 def test_a_super_network_keeps_its_width_and_says_so_before_any_work(candidate):
@@ -273,7 +273,7 @@ def learned(lowest=0, layers=3, number_format="int8", **target):
     space = Space(
         Range(1, layers), Range(32, 32), Range(lowest, 4), Range(16 * lowest, 64, 8), Range(8, 8), per_layer=True
     )
-    shapes = tuple(draw(space, 60))
+    shapes = tuple(sample_shapes(space, 60))
     return Predictor(setting, shapes, tuple(table(shape).value for shape in shapes), "elsewhere")
 
 
@@ -296,32 +296,32 @@ def test_a_predictor_taught_by_a_table_leads_to_the_same_shape(candidate, make_m
     ]
     expected = pruned(twins[0], **goal).shape
     predictor = learned(threads=2)
-    (made,) = Prune.of(**SMALL, **goal).apply(twins[1], RunContext(cost=predictor))
-    assert made.model.shape == expected
+    (twin,) = Prune.of(**SMALL, **goal).apply(twins[1], RunContext(cost=predictor))
+    assert twin.model.shape == expected
     step = Prune.of(**SMALL, **goal, profile=written(predictor, tmp_path / "machine.jsonl"))
     assert not step.problems() + step.file_problems()
-    (made,) = step.apply(twins[2], RunContext(target=Target(threads=2)))
-    assert made.model.shape == expected
+    (twin,) = step.apply(twins[2], RunContext(target=Target(threads=2)))
+    assert twin.model.shape == expected
 
 
 def test_nothing_becomes_narrower_than_what_was_measured(candidate, tmp_path):
-    told = []
-    context = RunContext(log=lambda message, **numbers: told.append(message))
+    messages = []
+    context = RunContext(log=lambda message, **numbers: messages.append(message))
     step = Prune.of(**SMALL, latency_ms=2.0, profile=written(learned(lowest=1), tmp_path / "machine.jsonl"))
-    (made,) = step.apply(candidate, context)
-    assert all(layer.heads >= 1 and layer.ffn >= 16 for layer in made.model.shape.layers)
-    assert table(made.model.shape).value <= 2e-3
-    assert "learned from 60 shapes" in told[0]
-    assert not any("guess" in line for line in told)
+    (narrowed,) = step.apply(candidate, context)
+    assert all(layer.heads >= 1 and layer.ffn >= 16 for layer in narrowed.model.shape.layers)
+    assert table(narrowed.model.shape).value <= 2e-3
+    assert "learned from 60 shapes" in messages[0]
+    assert not any("guess" in line for line in messages)
     with pytest.raises(InputError, match=r"3x32 heads 1 of 8 ffn 16, the smallest that the latency data know"):
         list(changed(step, latency_ms=1.5).apply(candidate, context))
 
 
 def test_it_says_where_latency_is_a_guess(candidate):
-    told = []
-    context = RunContext(cost=learned(layers=2), log=lambda message, **numbers: told.append(message))
+    messages = []
+    context = RunContext(cost=learned(layers=2), log=lambda message, **numbers: messages.append(message))
     list(Prune.of(**SMALL, speedup=1.5).apply(candidate, context))
-    assert told[-1].startswith("its latency is a guess: beyond what was measured in layers")
+    assert messages[-1].startswith("its latency is a guess: beyond what was measured in layers")
 
 
 def test_latency_data_of_another_kind_are_refused(candidate, tmp_path):
@@ -351,9 +351,11 @@ def test_one_pass_serves_every_goal(candidate, keep, monkeypatch):
     monkeypatch.setattr(surgeon, "second_order", lambda *given: (passes.append(1), second_order(*given))[1])
 
     def shape(begun, **goal):
-        one = replace(begun, model=copy.deepcopy(begun.model))
-        (made,) = Prune.of(**SMALL, criterion="obs", **goal).apply(one, RunContext(cost=FormatCost(table), keep=keep))
-        return made.model.shape
+        copied = replace(begun, model=copy.deepcopy(begun.model))
+        (other,) = Prune.of(**SMALL, criterion="obs", **goal).apply(
+            copied, RunContext(cost=FormatCost(table), keep=keep)
+        )
+        return other.model.shape
 
     assert (
         shape(candidate, speedup=2.0)
@@ -382,11 +384,11 @@ def test_one_pass_serves_every_goal(candidate, keep, monkeypatch):
 )
 def test_what_is_out_of_reach_is_known_without_training(candidate, goal, message):
     step, context = Prune.of(**goal, **SMALL), RunContext(cost=FormatCost(table))
-    found = step.out_of_reach(candidate, context)
-    assert message in found
+    reason = step.out_of_reach(candidate, context)
+    assert message in reason
     with pytest.raises(InputError) as failed:
         list(step.apply(candidate, context))
-    assert found in str(failed.value)
+    assert reason in str(failed.value)
 
 
 @pytest.mark.parametrize(
@@ -402,9 +404,9 @@ def test_layers_without_heads_or_neurons_are_pruned_as_others(make_model, candid
     heads, ffn = {"heads": (0, 64), "neurons": (4, 0)}[without]
     shape = Shape.uniform(layers=2, hidden=32, heads=heads, ffn=ffn, head_dim=8)
     model = make_model(shape, labels=3, vocab_size=len(candidate.tokenizer))
-    made = pruned(replace(candidate, model=model), keep=0.6, cost="macs", criterion=criterion)
-    assert made.shape <= shape
-    assert made.shape != shape
+    smaller = pruned(replace(candidate, model=model), keep=0.6, cost="macs", criterion=criterion)
+    assert smaller.shape <= shape
+    assert smaller.shape != shape
     layer = pruned(replace(candidate, model=model), layers=1, layer_choice="importance", criterion=criterion)
     assert layer.shape.depth == 1
 

@@ -39,17 +39,17 @@ def candidate(build):
 
 
 def apply(step, candidate):
-    (made,) = step.apply(candidate, RunContext())
-    return made
+    (pruned,) = step.apply(candidate, RunContext())
+    return pruned
 
 
 def test_a_given_schedule_changes_the_shape_and_no_weight(candidate):
     before = {name: value.clone() for name, value in candidate.model.state_dict().items()}
     step = PruneTokens.of(schedule=(0.7, 0.4, 0.4))
-    made = apply(step, candidate)
-    assert made.model.shape == SHAPE.with_tokens(0.7, 0.4, 0.4) == step.shape_after(SHAPE)
-    assert made.model.config.layer_tokens == [0.7, 0.4, 0.4]
-    assert all(torch.equal(before[name], value) for name, value in made.model.state_dict().items())
+    pruned = apply(step, candidate)
+    assert pruned.model.shape == SHAPE.with_tokens(0.7, 0.4, 0.4) == step.shape_after(SHAPE)
+    assert pruned.model.config.layer_tokens == [0.7, 0.4, 0.4]
+    assert all(torch.equal(before[name], value) for name, value in pruned.model.state_dict().items())
 
 
 def test_a_share_of_the_operations_is_kept_at_the_typical_length(candidate):
@@ -80,8 +80,8 @@ def test_a_latency_is_reached(candidate, goal, most):
     step = PruneTokens.of(**goal, number_format="float")
     assert step.goal_target() == ""
     assert step.out_of_reach(candidate, RunContext(cost=Clock())) is None
-    (made,) = step.apply(candidate, RunContext(cost=Clock()))
-    latency = 1e3 * Clock().for_format("float")(made.model.shape).value
+    (pruned,) = step.apply(candidate, RunContext(cost=Clock()))
+    latency = 1e3 * Clock().for_format("float")(pruned.model.shape).value
     assert most - 0.1 < latency <= most
 
 
@@ -95,8 +95,8 @@ def test_the_latency_is_measured(build):
     """With a real table, for texts long enough that tokens matter."""
     candidate = build(Shape.uniform(layers=4, hidden=128, heads=4, ffn=512))
     cost = MeasuredCost(candidate, Target(runtime="onnxruntime", seq_len=64), measure_now)
-    (made,) = PruneTokens.of(speedup=1.3).apply(candidate, RunContext(cost=cost))
-    shares = [read for read, _ in made.model.shape.token_shares]
+    (pruned,) = PruneTokens.of(speedup=1.3).apply(candidate, RunContext(cost=cost))
+    shares = [read for read, _ in pruned.model.shape.token_shares]
     assert shares[0] == 1
     assert shares == sorted(shares, reverse=True)
     assert 0.002 < shares[-1] < 0.9
@@ -116,10 +116,10 @@ def test_latencies_are_in_the_key_only_where_they_count():
 
 
 def test_a_schedule_may_be_made_stricter(candidate):
-    made = apply(PruneTokens.of(schedule=(0.9, 0.8, 0.8)), candidate)
-    assert apply(PruneTokens.of(schedule=(0.9, 0.5, 0.5)), made).model.shape.tokens == (0.9, 0.5, 0.5)
+    pruned = apply(PruneTokens.of(schedule=(0.9, 0.8, 0.8)), candidate)
+    assert apply(PruneTokens.of(schedule=(0.9, 0.5, 0.5)), pruned).model.shape.tokens == (0.9, 0.5, 0.5)
     with pytest.raises(InputError, match=r"prune_tokens: schedule: layer 0 passes on 0.9"):
-        apply(PruneTokens.of(schedule=(1.0, 0.5, 0.5)), made)
+        apply(PruneTokens.of(schedule=(1.0, 0.5, 0.5)), pruned)
 
 
 @pytest.mark.parametrize(
@@ -162,9 +162,9 @@ def test_it_learns_to_do_with_fewer(build, match):
     before = {name: value.clone() for name, value in student.model.state_dict().items()}
     context = RunContext(teacher=Teacher("teacher", lambda: build(seed=1)))
     step = Distill.of(match=match, num_train_epochs=1, learning_rate=1e-3, evaluations_per_epoch=0)
-    (made,) = step.apply(student, context)
-    assert made.model.shape.tokens == (0.5, 0.3, 0.3)
-    assert any(not torch.equal(before[name], value) for name, value in made.model.state_dict().items())
+    (pruned,) = step.apply(student, context)
+    assert pruned.model.shape.tokens == (0.5, 0.3, 0.3)
+    assert any(not torch.equal(before[name], value) for name, value in pruned.model.state_dict().items())
 
 
 @pytest.mark.parametrize("match", ["attention", "relations"])
@@ -176,18 +176,18 @@ def test_attention_of_fewer_tokens_is_not_compared(build, match):
 
 
 def test_fine_tuning_keeps_the_schedule(candidate):
-    made = apply(PruneTokens.of(schedule=(0.5, 0.3, 0.3)), candidate)
-    (tuned,) = Finetune.of(num_train_epochs=1, learning_rate=1e-3).apply(made, RunContext())
+    pruned = apply(PruneTokens.of(schedule=(0.5, 0.3, 0.3)), candidate)
+    (tuned,) = Finetune.of(num_train_epochs=1, learning_rate=1e-3).apply(pruned, RunContext())
     assert tuned.model.shape.tokens == (0.5, 0.3, 0.3)
 
 
 @pytest.mark.parametrize("criterion", ["obs", "ziplm", "fisher", "taylor"])
 def test_heads_and_neurons_are_pruned_beside_it(candidate, criterion):
     """In either order, and layers that judge tokens keep a head."""
-    made = apply(PruneTokens.of(schedule=(0.5, 0.3, 0.3)), candidate)
-    whole = macs(made.model.shape, 10)
+    fewer = apply(PruneTokens.of(schedule=(0.5, 0.3, 0.3)), candidate)
+    whole = macs(fewer.model.shape, 10)
     step = Prune.of(keep=0.3, cost="macs", ffn_multiple=8, samples=16, criterion=criterion)
-    (pruned,) = step.apply(made, RunContext())
+    (pruned,) = step.apply(fewer, RunContext())
     shape = pruned.model.shape
     assert shape.tokens == (0.5, 0.3, 0.3)
     assert macs(shape, 10) < 0.4 * whole

@@ -41,10 +41,10 @@ WORDS = (
 
 
 def tokenizer():
-    made = Tokenizer(models.WordLevel({word: index for index, word in enumerate(WORDS)}, unk_token="[UNK]"))
-    made.pre_tokenizer = pre_tokenizers.Whitespace()
-    made.post_processor = processors.BertProcessing(("[SEP]", 3), ("[CLS]", 2))
-    return PreTrainedTokenizerFast(tokenizer_object=made, pad_token="[PAD]", unk_token="[UNK]")
+    bare = Tokenizer(models.WordLevel({word: index for index, word in enumerate(WORDS)}, unk_token="[UNK]"))
+    bare.pre_tokenizer = pre_tokenizers.Whitespace()
+    bare.post_processor = processors.BertProcessing(("[SEP]", 3), ("[CLS]", 2))
+    return PreTrainedTokenizerFast(tokenizer_object=bare, pad_token="[PAD]", unk_token="[UNK]")
 
 
 def labeled_by(model, fast):
@@ -66,10 +66,10 @@ def parent(make_model, tmp_path):
     weight = model.encoder.layers[0].down.weight.data
     weight[0, 0] = 300.0
     task = labeled_by(model, fast)
-    (made,) = Export(parity_texts=4, parity_tolerance=1e-2).apply(
+    (exported,) = Export(parity_texts=4, parity_tolerance=1e-2).apply(
         Candidate(model, fast, task), RunContext(scratch=tmp_path / "parent")
     )
-    return made
+    return exported
 
 
 def quality(candidate):
@@ -86,15 +86,15 @@ def int8_weights(candidate):
 def test_the_folder_opens_as_an_int8_model(parent, tmp_path, mode):
     notes = []
     context = RunContext(scratch=tmp_path / "scratch", log=notes.append)
-    (made,) = Quantize(mode=mode, **Quantize.info.example).apply(parent, context)
-    assert made.model.file == "onnx/model_quantized.onnx"
-    assert len(int8_weights(made)) == 2 + 2 * 4 + 1  # two tables, four maps a layer, the pooler
-    assert [file.name for file in (made.model.folder / "onnx").iterdir()] == ["model_quantized.onnx"]
-    assert (made.model.folder / "model.safetensors").is_file()
+    (quantized,) = Quantize(mode=mode, **Quantize.info.example).apply(parent, context)
+    assert quantized.model.file == "onnx/model_quantized.onnx"
+    assert len(int8_weights(quantized)) == 2 + 2 * 4 + 1  # two tables, four maps a layer, the pooler
+    assert [file.name for file in (quantized.model.folder / "onnx").iterdir()] == ["model_quantized.onnx"]
+    assert (quantized.model.folder / "model.safetensors").is_file()
     assert notes[-1].startswith(f"INT8 ({mode})")
-    reopened, fast = open_model(made.model.folder)
-    batch = fast(list(made.task.split("validation").texts[:4]), padding=True, return_tensors="pt")
-    np.testing.assert_array_equal(reopened.predict(batch), made.model.predict(batch))
+    reopened, fast = open_model(quantized.model.folder)
+    batch = fast(list(quantized.task.split("validation").texts[:4]), padding=True, return_tensors="pt")
+    np.testing.assert_array_equal(reopened.predict(batch), quantized.model.predict(batch))
 
 
 @pytest.mark.parametrize("mode", ["dynamic", "static"])
@@ -109,18 +109,18 @@ def test_smooth_inputs_are_part_of_the_file_and_of_the_log(parent, tmp_path, mod
     )
     notes = []
     context = RunContext(scratch=tmp_path / "smooth", log=notes.append)
-    (made,) = Quantize(mode=mode, smooth=True).apply(plain, context)
-    stored = {entry.name: entry for entry in onnx.load(made.model.path).graph.initializer}
+    (quantized,) = Quantize(mode=mode, smooth=True).apply(plain, context)
+    stored = {entry.name: entry for entry in onnx.load(quantized.model.path).graph.initializer}
     inverses = {name.removesuffix(".inverse") for name in stored if name.endswith(".inverse")}
     assert "layers.0.up" in inverses
-    assert inverses <= int8_weights(made)
+    assert inverses <= int8_weights(quantized)
     assert onnx.numpy_helper.to_array(stored["layers.0.up.inverse"]).argmin() == 5
     assert notes[-1].startswith(f"INT8 ({mode}, {len(inverses)} inputs smoothed)")
     limited = Quantize(mode=mode, smooth=True, max_drop=0.0)
-    (kept,) = limited.apply(plain, RunContext(scratch=tmp_path / "limited", log=notes.append))
-    stored = {entry.name for entry in onnx.load(kept.model.path).graph.initializer}
+    (within_limit,) = limited.apply(plain, RunContext(scratch=tmp_path / "limited", log=notes.append))
+    stored = {entry.name for entry in onnx.load(within_limit.model.path).graph.initializer}
     inverses = {name.removesuffix(".inverse") for name in stored if name.endswith(".inverse")}
-    assert inverses <= int8_weights(kept)  # what fell back to float is not divided, nor counted
+    assert inverses <= int8_weights(within_limit)  # what fell back to float is not divided, nor counted
     assert f"{len(inverses)} inputs smoothed" in notes[-1]
 
 
@@ -128,11 +128,11 @@ def test_smoothing_that_does_not_help_is_left_out(parent, tmp_path, monkeypatch)
     monkeypatch.setattr("limbeck.model.onnx.smooth_quant.divisors", lambda *given, **options: {"layers.0.up": uneven})
     uneven = np.geomspace(1e-4, 1e4, 32).astype(np.float32)
     notes = []
-    (made,) = Quantize(smooth=True, **Quantize.info.example).apply(
+    (quantized,) = Quantize(smooth=True, **Quantize.info.example).apply(
         parent, RunContext(scratch=tmp_path / "s", log=notes.append)
     )
     assert notes[-1].startswith("INT8 (dynamic, 0 inputs smoothed)")
-    assert not any(entry.name.endswith(".inverse") for entry in onnx.load(made.model.path).graph.initializer)
+    assert not any(entry.name.endswith(".inverse") for entry in onnx.load(quantized.model.path).graph.initializer)
 
 
 def test_an_export_in_standard_operators_stays_one(parent, tmp_path):
@@ -143,11 +143,11 @@ def test_an_export_in_standard_operators_stays_one(parent, tmp_path):
     (plain,) = Export(fused=False, **options).apply(Candidate(model, parent.tokenizer, parent.task), context)
     for mode in ("dynamic", "static"):
         step = Quantize(mode=mode, per_channel=False, max_drop=0.5, **Quantize.info.example)
-        (made,) = step.apply(plain, RunContext(scratch=tmp_path / mode))
-        assert {entry.domain for entry in onnx.load(made.model.path).opset_import} == {""}
-        assert quality(parent) - quality(made) <= 0.05
-        assert "layers.0.down" not in int8_weights(made)
-        assert int8_weights(made)
+        (quantized,) = step.apply(plain, RunContext(scratch=tmp_path / mode))
+        assert {entry.domain for entry in onnx.load(quantized.model.path).opset_import} == {""}
+        assert quality(parent) - quality(quantized) <= 0.05
+        assert "layers.0.down" not in int8_weights(quantized)
+        assert int8_weights(quantized)
 
 
 def test_the_parent_stays_as_it_was(parent, tmp_path):
@@ -162,11 +162,11 @@ def test_parts_that_hurt_fall_back_to_float_until_the_drop_holds(parent, tmp_pat
     (plain,) = harmful.apply(parent, RunContext(scratch=tmp_path / "plain"))
     assert quality(parent) - quality(plain) > 0.05
     guarded = Quantize(per_channel=False, max_drop=0.5)
-    (made,) = guarded.apply(parent, RunContext(scratch=tmp_path / "guarded", log=notes.append))
-    assert quality(parent) - quality(made) <= 0.05
-    stayed = int8_weights(plain) - int8_weights(made)
+    (quantized,) = guarded.apply(parent, RunContext(scratch=tmp_path / "guarded", log=notes.append))
+    assert quality(parent) - quality(quantized) <= 0.05
+    stayed = int8_weights(plain) - int8_weights(quantized)
     assert "layers.0.down" in stayed
-    assert int8_weights(made), "some parts remain in 8 bits"
+    assert int8_weights(quantized), "some parts remain in 8 bits"
     assert "stay in float (layers.0.down" in notes[0]
 
 
@@ -201,13 +201,13 @@ def test_keys_have_the_target_only_where_it_decides():
 
 
 def test_nothing_falls_back_when_the_drop_holds(parent, tmp_path):
-    (made,) = Quantize(max_drop=100.0).apply(parent, RunContext(scratch=tmp_path / "scratch"))
-    assert len(int8_weights(made)) == 2 + 2 * 4 + 1
+    (quantized,) = Quantize(max_drop=100.0).apply(parent, RunContext(scratch=tmp_path / "scratch"))
+    assert len(int8_weights(quantized)) == 2 + 2 * 4 + 1
 
 
 def test_embeddings_may_stay_in_float(parent, tmp_path):
-    (made,) = Quantize(embeddings=False).apply(parent, RunContext(scratch=tmp_path / "scratch"))
-    assert not {name for name in int8_weights(made) if name.startswith("embeddings")}
+    (quantized,) = Quantize(embeddings=False).apply(parent, RunContext(scratch=tmp_path / "scratch"))
+    assert not {name for name in int8_weights(quantized) if name.startswith("embeddings")}
 
 
 @pytest.mark.parametrize(
@@ -224,17 +224,17 @@ def test_a_model_too_large_for_a_protocol_buffer_is_quantized_the_same(parent, t
     candidate = Candidate(model, parent.tokenizer, parent.task)
     (exported,) = Export(parity_texts=4, parity_tolerance=1e-2).apply(candidate, context)
     assert (exported.model.folder / "onnx" / "model.onnx_data").is_file()
-    (made,) = Quantize(**options).apply(exported, context)
-    save_model(made.model, made.tokenizer, tmp_path / "copy")
+    (quantized,) = Quantize(**options).apply(exported, context)
+    save_model(quantized.model, quantized.tokenizer, tmp_path / "copy")
     reopened, fast = open_model(tmp_path / "copy")
-    batch = fast(list(made.task.split("validation").texts[:4]), padding=True, return_tensors="pt")
+    batch = fast(list(quantized.task.split("validation").texts[:4]), padding=True, return_tensors="pt")
     np.testing.assert_array_equal(exported.model.predict(batch), parent.model.predict(batch))
-    np.testing.assert_array_equal(made.model.predict(batch), small.model.predict(batch))
+    np.testing.assert_array_equal(quantized.model.predict(batch), small.model.predict(batch))
     np.testing.assert_array_equal(reopened.predict(batch), small.model.predict(batch))
     files = {file.name for file in (tmp_path / "copy" / "onnx").iterdir()}
     assert files - {"model_quantized.onnx_data"} == {"model_quantized.onnx"}
     if limit == 10_000:
         assert "model_quantized.onnx_data" in files
     assert reopened.size_bytes == sum((tmp_path / "copy" / "onnx" / name).stat().st_size for name in files)
-    assert f"{exported.model.size_bytes / 1e6:.1f} MB -> {made.model.size_bytes / 1e6:.1f} MB" in notes[-1]
-    assert quality(replace(made, model=reopened)) == quality(small)
+    assert f"{exported.model.size_bytes / 1e6:.1f} MB -> {quantized.model.size_bytes / 1e6:.1f} MB" in notes[-1]
+    assert quality(replace(quantized, model=reopened)) == quality(small)

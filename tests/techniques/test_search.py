@@ -17,7 +17,7 @@ from limbeck.core.step_keys import identity
 from limbeck.core.target import Budget, Target
 from limbeck.cost_models.collection import Collection, collect
 from limbeck.cost_models.latency_table import typical_length
-from limbeck.cost_models.shape_sampling import draw
+from limbeck.cost_models.shape_sampling import sample_shapes
 from limbeck.data.synthetic import toy_task, toy_tokenizer
 from limbeck.engine.run import run
 from limbeck.errors import InputError, RecipeError
@@ -51,21 +51,21 @@ def latency(shape, number_format="int8"):
 @pytest.mark.parametrize("method", ["evolution", "random"])
 @pytest.mark.parametrize("number_format", ["float", "int8"])
 def test_winners_are_slices_that_fit(supernet, method, number_format):
-    told = []
-    context = RunContext(cost=FormatCost(latency), log=lambda message, **numbers: told.append(message))
+    messages = []
+    context = RunContext(cost=FormatCost(latency), log=lambda message, **numbers: messages.append(message))
     step = Search.of(method=method, speedup=2.0, at_least=0.3, population=5, generations=3, winners=3)
     step = changed(step, number_format=number_format)
-    made = list(step.apply(supernet, context))
+    winners = list(step.apply(supernet, context))
     bound = latency(SPACE.largest, number_format).value / 2
-    shapes = [as_shape(one.model.shape) for one in made]
+    shapes = [as_shape(winner.model.shape) for winner in winners]
     assert len(set(shapes)) == 3
     for shape in shapes:
         assert shape in SPACE
         assert latency(shape, number_format).high <= bound
         assert latency(shape, number_format).value >= 0.3 * bound
     expected = extract(supernet.model, shapes[0]).state_dict()
-    assert all(value.equal(expected[name]) for name, value in made[0].model.state_dict().items())
-    scores = [float(line.split("accuracy ")[1].split(",")[0]) for line in told if ": accuracy" in line]
+    assert all(value.equal(expected[name]) for name, value in winners[0].model.state_dict().items())
+    scores = [float(line.split("accuracy ")[1].split(",")[0]) for line in messages if ": accuracy" in line]
     assert scores == sorted(scores, reverse=True)
 
 
@@ -73,14 +73,14 @@ def test_the_rule_keeps_to_its_shapes(supernet):
     wide = Space(Range(1, 3), Range(16, 32, 8), Range(1, 4), Range(16, 64, 4), Range(8, 8))
     supernet.model.config.space = wide.to_json()
     step = Search.of(method="rule", keep=1.0, at_least=0.1, population=4, generations=1, winners=4, cost="macs")
-    for made in step.apply(supernet, RunContext()):
-        shape = as_shape(made.model.shape)
+    for winner in step.apply(supernet, RunContext()):
+        shape = as_shape(winner.model.shape)
         assert 1.6 * shape.hidden <= shape.layers[0].ffn <= 1.9 * shape.hidden
 
 
 def test_an_interrupted_search_asks_for_the_rest(supernet, tmp_path):
     step = Search.of(keep=0.9, at_least=0.1, cost="macs", population=4, generations=3)
-    whole = [as_shape(one.model.shape) for one in step.apply(supernet, RunContext(scratch=tmp_path / "whole"))]
+    whole = [as_shape(winner.model.shape) for winner in step.apply(supernet, RunContext(scratch=tmp_path / "whole"))]
     stopped = 0
 
     def log(message, **numbers):
@@ -92,40 +92,42 @@ def test_an_interrupted_search_asks_for_the_rest(supernet, tmp_path):
     with pytest.raises(KeyboardInterrupt):
         list(step.apply(supernet, RunContext(scratch=tmp_path / "cut", log=log)))
     assert len((tmp_path / "cut" / "scores.jsonl").read_text().splitlines()) == 5
-    assert [as_shape(one.model.shape) for one in step.apply(supernet, RunContext(scratch=tmp_path / "cut"))] == whole
+    assert [
+        as_shape(winner.model.shape) for winner in step.apply(supernet, RunContext(scratch=tmp_path / "cut"))
+    ] == whole
 
 
 FRONT = {"method": "nsga2", "population": 6, "generations": 4, "samples": 30}
 
 
 def test_a_front_spans_the_space_or_what_a_bound_leaves(supernet):
-    told = []
-    context = RunContext(cost=FormatCost(latency), log=lambda message, **numbers: told.append((message, numbers)))
-    made = list(Search.of(**FRONT, winners=3).apply(supernet, context))
-    assert 1 <= len(made) <= 3
-    (line,) = [message for message, _ in told if message.startswith("front of")]
+    messages = []
+    context = RunContext(cost=FormatCost(latency), log=lambda message, **numbers: messages.append((message, numbers)))
+    winners = list(Search.of(**FRONT, winners=3).apply(supernet, context))
+    assert 1 <= len(winners) <= 3
+    (line,) = [message for message, _ in messages if message.startswith("front of")]
     assert re.search(r"hypervolume \S+ ms x accuracy, from the reference point accuracy 0\.\d+, \S+ ms", line)
-    judged = [numbers["score"] for _, numbers in told if numbers]
+    judged = [numbers["score"] for _, numbers in messages if numbers]
     assert len(judged) == 24
-    scores = {shape: accuracy for shape, accuracy in map(scored, told) if shape}
+    scores = {shape: accuracy for shape, accuracy in map(scored, messages) if shape}
     assert max(judged) in scores.values()  # the end of the front, for it adds the most where others have less
-    ways = [(scores[str(one.model.shape)], latency(one.model.shape).value) for one in made]
+    ways = [(scores[str(winner.model.shape)], latency(winner.model.shape).value) for winner in winners]
     assert front(ways, ("max", "min")).all()
     bound = latency(SPACE.largest).value / 2
-    for one in Search.of(**FRONT, speedup=2.0, winners=3).apply(supernet, RunContext(cost=FormatCost(latency))):
-        assert latency(one.model.shape).high <= bound
+    for winner in Search.of(**FRONT, speedup=2.0, winners=3).apply(supernet, RunContext(cost=FormatCost(latency))):
+        assert latency(winner.model.shape).high <= bound
 
 
 def scored(line):
-    found = re.match(r"(.*): accuracy ([\d.]+), latency", line[0])
-    return (found[1], float(found[2])) if found else (None, None)
+    match = re.match(r"(.*): accuracy ([\d.]+), latency", line[0])
+    return (match[1], float(match[2])) if match else (None, None)
 
 
 @pytest.mark.slow
 def test_workers_change_nothing(supernet):
     step = Search.of(method="nsga2", keep=0.9, cost="macs", population=4, generations=2, winners=3)
     alone, together = (
-        [as_shape(one.model.shape) for one in replace(step, workers=number).apply(supernet, RunContext())]
+        [as_shape(winner.model.shape) for winner in replace(step, workers=number).apply(supernet, RunContext())]
         for number in (1, 2)
     )
     assert alone == together
@@ -137,16 +139,16 @@ def test_an_interrupted_front_ends_as_if_it_had_not_been(supernet, tmp_path):
     step = Search.of(**FRONT, cost="macs", winners=3)
 
     def run(scratch, dies_at=None):
-        said = []
+        lines = []
 
         def log(message, **numbers):
-            said.append(message)
-            if len(said) == dies_at:
+            lines.append(message)
+            if len(lines) == dies_at:
                 raise KeyboardInterrupt
 
-        return [as_shape(one.model.shape) for one in step.apply(supernet, RunContext(scratch=scratch, log=log))], len(
-            said
-        )
+        return [
+            as_shape(winner.model.shape) for winner in step.apply(supernet, RunContext(scratch=scratch, log=log))
+        ], len(lines)
 
     whole, messages = run(tmp_path / "whole")
     for dies_at in (3, 7, messages - 1):
@@ -158,33 +160,37 @@ def test_an_interrupted_front_ends_as_if_it_had_not_been(supernet, tmp_path):
 
 def test_searches_share_a_storage(supernet, tmp_path):
     """The second finds all judged that the first did; one of something else is refused."""
-    about = {**FRONT, "cost": "macs", "storage": str(tmp_path / "shared.jsonl"), "study_name": "ours"}
+    options = {**FRONT, "cost": "macs", "storage": str(tmp_path / "shared.jsonl"), "study_name": "ours"}
     judged = []
 
     def log(message, **numbers):
         judged.extend(["one"] if numbers else [])
 
-    first = [as_shape(one.model.shape) for one in Search.of(**about, winners=2).apply(supernet, RunContext(log=log))]
+    first = [
+        as_shape(winner.model.shape) for winner in Search.of(**options, winners=2).apply(supernet, RunContext(log=log))
+    ]
     assert len(judged) >= 24
     judged.clear()
-    again = [as_shape(one.model.shape) for one in Search.of(**about, winners=2).apply(supernet, RunContext(log=log))]
+    again = [
+        as_shape(winner.model.shape) for winner in Search.of(**options, winners=2).apply(supernet, RunContext(log=log))
+    ]
     assert again == first
     assert not judged
     for changes, word in (({"number_format": "float"}, "number format"), ({"keep": 0.5}, "bound")):
         with pytest.raises(InputError, match=rf"search\.study_name: 'ours' in .* different .*{word}"):
-            list(Search.of(**{**about, **changes}).apply(supernet, RunContext()))
+            list(Search.of(**{**options, **changes}).apply(supernet, RunContext()))
     with pytest.raises(InputError, match=r"different number format \(int8 by 1, here int8 by 4\)"):
         list(
-            Search.of(**about).apply(supernet, RunContext(target=Target(batch=4)))
+            Search.of(**options).apply(supernet, RunContext(target=Target(batch=4)))
         )  # the ranges of activations span a batch
     train = supernet.task.split("train")
     train = replace(train, texts=[f"{text} {text}" for text in train.texts])
     longer = replace(supernet.task, splits={**supernet.task.splits, "train": train})
     with pytest.raises(InputError, match=r"different cost \(macs, \d+ of the largest, here macs, \d+ of the largest\)"):
-        list(Search.of(**about).apply(replace(supernet, task=longer), RunContext()))
+        list(Search.of(**options).apply(replace(supernet, task=longer), RunContext()))
     supernet.model.classifier.bias.data += 1
     with pytest.raises(InputError, match="super-network"):
-        list(Search.of(**about).apply(supernet, RunContext()))
+        list(Search.of(**options).apply(supernet, RunContext()))
 
 
 def test_without_optuna_the_recipe_is_refused(monkeypatch):
@@ -196,12 +202,12 @@ def test_without_optuna_the_recipe_is_refused(monkeypatch):
 def test_a_storage_that_cannot_be_opened_is_refused_before_anything_runs(tmp_path):
     (tmp_path / "text").write_text("no journal\nat all\n")
     nobody = "nothing://here"
-    for place in (tmp_path, tmp_path / "text", tmp_path / "text" / "below", nobody):
-        (problem,) = Search.of(method="nsga2", storage=str(place)).file_problems()
-        assert problem.startswith(f"storage: '{place}' cannot be opened as the storage of a search")
-    for place in (tmp_path / "new" / "search.jsonl", f"sqlite:///{tmp_path / 'search.db'}"):
-        assert not Search.of(method="nsga2", storage=str(place)).file_problems()
-    assert [one.name for one in tmp_path.iterdir()] == ["text"]
+    for storage in (tmp_path, tmp_path / "text", tmp_path / "text" / "below", nobody):
+        (problem,) = Search.of(method="nsga2", storage=str(storage)).file_problems()
+        assert problem.startswith(f"storage: '{storage}' cannot be opened as the storage of a search")
+    for storage in (tmp_path / "new" / "search.jsonl", f"sqlite:///{tmp_path / 'search.db'}"):
+        assert not Search.of(method="nsga2", storage=str(storage)).file_problems()
+    assert [path.name for path in tmp_path.iterdir()] == ["text"]
 
 
 def test_without_a_bound_the_recipe_is_refused():
@@ -217,12 +223,12 @@ def test_without_a_bound_the_recipe_is_refused():
 
 
 def test_a_winner_knows_the_latency_it_should_have(supernet):
-    (made,) = Search.of(speedup=2.0, at_least=0.3, population=3, generations=1).apply(
+    (winner,) = Search.of(speedup=2.0, at_least=0.3, population=3, generations=1).apply(
         supernet, RunContext(cost=FormatCost(latency))
     )
-    fact, evaluated = made.facts
+    fact, evaluated = winner.facts
     assert (evaluated.name, evaluated.n, evaluated.is_prediction) == ("evaluated_shapes", 3, True)
-    expected = latency(made.model.shape)
+    expected = latency(winner.model.shape)
     assert (fact.name, fact.value, fact.low, fact.high) == (
         "latency_predicted",
         expected.value,
@@ -231,8 +237,10 @@ def test_a_winner_knows_the_latency_it_should_have(supernet):
     )
     assert fact.detail["number_format"] == "int8"
     assert fact.is_prediction
-    (made,) = Search.of(keep=0.9, at_least=0.1, cost="macs", population=3, generations=1).apply(supernet, RunContext())
-    (evaluated,) = made.facts
+    (winner,) = Search.of(keep=0.9, at_least=0.1, cost="macs", population=3, generations=1).apply(
+        supernet, RunContext()
+    )
+    (evaluated,) = winner.facts
     assert (evaluated.detail["cost"], evaluated.split) == ("macs", "validation")
 
 
@@ -277,17 +285,17 @@ def test_latency_may_be_that_of_another_machine(supernet, tmp_path, monkeypatch)
     """From a file alone, without a model of latency here."""
     target = Target(threads=2)
     setting = Setting(style_of(supernet.model.encoder.style), target, "int8", typical_length(supernet))
-    shapes = tuple(draw(SPACE, 30))
+    shapes = tuple(sample_shapes(SPACE, 30))
     collect(Collection(shapes, (setting,), rounds=4, calls=2, seconds=0.0), tmp_path / "machine.jsonl", timer=timed)
     bound = latency(SPACE.largest).value / 2
     fields = {"latency_ms": bound * 1e3, "at_least": 0.3, "population": 5, "generations": 2}
     step = Search.of(**fields, profile=str(tmp_path / "machine.jsonl"))
-    (made,) = step.apply(supernet, RunContext(target=target))
-    assert latency(made.model.shape).value <= 1.1 * bound
-    assert "elsewhere" not in made.facts[0].detail  # it was measured here
+    (winner,) = step.apply(supernet, RunContext(target=target))
+    assert latency(winner.model.shape).value <= 1.1 * bound
+    assert "elsewhere" not in winner.facts[0].detail  # it was measured here
     monkeypatch.setattr("limbeck.cost_models.latency_table.typical_length", lambda *batch: setting.seq_len + 1)
-    (made,) = step.apply(supernet, RunContext(target=target))
-    assert made.facts[0].detail["elsewhere"]  # but not for texts as long as these
+    (winner,) = step.apply(supernet, RunContext(target=target))
+    assert winner.facts[0].detail["elsewhere"]  # but not for texts as long as these
     with pytest.raises(InputError, match="no series fits"):
         list(step.apply(supernet, RunContext(target=Target(threads=1))))
     assert "no-file" in Search.of(keep=0.5, profile="no-file.jsonl").file_problems()[0]
@@ -298,13 +306,13 @@ def test_a_saved_super_network_can_be_searched(supernet, tmp_path):
     """As a command does: in a recipe of its own, whose model says that it is elastic."""
     save_model(supernet.model, supernet.tokenizer, tmp_path / "super")
     step = Search.of(keep=0.9, at_least=0.1, cost="macs", population=3, generations=1)
-    place = (tmp_path / "store", tmp_path / "run")
-    result = run(Recipe(str(tmp_path / "super"), "toy", (step,)), *place, task=supernet.task)
+    folders = (tmp_path / "store", tmp_path / "run")
+    result = run(Recipe(str(tmp_path / "super"), "toy", (step,)), *folders, task=supernet.task)
     assert not result.failed
     assert as_shape(result.open(result.front[0]).model.shape) in SPACE
     save_model(extract(supernet.model, FULL), supernet.tokenizer, tmp_path / "plain")
     with pytest.raises(RecipeError, match="needs 'elastic'; put 'supernet' before it"):
-        run(Recipe(str(tmp_path / "plain"), "toy", (step,)), *place, task=supernet.task)
+        run(Recipe(str(tmp_path / "plain"), "toy", (step,)), *folders, task=supernet.task)
 
 
 @pytest.mark.parametrize(

@@ -40,20 +40,20 @@ RECORDS = [
 
 
 def choose(step, records=RECORDS, teacher=TEACHER, **budget):
-    known = Teacher("teacher", lambda: None, teacher)
-    context = RestrictedContext(RunContext(budget=Budget(**budget), teacher=known), step.info)
+    source = Teacher("teacher", lambda: None, teacher)
+    context = RestrictedContext(RunContext(budget=Budget(**budget), teacher=source), step.info)
     return step.choose(records, context)
 
 
 def keys(records):
-    return [found.key for found in records]
+    return [record.key for record in records]
 
 
 @pytest.mark.parametrize("name", ["front", "best", "cheapest", "top"])
 def test_choices_are_registered_and_say_what_they_do(name):
-    made = REGISTRY[name].of(**REGISTRY[name].info.example)
-    assert isinstance(made, Choice)
-    assert made.__doc__.splitlines()[0].endswith(".")
+    choice = REGISTRY[name].of(**REGISTRY[name].info.example)
+    assert isinstance(choice, Choice)
+    assert choice.__doc__.splitlines()[0].endswith(".")
 
 
 def test_front_keeps_what_nothing_beats_in_the_given_order():
@@ -95,11 +95,11 @@ def test_without_a_teacher_no_loss_can_be_stated():
 
 
 def test_the_nearest_says_what_it_breaks():
-    (found,) = choose(Best(), latency_ms=1.9)
-    assert found.key == "smaller"
-    assert found.notes == ("no candidate meets the budget; this is the nearest of 5: latency 2.00 ms > 1.9 ms",)
-    (found,) = choose(Cheapest(), latency_ms=2.0, max_drop=1.0)
-    assert found.key in {"small", "smaller"}
+    (chosen,) = choose(Best(), latency_ms=1.9)
+    assert chosen.key == "smaller"
+    assert chosen.notes == ("no candidate meets the budget; this is the nearest of 5: latency 2.00 ms > 1.9 ms",)
+    (chosen,) = choose(Cheapest(), latency_ms=2.0, max_drop=1.0)
+    assert chosen.key in {"small", "smaller"}
     assert RECORDS[2].notes == ()
 
 
@@ -152,18 +152,18 @@ DOUBTFUL = answering("doubtful", [*range(40, 44), *range(100, 150)], 2.0)  # 0.8
 def test_a_loss_that_is_within_the_limit_by_luck_is_not_accepted():
     records = [WHOLE, SMALL, DOUBTFUL]
     assert keys(choose(Cheapest(), records, WHOLE, max_drop=1.0, confidence=0.5)) == ["doubtful"]
-    (kept,) = choose(Cheapest(), records, WHOLE, max_drop=1.0)
-    assert kept.key == "small"
-    assert kept.notes[-1].startswith("not chosen: doubtful, within 1 only with probability")
+    (chosen,) = choose(Cheapest(), records, WHOLE, max_drop=1.0)
+    assert chosen.key == "small"
+    assert chosen.notes[-1].startswith("not chosen: doubtful, within 1 only with probability")
     (closest,) = choose(Cheapest(), [DOUBTFUL], WHOLE, max_drop=1.0)
     assert "more validation texts would decide" in closest.notes[-1]
 
 
 def test_best_keeps_the_fastest_of_those_that_are_not_shown_to_be_worse():
     records = [WHOLE, SMALL, answering("fast", range(49), 2.0), answering("bad", range(99), 1.0)]
-    (kept,) = choose(Best(), records, WHOLE, latency_ms=10.0)
-    assert kept.key == "fast"
-    assert kept.notes[-1].startswith("undecided: small is ahead of")
+    (chosen,) = choose(Best(), records, WHOLE, latency_ms=10.0)
+    assert chosen.key == "fast"
+    assert chosen.notes[-1].startswith("undecided: small is ahead of")
     assert keys(choose(Best(), records, WHOLE, latency_ms=10.0, confidence=0.5)) == ["small"]
 
 
@@ -179,12 +179,12 @@ def test_what_breaks_the_budget_takes_nobodys_place():
     safe = replace(safe, facts=(*safe.facts, Measurement(FLOAT_PARTS, 3.0, "1", n=26)))
     records = [WHOLE, safe, DOUBTFUL]
     for step, other in ((Cheapest(), {}), (Best(), {"latency_ms": 5.0})):
-        (kept,) = choose(step, records, WHOLE, max_drop=1.0, **other)
-        assert kept.key == "safe"
-        assert not any("left out" in note for note in kept.notes)
-    (kept,) = choose(Cheapest(), [*records, SMALL], WHOLE, max_drop=1.0)  # which meets it
-    assert kept.key == "small"
-    assert kept.notes[0].startswith("safe is left out: with 3 of 26 parts in float")
+        (chosen,) = choose(step, records, WHOLE, max_drop=1.0, **other)
+        assert chosen.key == "safe"
+        assert not any("left out" in note for note in chosen.notes)
+    (chosen,) = choose(Cheapest(), [*records, SMALL], WHOLE, max_drop=1.0)  # which meets it
+    assert chosen.key == "small"
+    assert chosen.notes[0].startswith("safe is left out: with 3 of 26 parts in float")
 
 
 @pytest.mark.parametrize("seed", range(40))
@@ -224,16 +224,16 @@ def flipping(key, share, latency_ms, test_share=0.0):
     flips = [
         Measurement("flips", value, "1", split=split) for split, value in (("validation", share), ("test", test_share))
     ]
-    made = record(key, 0.9, latency_ms)
-    return replace(made, facts=(*made.facts, *flips))
+    flipped = record(key, 0.9, latency_ms)
+    return replace(flipped, facts=(*flipped.facts, *flips))
 
 
 def test_flips_are_limited_on_validation_whatever_the_test_texts_say():
     records = [flipping("whole", 0.0, 4.0), flipping("near", 0.02, 3.0, 0.5), flipping("far", 0.04, 2.0)]
     assert keys(choose(Cheapest(), records, max_flips=2.0)) == ["near"]
     assert keys(choose(Cheapest(), [*records, record("unknown", 0.9, 1.0)], max_flips=2.0)) == ["near"]
-    (found,) = choose(Cheapest(), records[1:], max_flips=1.0)
-    assert found.notes == (
+    (chosen,) = choose(Cheapest(), records[1:], max_flips=1.0)
+    assert chosen.notes == (
         "no candidate meets the budget; this is the nearest of 2: 2.0 % of the answers changed > 1 %",
     )
     with pytest.raises(LimbeckError, match="no candidate has the fact 'flips'"):
@@ -245,13 +245,13 @@ def test_flips_within_the_limit_by_luck_are_not_accepted():
 
     def changing(key, changed, latency_ms, n=100):
         flips = Measurement("flips", *_with_interval(changed, n), n=n, split="validation")
-        made = record(key, 0.9, latency_ms)
-        return replace(made, facts=(*made.facts, flips))
+        flipped = record(key, 0.9, latency_ms)
+        return replace(flipped, facts=(*flipped.facts, flips))
 
     records = [changing("whole", 0, 9.0), changing("sure", 0, 4.0), changing("lucky", 3, 2.0)]
-    (kept,) = choose(Cheapest(), records, records[0], max_flips=3.0)
-    assert kept.key == "sure"
-    assert kept.notes[-1].startswith("not chosen: lucky, within 3 % only with probability 0.4")
+    (chosen,) = choose(Cheapest(), records, records[0], max_flips=3.0)
+    assert chosen.key == "sure"
+    assert chosen.notes[-1].startswith("not chosen: lucky, within 3 % only with probability 0.4")
     assert keys(choose(Cheapest(), records, records[0], max_flips=3.0, confidence=0.5)) == ["lucky"]
     assert keys(choose(Cheapest(), [changing("many", 30, 2.0, 2000)], records[0], max_flips=3.0)) == ["many"]
     (nearest,) = choose(Cheapest(), [changing("two", 2, 2.0)], records[0], max_flips=3.0)
@@ -272,12 +272,12 @@ def timed(key, quality, **milliseconds):
 UNEVEN = [timed("steady", 0.9, p50=3.0, mean=3.1, p99=3.5), timed("early", 0.9, p50=1.0, mean=2.0, p99=6.0)]
 
 
-@pytest.mark.parametrize(("statistic", "kept"), [("p50", "early"), ("mean", "early"), ("p99", "steady")])
-def test_the_budget_says_which_time_counts(statistic, kept):
+@pytest.mark.parametrize(("statistic", "expected"), [("p50", "early"), ("mean", "early"), ("p99", "steady")])
+def test_the_budget_says_which_time_counts(statistic, expected):
     for step in (Front(), Front(("quality", "latency")), Best(), Cheapest(), Top(k=1, by="latency"), Top(k=1)):
-        assert keys(choose(step, UNEVEN, latency_statistic=statistic)) == [kept], step
+        assert keys(choose(step, UNEVEN, latency_statistic=statistic)) == [expected], step
     assert keys(choose(Front(("quality", "latency_p99")), UNEVEN, latency_statistic=statistic)) == ["steady"]
-    assert keys(choose(Best(), UNEVEN, latency_statistic=statistic, latency_ms=3.6)) == [kept]
+    assert keys(choose(Best(), UNEVEN, latency_statistic=statistic, latency_ms=3.6)) == [expected]
 
 
 def test_a_statistic_that_was_not_measured_is_named():

@@ -20,31 +20,31 @@ def candidate(make_model, shape=FULL, **style):
     return Candidate(make_model(shape, labels=3, vocab_size=len(tokenizer), **style), tokenizer, task)
 
 
-def made(step, parent, seed=0):
+def apply_step(step, parent, seed=0):
     (child,) = step.apply(parent, RunContext(seed=seed))
     return child.model
 
 
 @pytest.mark.parametrize(
-    ("count", "kept"), [(1, [5]), (2, [2, 5]), (3, [1, 3, 5]), (4, [1, 2, 3, 5]), (6, [*range(6)])]
+    ("count", "retained"), [(1, [5]), (2, [2, 5]), (3, [1, 3, 5]), (4, [1, 2, 3, 5]), (6, [*range(6)])]
 )
-def test_copied_layers_answer_as_a_model_that_skips_the_others(make_model, make_batch, count, kept):
+def test_copied_layers_answer_as_a_model_that_skips_the_others(make_model, make_batch, count, retained):
     from limbeck.model.encoder import Gates
 
     batch = make_batch(vocabulary=20)
     gates = torch.zeros(6)
-    gates[kept] = 1
+    gates[retained] = 1
     whole = candidate(make_model).model
     with torch.no_grad():
         expected = whole.run(batch, gates=Gates(layers=gates))[0]
-        student = made(StudentInit(layers=count, init="layers"), candidate(make_model))
+        student = apply_step(StudentInit(layers=count, init="layers"), candidate(make_model))
         torch.testing.assert_close(student.run(batch)[0], expected)
     assert student.shape == Shape.uniform(layers=count, hidden=32, heads=4, ffn=64)
 
 
 def test_copied_layers_keep_their_own_widths(make_model):
     ragged = FULL.with_layer(2, heads=1, ffn=5).with_layer(5, heads=2, ffn=7)
-    student = made(StudentInit(layers=2, init="layers"), candidate(make_model, ragged))
+    student = apply_step(StudentInit(layers=2, init="layers"), candidate(make_model, ragged))
     assert student.shape.layers == (LayerShape(1, 5), LayerShape(2, 7))
 
 
@@ -54,7 +54,7 @@ def test_a_fresh_student_depends_on_the_seed_alone(make_model):
         parent = candidate(make_model)
         torch.manual_seed(noise)
         before = torch.get_rng_state()
-        weights.append(made(StudentInit(layers=2, hidden=16), parent, seed).state_dict())
+        weights.append(apply_step(StudentInit(layers=2, hidden=16), parent, seed).state_dict())
         assert torch.equal(torch.get_rng_state(), before)
     assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
     assert not torch.equal(weights[0]["encoder.layers.0.up.weight"], weights[2]["encoder.layers.0.up.weight"])
@@ -62,7 +62,7 @@ def test_a_fresh_student_depends_on_the_seed_alone(make_model):
 
 def test_fresh_weights_are_drawn_as_those_of_bert(make_model):
     big = candidate(make_model, Shape.uniform(layers=2, hidden=128, heads=4, ffn=256))
-    student = made(StudentInit(hidden=64), big)
+    student = apply_step(StudentInit(hidden=64), big)
     for name, tensor in student.state_dict().items():
         if tensor.dim() > 1:
             assert float(tensor.std()) == pytest.approx(0.02, rel=0.15), name
@@ -74,11 +74,11 @@ def test_fresh_weights_are_drawn_as_those_of_bert(make_model):
 def test_embeddings_are_kept_where_they_fit(make_model):
     parent = candidate(make_model)
     old = {name: tensor.clone() for name, tensor in parent.model.encoder.embeddings.state_dict().items()}
-    same = made(StudentInit(layers=2, ffn=16), parent).encoder.embeddings.state_dict()
+    same = apply_step(StudentInit(layers=2, ffn=16), parent).encoder.embeddings.state_dict()
     assert all(torch.equal(old[name], same[name]) for name in old)
     parent = candidate(make_model, embedding_size=8)
     old = parent.model.encoder.embeddings.word.weight.detach().clone()
-    narrow = made(StudentInit(hidden=16), parent).encoder.embeddings
+    narrow = apply_step(StudentInit(hidden=16), parent).encoder.embeddings
     assert torch.equal(narrow.word.weight, old)
     assert narrow.project.weight.shape == (16, 8)
 
@@ -96,7 +96,7 @@ def test_embeddings_are_kept_where_they_fit(make_model):
 )
 def test_shapes(make_model, fields, expected):
     step = StudentInit(**fields)
-    assert step.shape_after(FULL) == expected == made(step, candidate(make_model)).shape
+    assert step.shape_after(FULL) == expected == apply_step(step, candidate(make_model)).shape
     assert expected <= FULL
 
 
@@ -122,13 +122,13 @@ BAD = {
 def test_impossible_students(make_model, case):
     fields, message = BAD[case]
     with pytest.raises(InputError, match=message):
-        made(StudentInit(**fields), candidate(make_model))
+        apply_step(StudentInit(**fields), candidate(make_model))
 
 
 def test_a_student_keeps_labels_and_opens_again(make_model, make_batch, tmp_path):
     parent = candidate(make_model)
     parent.model.config.id2label = dict(enumerate(parent.task.label_names))
-    student = made(StudentInit(layers=2, hidden=16, ffn=8), parent)
+    student = apply_step(StudentInit(layers=2, hidden=16, ffn=8), parent)
     assert student.config.id2label == dict(enumerate(parent.task.label_names))
     save_model(student, parent.tokenizer, tmp_path)
     again, _ = open_model(tmp_path, task=parent.task)
@@ -142,7 +142,7 @@ def test_a_slice_answers_as_the_model_run_in_that_shape(make_model, make_batch):
     parent = candidate(make_model)
     whole = candidate(make_model).model
     parent.model.config.space = {"of": "a super-network"}
-    student = made(StudentInit(layers=2, hidden=16, heads=3, ffn=32, head_dim=4, init="slice"), parent)
+    student = apply_step(StudentInit(layers=2, hidden=16, heads=3, ffn=32, head_dim=4, init="slice"), parent)
     with torch.no_grad():
         torch.testing.assert_close(student.run(batch)[0], whole.run(batch, shape=student.shape)[0])
     assert student.config.space is None
@@ -153,4 +153,4 @@ def test_a_fresh_student_of_a_super_network_is_none(make_model):
     parent = candidate(make_model)
     ranges = Range(6, 6), Range(32, 32), Range(1, 4), Range(64, 64), Range(8, 8)
     ChannelOrder(Space(*ranges)).mark(parent.model, answers=True)
-    assert ChannelOrder.of(made(StudentInit(layers=6, init="fresh"), parent)) is None
+    assert ChannelOrder.of(apply_step(StudentInit(layers=6, init="fresh"), parent)) is None

@@ -26,8 +26,8 @@ def teacher(make_model):
     task = toy_task(train=256, validation=64, test=64)
     tokenizer = toy_tokenizer(task)
     candidate = Candidate(make_model(FULL, labels=task.num_labels, vocab_size=len(tokenizer)), tokenizer, task)
-    (made,) = Finetune.of(num_train_epochs=12, learning_rate=3e-3).apply(candidate, RunContext())
-    return made
+    (finetuned,) = Finetune.of(num_train_epochs=12, learning_rate=3e-3).apply(candidate, RunContext())
+    return finetuned
 
 
 def accuracy(candidate, model):
@@ -53,17 +53,17 @@ def test_slices_become_good_models(teacher, tmp_path, fields):
     candidate = copy_of(teacher, tmp_path)
     step = Supernet.of(num_train_epochs=25, learning_rate=3e-3, **RANGES, **fields)
     space = step.search_space(candidate.model.shape)
-    (made,) = step.apply(candidate, RunContext(teacher=Teacher("teacher", lambda: teacher)))
-    assert Space.from_json(made.model.config.space) == space
-    assert accuracy(made, made.model) > 0.8
-    small = extract(made.model, space.smallest)
-    assert accuracy(made, small) > 0.8
+    (supernet,) = step.apply(candidate, RunContext(teacher=Teacher("teacher", lambda: teacher)))
+    assert Space.from_json(supernet.model.config.space) == space
+    assert accuracy(supernet, supernet.model) > 0.8
+    small = extract(supernet.model, space.smallest)
+    assert accuracy(supernet, small) > 0.8
 
 
 def test_the_space_is_saved_with_the_model(teacher, tmp_path):
     step = Supernet.of(num_train_epochs=0.1, **RANGES)
-    (made,) = step.apply(copy_of(teacher, tmp_path), RunContext(teacher=Teacher("teacher", lambda: teacher)))
-    save_model(made.model, made.tokenizer, tmp_path / "super")
+    (supernet,) = step.apply(copy_of(teacher, tmp_path), RunContext(teacher=Teacher("teacher", lambda: teacher)))
+    save_model(supernet.model, supernet.tokenizer, tmp_path / "super")
     opened, _ = open_model(tmp_path / "super")
     assert Space.from_json(opened.config.space) == step.search_space(FULL)
 
@@ -82,13 +82,13 @@ def test_sorted_parts_are_compared_with_the_same_parts_of_the_teacher(teacher, t
     losses, batch = [], collate(encode(teacher.task, "test", teacher.tokenizer), range(8))
 
     class Watched(Supernet):
-        def terms(self, candidate, teacher, made):
-            found = super().terms(candidate, teacher, made)
+        def terms(self, candidate, teacher, order):
+            inherited = super().terms(candidate, teacher, order)
             with torch.no_grad():
                 taps = ("hidden", "query", "key", "value")
                 sides = [Outputs(*side.model.eval().run(batch, taps=taps)) for side in (candidate, teacher)]
-                losses.extend(float(found[name][1](*sides, batch)) for name in ("hidden", "relations"))
-            return found
+                losses.extend(float(inherited[name][1](*sides, batch)) for name in ("hidden", "relations"))
+            return inherited
 
     context = RunContext(teacher=Teacher("teacher", lambda: teacher))
     step = Watched.of(num_train_epochs=0.1, match=("hidden", "relations"), **RANGES)

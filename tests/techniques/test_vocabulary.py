@@ -36,9 +36,9 @@ def candidate_for(make_model, kind="classification", words=word_pieces, train=30
 
 
 def made_by(step, candidate):
-    said = []
-    (made,) = step.apply(candidate, RunContext(log=lambda message, **_: said.append(message)))
-    return made, said
+    messages = []
+    (trimmed,) = step.apply(candidate, RunContext(log=lambda message, **_: messages.append(message)))
+    return trimmed, messages
 
 
 EPOCH = {"num_train_epochs": 1, "evaluations_per_epoch": 0}
@@ -66,8 +66,8 @@ def test_a_teacher_reads_the_tokens_of_a_student_with_fewer(make_model, step):
             student, _ = made_by(Vocabulary(), student)
             assert len(student.tokenizer) < before
         teacher = Teacher("teacher", lambda: candidate_for(make_model, seed=2))
-        (made,) = step.apply(student, RunContext(teacher=teacher))
-        answers.append(predict(made.model, encode(made.task, "train", made.tokenizer)))
+        (trained,) = step.apply(student, RunContext(teacher=teacher))
+        answers.append(predict(trained.model, encode(trained.task, "train", trained.tokenizer)))
     np.testing.assert_allclose(answers[1], answers[0], atol=1e-5)
 
 
@@ -81,8 +81,8 @@ def test_a_teacher_labels_the_tokens_of_a_student_with_fewer(make_model, match, 
     teacher = candidate_for(make_model, "tokens", seed=2, train=30)
     assert len(student.tokenizer) < len(teacher.tokenizer)
     step = Distill.of(match=match, cache_teacher=cached, **EPOCH)
-    (made,) = step.apply(student, RunContext(teacher=Teacher("teacher", lambda: teacher)))
-    assert made.model.shape == student.model.shape
+    (labeled,) = step.apply(student, RunContext(teacher=Teacher("teacher", lambda: teacher)))
+    assert labeled.model.shape == student.model.shape
 
 
 def test_kept_epochs_do_not_guide_a_student_with_fewer_tokens(make_model):
@@ -105,43 +105,45 @@ def test_words_that_the_training_texts_use_often_enough_stay(kind, least, make_m
     rows = 1 if kind == "embedding" else 6  # which has few words
     candidate = candidate_for(make_model, kind, toy_tokenizer, train=rows)
     task = candidate.task
-    made, _ = made_by(Vocabulary(least), candidate)
+    trimmed, _ = made_by(Vocabulary(least), candidate)
     counts = Counter(words_of(task.split("train")))
-    kept = {word for word, count in counts.items() if count >= least}
+    frequent = {word for word, count in counts.items() if count >= least}
     ever = {word for split in task.splits.values() for word in words_of(split)}
-    assert ever & set(made.tokenizer.get_vocab()) == kept | {word for word in ever if len(word) == 1}
-    assert kept < ever
-    assert set(candidate.tokenizer.all_special_tokens) <= set(made.tokenizer.get_vocab())
+    assert ever & set(trimmed.tokenizer.get_vocab()) == frequent | {word for word in ever if len(word) == 1}
+    assert frequent < ever
+    assert set(candidate.tokenizer.all_special_tokens) <= set(trimmed.tokenizer.get_vocab())
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_training_texts_are_answered_as_before(kind, make_model):
     candidate = candidate_for(make_model, kind)
     before = predict(candidate.model, encode(candidate.task, "train", candidate.tokenizer), 8)
-    made, _ = made_by(Vocabulary(), candidate)
-    after = predict(made.model, encode(made.task, "train", made.tokenizer), 8)
-    for one, other in zip(before, after, strict=True):
-        np.testing.assert_array_equal(one, other)
-    assert len(made.tokenizer) == made.model.config.vocab_size <= candidate.model.config.vocab_size
+    trimmed, _ = made_by(Vocabulary(), candidate)
+    after = predict(trimmed.model, encode(trimmed.task, "train", trimmed.tokenizer), 8)
+    for logits, other in zip(before, after, strict=True):
+        np.testing.assert_array_equal(logits, other)
+    assert len(trimmed.tokenizer) == trimmed.model.config.vocab_size <= candidate.model.config.vocab_size
 
 
 def test_what_is_cut_off_does_not_count(make_model):
     candidate = candidate_for(make_model)
     short = replace(candidate, task=replace(candidate.task, max_length=5))
-    sizes = [len(made_by(Vocabulary(), one)[0].tokenizer) for one in (candidate, short)]
+    sizes = [len(made_by(Vocabulary(), each)[0].tokenizer) for each in (candidate, short)]
     assert sizes[1] < sizes[0]
 
 
 def test_it_tells_how_many_texts_are_read_as_before(make_model):
     candidate = candidate_for(make_model)
-    made, (said,) = made_by(Vocabulary(min_count=6), candidate)
+    trimmed, (message,) = made_by(Vocabulary(min_count=6), candidate)
     counts = Counter(word for ids in encode(candidate.task, "train", candidate.tokenizer).input_ids for word in ids)
-    left = set(made.tokenizer.get_vocab())
-    stayed = sum(n for one, n in counts.items() if candidate.tokenizer.convert_ids_to_tokens(one) in left)
-    pieces = [one.tokenize(text) for one in (candidate.tokenizer, made.tokenizer) for text in validation_of(candidate)]
-    same = sum(one == other for one, other in zip(pieces[:16], pieces[16:], strict=True))
+    left = set(trimmed.tokenizer.get_vocab())
+    stayed = sum(n for each, n in counts.items() if candidate.tokenizer.convert_ids_to_tokens(each) in left)
+    pieces = [
+        each.tokenize(text) for each in (candidate.tokenizer, trimmed.tokenizer) for text in validation_of(candidate)
+    ]
+    same = sum(each == other for each, other in zip(pieces[:16], pieces[16:], strict=True))
     assert 0 < same < 16
-    assert said == (
+    assert message == (
         f"{len(left)} of {len(candidate.tokenizer)} tokens stay, {100 * stayed / counts.total():.2f} % of those in the "
         f"training texts; {100 * same / 16:.1f} % of 16 validation texts are read as before"
     )
@@ -157,13 +159,13 @@ def validation_of(candidate):
 def test_words_of_a_corpus_stay_too(kind, make_model, tmp_path):
     candidate = candidate_for(make_model, kind)
     lost = set(candidate.tokenizer.get_vocab()) - set(made_by(Vocabulary(8), candidate)[0].tokenizer.get_vocab())
-    one, other, *_ = sorted(lost)
+    first, other, *_ = sorted(lost)
     corpus = tmp_path / "more.txt"
-    corpus.write_text(f"{one} {other}\n\n" + f"{one}\n" * 8, encoding="utf-8")
-    made, (said,) = made_by(Vocabulary(8, str(corpus)), candidate)
-    assert one in made.tokenizer.get_vocab()
-    assert other not in made.tokenizer.get_vocab()
-    assert "and the corpus" in said
+    corpus.write_text(f"{first} {other}\n\n" + f"{first}\n" * 8, encoding="utf-8")
+    trimmed, (message,) = made_by(Vocabulary(8, str(corpus)), candidate)
+    assert first in trimmed.tokenizer.get_vocab()
+    assert other not in trimmed.tokenizer.get_vocab()
+    assert "and the corpus" in message
 
 
 def test_a_corpus_that_cannot_be_read_is_refused_before_any_work(make_model, tmp_path):
@@ -176,9 +178,9 @@ def test_a_corpus_that_cannot_be_read_is_refused_before_any_work(make_model, tmp
         ("latin.txt", "line 1: byte 0xef at position 3 of the line is not UTF-8"),
     ):
         step = Vocabulary(corpus=str(tmp_path / name))
-        (told,) = step.file_problems()
-        assert told.startswith("corpus: ")
-        assert fault in told
+        (problem,) = step.file_problems()
+        assert problem.startswith("corpus: ")
+        assert fault in problem
         with pytest.raises(InputError, match=r"^vocabulary\.corpus: "):
             list(step.apply(candidate_for(make_model), RunContext()))
     assert not Vocabulary().file_problems()
@@ -189,23 +191,23 @@ def test_what_comes_after_it(embedding_size, make_model, tmp_path):
     """Pruning to a size counts the smaller table; the model is saved, opened, exported and quantized as any other."""
     candidate = candidate_for(make_model, embedding_size=embedding_size, family="electra")
     rows = candidate.model.config.vocab_size
-    made, _ = made_by(Vocabulary(8), candidate)
-    shape, labels = made.model.shape, made.task.num_labels
-    sizes = [bytes_of(shape, one.model.encoder.style, "int8", labels) for one in (candidate, made)]
-    assert sizes[0] - sizes[1] == (rows - len(made.tokenizer)) * (embedding_size or shape.hidden) > 0
+    trimmed, _ = made_by(Vocabulary(8), candidate)
+    shape, labels = trimmed.model.shape, trimmed.task.num_labels
+    sizes = [bytes_of(shape, each.model.encoder.style, "int8", labels) for each in (candidate, trimmed)]
+    assert sizes[0] - sizes[1] == (rows - len(trimmed.tokenizer)) * (embedding_size or shape.hidden) > 0
     ((pruned,), (more,)) = (
-        Prune.of(size_mb=0.018, ffn_multiple=1, samples=8).apply(one, RunContext()) for one in (made, candidate)
+        Prune.of(size_mb=0.018, ffn_multiple=1, samples=8).apply(each, RunContext()) for each in (trimmed, candidate)
     )
     assert shape.weights > pruned.model.shape.weights > more.model.shape.weights
     assert bytes_of(pruned.model.shape, pruned.model.encoder.style, "int8", labels) <= 18_000 < sizes[1]
     save_model(pruned.model, pruned.tokenizer, tmp_path / "saved")
-    model, tokenizer = open_model(tmp_path / "saved", task=made.task)
-    again = Candidate(model, tokenizer, made.task)
+    model, tokenizer = open_model(tmp_path / "saved", task=trimmed.task)
+    again = Candidate(model, tokenizer, trimmed.task)
     assert model.config.vocab_size == len(tokenizer) == model.encoder.embeddings.word.weight.shape[0]
     (exported,) = Export(parity_texts=8).apply(again, RunContext(scratch=tmp_path / "export"))
     (quantized,) = Quantize().apply(exported, RunContext(scratch=tmp_path / "quantize"))
-    encoded = encode(made.task, "test", quantized.tokenizer)
-    answers = [predict(one, encoded, 1) for one in (pruned.model, exported.model, quantized.model)]
+    encoded = encode(trimmed.task, "test", quantized.tokenizer)
+    answers = [predict(each, encoded, 1) for each in (pruned.model, exported.model, quantized.model)]
     np.testing.assert_allclose(answers[1], answers[0], atol=1e-4)
     assert (answers[2].argmax(-1) == answers[0].argmax(-1)).mean() > 0.7
     assert len(language_head(model, None)[0].bias) == len(tokenizer)
@@ -219,13 +221,13 @@ def test_of_documents_whose_vectors_are_compared_with_those_of_queries_all_token
     tokenizer = toy_tokenizer(task)
     candidate = Candidate(make_model(kind="embedding", labels=0, vocab_size=len(tokenizer)), tokenizer, task)
     before = predict(candidate.model, encode(task, "train", tokenizer))
-    made, (said,) = made_by(Vocabulary(), candidate)
-    assert set(made.tokenizer.get_vocab()) == set(tokenizer.get_vocab())
-    assert said.endswith("100.0 % of 4 validation texts are read as before")
-    np.testing.assert_array_equal(predict(made.model, encode(task, "train", made.tokenizer)), before)
-    few, (said,) = made_by(Vocabulary(min_count=2), candidate)
+    trimmed, (message,) = made_by(Vocabulary(), candidate)
+    assert set(trimmed.tokenizer.get_vocab()) == set(tokenizer.get_vocab())
+    assert message.endswith("100.0 % of 4 validation texts are read as before")
+    np.testing.assert_array_equal(predict(trimmed.model, encode(task, "train", trimmed.tokenizer)), before)
+    few, (message,) = made_by(Vocabulary(min_count=2), candidate)
     assert {"what", "is"} <= set(few.tokenizer.get_vocab()) < set(tokenizer.get_vocab())
-    assert said.endswith("0.0 % of 4 validation texts are read as before")
+    assert message.endswith("0.0 % of 4 validation texts are read as before")
 
 
 def test_only_results_of_texts_that_are_encoded_apart_have_another_key():

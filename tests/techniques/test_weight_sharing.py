@@ -24,23 +24,23 @@ def candidate(make_model, shape=FULL, train=96):
     return Candidate(make_model(shape, labels=3, vocab_size=len(tokenizer)), tokenizer, task)
 
 
-def made(step, parent, seed=0):
+def trained(step, parent, seed=0):
     (child,) = step.apply(parent, RunContext(seed=seed))
     return child
 
 
 @pytest.mark.parametrize("rule", [pytest.param("sandwich", marks=pytest.mark.slow), "single"])
 def test_every_slice_learns_the_task(make_model, rule):
-    one = made(
+    shared = trained(
         WeightSharing.of(layers=(1, 2, 3), heads=(2, 2, 4), rule=rule, **LEARN), candidate(make_model, train=256)
     )
     shapes = [Shape.uniform(1, 32, 2, 64, head_dim=8), Shape.uniform(2, 32, 2, 64, head_dim=8), FULL]
-    assert min(SliceScores(one)(shapes)) > 0.8
+    assert min(SliceScores(shared)(shapes)) > 0.8
 
 
 def test_what_no_slice_uses_is_cut_away_first(make_model):
-    one = made(WeightSharing.of(layers=(2, 1), ffn=(16,), num_train_epochs=1), candidate(make_model, train=8))
-    assert one.model.shape == Shape.uniform(2, 32, 4, 16)
+    shared = trained(WeightSharing.of(layers=(2, 1), ffn=(16,), num_train_epochs=1), candidate(make_model, train=8))
+    assert shared.model.shape == Shape.uniform(2, 32, 4, 16)
 
 
 def test_every_shape_of_the_list_is_trained_and_no_other(make_model, monkeypatch):
@@ -51,7 +51,7 @@ def test_every_shape_of_the_list_is_trained_and_no_other(make_model, monkeypatch
         type(parent.model), "run", lambda self, batch, **how: (seen.add(how.get("shape")), run(self, batch, **how))[1]
     )
     step = WeightSharing.of(layers=(1, 2, 3), hidden=(32, 16, 24), num_train_epochs=8, per_device_train_batch_size=16)
-    made(step, parent)
+    trained(step, parent)
     assert seen == set(step.shapes(FULL).shapes)
 
 
@@ -60,22 +60,24 @@ def test_a_student_of_a_shared_model_is_its_slice_also_when_opened_again(make_mo
     small = narrowed(FULL, 0.5, approach)
     lists = {"heads": (small.layers[0].heads, 4), "head_dim": (small.head_dim, 8)}
     resplit = approach == "head_size_2"
-    shared = made(WeightSharing.of(**lists, resplit=resplit, num_train_epochs=1), candidate(make_model, train=8))
+    shared = trained(WeightSharing.of(**lists, resplit=resplit, num_train_epochs=1), candidate(make_model, train=8))
     save_model(shared.model, shared.tokenizer, tmp_path)
     shared = Candidate(open_model(tmp_path, task=shared.task)[0], shared.tokenizer, shared.task)
     batch = make_batch(vocabulary=20)
     with torch.no_grad():
         expected = shared.model.run(batch, shape=small)[0]
         student = StudentInit(heads=small.layers[0].heads, head_dim=small.head_dim, init="slice")
-        torch.testing.assert_close(made(student, shared).model.run(batch)[0], expected)
+        torch.testing.assert_close(trained(student, shared).model.run(batch)[0], expected)
 
 
 def test_one_shape_is_trained_once_a_step(make_model):
-    told = []
+    logged = []
     step = WeightSharing.of(layers=(2,), num_train_epochs=1)
-    (one,) = step.apply(candidate(make_model, train=8), RunContext(log=lambda text, **numbers: told.append(numbers)))
-    assert one.model.shape.depth == 2
-    assert not any("slice_task" in numbers for numbers in told)
+    (shared,) = step.apply(
+        candidate(make_model, train=8), RunContext(log=lambda text, **numbers: logged.append(numbers))
+    )
+    assert shared.model.shape.depth == 2
+    assert not any("slice_task" in numbers for numbers in logged)
 
 
 BAD = {
@@ -90,14 +92,14 @@ BAD = {
 def test_what_cannot_be_shared(make_model, case):
     fields, message = BAD[case]
     with pytest.raises(InputError, match=message):
-        made(WeightSharing.of(**fields), candidate(make_model, train=8))
+        trained(WeightSharing.of(**fields), candidate(make_model, train=8))
 
 
 def test_slices_that_no_student_could_be_are_refused_before_the_training(make_model):
     parent = candidate(make_model, train=8)
     model = make_model(FULL, labels=3, embedding_size=16)
     with pytest.raises(InputError, match="as wide as its embeddings"):
-        made(WeightSharing.of(hidden=(32, 16), **LEARN), replace(parent, model=model))
+        trained(WeightSharing.of(hidden=(32, 16), **LEARN), replace(parent, model=model))
 
 
 def test_the_outlook_is_what_comes_out():

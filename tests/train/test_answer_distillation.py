@@ -70,11 +70,13 @@ def test_what_changes_nothing_for_a_kind_of_task_is_refused_and_nothing_else(mak
 
     student = candidate(make_model, kind)
     shape = (5, 4, 3) if KINDS[kind].per_token else (5, 1 if kind in ("regression", "rerank") else 3)
-    ours, theirs = (Outputs(3 * torch.randn(shape, generator=torch.Generator().manual_seed(i)), {}) for i in (1, 2))
+    student_outputs, teacher_outputs = (
+        Outputs(3 * torch.randn(shape, generator=torch.Generator().manual_seed(i)), {}) for i in (1, 2)
+    )
     batch = {"labels": torch.zeros(shape[:-1]), "input_ids": torch.zeros((5, 4))}
 
     def distance(config):
-        return config.terms(student, ("logits",))["logits"][1](ours, theirs, batch)
+        return config.terms(student, ("logits",))["logits"][1](student_outputs, teacher_outputs, batch)
 
     changes = bool(abs(distance(AnswerDistillationConfig(**fields)) - distance(AnswerDistillationConfig())) > 1e-6)
     refused = AnswerDistillationConfig(**fields).kind_problems(KINDS[kind])

@@ -47,10 +47,10 @@ def test_the_forecast_counts_steps_and_evaluations():
     ],
 )
 def test_options_of_the_schedule_that_have_no_effect_are_refused(fields, problem):
-    (found,) = TrainingConfig(**fields).problems()
-    assert problem in found
+    (reported,) = TrainingConfig(**fields).problems()
+    assert problem in reported
     problems = check({"model": "minilm-l6", "task": "movie-reviews", "steps": [{"finetune": fields}]})
-    assert any(found in str(problem) for problem in problems)
+    assert any(reported in str(problem) for problem in problems)
 
 
 def test_options_of_distributions_over_classes_are_refused_for_other_answers():

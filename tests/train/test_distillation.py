@@ -68,8 +68,10 @@ def test_several_teachers_and_the_inside_of_one(make_model, tmp_path, cache):
     call = teacher_outputs(terms, student, first, "teacher", context, further=[("second", second)], cache=cache)
     outputs = call(batch, ["hidden"])
     with torch.no_grad():
-        (one, taps), (two, _) = (model.run(batch, taps=("hidden",)) for model in (first.model, second.model))
-    torch.testing.assert_close(outputs.logits, (one + two) / 2, rtol=1e-4, atol=1e-5)
+        (logits, taps), (other_logits, _) = (
+            model.run(batch, taps=("hidden",)) for model in (first.model, second.model)
+        )
+    torch.testing.assert_close(outputs.logits, (logits + other_logits) / 2, rtol=1e-4, atol=1e-5)
     mask = batch["attention_mask"][..., None]
     for layer, states in enumerate(taps["hidden"]):
         torch.testing.assert_close(outputs.taps["hidden"][layer] * mask, states * mask, rtol=2e-3, atol=2e-3)

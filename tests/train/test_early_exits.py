@@ -44,13 +44,13 @@ def test_the_loss_is_the_mean_weighted_by_depth(candidate, taught):
     objective = JointHeads(terms, (1, 2, 3), (lambda batch, taps: Outputs(teacher, {})) if taught else None)
     (loss,) = objective(model, batch, Progress(0, 1))
 
-    def one(own, given):
+    def joint(own, given):
         return sum(weight * term(Outputs(own, {}), Outputs(given, {}), batch) for weight, term in terms.values())
 
     if taught:
-        each = [one(own, teacher) for own in logits]
+        each = [joint(own, teacher) for own in logits]
     else:
-        each = [*(one(own, logits[-1]) for own in logits[:-1]), model.loss(logits[-1], batch["labels"])]
+        each = [*(joint(own, logits[-1]) for own in logits[:-1]), model.loss(logits[-1], batch["labels"])]
     expected = sum(depth * value for depth, value in zip((1, 2, 3), each, strict=True)) / 6
     torch.testing.assert_close(loss.total, expected)
     assert list(loss.terms) == ["after_1", "after_2", "after_3"]
@@ -74,17 +74,19 @@ def test_answers_of_all_heads_do_not_depend_on_batches(candidate):
 
 
 def test_the_rule_is_set_and_reported(candidate):
-    said = []
-    fitted = fit_rule(candidate, EXITS, 0.6, said.append)
+    messages = []
+    fitted = fit_rule(candidate, EXITS, 0.6, messages.append)
     assert candidate.model.config.early_exits == fitted.exits.to_json()
     assert candidate.model.exits.threshold == fitted.exits.threshold is not None
-    assert "% after layer 1" in said[0]
-    assert "of 40 validation answers in floating point change, with 95% confidence at most" in said[0]
+    assert "% after layer 1" in messages[0]
+    assert "of 40 validation answers in floating point change, with 95% confidence at most" in messages[0]
     assert np.isclose(sum(fitted.shares), 1)
 
 
 def test_too_few_texts_leave_all_to_the_last_head(candidate):
-    said = []
-    assert fit_rule(candidate, EXITS, 0.01, said.append).exits.threshold is None
+    messages = []
+    assert fit_rule(candidate, EXITS, 0.01, messages.append).exits.threshold is None
     assert not candidate.model.leaves_early
-    assert said[0].startswith("no head answers early: of 40 validation texts none leaves at a threshold of which they")
+    assert messages[0].startswith(
+        "no head answers early: of 40 validation texts none leaves at a threshold of which they"
+    )

@@ -61,9 +61,9 @@ def test_the_objective_is_that_of_the_guide(make_model):
     assert isinstance(trajectory, Trajectory)
     assert (trajectory.teacher, trajectory.every) == (guide, 3)
     assert trajectory.config == TrainingConfig(learning_rate=1e-2)
-    waypoint = objective(guide="waypoint").prepare
-    assert isinstance(waypoint, EpochCheckpoints)
-    assert (waypoint.teacher, waypoint.files) == (guide, "bc")
+    prepare = objective(guide="waypoint").prepare
+    assert isinstance(prepare, EpochCheckpoints)
+    assert (prepare.teacher, prepare.files) == (guide, "bc")
 
 
 def test_a_temperature_softens_classes_alone():

@@ -314,12 +314,12 @@ def test_resumed_equals_uninterrupted_on_a_gpu(make_model, words, tmp_path, prec
     report = fit(resumed, task_loss(resumed), words, plan, scratch=tmp_path)
     assert report.mixed_precision == precision
     assert next(resumed.parameters()).device.type == "cuda"
-    expected, found = weights(whole.cpu()), weights(resumed.cpu())
+    expected, resumed_weights = weights(whole.cpu()), weights(resumed.cpu())
 
     def distance(a, b):
         return sum(float((a[name] - b[name]).square().sum()) for name in a) ** 0.5
 
-    assert distance(found, expected) < 0.01 * distance(expected, start)
+    assert distance(resumed_weights, expected) < 0.01 * distance(expected, start)
 
 
 @pytest.mark.gpu
@@ -352,10 +352,10 @@ def test_distillation_on_a_gpu_moves_the_teacher(make_model, words):
 class Beside:
     """The task's loss for the model; a companion that learns from the model's answers after each of its steps."""
 
-    def __init__(self, model, companion):
+    def __init__(self, model, partner):
         self.loss, self.seen = task_loss(model), []
         self.co_trained = [
-            CoTrainedModule(companion, TrainingConfig(learning_rate=1e-2, weight_decay=0.0, lr_scheduler_type="cosine"))
+            CoTrainedModule(partner, TrainingConfig(learning_rate=1e-2, weight_decay=0.0, lr_scheduler_type="cosine"))
         ]
 
     def __call__(self, model, batch, progress):
@@ -367,8 +367,8 @@ class Beside:
         rate = taken.optimizer.param_groups[0]["lr"]
         moved = float((model.classifier.weight.detach() - self.before).abs().max())
         self.seen.append((taken.progress.step, taken.clipping, float(norm), rate, moved))
-        ((companion, _, _),) = self.co_trained
-        answers = companion.run(self.batch)[0]
+        ((partner, _, _),) = self.co_trained
+        answers = partner.run(self.batch)[0]
         noise = torch.rand(())  # random numbers that a resumed run must draw again
         yield Loss((answers - model.run(self.batch)[0].detach() * noise).square().mean(), {"beside": noise})
 

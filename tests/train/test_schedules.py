@@ -34,5 +34,5 @@ def test_warm_up_in_steps_lasts_as_many_steps_however_long_the_training():
 
 def test_polynomial_ends_at_its_rate():
     config = TrainingConfig(learning_rate=1e-4, end_learning_rate=1e-5, lr_power=2.0, lr_scheduler_type="polynomial")
-    for place, expected in ((0.1, 1e-4), (0.55, 1e-5 + 9e-5 / 4), (1.0, 1e-5)):
-        assert 1e-4 * schedule_of(config, 100)(place) == pytest.approx(expected)
+    for progress, expected in ((0.1, 1e-4), (0.55, 1e-5 + 9e-5 / 4), (1.0, 1e-5)):
+        assert 1e-4 * schedule_of(config, 100)(progress) == pytest.approx(expected)

@@ -24,41 +24,41 @@ def front(rows: Sequence[Row]) -> dict[str, Any] | None:
     facts = [fact for row in judged for fact in row.scores.values()]
     x, x_ticks = _latency_axis([row.median * 1e3 for row in judged])
     y, y_ticks = _quality_axis(facts)
-    ways = [way for way in WAYS if any(way in row.scores for row in judged)]
+    modes = [mode for mode in WAYS if any(mode in row.scores for row in judged)]
 
-    def dot(row: Row, way: Mode) -> dict[str, Any]:
-        return _dot(row, way, x(row.median * 1e3) + _shift(way, ways), y)
+    def dot(row: Row, mode: Mode) -> dict[str, Any]:
+        return _dot(row, mode, x(row.median * 1e3) + _shift(mode, modes), y)
 
     metric = facts[0].detail["metric"]
     words = metric.replace("_", " ")
-    pairs = [(row, [dot(row, way) for way in ways if way in row.scores]) for row in ordered]
+    pairs = [(row, [dot(row, mode) for mode in modes if mode in row.scores]) for row in ordered]
     return {
         "title": f"{words[:1].upper()}{words[1:]} against latency",
         "y_title": f"{words}, {facts[0].split}" + (", %" if _percent(metric) else ""),
         "frame": FRAME,
-        "lines": _lines(ordered, ways, dot),
+        "lines": _lines(ordered, modes, dot),
         "pairs": _labeled([{"name": row.point.label, "x": x(row.median * 1e3), "dots": dots} for row, dots in pairs]),
         "x_ticks": x_ticks,
         "y_ticks": y_ticks,
     }
 
 
-def _lines(ordered: Sequence[Row], ways: Sequence[Mode], dot: Callable[[Row, Mode], dict[str, Any]]) -> list[Any]:
+def _lines(ordered: Sequence[Row], modes: Sequence[Mode], dot: Callable[[Row, Mode], dict[str, Any]]) -> list[Any]:
     """All of one way, then the next; curves join the points of a group that varies in one dimension."""
     series: list[dict[str, Any]] = []
-    for way in ways:
+    for mode in modes:
         for label in dict.fromkeys(_label(row, ordered) for row in ordered):
-            label_rows = [row for row in ordered if way in row.scores and _label(row, ordered) == label]
+            label_rows = [row for row in ordered if mode in row.scores and _label(row, ordered) == label]
             groups = dict.fromkeys(
                 row.point.group for row in label_rows if row.point.group not in ("miniatures", "jointly")
             )
-            curves = [[dot(row, way) for row in label_rows if row.point.group == group] for group in groups]
-            legend = {"name": ", ".join(filter(None, (WAYS[way], label))), "way": way, "color": len(series) % 8}
+            curves = [[dot(row, mode) for row in label_rows if row.point.group == group] for group in groups]
+            legend = {"name": ", ".join(filter(None, (WAYS[mode], label))), "way": mode, "color": len(series) % 8}
             paths = [
                 " ".join(f"{dot_position['x']:.1f},{dot_position['y']:.1f}" for dot_position in curve)
                 for curve in curves
             ]
-            series.append({**legend, "points": [dot(row, way) for row in label_rows], "curves": paths})
+            series.append({**legend, "points": [dot(row, mode) for row in label_rows], "curves": paths})
     return series
 
 
@@ -68,14 +68,14 @@ def _label(row: Row, rows: Sequence[Row]) -> str:
     return ", ".join(text for name, text in parts if len({getattr(other.setting, name) for other in rows}) > 1)
 
 
-def _shift(way: Mode, ways: Sequence[Mode]) -> float:
-    return (ways.index(way) - (len(ways) - 1) / 2) * APART
+def _shift(mode: Mode, modes: Sequence[Mode]) -> float:
+    return (modes.index(mode) - (len(modes) - 1) / 2) * APART
 
 
-def _dot(row: Row, way: Mode, x: float, y: Callable[[float], float]) -> dict[str, Any]:
+def _dot(row: Row, mode: Mode, x: float, y: Callable[[float], float]) -> dict[str, Any]:
     from limbeck.report.formatting import quality, quality_interval
 
-    fact = row.scores[way]
+    fact = row.scores[mode]
     metric = fact.detail["metric"]
     quality_text = f"{quality(fact.value, metric)} {quality_interval(fact, metric)}".strip()
     return {
@@ -83,7 +83,7 @@ def _dot(row: Row, way: Mode, x: float, y: Callable[[float], float]) -> dict[str
         "y": y(fact.value),
         "low": y(fact.value if fact.low is None else fact.low),
         "high": y(fact.value if fact.high is None else fact.high),
-        "tip": f"{row.point.label}, {WAYS[way]}: {quality_text}, {row.median * 1e3:.3g} ms",
+        "tip": f"{row.point.label}, {WAYS[mode]}: {quality_text}, {row.median * 1e3:.3g} ms",
     }
 
 

@@ -144,7 +144,7 @@ def cells(rows: Sequence[Row]) -> list[dict[str, Cell]]:
     """Return the table's lines: what distinguishes the rows, and what was measured of each."""
     values = [row.to_json() for row in rows]
     names = [name for name in WORDS if name in ALWAYS or len({line[name] for line in values}) > 1]
-    ways = dict.fromkeys((way, fact.detail["metric"]) for row in rows for way, fact in row.scores.items())
+    modes = dict.fromkeys((mode, fact.detail["metric"]) for row in rows for mode, fact in row.scores.items())
     lines = []
     for row, line in zip(rows, values, strict=True):
         line_cells = {name: Cell(str(line[name]), number=False) for name in names}
@@ -155,16 +155,16 @@ def cells(rows: Sequence[Row]) -> list[dict[str, Cell]]:
         line_cells["million MACs"] = Cell(f"{line['million_macs']:.1f}")
         if any(other.memory is not None for other in rows):
             line_cells["peak memory MB"] = Cell("–" if row.memory is None else f"{line['peak_memory_mb']:.1f}")
-        for way, metric in ways:
-            line_cells[f"{metric} {way}"] = _quality_cell(row, way)
+        for mode, metric in modes:
+            line_cells[f"{metric} {mode}"] = _quality_cell(row, mode)
         lines.append(line_cells)
     return lines
 
 
-def _quality_cell(row: Row, way: Mode) -> Cell:
+def _quality_cell(row: Row, mode: Mode) -> Cell:
     from limbeck.report.formatting import quality, quality_interval
 
-    fact = row.scores.get(way)
+    fact = row.scores.get(mode)
     if fact is None:
         return Cell("–")
     return Cell(quality(fact.value, fact.detail["metric"]), quality_interval(fact, fact.detail["metric"]))

@@ -34,7 +34,7 @@ from limbeck.storage.jsonl import append_lines, whole_lines
 
 TRIALS, MEMORY, SAMPLES, TABLE = "trials.jsonl", "memory.jsonl", "samples.parquet", "latency.csv"
 VOCABULARY = 30522  #: words that parameters are counted with, those of BERT: the tables of a stand-in are small
-WHOSE = ("group", "architecture", "shape", "weights", "runtime", "format", "tokens")
+IDENTITY = ("group", "architecture", "shape", "weights", "runtime", "format", "tokens")
 """Columns that say whose a sample is."""
 Timer = Callable[[Trial], np.ndarray]
 
@@ -165,8 +165,8 @@ class Row:
 
     def _qualities(self) -> dict[str, Any]:
         columns: dict[str, Any] = {}
-        for way, fact in self.scores.items():
-            name = f"{fact.detail['metric']}_{way}"
+        for mode, fact in self.scores.items():
+            name = f"{fact.detail['metric']}_{mode}"
             bounds = {name: fact.value, f"{name}_low": fact.low, f"{name}_high": fact.high}
             columns |= {key: value if value is None else round(value, 4) for key, value in bounds.items()}
         for fact in self.scores.values():  # last, and once
@@ -263,7 +263,7 @@ def _write_samples(rows: Iterable[Row], path: Path) -> None:
         figures = row.to_json()
         for number, seconds in enumerate(row.seconds):
             for call, value in enumerate(seconds):
-                identity = {name: figures[name] for name in WHOSE}
+                identity = {name: figures[name] for name in IDENTITY}
                 for name, entry in {**identity, "trial": number, "call": call, "seconds": float(value)}.items():
                     columns.setdefault(name, []).append(entry)
     parquet.write_table(arrow.table(columns), path)

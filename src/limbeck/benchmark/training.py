@@ -46,7 +46,7 @@ WAYS: Mapping[tuple[Mode, ...], str] = {
 class TrainingRun:
     """A recipe that trains points in one way: each alone, or as slices of one model."""
 
-    way: Mode
+    mode: Mode
     points: tuple[Point, ...]
     recipe: Recipe
     name: str
@@ -103,14 +103,14 @@ class TrainingBenchmark:
                 form = "int8" if record.step == "quantize" else "float"
                 for point in training_run.points:
                     if point.shape == record.shape:
-                        facts[point, form, training_run.way] = record.fact("quality", self.training.split)
+                        facts[point, form, training_run.mode] = record.fact("quality", self.training.split)
         return [
-            replace(row, scores={way: fact for (*whose, way), fact in facts.items() if whose == _whose(row) and fact})
+            replace(row, scores={mode: fact for (*cell, mode), fact in facts.items() if cell == _cell(row) and fact})
             for row in rows
         ], failed
 
 
-def _whose(row: Row) -> list[Any]:
+def _cell(row: Row) -> list[Any]:
     return [row.point, row.setting.number_format]
 
 
@@ -173,10 +173,10 @@ def _runs(plan: Bench, training: Training, shared: Mapping[str, Any]) -> Iterato
     measurements = [{"fork": [FORMATS[each] for each in formats]}, {"quality": {"split": training.split}}]
 
     def training_run(
-        way: Mode, points: Sequence[Point], steps: list[Any], name: str, model: str | None = None
+        mode: Mode, points: Sequence[Point], steps: list[Any], name: str, model: str | None = None
     ) -> TrainingRun:
         plain = {**shared, "model": model or shared["model"], "steps": steps + measurements}
-        return TrainingRun(way, tuple(points), parse(plain, name=name), name)
+        return TrainingRun(mode, tuple(points), parse(plain, name=name), name)
 
     if "alone" in training.ways:
         if slices := [point for point in plan.points if point.checkpoint is None]:

@@ -46,7 +46,7 @@ def make_console() -> Console:
     return console
 
 
-def watching(quiet: bool, track: str | None) -> AbstractContextManager[Callable[[Mapping[str, Any]], None]]:
+def event_listener(quiet: bool, track: str | None) -> AbstractContextManager[Callable[[Mapping[str, Any]], None]]:
     """Return a context that yields a listener for events of a run, which shows progress and feeds a tracker."""
     from limbeck.engine.progress import show_progress
 

@@ -16,10 +16,10 @@ from limbeck.cli._app import (
     Store,
     Track,
     check_options,
+    event_listener,
     make_console,
     open_store,
     print_json,
-    watching,
 )
 from limbeck.cli.machines import Machines
 from limbeck.cli.task_options import TaskOptions, report_data
@@ -88,7 +88,7 @@ def bench(
     rows = bench_run.bench(spec, folder, _print_progress, _timer(own))
     failed: list[Failure] = []
     if trainings is not None:
-        with watching(json, track) as show:
+        with event_listener(json, track) as show:
             rows, failed = trainings.evaluate(rows, folder / "training", show, executor)
         bench_run.write_table(rows, folder / bench_run.TABLE)
     title, summary = f"{grid.base} on {spec.target_text}", trainings.summary if trainings else ""

@@ -236,7 +236,7 @@ def _measure(
     from limbeck.core.target import Target
     from limbeck.cost_models.graphs_ahead import GraphsAhead
     from limbeck.cost_models.machine_profile import full as work
-    from limbeck.cost_models.shape_sampling import STEPS, draw, space_below
+    from limbeck.cost_models.shape_sampling import STEPS, sample_shapes, space_below
     from limbeck.engine.store import Store as OpenStore
     from limbeck.measure.dummy_model import Setting, style_of
     from limbeck.model.checkpoints import open_model
@@ -244,7 +244,7 @@ def _measure(
     shape, style = of_model(open_model(options.model)[0])
     ranges = {name: value for name, value in asdict(options).items() if name in STEPS}
     space = space_below(shape, ranges, options.per_layer)
-    if (count := len(draw(space, options.samples, seed=options.seed))) < fewest:
+    if (count := len(sample_shapes(space, options.samples, seed=options.seed))) < fewest:
         why = f"--samples {options.samples} gives" if count == options.samples else "these ranges have"
         raise InputError(f"a predictor learns from at least {fewest} measured shapes; {why} {count}")
     where = (options.device, options.runtime, threads, options.batch, options.seq_len)

@@ -42,7 +42,7 @@ class Machines:
 
 
 @dataclass(frozen=True)
-class Place:
+class ExecutorOptions:
     """Where a step that has a field 'workers' is carried out, with pieces of it side by side.
 
     Attributes:

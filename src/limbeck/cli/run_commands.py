@@ -15,11 +15,11 @@ from limbeck.cli._app import (
     Store,
     Track,
     check_options,
+    event_listener,
     finish,
     make_console,
     open_store,
     print_json,
-    watching,
 )
 from limbeck.cli.machines import Machines
 from limbeck.cli.run_options import Folders, Search, Serving, Teaching
@@ -85,7 +85,7 @@ def compress(
     executor = machines.config()
     check_options(budget, serving, search, training, decision)
     options = asdict(budget) | asdict(serving) | asdict(search) | asdict(teaching) | asdict(folders)
-    with watching(json, track) as show:
+    with event_listener(json, track) as show:
         compressed = work(
             model,
             data.of(task_or_texts("compress", task, texts)),
@@ -145,18 +145,18 @@ def run(
     check_destinations(out, folder or default_folder(loaded.name), inputs, loaded.settings)
     if out is not None and not chooses(loaded):
         raise InputError(f"--out {out}: the recipe chooses no model to write there; end its steps with 'best: {{}}'")
-    with watching(json, track) as show:
+    with event_listener(json, track) as show:
         result = work(loaded, store, folder, show, executor=executor)
     return finish(result, deliver(result, out), json)
 
 
 def _limited(recipe: Recipe, limits: Limits) -> Recipe:
     """Return a recipe with limits that replace its own, on every target."""
-    kept = {
+    budgets = {
         name: Limits(**{limit: value for limit, value in own.given.items() if limit not in limits.given})
         for name, own in recipe.budgets.items()
     }
-    return replace(recipe, budget=limits.over(recipe.budget), budgets=kept)
+    return replace(recipe, budget=limits.over(recipe.budget), budgets=budgets)
 
 
 def _measured_at(recipe: Recipe, url: str) -> Recipe:

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol, cast, get_t
 
 from cyclopts import Parameter
 
-from limbeck.cli._app import Json, Store, Track, print_json, watching
-from limbeck.cli.machines import Machines, Place
+from limbeck.cli._app import Json, Store, Track, event_listener, print_json
+from limbeck.cli.machines import ExecutorOptions, Machines
 from limbeck.cli.task_options import TaskOptions, TaskSettings
 from limbeck.core.field_groups import fields_of
 from limbeck.core.step import Step
@@ -37,7 +37,7 @@ def _command_of(name: str, technique: type[Step]) -> Callable[..., int]:
     own_length = any(field.name == "max_length" for field in fields(options_type))
     data_type = TaskSettings if own_length else TaskOptions
     own_workers = any(field.name == "workers" for field in fields(options_type))
-    machines_type = Place if own_workers else Machines
+    machines_type = ExecutorOptions if own_workers else Machines
 
     def command(
         *,
@@ -52,13 +52,13 @@ def _command_of(name: str, technique: type[Step]) -> Callable[..., int]:
         track: Track = None,
         json: Json = False,
         data: TaskSettings = data_type(),  # noqa: B008 frozen
-        machines: Place | Machines = machines_type(),  # noqa: B008 frozen
+        machines: ExecutorOptions | Machines = machines_type(),  # noqa: B008 frozen
         options: _Options = options_type(),  # noqa: B008 frozen
     ) -> int:
         plain: dict[str, Any] = {"model": model, "task": data.of(task), "teacher": teacher, "seed": seed}
         plain |= {"target": {"threads": threads, "batch": batch}, "steps": [{name: options.given}]}
         workers = cast("int | None", options.given.get("workers"))
-        executor = machines.config(workers) if isinstance(machines, Place) else machines.config()
+        executor = machines.config(workers) if isinstance(machines, ExecutorOptions) else machines.config()
         return _run_recipe(name, plain, out, store, track, json, executor)
 
     command.__name__ = name
@@ -102,7 +102,7 @@ def _run_recipe(
 
     recipe = parse(plain, name=name)
     check_destinations(out, inputs=(recipe.model, recipe.teacher))
-    with watching(json, track) as show:
+    with event_listener(json, track) as show:
         result = work(recipe, store, None, show, executor=executor)
     if result.failed or not result.front:
         if json:

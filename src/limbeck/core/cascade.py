@@ -160,6 +160,6 @@ def paying_pairs(
         if 0 < fitted.leaving < len(fitted.heads) and expected < seconds[large]:
             pairs.append(PayingPair(small, large, fitted, expected))
             points.append((score(cascade_logits(fitted.exits, logits[small], logits[large])), expected))
-    kept = pareto.front([*alone, *points], ("max", "min"))[len(alone) :]
-    paying = [pair for pair, stays in zip(pairs, kept, strict=True) if stays]
+    on_front = pareto.front([*alone, *points], ("max", "min"))[len(alone) :]
+    paying = [pair for pair, stays in zip(pairs, on_front, strict=True) if stays]
     return sorted(paying, key=lambda pair: pair.seconds / seconds[pair.large])

@@ -118,8 +118,8 @@ def share_words(layers: Sequence[int], shares: Sequence[float]) -> str:
     >>> share_words([2, 4], [0.61, 0.2, 0.19])
     '61 % after layer 2, 20 % after layer 4, 19 % at the end'
     """
-    places = [*(f"after layer {layer}" for layer in layers), "at the end"]
-    return ", ".join(f"{100 * share:.0f} % {place}" for share, place in zip(shares, places, strict=True))
+    exit_names = [*(f"after layer {layer}" for layer in layers), "at the end"]
+    return ", ".join(f"{100 * share:.0f} % {exit_name}" for share, exit_name in zip(shares, exit_names, strict=True))
 
 
 def answering_heads(exits: EarlyExits, logits: np.ndarray) -> np.ndarray:
@@ -231,7 +231,7 @@ def fit_exits(exits: EarlyExits, logits: np.ndarray, most_changed: float) -> Fit
     """
     last = logits[-1].argmax(axis=-1)
     never = EarlyExits(exits.layers, exits.criterion)
-    kept = without = FittedExits(never, answering_heads(never, logits), 0, 0.0)
+    accepted = without = FittedExits(never, answering_heads(never, logits), 0, 0.0)
     for threshold in thresholds(exits.criterion, len(exits.layers), logits.shape[-1]):
         tried = EarlyExits(exits.layers, exits.criterion, threshold)
         heads = answering_heads(tried, logits)
@@ -240,8 +240,8 @@ def fit_exits(exits: EarlyExits, logits: np.ndarray, most_changed: float) -> Fit
         highest = largest_share(changed, len(last), SURE)
         if highest > most_changed:
             break
-        kept = FittedExits(tried, heads, changed, highest)
-    return kept if kept.leaving else without
+        accepted = FittedExits(tried, heads, changed, highest)
+    return accepted if accepted.leaving else without
 
 
 def kind_problem(kind: TaskKind) -> str:

@@ -46,7 +46,7 @@ def label_difference(first: Sequence[str], second: Sequence[str]) -> str:
     if len(first) == len(second) and (tuple(first) == tuple(second) or silent(first) != silent(second)):
         return ""
     pairs = enumerate(zip(first, second, strict=False))
-    other = next((f"output {index} is {one} and {two}" for index, (one, two) in pairs if one != two), "")
+    other = next((f"output {index} is {left} and {right}" for index, (left, right) in pairs if left != right), "")
     if max(len(first), len(second)) > MOST_SHOWN and other:
         return f"have other labels: {other}"
     numbers = "" if len(first) == len(second) else f" ({len(first)} and {len(second)})"

@@ -227,9 +227,9 @@ class Task:
             split = self.split(name)
             if isinstance(most, bool) or not isinstance(most, int) or most < 1:
                 raise InputError(f"limit of split '{name}': should be a whole number of at least 1, got {shown(most)}")
-            kept = range(len(split)) if most >= len(split) else choose_rows(self.task_kind, split.labels, most, seed)
-            if len(kept) < len(split):
-                splits[name] = split.take(kept)
+            chosen = range(len(split)) if most >= len(split) else choose_rows(self.task_kind, split.labels, most, seed)
+            if len(chosen) < len(split):
+                splits[name] = split.take(chosen)
                 notes.append(f"{name}: limited to {len(splits[name]):,} of {len(split):,} rows (seed {seed})")
         return replace(self, splits=splits, notes=tuple(notes))
 
@@ -337,9 +337,9 @@ def choose_rows(kind: TaskKind, labels: Sequence[Any], count: int, seed: int) ->
     if kind.grouped:
         return choose_requests(labels, count, seed)
     if labels and is_judged(labels[0]):
-        asked = [row for row, label in enumerate(labels) if is_asked(label)]
-        classes = [labels[row].label if isinstance(labels[row], Example) else 0 for row in asked]
-        chosen = {asked[index] for index in choose(classes, count, seed, stratified=True)}
+        query_rows = [row for row, label in enumerate(labels) if is_asked(label)]
+        classes = [labels[row].label if isinstance(labels[row], Example) else 0 for row in query_rows]
+        chosen = {query_rows[index] for index in choose(classes, count, seed, stratified=True)}
         return [row for row, label in enumerate(labels) if row in chosen or not is_asked(label)]
     return choose(labels, count, seed, stratified=kind.single_class)
 

@@ -1,6 +1,6 @@
 """Time many shapes into a file of latency data, in groups, each in a fresh process; resumable.
 
-    data = collect(Collection(draw(space, 200), (setting,)), Path("machine.jsonl"))
+    data = collect(Collection(sample_shapes(space, 200), (setting,)), Path("machine.jsonl"))
 
 Shapes of a group alternate, so that machine drift affects all of them equally, and every group also times the same
 anchor, which reveals drift between groups (``latency_dataset.Series.factors``). Once all shapes have been timed, a

@@ -5,7 +5,7 @@ latency table, or a *group*: the shapes that one fresh process timed alternately
 times again. Lines are only appended, so an interrupted measurement resumes where it stopped, and several targets,
 number formats and machines share a file. The figures are raw; drift between groups is corrected when the file is read.
 
-    seconds of a shape = median over its groups of (quiet seconds / drift of the group)
+    seconds of a shape = median over its groups of (undisturbed seconds / drift of the group)
 
 where the drift is the ratio of a group's anchor to the median anchor, and 1 where that ratio lies within its noise.
 """
@@ -25,7 +25,7 @@ from limbeck.core.finite import load_json
 from limbeck.core.measurement import machine as this_machine
 from limbeck.core.search_space import Space
 from limbeck.core.shape import Shape, canonical_json
-from limbeck.cost_models.latency_table import LatencyTable, quiet
+from limbeck.cost_models.latency_table import LatencyTable, undisturbed_seconds
 from limbeck.errors import InputError, shown
 from limbeck.measure.dummy_model import Setting
 from limbeck.storage.atomic import replacing
@@ -38,7 +38,7 @@ TURNS = ("first", "repeat", "check", "recheck")
 
 @dataclass(frozen=True)
 class TimedShape:
-    """One shape as one group timed it: undisturbed seconds (``latency_table.quiet``), and every round's median.
+    """One shape as one group timed it: undisturbed seconds of ``latency_table``, and every round's median.
 
     ``spread`` is the distance between the quartiles of the best calls of the rounds, as a share of ``seconds``.
     """
@@ -51,7 +51,7 @@ class TimedShape:
     @classmethod
     def of(cls, shape: Shape, seconds: np.ndarray) -> TimedShape:
         """Summarize the seconds of every call [round, call]."""
-        value = float(quiet(seconds[None])[0])
+        value = float(undisturbed_seconds(seconds[None])[0])
         low, high = np.quantile(seconds.min(axis=1), [0.25, 0.75])
         rounds = tuple(_short(middle) for middle in np.median(seconds, axis=1))
         return cls(shape, _short(value), _short((high - low) / value), rounds)

@@ -130,7 +130,7 @@ class Predictor(Cost):
         from limbeck.core.analytic_cost import of_model
         from limbeck.cost_models.collection import Collection, collect
         from limbeck.cost_models.latency_table import typical_length
-        from limbeck.cost_models.shape_sampling import draw
+        from limbeck.cost_models.shape_sampling import sample_shapes
 
         check_extra()
         length = target.seq_len or typical_length(candidate, target.batch)
@@ -142,7 +142,7 @@ class Predictor(Cost):
 
         def measure() -> dict[str, Any]:
             with temporary_folder() as folder:
-                data = collect(Collection(tuple(draw(space, SAMPLES)), (setting,)), folder / "data.jsonl")
+                data = collect(Collection(tuple(sample_shapes(space, SAMPLES)), (setting,)), folder / "data.jsonl")
             predictor = cls.of(data.of(setting, this_machine()))
             return {"json": np.frombuffer(json.dumps(predictor.to_json()).encode(), dtype=np.uint8)}
 

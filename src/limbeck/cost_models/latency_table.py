@@ -298,7 +298,7 @@ def build(
     shapes = [each.to_json() for each in (*fitted, *held_out)]
     payload = {"shapes": shapes, "setting": setting.to_json(), "seconds": seconds}
     answer = run_timed("limbeck.cost_models.latency_table:session", payload, target)
-    times = quiet(answer["seconds"])
+    times = undisturbed_seconds(answer["seconds"])
     table = fit(full, fitted, times[: len(fitted)], str(target), number_format, length, per_token=per_token)
     errors = relative_errors(table, held_out, times[len(fitted) :])
     quartiles = np.quantile(answer["seconds"].min(axis=2), [0.25, 0.75], axis=1)
@@ -312,7 +312,7 @@ def build(
     )
 
 
-def quiet(seconds: np.ndarray) -> np.ndarray:
+def undisturbed_seconds(seconds: np.ndarray) -> np.ndarray:
     """Return the undisturbed seconds of each candidate, from [candidate, round, call] of one and the same input.
 
     Other work on the machine only ever adds time: the best call of each round, and the better quarter of the rounds.

@@ -16,7 +16,7 @@ from limbeck.cost_models.collection import Collection, Timer, collect, time_grou
 from limbeck.cost_models.latency_dataset import Dataset, append, read
 from limbeck.cost_models.latency_table import LatencyTable
 from limbeck.cost_models.latency_table import build as build_table
-from limbeck.cost_models.shape_sampling import draw
+from limbeck.cost_models.shape_sampling import sample_shapes
 from limbeck.measure.dummy_model import Setting
 from limbeck.model.style import Style
 
@@ -53,7 +53,7 @@ def full(
         path: File of latency data, new or begun.
         space: Shapes are sampled from it.
         settings: How encoders of these shapes are run.
-        samples: Shapes to measure, spread over the space by their cost (``shape_sampling.draw``).
+        samples: Shapes to measure, spread over the space by their cost (``shape_sampling.sample_shapes``).
         rounds: Timed rounds of every shape.
         seed: Seed of the sample.
         on_event: Called with the progress.
@@ -63,7 +63,7 @@ def full(
     Returns:
         Everything in the file.
     """
-    plan = Collection(tuple(draw(space, samples, seed=seed)), tuple(settings), rounds=rounds, seed=seed)
+    plan = Collection(tuple(sample_shapes(space, samples, seed=seed)), tuple(settings), rounds=rounds, seed=seed)
     plan.check()
     path, here = Path(path), machine()
     data = read(path) if path.is_file() and path.stat().st_size else Dataset()

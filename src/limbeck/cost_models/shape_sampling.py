@@ -60,7 +60,7 @@ def _share(whole: int, divisor: int, step: int) -> int:
     return min(whole, max(step, whole // divisor // step * step))
 
 
-def draw(
+def sample_shapes(
     space: Space,
     count: int,
     *,

@@ -44,8 +44,8 @@ def within_latency(shape: Shape, bound: Bound, costs: TargetCost, operations: Co
         most = bound.amount(latency, shape)
         if latency(shape).value <= most:
             return shape
-        if found := _within(latency, shape, most):
-            return found
+        if fitting := _within(latency, shape, most):
+            return fitting
     raise InputError(
         f"the goal of {1e3 * most:.4g} ms is below the {1e3 * latency(strictest).value:.4g} ms that are left with one "
         "token after the first layer; ask for less, and prune besides"

@@ -83,7 +83,7 @@ def _ranked(retrieval: Retrieval, first_stage: str, count: int, base: Path) -> R
         rows = rank(model, documents, queries, min(count, len(ids)))
         return {query: [ids[row] for row in best] for query, best in zip(retrieval.queries, rows, strict=True)}
 
-    return _kept(_key(retrieval, first_stage, model, count), search)
+    return _cached_ranking(_key(retrieval, first_stage, model, count), search)
 
 
 def check_first_stage(first_stage: str, base: Path = Path()) -> None:
@@ -168,7 +168,7 @@ def _key(retrieval: Retrieval, first_stage: str, model: str, count: int) -> str:
     return digest.hexdigest()[:24]
 
 
-def _kept(key: str, search: Callable[[], Ranked]) -> Ranked:
+def _cached_ranking(key: str, search: Callable[[], Ranked]) -> Ranked:
     """Return the stored result of a key, or search and store it; a folder that cannot be written stores nothing."""
     root = default_root()
     path = root.with_name(f"{root.name}-first-stage") / f"{key}.json"

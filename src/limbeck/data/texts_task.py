@@ -83,10 +83,10 @@ def texts_task(options: Options, kind: str, label_names: Sequence[str], load: Lo
     if options.judge is not None:  # nothing has to be held out
         check_judge(options, base, kind)
         parts = {"train": [row for group in groups.values() for row in group]}
-    kept = sum(map(len, parts.values()))
-    notes = [f"{where}: {plural(kept, 'text')} without labels"]
-    if kept < len(rows):
-        notes.append(f"{where}: {plural(len(rows) - kept, 'repeated or empty text')} left out")
+    retained = sum(map(len, parts.values()))
+    notes = [f"{where}: {plural(retained, 'text')} without labels"]
+    if retained < len(rows):
+        notes.append(f"{where}: {plural(len(rows) - retained, 'repeated or empty text')} left out")
     splits = {name: placeholders(find(kind), part, len(label_names)) for name, part in parts.items()}
     metric = (None if options.judge else options.metric) or find(kind).fidelity_metric(label_names)
     name = options.name or (Path(options.texts).stem if isinstance(options.texts, str) else "texts")

@@ -31,7 +31,7 @@ from limbeck.engine.reference import beside
 from limbeck.engine.run_log import RunLog
 from limbeck.engine.stored_form import read_probed
 from limbeck.engine.target_runs import measured_at
-from limbeck.engine.transfer import KEPT
+from limbeck.engine.transfer import KEPT_PREFIX
 from limbeck.errors import LimbeckError
 from limbeck.recipe.parsing import LocatedStep
 from limbeck.storage.machine_lock import Use
@@ -135,7 +135,7 @@ class Ahead:
         self._token = folder.token()
         workers.at_end.callback(folder.remove_token, self._token)  # work that still runs looks for it
 
-    def follow(self, steps: Steps, key: str, seed: int, picks: Sequence[int] | None = None) -> None:
+    def schedule(self, steps: Steps, key: str, seed: int, picks: Sequence[int] | None = None) -> None:
         """Order what can be done with a candidate alone; its children follow when they are made.
 
         Args:
@@ -149,7 +149,7 @@ class Ahead:
             if placed.branches is not None:
                 for branch in placed.branches:
                     if self._may_begin(branch, key):
-                        self.follow([*branch, *rest], key, seed)
+                        self.schedule([*branch, *rest], key, seed)
                 return
             if isinstance(placed.step, GATHERING):
                 return
@@ -231,19 +231,19 @@ class Ahead:
             ordered.urgency = length([placed, *chain.rest])
             self._submit(ordered, {} if self._workers.count > 1 else None)
 
-    def _submit(self, ordered: _Ordered, results: Results | None, kept: Sequence[str] = ()) -> None:
+    def _submit(self, ordered: _Ordered, results: Results | None, folders: Sequence[str] = ()) -> None:
         """Order a step, with the results of the pieces that it wants; None if it is to do everything itself.
 
         Args:
             ordered: The step.
             results: The results.
-            kept: Names of folders that the pieces have kept.
+            folders: Names of folders that the pieces have kept.
         """
         payload = ordered.payload
         if results is None:
             payload.pop("results", None)
         else:
-            payload |= {"results": {**payload.get("results", {}), **results}, "needed": [*payload["needed"], *kept]}
+            payload |= {"results": {**payload.get("results", {}), **results}, "needed": [*payload["needed"], *folders]}
         with self._hearing:
             ordered.repeated = 0
         sent = self._workers.submit(
@@ -264,13 +264,13 @@ class Ahead:
         elif (error := sent.exception()) is not None:
             ordered.future.set_exception(error)
         elif (wanted := sent.result().get("wanted")) is not None:
-            kept = [f"{KEPT}{piece['keeps']}" for piece in wanted["pieces"].values() if "keeps" in piece]
+            folders = [f"{KEPT_PREFIX}{piece['keeps']}" for piece in wanted["pieces"].values() if "keeps" in piece]
             self._pieces.hand_out(
                 ordered.payload,
                 wanted,
                 needs=Needs(lane_of(ordered.step)),
                 urgency=ordered.urgency,
-                then=partial(self._submit, ordered, kept=kept),
+                then=partial(self._submit, ordered, folders=folders),
                 lost=ordered.future.set_exception,
             )
         else:
@@ -347,7 +347,7 @@ class Ahead:
         picks = chain.picks
         followed = records if picks is None else records[picks[0] : picks[0] + 1]
         for record in followed:
-            self.follow(chain.rest, record.key, chain.seed, None if picks is None else picks[1:])
+            self.schedule(chain.rest, record.key, chain.seed, None if picks is None else picks[1:])
 
     def _note(self, message: str) -> None:
         with self._hearing:

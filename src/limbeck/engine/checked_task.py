@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from limbeck.core.task import Task
-from limbeck.engine.given_teacher import ASKED
+from limbeck.engine.given_teacher import ANSWERS_ONLY
 from limbeck.engine.store import Store
 from limbeck.engine.task_adaptation import fit_length
 from limbeck.errors import RecipeError
@@ -30,7 +30,7 @@ def checked_task(
     from limbeck.engine.answered_texts import load_run_task
 
     title = f"recipe {recipe.name}".strip()
-    if problems := check(recipe, has_task=task is not None, function=None if teacher is None else ASKED):
+    if problems := check(recipe, has_task=task is not None, function=None if teacher is None else ANSWERS_ONLY):
         raise RecipeError(listing(title, problems))
     steps = placed_steps(recipe)
 

@@ -218,22 +218,22 @@ class _Planner:
     def _combine(self, placed: LocatedStep, step: Combination, front: list[_Planned]) -> list[_Planned]:
         """Add one row for all candidates, and return what the step will add to them: known after a run, else one."""
         keys = {candidate.key for candidate in front}
-        made = [
+        children = [
             child
             for candidate in front
             for partner in sorted(filter(None, keys))
             for child in self._children(step.with_partner(partner), candidate.key) or ()
         ]
         times = [self._seconds(step, candidate)[0] for candidate in front]
-        seconds = 0.0 if made else sum(filter(None, times)) if any(times) else None
+        seconds = 0.0 if children else sum(filter(None, times)) if any(times) else None
         after = self._all_before(front)
-        self._row(placed, None, len(front), None, bool(made), seconds, 0, rough=not made, after=after, own=True)
+        self._row(placed, None, len(front), None, bool(children), seconds, 0, rough=not children, after=after, own=True)
         own = (len(self.rows) - 1,)
         first = next((candidate for candidate in front if needs(step) <= candidate.traits), front[0])
         traits = next_traits(first.traits, step.info)
-        if made:
-            sizes = [self.store.bytes_of(child.key) for child in made]
-            pairs = zip(made, sizes, strict=True)
+        if children:
+            sizes = [self.store.bytes_of(child.key) for child in children]
+            pairs = zip(children, sizes, strict=True)
             return [_Planned(c.key, c.shape, c.shape, traits, size, first.rows, own) for c, size in pairs]
         return [_Planned(None, None, first.widest, traits, None, first.rows, own)]
 

@@ -36,7 +36,7 @@ class Facts:
 
     def __init__(self, folder: StoreFolder) -> None:
         self._folder = folder
-        self._memo, self._kept = folder.root / "memo", folder.root / "kept"
+        self._memo, self._kept_root = folder.root / "memo", folder.root / "kept"
 
     def recall(self, name: str, read: Callable[[Any], T]) -> T | None:
         """Return the value stored under ``name``; None if there is none, or none that is intact.
@@ -94,7 +94,7 @@ class Facts:
             name: Identifies the content.
             build: Fills the folder.
         """
-        folder = self._kept / safe_name(name)
+        folder = self._kept_root / safe_name(name)
         self._folder.claim(folder)
         with self._folder.lock(f"kept-{safe_name(name)}"):
             if folder.is_dir() and (problem := self._kept_damage(name, folder)):
@@ -110,13 +110,13 @@ class Facts:
                     sync(folder.parent)
         return folder
 
-    def kept(self, name: str) -> Path | None:
+    def kept_folder(self, name: str) -> Path | None:
         """Return the folder that :meth:`keep` has filled, if it is there and intact.
 
         Args:
             name: Identifies the content.
         """
-        folder = self._kept / safe_name(name)
+        folder = self._kept_root / safe_name(name)
         self._folder.claim(folder)
         return folder if folder.is_dir() and self._kept_damage(name, folder) is None else None
 

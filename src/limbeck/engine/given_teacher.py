@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 SCORES = "teacher.jsonl"
 """File in a run's folder with the answers of a teacher function."""
-ASKED = AnswersOnly("the function", "it is a function", probabilities=None)
+ANSWERS_ONLY = AnswersOnly("the function", "it is a function", probabilities=None)
 """What is known of a function before it is called."""
 
 
@@ -41,7 +41,7 @@ class GivenTeacher:
     def answers_only(self) -> AnswersOnly | None:
         """What is known of the teacher; None if limbeck can open it, or there is none."""
         if self.function is not None:
-            return replace(ASKED, source=self.function.name, probabilities=self.function.probabilities)
+            return replace(ANSWERS_ONLY, source=self.function.name, probabilities=self.function.probabilities)
         return self._described
 
     @cached_property

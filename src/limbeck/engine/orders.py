@@ -24,7 +24,7 @@ from limbeck.engine.ledger import lineage, record_to_json
 from limbeck.engine.provenance import Provenance
 from limbeck.engine.store import Store, refusal
 from limbeck.engine.stored_form import read_record
-from limbeck.engine.transfer import KEPT, TASK, has, pack, unpack
+from limbeck.engine.transfer import KEPT_PREFIX, TASK, has, pack, unpack
 from limbeck.errors import LimbeckError, StepFailed, StoreError
 from limbeck.model.location import model_folder
 from limbeck.recipe.parsing import LocatedStep, leaves
@@ -247,7 +247,7 @@ def restore(builder: CandidateBuilder, names: Sequence[str]) -> bool:
     for name in names:
         if name.startswith(TASK):
             builder.store.keep_task(builder.task)
-        elif not name.startswith(KEPT):
+        elif not name.startswith(KEPT_PREFIX):
             builder.ensure(name)
     return all(has(builder.store, name) for name in names)
 

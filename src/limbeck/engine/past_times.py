@@ -78,7 +78,7 @@ class PastTimes:
             probed: Name, parameters and seconds of every probe of a candidate.
         """
         by_key = {record.key: record for record in records}
-        self._made: dict[str, list[_Past]] = {}
+        self._records_by_step: dict[str, list[_Past]] = {}
         for record in records:
             if record.parent is None:
                 continue
@@ -86,7 +86,7 @@ class PastTimes:
             root = lineage[0].key if lineage and lineage[0].parent is None else None
             shape = lineage[-1].shape if lineage else None
             past = _Past(record.step, record.parameters, record.duration, shape, root, lineage[1:])
-            self._made.setdefault(record.step, []).append(past)
+            self._records_by_step.setdefault(record.step, []).append(past)
         self._probed: dict[str, list[tuple[Mapping[str, Any], float]]] = {}
         for name, values, seconds in probed:
             self._probed.setdefault(name, []).append((values, seconds))
@@ -98,7 +98,7 @@ class PastTimes:
             step: The step.
             work: What it will work on.
         """
-        values, past = parameters(step), self._made.get(step.info.name, [])
+        values, past = parameters(step), self._records_by_step.get(step.info.name, [])
         related = [each for each in past if each.root == work.root]
         if step.info.trains and not related:
             related = [each for each in self._trainings if each.root == work.root]
@@ -120,8 +120,8 @@ class PastTimes:
 
     @property
     def _trainings(self) -> list[_Past]:
-        steps = ((registered(name), made) for name, made in self._made.items())
-        return [each for cls, made in steps if cls is not None and cls.info.trains for each in made]
+        steps = ((registered(name), past) for name, past in self._records_by_step.items())
+        return [each for cls, past in steps if cls is not None and cls.info.trains for each in past]
 
 
 def _lineage(by_key: Mapping[str, Record], key: str | None) -> Iterator[Record]:

@@ -11,7 +11,7 @@ from limbeck.core.step import discard
 from limbeck.distributed.workers import Log, Values
 from limbeck.engine.orders import OTHER_KIND, Setting, elsewhere, failure, open_order
 from limbeck.engine.target_runs import measured_at
-from limbeck.engine.transfer import KEPT, pack
+from limbeck.engine.transfer import KEPT_PREFIX, pack
 
 
 def piece_order(order: Values, pieces: Sequence[Piece], shared: Mapping[str, Any] = NOTHING) -> Values:
@@ -58,6 +58,9 @@ def _worked_on(payload: Values, report: Log) -> Values:
             results += map(dict, step.work_on(payload["pieces"], payload["shared"], candidate, context))
     if opened.shared:
         return {"results": results}
-    kept = [piece["keeps"] for piece in payload["pieces"] if "keeps" in piece]
-    kept += [name for result in results for name in result.get("kept", ())]
-    return {"results": results, "objects": {name: pack(builder.store, name) for name in map(KEPT.__add__, kept)}}
+    names = [piece["keeps"] for piece in payload["pieces"] if "keeps" in piece]
+    names += [name for result in results for name in result.get("kept", ())]
+    return {
+        "results": results,
+        "objects": {name: pack(builder.store, name) for name in map(KEPT_PREFIX.__add__, names)},
+    }

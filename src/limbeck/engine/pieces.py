@@ -17,7 +17,7 @@ from limbeck.distributed.workers import Log, Needs, Values, Workers
 from limbeck.engine.orders import receive, supply
 from limbeck.engine.piece_orders import piece_order, work_on
 from limbeck.engine.store import Store
-from limbeck.engine.transfer import KEPT
+from limbeck.engine.transfer import KEPT_PREFIX
 
 Results: TypeAlias = dict[str, Result]
 JOBS = 2
@@ -88,20 +88,20 @@ class Pieces:
         """
         fresh: dict[str, Piece] = {}
         with self._lock:
-            mine: dict[str, _Handed] = {}
+            awaited: dict[str, _Handed] = {}
             for name, piece in wanted["pieces"].items():
-                place = f"{KEPT}{piece['keeps']}" if "keeps" in piece else f"{order['base']}/{name}"
-                if place not in self._handed:
-                    self._handed[place], fresh[place] = _Handed(), piece
-                mine[name] = self._handed[place]
-            self._waits.append(_Wait(mine, then, lost))
-        places = list(fresh)
-        jobs = min(len(places), JOBS * self.workers.count)
+                key = f"{KEPT_PREFIX}{piece['keeps']}" if "keeps" in piece else f"{order['base']}/{name}"
+                if key not in self._handed:
+                    self._handed[key], fresh[key] = _Handed(), piece
+                awaited[name] = self._handed[key]
+            self._waits.append(_Wait(awaited, then, lost))
+        keys = list(fresh)
+        jobs = min(len(keys), JOBS * self.workers.count)
         for number in range(jobs):  # of the same size, give or take one
-            chosen = places[number * len(places) // jobs : (number + 1) * len(places) // jobs]
+            chosen = keys[number * len(keys) // jobs : (number + 1) * len(keys) // jobs]
             job = self.workers.submit(
                 work_on,
-                piece_order(order, [fresh[place] for place in chosen], wanted["shared"]),
+                piece_order(order, [fresh[key] for key in chosen], wanted["shared"]),
                 needs=needs,
                 urgency=urgency,
                 report=self.report,
@@ -109,18 +109,18 @@ class Pieces:
                 receive=partial(receive, self.store),
             )
             job.add_done_callback(partial(self._take, chosen))
-        self._settle()
+        self._finish_waits()
 
-    def _take(self, places: Sequence[str], job: Future[Values]) -> None:
+    def _take(self, keys: Sequence[str], job: Future[Values]) -> None:
         """Take the results of a job, and tell the steps that have all they wait for."""
         error = None if job.cancelled() else job.exception()
         with self._lock:
-            pieces = [self._handed[place] for place in places]
+            pieces = [self._handed[key] for key in keys]
             if error is not None:
                 concerned = [wait for wait in self._waits if any(each in wait.pieces.values() for each in pieces)]
                 self._waits = [wait for wait in self._waits if wait not in concerned]
-                for place in places:
-                    del self._handed[place]
+                for key in keys:
+                    del self._handed[key]
         if error is not None:
             for wait in concerned:
                 wait.lost(error)
@@ -129,9 +129,9 @@ class Pieces:
         with self._lock:
             for piece, result in zip(pieces, results.get("results", [None] * len(pieces)), strict=True):
                 piece.ended, piece.result = True, result
-        self._settle()
+        self._finish_waits()
 
-    def _settle(self) -> None:
+    def _finish_waits(self) -> None:
         with self._lock:
             over = [wait for wait in self._waits if wait.over]
             self._waits = [wait for wait in self._waits if not wait.over]

@@ -32,7 +32,7 @@ from limbeck.report.display_names import step_label
 MARGIN = 1.1
 """Predicted latencies are different only if one is greater by this factor."""
 
-Way = frozenset[tuple[str, str]]
+Changes = frozenset[tuple[str, str]]
 """How a model was made after the fine-tuning: steps, with their parameters unless they changed the shape."""
 
 
@@ -45,7 +45,7 @@ class _Rival:
     acceptable: bool
     breaks: str
     trained: str
-    way: Way
+    changes: Changes
 
 
 class Prospects:
@@ -146,13 +146,13 @@ class Prospects:
             return f"it takes about {_ms(latency)}, more than {budget.latency_ms:g} ms"
         if budget.max_drop is None and budget.max_flips is None:
             return None
-        way, rivals = self._way(record) | {_done(step.info.name, parameters(step))}, list(self._rivals())
+        changes, rivals = self._changes(record) | {_done(step.info.name, parameters(step))}, list(self._rivals())
         for rival in rivals:
             there = f"'{rival.name}' (about {_ms(rival.latency)}"
             if rival.acceptable and self._choice.fastest_wins and _slower(latency, rival.latency):
                 return f"it takes about {_ms(latency)}, and {there}) is faster and meets the budget"
             forms = (other for other in rivals if other.trained == rival.trained)
-            if way <= rival.way and _slower(rival.latency, latency) and all(form.breaks for form in forms):
+            if changes <= rival.changes and _slower(rival.latency, latency) and all(form.breaks for form in forms):
                 return f"it is smaller than {there}), which breaks {rival.breaks}, and is trained alike"
         return None
 
@@ -173,7 +173,7 @@ class Prospects:
             # parts in float are slower than predicted
             acceptable = meets and record.key in useful and record.fact(FLOAT_PARTS) is None
             trained = self._trained(record)
-            yield _Rival(self.name(record.key), latency, acceptable, broken, trained.key, self._way(trained))
+            yield _Rival(self.name(record.key), latency, acceptable, broken, trained.key, self._changes(trained))
 
     def _is_served(self, record: Record) -> bool:
         """Return whether a model is in the form that the predicted latencies are for."""
@@ -185,7 +185,7 @@ class Prospects:
         chain = lineage(self._builder.records, record.key)
         return next((each for each in chain[::-1] if _step_trains(each)), chain[0])
 
-    def _way(self, record: Record) -> Way:
+    def _changes(self, record: Record) -> Changes:
         """Return how a model was made after the fine-tuning."""
         chain = lineage(self._builder.records, record.key)
         first = self._builder.teacher(record.key)
@@ -232,9 +232,9 @@ def _above(latency: Measurement, seconds: float) -> bool:
     return latency.value > MARGIN * seconds and (latency.low or latency.value) > seconds
 
 
-def _slower(one: Measurement, other: Measurement) -> bool:
+def _slower(first: Measurement, second: Measurement) -> bool:
     """Return whether the first of two predicted latencies is surely greater."""
-    return one.value > MARGIN * other.value and (one.low or one.value) > (other.high or other.value)
+    return first.value > MARGIN * second.value and (first.low or first.value) > (second.high or second.value)
 
 
 def _step_trains(record: Record) -> bool:

@@ -57,7 +57,7 @@ class Replicas:
         Args:
             chosen: Keys of the chosen candidates.
         """
-        made: dict[str, list[str]] = {}
+        replicas: dict[str, list[str]] = {}
         seeds = [self._recipe.seed + number for number in range(1, self._recipe.replicas)]
         if self._ahead is not None:
             for key, seed in product(chosen, seeds):
@@ -67,12 +67,12 @@ class Replicas:
             self._log.emit({"kind": "replica_start", "key": key, "seed": seed, "total": len(seeds)})
             with self._log.isolate_failure("replicas", "replica", key):
                 replica = self._replay(key, seed)
-                made.setdefault(key, []).append(replica)
+                replicas.setdefault(key, []).append(replica)
                 self._log.ledger.append("note", message="replica", replica_of=key, key=replica, seed=seed)
                 for placed in [probe for probe, keys in self._prober.history if key in keys]:
                     if not placed.step.info.machine_bound:
                         self._prober.probe([replica], placed, seed)
-        return made
+        return replicas
 
     def _origins(self, key: str) -> list[tuple[Technique, int]]:
         """Return the steps that made a candidate, and which of their children each time."""
@@ -85,7 +85,7 @@ class Replicas:
         placed = {located.step: located for located in leaves(placed_steps(self._recipe))}
         root = self._builder.root(self._recipe.model, seed)
         ordered = list(takewhile(lambda origin: origin[0] in placed, origins))  # up to a combination
-        ahead.follow([placed[step] for step, _ in ordered], root.key, seed, [index for _, index in ordered])
+        ahead.schedule([placed[step] for step, _ in ordered], root.key, seed, [index for _, index in ordered])
 
     def _replay(self, key: str, seed: int) -> str:
         """Return the key of the candidate made like ``key``, with another seed."""

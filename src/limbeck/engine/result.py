@@ -237,7 +237,7 @@ def read_result(folder: str | Path, store: Store | None = None) -> RunResult:
     repeated = (key for keys in replicas.values() for key in keys)
     named = {*front, *chosen, teacher, reference, *parents, *replicas, *repeated}
 
-    def known(keys: Iterable[str]) -> list[str]:
+    def recorded(keys: Iterable[str]) -> list[str]:
         return [key for key in keys if key in records]
 
     result = RunResult(
@@ -245,12 +245,12 @@ def read_result(folder: str | Path, store: Store | None = None) -> RunResult:
         folder=Path(folder),
         store=store or Store(Path(first["store"])),
         records=records,
-        front=known(front),
-        chosen=known(chosen),
+        front=recorded(front),
+        chosen=recorded(chosen),
         teacher=teacher if teacher in records else None,
         reference=reference if reference in records else None,
         failed=[_failure(event["failure"]) for event in events if event["event"] == "failed"],
-        replicas={key: known(keys) for key, keys in replicas.items() if key in records},
+        replicas={key: recorded(keys) for key, keys in replicas.items() if key in records},
         environment=first["environment"],
         gaps=_gaps(ledger, finished=bool(ends), lost=len(named - {None} - records.keys())),
     )
@@ -261,7 +261,7 @@ def read_result(folder: str | Path, store: Store | None = None) -> RunResult:
     for name in recipe.targets:
         end = described.get(name, {"front": leaves_of_run, "chosen": [], "reference": None})
         other = end["reference"] if end["reference"] in records else None
-        split[name] = End(known(end["front"]), known(end["chosen"]), other)
+        split[name] = End(recorded(end["front"]), recorded(end["chosen"]), other)
     return result.split(split, partial(ledger.records, events))
 
 

@@ -16,7 +16,7 @@ from limbeck.errors import StoreError
 from limbeck.storage.digests import damage, folder_digests
 from limbeck.storage.drafts import temporary_folder
 
-KEPT = "kept/"
+KEPT_PREFIX = "kept/"
 """Begins the name of a kept folder; the names of objects are their keys."""
 TASK = "tasks/"
 """Begins the name of a task."""
@@ -29,8 +29,8 @@ def has(store: Store, name: str) -> bool:
         store: Where to look.
         name: Key of the object; ``tasks/`` with the fingerprint of the task; or ``kept/`` with the name of the folder.
     """
-    if name.startswith(KEPT):
-        return store.facts.kept(name.removeprefix(KEPT)) is not None
+    if name.startswith(KEPT_PREFIX):
+        return store.facts.kept_folder(name.removeprefix(KEPT_PREFIX)) is not None
     if name.startswith(TASK):
         return _has_task(store, name.removeprefix(TASK))
     return store.has(name)
@@ -56,8 +56,8 @@ def pack(store: Store, name: str) -> bytes:
     """
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w") as archive:
-        if name.startswith(KEPT):
-            folder = store.facts.kept(name.removeprefix(KEPT))
+        if name.startswith(KEPT_PREFIX):
+            folder = store.facts.kept_folder(name.removeprefix(KEPT_PREFIX))
             if folder is None:
                 raise StoreError(f"the store {store.root} has no folder {name} any more; run again")
             archive.add(folder, "kept")
@@ -84,8 +84,8 @@ def unpack(store: Store, name: str, data: bytes) -> None:
     Raises:
         StoreError: It is damaged, or another object.
     """
-    if name.startswith(KEPT):
-        store.facts.keep(name.removeprefix(KEPT), lambda folder: _unpack_kept(name, data, folder))
+    if name.startswith(KEPT_PREFIX):
+        store.facts.keep(name.removeprefix(KEPT_PREFIX), lambda folder: _unpack_kept(name, data, folder))
         return
     with store.lock(name):
         if has(store, name):

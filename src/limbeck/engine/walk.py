@@ -86,14 +86,14 @@ class Walk:
         """Open the model and the teacher, and let workers begin; ``notes`` are emitted first."""
         self.start = time.perf_counter()
         self._begin(notes)
-        with self._told():
+        with self._noting_interruptions():
             self.root = self._roots().key
             if obstacle := self.reach.obstacle(self.steps, self.root):
                 raise InputError(f"{obstacle.placed.path}.{obstacle.placed.name}: {obstacle.reason}")
-            self._follow(self.steps, [self.root])
+            self._schedule(self.steps, [self.root])
 
     @contextmanager
-    def _told(self) -> Iterator[None]:
+    def _noting_interruptions(self) -> Iterator[None]:
         """Tell of an interruption within the body."""
         try:
             yield
@@ -106,18 +106,19 @@ class Walk:
 
     def finish(self) -> RunResult:
         """Carry out the recipe of a run that has begun."""
-        with self._told():
+        with self._noting_interruptions():
             fronts = self._walk(self.steps, {name: [self.root] for name in self.targets})
-            made: dict[str, list[str]] = {}
+            replicas: dict[str, list[str]] = {}
             for target in self.targets.values():
                 if self.prospects and (reason := self.prospects.limit.too_late_for_replicas(target.chosen)):
                     self.log.note(f"replicas are left out: {reason}")
                     continue
-                made |= Replicas(self.builder, self.log, target.prober, self._children, self.ahead).make(target.chosen)
+                maker = Replicas(self.builder, self.log, target.prober, self._children, self.ahead)
+                replicas |= maker.make(target.chosen)
         ends = ends_of(self.targets, fronts, self.root)
         front, chosen = everywhere(fronts), everywhere({name: end.chosen for name, end in ends.items()})
         teacher, compared = self.builder.teacher([*chosen, *front, self.root][0]), next(iter(ends.values())).reference
-        end: dict[str, Any] = {"front": front, "chosen": chosen, "teacher": teacher, "replicas": made}
+        end: dict[str, Any] = {"front": front, "chosen": chosen, "teacher": teacher, "replicas": replicas}
         end |= {"reference": compared}
         end |= {"targets": {name: asdict(each) for name, each in ends.items()}} if self.recipe.targets else {}
         self.store.release(*front, *chosen, *filter(None, (teacher, *(each.reference for each in ends.values()))))
@@ -134,7 +135,7 @@ class Walk:
             teacher=teacher,
             reference=compared,
             failed=failed,
-            replicas=made,
+            replicas=replicas,
             environment=environment(),
             task=self.task,
             builder=self.builder,
@@ -204,15 +205,15 @@ class Walk:
             rest = [*steps[number:], *then]
             fronts = self._advance(fronts, placed, rest)
             if placed.branches is None and isinstance(placed.step, GATHERING):
-                self._follow(rest, everywhere(fronts))
+                self._schedule(rest, everywhere(fronts))
         return fronts
 
-    def _follow(self, steps: Steps, front: Sequence[str]) -> None:
+    def _schedule(self, steps: Steps, front: Sequence[str]) -> None:
         """Let workers begin what can be done now with each candidate."""
         if self.ahead is not None:
             for key in front:
                 self.teachers.check(key)
-                self.ahead.follow(steps, key, self.recipe.seed)
+                self.ahead.schedule(steps, key, self.recipe.seed)
 
     def _branch(self, branch: Steps, fronts: Fronts, then: Steps) -> Fronts:
         """Return what is left after a branch; one that cannot reach its goal fails before it trains anything."""
@@ -326,8 +327,8 @@ class Walk:
                 pairs[name] = choose_pairs(target.builder, self.log, fronts[name], step, self.recipe.seed)
         work = everywhere(pairs)
         children = dict(zip(work, self._make(work, placed, event), strict=True))
-        made = {name: [key for pair in chosen for key in children[pair]] for name, chosen in pairs.items()}
-        return joined((fronts, made), fronts)
+        combined = {name: [key for pair in chosen for key in children[pair]] for name, chosen in pairs.items()}
+        return joined((fronts, combined), fronts)
 
     def _make(
         self, work: Sequence[tuple[str, Technique]], placed: LocatedStep, event: dict[str, Any]
@@ -367,11 +368,11 @@ class Walk:
 
     def _children(self, parent: Record, step: Technique, seed: int) -> tuple[list[Record], bool]:
         """Return the records that a step makes of a record, here or elsewhere, and whether they were stored before."""
-        made = self.ahead is not None and self.ahead.finish(parent.key, step, seed)
+        by_worker = self.ahead is not None and self.ahead.finish(parent.key, step, seed)
         records, stored = self.builder.children(parent, step, seed)
-        if self.ahead is not None and not made:
+        if self.ahead is not None and not by_worker:
             self.ahead.made_here(parent.key, step, seed, records)
-        return records, stored and not made
+        return records, stored and not by_worker
 
     def _choose(self, target: TargetRun, front: list[str], placed: LocatedStep) -> list[str]:
         """Return the keys that a choice keeps for a target; all of them if it fails."""

@@ -63,9 +63,9 @@ def front_of(candidates: Sequence[Stored], records: Sequence[Record]) -> list[St
     """
     points = [(value(record, "quality"), mean_seconds(record)) for record in records]
     on_front = pareto.front(points, ("max", "min"))
-    kept = [record for record, stays in zip(records, on_front, strict=True) if stays]
+    front_records = [record for record, stays in zip(records, on_front, strict=True) if stays]
     by_key = {each.key: each for each in candidates}
-    return [by_key[record.key] for record in sorted(kept, key=mean_seconds)]
+    return [by_key[record.key] for record in sorted(front_records, key=mean_seconds)]
 
 
 def mean_seconds(record: Record) -> float:
@@ -179,11 +179,11 @@ def fit(
     return fitted
 
 
-def check_answers(made: Runnable, small: Candidate, large: Candidate, exits: EarlyExits, texts: int = 100) -> float:
+def check_answers(model: Runnable, small: Candidate, large: Candidate, exits: EarlyExits, texts: int = 100) -> float:
     """Compare the answers of a cascade on validation texts, in batches, with those that its models give by the rule.
 
     Args:
-        made: The cascade.
+        model: The cascade.
         small: The smaller model.
         large: The larger one.
         exits: The rule.
@@ -202,7 +202,7 @@ def check_answers(made: Runnable, small: Candidate, large: Candidate, exits: Ear
     batches, _ = first_batches(large.task, SPLIT, large.tokenizer, texts)
     for batch in batches:
         both = [each.model.predict(batch) for each in (small, large)]
-        differences = np.abs(made.predict(batch) - cascade_logits(exits, *both)).max(axis=-1)
+        differences = np.abs(model.predict(batch) - cascade_logits(exits, *both)).max(axis=-1)
         near = differences <= TOLERANCE * max(1.0, float(np.abs(both).max()))
         strangers += int((~near).sum())
         largest = max(largest, float(differences[near].max(initial=0.0)))

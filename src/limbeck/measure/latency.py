@@ -151,7 +151,7 @@ def facts(timed: TimedModels, details: Sequence[Mapping[str, Any]] = ()) -> Iter
         where: dict[str, Any] = {"n": timing.calls, "target": str(timed.target)}
         for name, share in STATISTICS.items():
             bounds = sampled[index][name].interval if by_text else _over_rounds(timing, share)
-            more = _kept(sampled[index][name], by_text) if sampled else {}
+            more = _resampled_detail(sampled[index][name], by_text) if sampled else {}
             yield index, Measurement.of(name, bounds, "s", **where, detail=own[name] | more)
         if reference is not None:
             over = {**session, "over": answer["words"][reference]}
@@ -174,7 +174,7 @@ def _over_texts(timing: Timing) -> dict[str, Resampled]:
     return {name: timing.over_texts(share) for name, share in STATISTICS.items()}
 
 
-def _kept(sampled: Resampled, by_text: bool) -> dict[str, Any]:
+def _resampled_detail(sampled: Resampled, by_text: bool) -> dict[str, Any]:
     """Return what later comparisons need of a time: it on resamples, and whether comparisons go by those.
 
     Args:

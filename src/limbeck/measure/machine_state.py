@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
-TAKEN = 0.1
+DISTURBING_SHARE = 0.1
 """Share of the needed cores from which others are said to have disturbed a measurement."""
 SLOWED = 0.9
 """Share of its clock below which a processor is said to have slowed down."""
@@ -109,7 +109,7 @@ class Conditions:
         if not self.seconds >= SHORTEST:
             return None
         before, after = self.clock_mhz
-        if self.taken > TAKEN:
+        if self.taken > DISTURBING_SHARE:
             cores = "core" if threads == 1 else f"{threads} cores"
             loads = " before and ".join(f"{load:.1f}" for load in self.load)
             return (

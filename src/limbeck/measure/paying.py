@@ -72,8 +72,8 @@ def in_turns(ways: Sequence[tuple[Shape, Setting]], timer: Timer = time_trial) -
     """Time a call each way, in turns: median seconds of each round, by way [ways][rounds]."""
     medians: list[list[float]] = [[] for _ in ways]
     for _ in range(TRIALS):
-        for way, rounds in zip(ways, medians, strict=True):
-            rounds.append(float(np.median(timer(Trial(*way, CALLS)))))
+        for trial, rounds in zip(ways, medians, strict=True):
+            rounds.append(float(np.median(timer(Trial(*trial, CALLS)))))
     return medians
 
 

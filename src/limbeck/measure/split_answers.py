@@ -106,8 +106,8 @@ def _answered(candidate: Candidate, split: str, batch: int, context: RunContext)
     unusual = [value for value in (target.device, precision) if value not in ("cpu", "float32")]
     served_as = "-".join([served_as, *unusual])
     name = f"logits-{VERSION}-{candidate.folder.name}-{task.fingerprint}-{split}-{served_as}"
-    kept = cached_arrays(context.keep, name, lambda: {"logits": np.stack(list(answered()))})
-    return SplitAnswers(encoded, kept["logits"], size), name
+    cached = cached_arrays(context.keep, name, lambda: {"logits": np.stack(list(answered()))})
+    return SplitAnswers(encoded, cached["logits"], size), name
 
 
 @dataclass(frozen=True)

@@ -40,11 +40,11 @@ def by_vectors(model: str, documents: Sequence[str], queries: Sequence[str], cou
         )
     opened, tokenizer = open_model(model)
     length = description["max_length"]
-    found = _unit(_vectors(opened, tokenizer, documents, length, [Document(0)] * len(documents)))
-    asked = _unit(_vectors(opened, tokenizer, queries, length, [Query(())] * len(queries)))
+    document_vectors = _unit(_vectors(opened, tokenizer, documents, length, [Document(0)] * len(documents)))
+    query_vectors = _unit(_vectors(opened, tokenizer, queries, length, [Query(())] * len(queries)))
     best: list[list[int]] = []
-    for start in range(0, len(asked), BLOCK):
-        cosines = asked[start : start + BLOCK] @ found.T
+    for start in range(0, len(query_vectors), BLOCK):
+        cosines = query_vectors[start : start + BLOCK] @ document_vectors.T
         best += np.argsort(-cosines, axis=1, kind="stable")[:, :count].tolist()
     return best
 

@@ -164,7 +164,7 @@ def set_labels(
     declared = getattr(config, "limbeck_untrained_head", "")
     model.untrained = reason or (str(declared) if declared else "")
     model.fresh_head = bool(model.untrained)
-    _draw(model, len(new), seed, fresh_output=order is None)
+    _initialize(model, len(new), seed, fresh_output=order is None)
     if order is not None and order.outputs != tuple(range(len(new))) and not absent:
         for head in (model, *(model.exits.heads if model.exits is not None else ())):
             for parameter in head.classifier.parameters():
@@ -177,8 +177,8 @@ def set_labels(
 
 def _declare(config: LimbeckConfig, kind: TaskKind) -> None:
     """Note in a configuration what the outputs mean, so that limbeck and others read it back."""
-    known = kind.problem_type if kind.problem_type in PROBLEM_TYPES else None
-    config.problem_type = known  # type: ignore[assignment]  # these are transformers' names
+    problem_type = kind.problem_type if kind.problem_type in PROBLEM_TYPES else None
+    config.problem_type = problem_type  # type: ignore[assignment]  # these are transformers' names
     for mark in MARKS:
         if mark != kind.config_mark and hasattr(config, mark):
             delattr(config, mark)
@@ -214,7 +214,7 @@ def missing_parts(model: LimbeckForSequenceClassification) -> list[tuple[str, st
     ]
 
 
-def _draw(model: LimbeckForSequenceClassification, width: int, seed: int, *, fresh_output: bool) -> None:
+def _initialize(model: LimbeckForSequenceClassification, width: int, seed: int, *, fresh_output: bool) -> None:
     """Draw the layers of the head that have no weights, and the output layer if it is to be of another width."""
     import torch
     from torch import nn

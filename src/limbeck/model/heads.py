@@ -179,8 +179,8 @@ class EarlyExits(nn.ModuleList):
         sure = self._is_sure(logits.float(), agreed)
         if before is None:
             return _Answered(logits, sure, classes, agreed)
-        kept = torch.where(before.sure[:, None], before.logits, logits)
-        return _Answered(kept, before.sure | sure, classes, agreed)
+        answered_logits = torch.where(before.sure[:, None], before.logits, logits)
+        return _Answered(answered_logits, before.sure | sure, classes, agreed)
 
     def _is_sure(self, logits: Tensor, agreed: Tensor) -> Tensor:
         assert self.threshold is not None

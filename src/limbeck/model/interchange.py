@@ -205,8 +205,8 @@ def rewrite_weights(
         header = load_json(reader.read(start - 8))
         renamed: dict[str, Any] = {"__metadata__": header.pop("__metadata__", {"format": "pt"})}
         spans, end = [], 0
-        places = {name: (*header[parts[0].name]["data_offsets"], name) for name, parts in tensors.items()}
-        for name in sorted(places, key=places.__getitem__):  # as in the file, where all are aligned; empty ones by name
+        offsets = {name: (*header[parts[0].name]["data_offsets"], name) for name, parts in tensors.items()}
+        for name in sorted(offsets, key=offsets.__getitem__):  # in the file's order, all aligned; empty ones by name
             parts = tensors[name]
             pieces = [_span(header[rows.name], rows) for rows in parts]
             size, shape = sum(last - first for first, last in pieces), list(header[parts[0].name]["shape"])

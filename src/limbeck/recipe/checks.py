@@ -77,15 +77,15 @@ def _unsuited(step: Step, where: str, values: Mapping[str, Any], placed: Sequenc
         values: The recipe, apart from its steps.
         placed: The steps.
     """
-    known, goal = settings(values), step.goal_target()
-    if goal and goal not in known:
-        return [Problem(f"{where}.target", unknown_target(goal, known))]
-    setting = known[goal or next(iter(known))]
+    all_settings, goal = settings(values), step.goal_target()
+    if goal and goal not in all_settings:
+        return [Problem(f"{where}.target", unknown_target(goal, all_settings))]
+    setting = all_settings[goal or next(iter(all_settings))]
     problems = [Problem(where, text) for text in step.budget_problems(setting.budget)] if "budget" in values else []
     if "target" not in values:
         return problems
     others = [located.parsed for located in leaves(placed) if located.parsed is not None]
-    counted = [setting] if goal is not None else list(known.values())
+    counted = [setting] if goal is not None else list(all_settings.values())
     unsuited = [step.target_problems(each.target, others) for each in counted]
     if all(unsuited):
         problems += [Problem(".".join(filter(None, (where, name))), text) for name, text in unsuited[0].items()]

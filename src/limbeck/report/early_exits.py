@@ -46,8 +46,8 @@ def facts_of(summary: RunSummary, name: str) -> dict[str, Measurement]:
         summary: The run.
         name: That of early exits, or of cascades.
     """
-    found = {key: exits_of(summary, key) for key in summary.candidates}
-    return {key: fact for key, fact in found.items() if fact is not None and fact.name == name}
+    facts = {key: exits_of(summary, key) for key in summary.candidates}
+    return {key: fact for key, fact in facts.items() if fact is not None and fact.name == name}
 
 
 def exit_rows(summary: RunSummary, name: str = EARLY_EXITS) -> list[ExitRow]:

@@ -162,7 +162,7 @@ def front_table(summary: RunSummary) -> Table:
 
     splits, candidates = shown_splits(summary), rows(summary)
     predicted = any(row.predicted is not None for row in candidates)
-    table = Table(title=f"{summary.metric} with 95 % interval; latency on {summary.place}", title_justify="left")
+    table = Table(title=f"{summary.metric} with 95 % interval; latency on {summary.target_label}", title_justify="left")
     for heading in ("", "candidate"):
         table.add_column(heading)
     changed = changed_column(candidates, summary.split)

@@ -104,7 +104,7 @@ class RunSummary:
         return (self.task.metric if self.task is not None else "") or "quality"
 
     @property
-    def place(self) -> str:
+    def target_label(self) -> str:
         """The target in words, with its name where the recipe has several."""
         return f"{self.target_name} ({self.target})" if self.target_name else str(self.target)
 

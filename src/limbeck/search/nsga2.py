@@ -148,16 +148,16 @@ def _open_storage(storage: str | Path | None) -> BaseStorage:
 class _Sampler(optuna.samplers.NSGAIISampler):
     """NSGA-II for a single draw: the proposal is stored at once together with its owner, not value by value."""
 
-    def __init__(self, search: FrontSearch, draw: int, generation: int) -> None:
-        seed = int(hashlib.sha256(f"{search.seed} {generation} {draw}".encode()).hexdigest()[:8], 16)
+    def __init__(self, search: FrontSearch, draw_index: int, generation: int) -> None:
+        seed = int(hashlib.sha256(f"{search.seed} {generation} {draw_index}".encode()).hexdigest()[:8], 16)
         super().__init__(population_size=search.population, mutation_prob=0.0, seed=seed)
-        self.search, self.draw, self.generation, self.rng = search, draw, generation, Random(seed)
+        self.search, self.draw_index, self.generation, self.rng = search, draw_index, generation, Random(seed)
 
     def __call__(self, breed: bool) -> Shape:
         """Propose the shape of this draw: bred from the earlier generations, or sampled from the space."""
         search = self.search
-        if self.generation == 0 and self.draw < len(search.first):
-            return search.first[self.draw]
+        if self.generation == 0 and self.draw_index < len(search.first):
+            return search.first[self.draw_index]
         if self.generation == 0 or not breed:
             return search.space.sample(self.rng)
         # selecting the parents first fixes their order, which is another one in the call that selects them
@@ -288,17 +288,17 @@ class FrontSearch:
         limit = TRIES * self.population
         free = sorted(set(range(len(claims) + limit)) - {claim.get("draw") for claim in claims})
         trials: list[OpenTrial] = []
-        for attempt, draw in enumerate(free[:limit]):
+        for attempt, draw_index in enumerate(free[:limit]):
             if len(trials) == count or sum(trial.excess <= 0 for trial in trials) == most:
                 break
             breed = attempt < limit / 2  # after that, the children of the parents seem to be exhausted
-            shape = _Sampler(self, draw, generation)(breed)
+            shape = _Sampler(self, draw_index, generation)(breed)
             if shape in claimed:
                 continue
             claimed.add(shape)
             cost, excess = self.price(shape)
             if breed or excess <= 0:
-                number = self._start({"draw": draw, "generation": generation, "shape": shape.to_json()}, excess)
+                number = self._start({"draw": draw_index, "generation": generation, "shape": shape.to_json()}, excess)
                 trials += [OpenTrial(number, shape, cost, excess)] if number is not None else []
         return trials
 

@@ -154,15 +154,15 @@ class Augment(Technique):
         from limbeck.augmentation.pipeline import AugmentationPipeline
         from limbeck.augmentation.preparation import masking, substituting
 
-        judge, mask, chunk_rows, workers = None, None, self.chunk_rows, self.workers
+        label_filter, mask, chunk_rows, workers = None, None, self.chunk_rows, self.workers
         if self.judged and context.teacher is not None:
-            judge = LabelFilter(context.teacher.open, self.labels, self.guard, self.guard_confidence)
+            label_filter = LabelFilter(context.teacher.open, self.labels, self.guard, self.guard_confidence)
         prepare: Callable[[], Prepared] = partial(substituting, self.substitution, candidate, context)
         if self.method == "ngram":
             mask = candidate.tokenizer.mask_token
             prepare = partial(masking, self.ngrams, candidate, context, chunk_rows=chunk_rows, workers=workers)
         elsewhere, task = Elsewhere(context.spread) if context.spread is not None else None, candidate.task
-        options = (scratch, judge, chunk_rows, workers, context.log, mask, elsewhere)
+        options = (scratch, label_filter, chunk_rows, workers, context.log, mask, elsewhere)
         return AugmentationPipeline(task, prepare, self.count, context.seed, *options)
 
     def work_on(

@@ -72,8 +72,8 @@ class Cascade(Combination):
         records = {each.key: each.record for each in candidates if each.record is not None}
         single = [record for record in records.values() if "onnx" in record.traits and "cascade" not in record.traits]
         if self.partner and self.partner not in {record.key for record in single}:
-            known = nearest(self.partner, [record.key for record in single])
-            raise InputError(f"cascade: partner: no exported candidate has the key {self.partner}; {known}")
+            suggestion = nearest(self.partner, [record.key for record in single])
+            raise InputError(f"cascade: partner: no exported candidate has the key {self.partner}; {suggestion}")
         if problem := length_problem(context.target):
             context.log(f"no cascade: it {problem}")
             return []
@@ -84,8 +84,8 @@ class Cascade(Combination):
                 f"is {len(front) or 'none'}"
             )
             return []
-        found = find_pairs(front, self.max_changed, self.criterion, context)
-        chosen = [pair for pair in found if self.partner in ("", pair.small)][: self.most]
+        paying_pairs = find_pairs(front, self.max_changed, self.criterion, context)
+        chosen = [pair for pair in paying_pairs if self.partner in ("", pair.small)][: self.most]
         for pair in chosen:
             context.log(str(pair))
         if not chosen:

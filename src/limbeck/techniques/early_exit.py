@@ -77,7 +77,7 @@ class EarlyExit(Technique):
         from limbeck.train.finetuning import train_on_task
 
         depth = candidate.model.shape.depth
-        exits = EarlyExits(self._places(depth), self.criterion)
+        exits = EarlyExits(self._exit_layers(depth), self.criterion)
         terms, outputs = self.answers.terms(candidate, ("logits",)), None
         if context.teacher is not None:
             teacher = context.teacher.open()
@@ -93,22 +93,22 @@ class EarlyExit(Technique):
         fitted = fit_rule(candidate, exits, self.max_changed / 100, context.log)
         yield replace(candidate, folder=None, facts=(fitted.fact("validation"),))
 
-    def _places(self, depth: int) -> tuple[int, ...]:
+    def _exit_layers(self, depth: int) -> tuple[int, ...]:
         """Return after how many layers heads stand in a model of so many layers."""
-        places = self.layers or usual_layers(depth)
-        if not places:
+        exit_layers = self.layers or usual_layers(depth)
+        if not exit_layers:
             raise InputError(f"early_exit: a head stands before the last layer, and the model has {depth}")
-        if places[-1] >= depth:
+        if exit_layers[-1] >= depth:
             raise InputError(
                 f"early_exit: layers: the model has {depth} layers, so a head stands after at most {depth - 1}, got "
-                f"{places[-1]}"
+                f"{exit_layers[-1]}"
             )
-        if self.criterion == "patience" and len(places) < 2:
+        if self.criterion == "patience" and len(exit_layers) < 2:
             raise InputError(
-                f"early_exit: patience compares heads, and there is one, after {places[0]} layers; give more layers, "
-                "or criterion: confidence"
+                f"early_exit: patience compares heads, and there is one, after {exit_layers[0]} layers; give more "
+                "layers, or criterion: confidence"
             )
-        return places
+        return exit_layers
 
     def problems(self) -> list[str]:
         """Return what is wrong with the places of heads."""

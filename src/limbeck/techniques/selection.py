@@ -17,7 +17,7 @@ from limbeck.core.step import Choice, RunContext, StepInfo, step
 MORE_IS_BETTER = frozenset({"quality", "speedup", "speedup_parent"})
 """Of every other fact less is better."""
 
-Order: TypeAlias = Callable[[Record], tuple[float, ...]]
+SortKey: TypeAlias = Callable[[Record], tuple[float, ...]]
 IsTied: TypeAlias = Callable[[float, Record, Record], bool]
 """Maps a confidence, a record and the first record."""
 
@@ -117,7 +117,7 @@ class Top(Choice):
 
 
 def within(
-    records: Sequence[Record], context: RunContext, step_name: str, order: Order, is_tied: IsTied, tie_order: Order
+    records: Sequence[Record], context: RunContext, step_name: str, order: SortKey, is_tied: IsTied, tie_order: SortKey
 ) -> list[Record]:
     """Return the first record by ``order`` that meets the budget; if none does, the nearest one, with a note.
 
@@ -182,7 +182,7 @@ def is_as_fast(record: Record, first: Record, latency: str = "latency_p50") -> b
     return own.value <= best.value or is_faster(best, own)[0] == "no measurable gain"
 
 
-def ties(latency: str) -> Mapping[str, tuple[IsTied, Order]]:
+def ties(latency: str) -> Mapping[str, tuple[IsTied, SortKey]]:
     """Return the facts whose noise is known, with when records are tied, and their order then.
 
     Other facts, such as the size, are exact.

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from limbeck.core.task_kind import TaskKind
 
 LISTS = ("layers", "hidden", "heads", "ffn", "head_dim")
-Numbers = tuple[Annotated[int, Ge(1), Le(1_000_000)], ...]
+Sizes = tuple[Annotated[int, Ge(1), Le(1_000_000)], ...]
 
 
 @step(
@@ -73,11 +73,11 @@ class WeightSharing(Technique):
     """
 
     training: TrainingConfig = group(default=LAST_WEIGHTS)
-    layers: Numbers = ()
-    hidden: Numbers = ()
-    heads: Numbers = ()
-    ffn: Numbers = ()
-    head_dim: Numbers = ()
+    layers: Sizes = ()
+    hidden: Sizes = ()
+    heads: Sizes = ()
+    ffn: Sizes = ()
+    head_dim: Sizes = ()
     resplit: bool = False
     rule: Literal["sandwich", "single"] = "sandwich"
     samples: Annotated[int, Ge(1)] = 1

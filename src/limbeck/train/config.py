@@ -60,9 +60,9 @@ def softmax_problems(kind: TaskKind, options: Any, names: Iterable[str]) -> dict
     """
     if not (kind.numeric or kind.several):
         return {}
-    way = "squared error" if kind.numeric else "binary cross-entropy"
+    loss_name = "squared error" if kind.numeric else "binary cross-entropy"
     values, defaults = values_of(options), {field.name: field.default for field in fields_of(type(options))}
-    reason = f"has no effect on answers of kind {kind.name}, which are compared by {way}; keep the default"
+    reason = f"has no effect on answers of kind {kind.name}, which are compared by {loss_name}; keep the default"
     return {name: f"{reason}, {defaults[name]}" for name in names if values[name] != defaults[name]}
 
 

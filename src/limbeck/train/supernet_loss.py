@@ -37,7 +37,7 @@ from limbeck.train.objectives import (
 if TYPE_CHECKING:
     from limbeck.model.encoder import LimbeckForSequenceClassification
 
-Rule = Literal["sandwich", "single"]
+SamplingRule = Literal["sandwich", "single"]
 
 
 class LastHidden(nn.Module):
@@ -99,7 +99,7 @@ class SandwichLoss:
     terms: WeightedTerms
     teacher: TeacherCall | None
     space: Space | Listed
-    rule: Rule = "sandwich"
+    rule: SamplingRule = "sandwich"
     samples: int = 2
     in_place: bool = False
     seed: int = 0

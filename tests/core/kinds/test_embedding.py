@@ -92,13 +92,13 @@ def test_answers_are_alike_up_to_a_small_angle():
 def test_what_stored_vectors_lose_is_measured_on_the_same_rows():
     rng = np.random.default_rng(2)
     rows, scores = rng.normal(size=(60, 2 * 80)), rng.normal(size=60)
-    found = KIND.assess("spearman", (), rows, scores)
-    stored = found.detail["stored"]
+    assessed = KIND.assess("spearman", (), rows, scores)
+    stored = assessed.detail["stored"]
     assert [(name, row["bytes"]) for name, row in stored.items()] == [("int8", 80), ("binary", 10), ("first 64", 256)]
     for name, read in (("int8", int8), ("binary", signs), ("first 64", lambda vectors: vectors[:, :64])):
         value = KIND.score("spearman", (), read(rows.reshape(120, 80)).reshape(60, -1), scores)
         assert stored[name]["value"] == pytest.approx(value)
-        assert stored[name]["loss"] == pytest.approx(found.quality.value - value)
+        assert stored[name]["loss"] == pytest.approx(assessed.quality.value - value)
         assert stored[name]["loss_low"] <= stored[name]["loss"] <= stored[name]["loss_high"]
     assert abs(stored["int8"]["loss"]) < 0.02 < stored["binary"]["loss_high"]
 

@@ -32,9 +32,9 @@ def test_metrics_equal_a_loop_over_queries_and_count_documents_that_are_no_candi
     expected = {"ndcg_at_10": [], "mrr_at_10": []}
     for row, judged in zip(scores[:-1], gains[:-1], strict=True):
         ranked = np.argsort(-row).tolist()
-        known = dict(enumerate(judged.tolist())) | {f"elsewhere {index}": 2.0 for index in range(3)}
-        expected["ndcg_at_10"].append(ndcg(ranked, known))
-        expected["mrr_at_10"].append(reciprocal_rank(ranked, {key for key, gain in known.items() if gain > 0}, 10))
+        relevance = dict(enumerate(judged.tolist())) | {f"elsewhere {index}": 2.0 for index in range(3)}
+        expected["ndcg_at_10"].append(ndcg(ranked, relevance))
+        expected["mrr_at_10"].append(reciprocal_rank(ranked, {key for key, gain in relevance.items() if gain > 0}, 10))
     for name, values in expected.items():
         assert KIND.score(name, (), scores.reshape(-1, 1), labels) == pytest.approx(np.mean(values))
         assert METRICS[name](scores.ravel(), labels) == pytest.approx(np.mean(values))

@@ -65,7 +65,7 @@ def test_a_word_without_a_token_divides_an_entity_where_it_stands():
 def test_entities_have_intervals_over_sentences_beside_the_metric():
     names = ("O", "B-person", "I-person")
     right, wrong = np.eye(3)[[1, 2, 0]], np.eye(3)[[1, 0, 0]]
-    found = KIND.assess("token_f1", names, [right, wrong] * 20, [[1, 2, 0]] * 40)
-    assert set(found.beside) == {"entity_f1", "entity_precision", "entity_recall"}
-    assert found.beside["entity_f1"].value == 0.5
-    assert found.beside["entity_f1"].low < 0.5 < found.beside["entity_f1"].high
+    assessed = KIND.assess("token_f1", names, [right, wrong] * 20, [[1, 2, 0]] * 40)
+    assert set(assessed.beside) == {"entity_f1", "entity_precision", "entity_recall"}
+    assert assessed.beside["entity_f1"].value == 0.5
+    assert assessed.beside["entity_f1"].low < 0.5 < assessed.beside["entity_f1"].high

@@ -81,8 +81,8 @@ def test_health_has_the_machine_and_the_limits():
 @pytest.mark.parametrize("given", ["", "wrong", TOKEN[:-1], TOKEN + "x"])
 @pytest.mark.parametrize("path", ["/health", "/measure"])
 def test_without_the_token_nothing_is_said_or_read(measured, given, path):
-    asked = client(given=given)
-    answer = asked.get(path) if path == "/health" else asked.post(path, **form())
+    http = client(given=given)
+    answer = http.get(path) if path == "/health" else http.post(path, **form())
     assert refusal(answer) == (401, "the token is missing or wrong")
     assert not measured
 
@@ -96,12 +96,12 @@ def test_without_a_token_no_page_of_a_browser_may_ask(measured, headers):
 
 
 def test_an_oversized_body_is_refused_before_it_is_read(measured):
-    asked = client(max_mb=1)
-    assert refusal(asked.post("/measure", **form(graphs=[bytes(2_000_000)])))[0] == 413
+    http = client(max_mb=1)
+    assert refusal(http.post("/measure", **form(graphs=[bytes(2_000_000)])))[0] == 413
 
     kind = {"Content-Type": "multipart/form-data; boundary=x"}
     declared = {**kind, "Content-Length": "2000000000"}
-    assert refusal(asked.post("/measure", content=b"", headers=declared)) == (
+    assert refusal(http.post("/measure", content=b"", headers=declared)) == (
         413,
         "the request is larger than 1 MB, the limit of this service",
     )
@@ -122,7 +122,7 @@ def test_a_body_without_a_length_is_counted(measured):
 
 
 @pytest.mark.parametrize(
-    ("body", "status", "said"),
+    ("body", "status", "message"),
     [
         ({"json": REQUEST}, 415, "multipart/form-data"),
         ({"data": {"request": "{}"}}, 415, "multipart/form-data"),
@@ -136,10 +136,10 @@ def test_a_body_without_a_length_is_counted(measured):
         (form({**REQUEST, "inputs": [[{**BATCH, "input_ids": [[1, -5, 2]]}]]}), 422, "got -5"),
     ],
 )
-def test_a_malformed_form_is_refused(measured, body, status, said):
+def test_a_malformed_form_is_refused(measured, body, status, message):
     answered, reason = refusal(client().post("/measure", **body))
     assert answered == status
-    assert said in reason
+    assert message in reason
     assert not measured
 
 
@@ -159,30 +159,30 @@ def test_a_real_session_and_what_it_refuses(graph):
         yield
         inside.append("out")
 
-    asked = client(alone=alone)
-    answer = asked.post("/measure", **form({**REQUEST, "inputs": [[BATCH], [BATCH]]}, [content, content]))
+    http = client(alone=alone)
+    answer = http.post("/measure", **form({**REQUEST, "inputs": [[BATCH], [BATCH]]}, [content, content]))
     assert answer.status_code == 200, answer.text
     assert np.asarray(answer.json()["seconds"]).shape == (2, 3, 1)
     assert inside == ["in", "out"]
 
     beyond = {**REQUEST, "inputs": [[{**BATCH, "input_ids": [[1, 44_000, 2]]}]]}
-    status, said = refusal(asked.post("/measure", **form(beyond, [content])))
+    status, message = refusal(http.post("/measure", **form(beyond, [content])))
     assert status == 422
-    assert said.startswith("graph 0: its vocabulary has")
-    status, said = refusal(asked.post("/measure", **form(REQUEST, [content[:-100]])))
-    assert (status, "ONNX" in said) == (422, True)
-    assert refusal(asked.post("/measure", **form(REQUEST, [content, content])))[1] == (
+    assert message.startswith("graph 0: its vocabulary has")
+    status, message = refusal(http.post("/measure", **form(REQUEST, [content[:-100]])))
+    assert (status, "ONNX" in message) == (422, True)
+    assert refusal(http.post("/measure", **form(REQUEST, [content, content])))[1] == (
         "inputs: are for 1 graphs, and 2 graphs came"
     )
     long = {**REQUEST, "inputs": [[{"input_ids": [[1] * 2000], "attention_mask": [[1] * 2000]}]]}
-    status, said = refusal(asked.post("/measure", **form(long, [content])))
+    status, message = refusal(http.post("/measure", **form(long, [content])))
     assert status == 422
-    assert said.startswith("onnxruntime cannot run these graphs")
+    assert message.startswith("onnxruntime cannot run these graphs")
 
 
 def test_one_measures_at_a_time_and_only_so_many_wait():
     async def work():
-        line, order, release = Line(places=1), [], asyncio.Event()
+        line, order, release = Line(capacity=1), [], asyncio.Event()
 
         async def measure(name):
             async with line.turn():
@@ -207,7 +207,7 @@ def test_one_measures_at_a_time_and_only_so_many_wait():
 
 def test_a_cancelled_wait_leaves_the_line():
     async def work():
-        line = Line(places=1)
+        line = Line(capacity=1)
         async with line.turn():
             waiting = asyncio.create_task(line.turn().__aenter__())
             await asyncio.sleep(0)

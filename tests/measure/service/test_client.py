@@ -82,7 +82,7 @@ def test_facts_hold_for_the_machine_of_the_service():
 
 
 @pytest.mark.parametrize(
-    ("answer", "said"),
+    ("answer", "message"),
     [
         (
             (401, {"error": "the token is missing or wrong"}),
@@ -103,13 +103,13 @@ def test_facts_hold_for_the_machine_of_the_service():
         ((200, httpx2.ReadTimeout("")), "does not answer in time"),
     ],
 )
-def test_a_service_that_cannot_be_used_is_one_error(answer, said):
-    with pytest.raises(ServiceError, match=said):
+def test_a_service_that_cannot_be_used_is_one_error(answer, message):
+    with pytest.raises(ServiceError, match=message):
         answering(health=answer).check(TARGET)
 
 
 @pytest.mark.parametrize(
-    ("answer", "kind", "said"),
+    ("answer", "kind", "message"),
     [
         ((429, {"error": "busy: 8 requests wait already"}), ServiceError, "busy: 8 requests wait already; run again"),
         ((413, {"error": "is larger than 5 MB"}), InputError, "refuses this: is larger than 5 MB"),
@@ -117,8 +117,8 @@ def test_a_service_that_cannot_be_used_is_one_error(answer, said):
         ((200, {"seconds": []}), ServiceError, "its answer is no measurement"),
     ],
 )
-def test_a_refused_session_is_one_error(tmp_path, answer, kind, said):
-    with pytest.raises(InputError, match=said) as refused:
+def test_a_refused_session_is_one_error(tmp_path, answer, kind, message):
+    with pytest.raises(InputError, match=message) as refused:
         time(answering(measure=answer), tmp_path)
     assert type(refused.value) is kind
 

@@ -130,7 +130,7 @@ def other_input(model):
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "message"),
     [
         (foreign, "'Run' of domain 'com.evil'"),
         (function, "function of domain 'com.evil'"),
@@ -143,6 +143,6 @@ def other_input(model):
         (lambda model: model.ClearField("graph"), "is not an ONNX model"),
     ],
 )
-def test_a_graph_that_is_not_only_onnx_is_refused(graph, tmp_path, change, said):
-    with pytest.raises(InputError, match=said):
+def test_a_graph_that_is_not_only_onnx_is_refused(graph, tmp_path, change, message):
+    with pytest.raises(InputError, match=message):
         check_graph(changed(graph, change, tmp_path), 1)

@@ -76,16 +76,16 @@ def test_the_state_of_a_node_may_wait_for_sessions_of_others(ray):
 
 
 @pytest.mark.parametrize(
-    ("answer", "kind", "said"),
+    ("answer", "kind", "message"),
     [
         ({"refused": "graph 0: is not valid ONNX"}, InputError, "refuses this: graph 0: is not valid"),
         (GetTimeoutError(), ServiceError, "does not answer in time"),
         (RayError("lost\nthe node died"), ServiceError, "is lost, or failed: the node died"),
     ],
 )
-def test_whatever_goes_wrong_is_one_error(ray, answer, kind, said):
+def test_whatever_goes_wrong_is_one_error(ray, answer, kind, message):
     ray.answer = answer
-    with pytest.raises(InputError, match=said) as refused:
+    with pytest.raises(InputError, match=message) as refused:
         RayConnection("limbeck_measure").measure("{}", [], FACTS)
     assert type(refused.value) is kind
 
@@ -122,8 +122,8 @@ def test_a_node_of_a_cluster_measures_as_this_machine_does(candidate, exported, 
             patch.setenv("RAY_ADDRESS", cluster.address)
             target = Target(url="ray:limbeck_measure")
             assert Service(target.url).check(target)["machine"] == machine()
-            found = Latency.of(samples=8, rounds=3).measure([candidate, exported], RunContext(target=target))
-            facts = {(index, fact.name): fact for index, fact in found}
+            remote = Latency.of(samples=8, rounds=3).measure([candidate, exported], RunContext(target=target))
+            facts = {(index, fact.name): fact for index, fact in remote}
     finally:
         import ray
 

@@ -37,7 +37,7 @@ def test_a_request_is_read_as_it_was_written():
 
 
 @pytest.mark.parametrize(
-    ("malformed", "said"),
+    ("malformed", "message"),
     [
         ("{", "request: invalid JSON"),
         ("[" * 100_000, "request: invalid JSON"),
@@ -71,8 +71,8 @@ def test_a_request_is_read_as_it_was_written():
         (batch(pixel_values=[[1]]), "pixel_values: unexpected"),
     ],
 )
-def test_a_malformed_request_is_refused(malformed, said):
-    with pytest.raises(InputError, match=said) as refused:
+def test_a_malformed_request_is_refused(malformed, message):
+    with pytest.raises(InputError, match=message) as refused:
         parse(malformed)
     assert len(str(refused.value)) < 800
 

@@ -32,8 +32,8 @@ def test_what_is_missing_is_said_before_it_listens(monkeypatch):
 def test_its_times_are_those_of_a_local_measurement(candidate, exported, tmp_path, monkeypatch):
     def p50s(target):
         context = RestrictedContext(RunContext(target=target), Latency.info)
-        found = list(Latency.of(samples=8, rounds=9).measure([candidate, exported], context))
-        return {(index, fact.name): fact for index, fact in found}
+        facts = list(Latency.of(samples=8, rounds=9).measure([candidate, exported], context))
+        return {(index, fact.name): fact for index, fact in facts}
 
     with running_service(tmp_path) as url:
         monkeypatch.delenv("LIMBECK_TOKEN", raising=False)

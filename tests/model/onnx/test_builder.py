@@ -8,17 +8,17 @@ def test_constants_are_kept_once_and_inputs_left_out_are_empty():
     assert graph.integers(1, 2) == graph.integers(1, 2) == "constant.1_2"
     assert graph.weight("weight") == "weight"
     assert set(graph.constants) == {"constant.1_2", "weight"}
-    made = graph.op("Clip", "x", None, "most", None)
+    clipped = graph.op("Clip", "x", None, "most", None)
     assert list(graph.nodes[-1].input) == ["x", "", "most"]
-    assert list(graph.nodes[-1].output) == [made]
+    assert list(graph.nodes[-1].output) == [clipped]
     first, second = graph.op_with_outputs("Split", "x", outputs=2)
     assert first != second
 
 
 def test_what_several_parts_read_is_made_once():
     graph = Graph({})
-    made = [graph.once("length", lambda: graph.op("Shape", "input_ids")) for _ in range(3)]
-    assert len(set(made)) == len(graph.nodes) == 1
+    names = [graph.once("length", lambda: graph.op("Shape", "input_ids")) for _ in range(3)]
+    assert len(set(names)) == len(graph.nodes) == 1
 
 
 def test_either_of_two_branches_is_computed_and_what_they_share_lies_outside():

@@ -9,7 +9,7 @@ import exiting_models
 import numpy as np
 import pytest
 import torch
-from exiting_models import PLACES
+from exiting_models import LAYERS
 
 from limbeck.core.early_exits import EarlyExits, thresholds
 from limbeck.core.shape import Shape
@@ -37,7 +37,7 @@ MODERN = {
 
 
 def with_exits(make_model, criterion="confidence", threshold=0.6, shape=SHAPE, **style):
-    rule = EarlyExits(PLACES, criterion, threshold)
+    rule = EarlyExits(LAYERS, criterion, threshold)
     return exiting_models.with_exits(partial(make_model, **style), shape, rule)
 
 
@@ -114,7 +114,7 @@ def test_without_branches_the_answers_are_the_same(make_model, make_batch):
 def test_a_file_reads_back(make_model, tmp_path):
     model = with_exits(make_model)
     blueprint, weights = read_parts(to_onnx(model, tmp_path / "model.onnx"))
-    assert blueprint.exits == EarlyExits(PLACES, "confidence", 0.6)
+    assert blueprint.exits == EarlyExits(LAYERS, "confidence", 0.6)
     assert weights.keys() == parts(model)[1].keys()
     assert "exits" not in replace(blueprint, exits=None).to_json()
     assert Blueprint.from_json(replace(blueprint, exits=None).to_json()).exits is None
@@ -122,7 +122,7 @@ def test_a_file_reads_back(make_model, tmp_path):
 
 def test_heads_that_never_answer_are_left_out(make_model):
     model = with_exits(make_model)
-    set_rule(model, EarlyExits(PLACES))
+    set_rule(model, EarlyExits(LAYERS))
     blueprint, weights = parts(model)
     assert blueprint.exits is None
     assert not [name for name in weights if name.startswith("exits")]
@@ -155,7 +155,7 @@ def test_a_text_that_is_sure_by_a_hairs_breadth_may_leave_elsewhere(make_model, 
 def test_a_graph_with_another_rule_is_noticed(make_model, make_batch):
     model, batch = with_exits(make_model), make_batch(rows=24)
     blueprint, weights = parts(model)
-    other, _ = build(replace(blueprint, exits=EarlyExits(PLACES, "confidence", 0.0)), weights)
+    other, _ = build(replace(blueprint, exits=EarlyExits(LAYERS, "confidence", 0.0)), weights)
     measured = parity(model, Opened(other), [{**batch, "index": torch.arange(24)}], ["text"] * 24)
     with pytest.raises(LimbeckError, match="of 24 texts leave the model in ONNX at other early exits than in torch"):
         measured.check(0.02)
@@ -177,10 +177,10 @@ def test_int8_in_the_branches_is_near_float(make_model, make_batch, mode, fused)
     outer = [node.op_type for node in graph.graph.node]
     product = "MatMulIntegerToFloat" if fused else "MatMulInteger" if mode == "dynamic" else "DequantizeLinear"
     assert inner.count(product) > outer.count(product) > 0
-    found = rows_of(open_session(graph), batch)
+    logits = rows_of(open_session(graph), batch)
     with torch.no_grad():
         heads = torch.stack(all_logits(model, batch)).numpy()
-    nearest = np.abs(heads - found).max(-1).min(0)
+    nearest = np.abs(heads - logits).max(-1).min(0)
     assert nearest.max() < 0.15 * np.abs(heads).max()
 
 

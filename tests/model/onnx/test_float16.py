@@ -97,9 +97,9 @@ def test_graphs_beyond_one_protocol_buffer(make_model, make_batch, tmp_path, mon
 
 
 def test_a_quantized_graph_is_refused(make_model):
-    made = parts(make_model(SHAPE))
+    graph_parts = parts(make_model(SHAPE))
     with pytest.raises(InputError, match="in INT8 cannot be converted"):
-        to_float16(quantize(*made, Int8(frozenset(quantizable_modules(*made)))))
+        to_float16(quantize(*graph_parts, Int8(frozenset(quantizable_modules(*graph_parts)))))
 
 
 def test_constants_stay_within_the_range():

@@ -37,9 +37,9 @@ def test_ragged_shapes_answer_as_torch_does(make_model, make_batch, tmp_path, fu
     blueprint, weights = parts_of(model, tmp_path)
     proto, inputs_of = build(replace(blueprint, fused=fused), weights)
     batch = make_batch()
-    theirs = model.predict(batch)
+    expected = model.predict(batch)
     real = batch["attention_mask"].numpy().astype(bool) if kind == "tokens" else slice(None)
-    np.testing.assert_allclose(logits(proto, batch)[real], theirs[real], atol=2e-5)
+    np.testing.assert_allclose(logits(proto, batch)[real], expected[real], atol=2e-5)
     assert {"layers.0.up", "layers.1.down", "layers.2.attention_out"} <= set(inputs_of)
     assert not {"layers.1.attention_out", "layers.2.up"} & set(inputs_of)  # cut away
 

@@ -77,10 +77,10 @@ def test_int8_stays_near_float(make_model, make_batch):
 def products(proto, tokens):
     """Multiply-accumulates of all matrix products for a text of so many tokens, from the sizes of the tensors."""
     taps = {name for node in proto.graph.node for name in (*node.input, *node.output) if name}
-    made = {name for node in proto.graph.node for name in node.output}
+    outputs = {name for node in proto.graph.node for name in node.output}
     proto = onnx.ModelProto.FromString(proto.SerializeToString())
     del proto.graph.output[:]
-    proto.graph.output.extend(onnx.helper.make_empty_tensor_value_info(name) for name in sorted(made & taps))
+    proto.graph.output.extend(onnx.helper.make_empty_tensor_value_info(name) for name in sorted(outputs & taps))
     batch = {"input_ids": torch.ones(1, tokens, dtype=torch.long)}
     batch |= {"attention_mask": batch["input_ids"], "token_type_ids": 0 * batch["input_ids"]}
     session = onnxruntime.InferenceSession(proto.SerializeToString(), providers=["CPUExecutionProvider"])

@@ -77,9 +77,9 @@ def test_logits_equal_torch_for_every_padding(tmp_path, make_model, make_batch, 
         batch["attention_mask"] = torch.tensor(mask)
         batch["input_ids"][batch["attention_mask"] == 0] = pad
         batch["token_type_ids"] *= int(model.encoder.style.token_types > 1)
-        mine, theirs = runner.predict(batch), model.predict(batch)
-        assert mine.shape == theirs.shape
-        assert np.abs(mine - theirs).max() < 1e-4
+        logits, expected = runner.predict(batch), model.predict(batch)
+        assert logits.shape == expected.shape
+        assert np.abs(logits - expected).max() < 1e-4
 
 
 def test_one_text_alone_gives_the_same_logits_as_in_a_padded_batch(tmp_path, make_model, make_batch):
@@ -94,11 +94,11 @@ def test_one_text_alone_gives_the_same_logits_as_in_a_padded_batch(tmp_path, mak
 def test_every_layer_is_one_attention_two_norms_and_one_gelu(tmp_path, make_model):
     shape = Shape(32, 8, (LayerShape(3, 40), LayerShape(1, 24)))
     runner = exported(make_model(shape), tmp_path)
-    found = optimized(runner.path, tmp_path)
-    assert (found["Attention"], found["LayerNormalization"], found["BiasGelu"]) == (2, 2 * 2 + 1, 2)
+    counts = optimized(runner.path, tmp_path)
+    assert (counts["Attention"], counts["LayerNormalization"], counts["BiasGelu"]) == (2, 2 * 2 + 1, 2)
     # the optimizer's fused norm is slower than a sum and a norm on the CPU; it must not come back
-    assert not {"SkipLayerNormalization", "EmbedLayerNormalization", "Softmax", "Erf", "Transpose"} & set(found)
-    assert found["MatMul"] + found["Gemm"] + found["FusedGemm"] == 2 * 3 + 2
+    assert not {"SkipLayerNormalization", "EmbedLayerNormalization", "Softmax", "Erf", "Transpose"} & set(counts)
+    assert counts["MatMul"] + counts["Gemm"] + counts["FusedGemm"] == 2 * 3 + 2
 
 
 def test_the_last_layer_of_a_text_classifier_works_on_one_position(tmp_path, make_model, make_batch):

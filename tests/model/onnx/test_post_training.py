@@ -56,9 +56,9 @@ def test_answers_stay_near_those_of_the_float_model(exported, tmp_path, mode, sm
 def test_answers_are_the_same_with_any_number_of_threads(exported, tmp_path, monkeypatch):
     small = quantize_model(exported, TOKENIZER, tmp_path / "int8", texts_of(exported), ranges=Ranges("dynamic"))
     encoded = encode(TASK, "train", TOKENIZER)
-    one = predict(small, encoded)
+    logits = predict(small, encoded)
     monkeypatch.setattr("torch.get_num_threads", lambda: 3)
-    np.testing.assert_array_equal(predict(small, encoded), one)
+    np.testing.assert_array_equal(predict(small, encoded), logits)
 
 
 @pytest.mark.parametrize("harmless", [0, 1, 3, 6])
@@ -136,8 +136,8 @@ def test_smoothing_is_applied_only_where_it_is_shown_to_help(exported, monkeypat
     monkeypatch.setattr(post_training, "errors", lambda *given: {"smooth": smooth, "plain": plain})
     parts, texts = read_parts(exported.path), texts_of(exported)
     int8 = Int8(frozenset(quantizable_modules(*parts)))
-    found = smoothed(parts, texts, int8, Ranges(), messages.append)
-    assert bool(found.smooth) == chosen
+    smoothed_modules = smoothed(parts, texts, int8, Ranges(), messages.append)
+    assert bool(smoothed_modules.smooth) == chosen
     assert bool(messages) == (gain == 0.02)
     assert all(message.startswith("undecided: smoothing leaves 98 %") for message in messages)
 

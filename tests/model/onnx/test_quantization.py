@@ -24,21 +24,21 @@ def answers(graph, batch):
     return open_session(graph, exact=True).run(None, inputs(batch))[0]
 
 
-def close(found, truth, share):
+def close(logits, truth, share):
     """The largest error is at most this share of the spread of the true logits."""
-    return np.abs(found - truth).max() <= share * np.abs(truth).max()
+    return np.abs(logits - truth).max() <= share * np.abs(truth).max()
 
 
 @pytest.mark.parametrize("reduce_range", [True, False])
 @pytest.mark.parametrize("per_channel", [True, False])
 @pytest.mark.parametrize("kind", ["classification", "tokens"])
 def test_dynamic_is_close_to_float(make_model, make_batch, kind, per_channel, reduce_range):
-    made, batch = parts(make_model(RAGGED, kind=kind)), make_batch()
-    int8 = Int8(frozenset(quantizable_modules(*made)), per_channel, reduce_range)
-    truth = answers(quantize(*made, Int8(frozenset())), batch)
-    found = answers(quantize(*made, int8), batch)
-    assert np.abs(found - truth).max() > 0
-    assert close(found, truth, 0.15)
+    graph_parts, batch = parts(make_model(RAGGED, kind=kind)), make_batch()
+    int8 = Int8(frozenset(quantizable_modules(*graph_parts)), per_channel, reduce_range)
+    truth = answers(quantize(*graph_parts, Int8(frozenset())), batch)
+    logits = answers(quantize(*graph_parts, int8), batch)
+    assert np.abs(logits - truth).max() > 0
+    assert close(logits, truth, 0.15)
 
 
 @pytest.mark.parametrize("ranges", ["dynamic", "static"])
@@ -48,9 +48,9 @@ def test_standard_operators_give_what_the_fused_ones_give(make_model, make_batch
     model = make_model(RAGGED, kind=kind)
     seen = [inputs(make_batch(rows=1, seed=seed)) for seed in range(8)]
     fused, standard = parts(model), parts(model, fused=False)
-    found = calibrate(*fused, seen) if ranges == "static" else {}
+    calibrated = calibrate(*fused, seen) if ranges == "static" else {}
     assert calibrate(*standard, seen) == calibrate(*fused, seen)
-    int8 = Int8(frozenset(quantizable_modules(*fused)), ranges=found)
+    int8 = Int8(frozenset(quantizable_modules(*fused)), ranges=calibrated)
     graph = quantize(*standard, int8)
     assert {entry.domain for entry in graph.opset_import} == {""}
     batch = make_batch(rows=1, seed=1)
@@ -61,14 +61,14 @@ def test_standard_operators_give_what_the_fused_ones_give(make_model, make_batch
 
 @pytest.mark.parametrize("method", ["minmax", "percentile", "entropy"])
 def test_static_is_close_to_float(make_model, make_batch, method):
-    made = parts(make_model(RAGGED))
+    graph_parts = parts(make_model(RAGGED))
     seen = [inputs(make_batch(rows=1, seed=seed)) for seed in range(8)]
-    ranges = calibrate(*made, seen, method)
-    assert set(ranges) == set(quantizable_modules(*made)) - {EMBEDDINGS}
-    graph = quantize(*made, Int8(frozenset(quantizable_modules(*made)), ranges=ranges))
+    ranges = calibrate(*graph_parts, seen, method)
+    assert set(ranges) == set(quantizable_modules(*graph_parts)) - {EMBEDDINGS}
+    graph = quantize(*graph_parts, Int8(frozenset(quantizable_modules(*graph_parts)), ranges=ranges))
     assert "DynamicQuantizeLinear" not in {node.op_type for node in graph.graph.node}
     batch = make_batch(rows=1, seed=1)
-    assert close(answers(graph, batch), answers(quantize(*made, Int8(frozenset())), batch), 0.3)
+    assert close(answers(graph, batch), answers(quantize(*graph_parts, Int8(frozenset())), batch), 0.3)
 
 
 def test_minmax_ranges_are_those_of_the_activations(make_model, make_batch):
@@ -96,17 +96,19 @@ def test_matrices_are_rounded_by_output_channel(make_model):
 
 def test_every_linear_map_is_one_node(make_model):
     shape = Shape(32, 8, (LayerShape(3, 40), LayerShape(1, 24)))
-    made = parts(make_model(shape))
-    found = Counter(node.op_type for node in quantize(*made, Int8(frozenset(quantizable_modules(*made)))).graph.node)
-    assert (found["QAttention"], found["MatMulIntegerToFloat"], found["Gelu"]) == (2, 2 * 3 + 1, 2)
-    assert found["MatMul"] == 1  # the classifier
-    assert found["LayerNormalization"] == 2 * 2 + 1
+    graph_parts = parts(make_model(shape))
+    counts = Counter(
+        node.op_type for node in quantize(*graph_parts, Int8(frozenset(quantizable_modules(*graph_parts)))).graph.node
+    )
+    assert (counts["QAttention"], counts["MatMulIntegerToFloat"], counts["Gelu"]) == (2, 2 * 3 + 1, 2)
+    assert counts["MatMul"] == 1  # the classifier
+    assert counts["LayerNormalization"] == 2 * 2 + 1
 
 
 def test_the_file_is_about_a_quarter(tmp_path, make_model):
-    made = parts(make_model(Shape.uniform(layers=2, hidden=64, heads=4, ffn=256), vocab_size=2000))
-    write(quantize(*made, Int8(frozenset())), tmp_path / "float.onnx")
-    write(quantize(*made, Int8(frozenset(quantizable_modules(*made)))), tmp_path / "int8.onnx")
+    graph_parts = parts(make_model(Shape.uniform(layers=2, hidden=64, heads=4, ffn=256), vocab_size=2000))
+    write(quantize(*graph_parts, Int8(frozenset())), tmp_path / "float.onnx")
+    write(quantize(*graph_parts, Int8(frozenset(quantizable_modules(*graph_parts)))), tmp_path / "int8.onnx")
     sizes = [OnnxModel(tmp_path, file, {}).size_bytes for file in ("int8.onnx", "float.onnx")]
     assert sizes[0] / sizes[1] < 0.32
 
@@ -121,16 +123,16 @@ def test_harm_finds_the_module_with_an_outlier(make_model, make_batch):
     model = make_model()
     model.encoder.layers[0].down.weight.data[0, 0] = 60.0
     model.encoder.layers[0].down.bias.data[0] = 0.0
-    made = parts(model)
-    int8 = Int8(frozenset(quantizable_modules(*made)) - {"layers.1.up"}, per_channel=False)
-    found = sensitivity(*made, int8, [inputs(make_batch())])
-    assert next(iter(found)) == "layers.0.down"
-    assert set(found) == int8.modules
-    assert list(found.values()) == sorted(found.values(), reverse=True)
+    graph_parts = parts(model)
+    int8 = Int8(frozenset(quantizable_modules(*graph_parts)) - {"layers.1.up"}, per_channel=False)
+    errors = sensitivity(*graph_parts, int8, [inputs(make_batch())])
+    assert next(iter(errors)) == "layers.0.down"
+    assert set(errors) == int8.modules
+    assert list(errors.values()) == sorted(errors.values(), reverse=True)
 
 
 def test_an_int8_file_is_not_quantized_again(tmp_path, make_model):
-    made = parts(make_model())
-    write(quantize(*made, Int8(frozenset(quantizable_modules(*made)))), tmp_path / "int8.onnx")
+    graph_parts = parts(make_model())
+    write(quantize(*graph_parts, Int8(frozenset(quantizable_modules(*graph_parts)))), tmp_path / "int8.onnx")
     with pytest.raises(InputError, match="quantized already"):
         read_parts(tmp_path / "int8.onnx")

@@ -41,8 +41,8 @@ def answers(graph, texts):
 
 def test_rows_are_rounded_as_the_runtime_rounds_them(make_model, texts):
     """The same numbers as DynamicQuantizeLinear's, restored."""
-    made = parts(make_model(RAGGED))
-    array = next(record_inputs(*made, texts[:1]))["layers.0.up"]
+    graph_parts = parts(make_model(RAGGED))
+    array = next(record_inputs(*graph_parts, texts[:1]))["layers.0.up"]
     nodes = [
         helper.make_node("DynamicQuantizeLinear", ["x"], ["q", "s", "z"]),
         helper.make_node("DequantizeLinear", ["q", "s", "z"], ["y"]),
@@ -59,11 +59,11 @@ def test_rows_are_rounded_as_the_runtime_rounds_them(make_model, texts):
 
 
 def test_fixed_ranges_are_those_of_all_texts():
-    one, other = Inputs.of(np.array([[[0.0, 1.0]]])), Inputs.of(np.array([[[-2.0, 0.5]], [[3.0, 0.0]]]))
-    joined = Inputs.join([one, other], static=False)
+    first, other = Inputs.of(np.array([[[0.0, 1.0]]])), Inputs.of(np.array([[[-2.0, 0.5]], [[3.0, 0.0]]]))
+    joined = Inputs.join([first, other], static=False)
     assert joined.lows.tolist() == [[0.0, 1.0], [-2.0, 0.0]]
     assert joined.text.tolist() == [0, 1, 1]
-    assert Inputs.join([one, other], static=True).highs.tolist() == [[3.0, 1.0]] * 2
+    assert Inputs.join([first, other], static=True).highs.tolist() == [[3.0, 1.0]] * 2
     assert joined.peaks.tolist() == [3.0, 1.0]
 
 
@@ -98,32 +98,33 @@ def test_a_channel_that_was_quiet_is_not_blown_up():
 def test_what_the_runtime_computes_comes_closer_to_float(make_model, texts, static, per_channel):
     """On texts that were not looked at; by the output of the map, before anything else moves it."""
     texts, others = texts[:30], texts[30:]
-    made = parts(uneven(make_model(RAGGED)))
+    graph_parts = parts(uneven(make_model(RAGGED)))
     name = "layers.3.up"
     truth = [
-        inputs[name] @ made[1][f"{name}.weight"] + made[1][f"{name}.bias"] for inputs in record_inputs(*made, others)
+        inputs[name] @ graph_parts[1][f"{name}.weight"] + graph_parts[1][f"{name}.bias"]
+        for inputs in record_inputs(*graph_parts, others)
     ]
 
     def error(smooth):
-        ranges = calibrate(*made, texts, smooth=smooth) if static else {}
-        graph = quantize(*made, Int8(frozenset({name}), per_channel, smooth=smooth, ranges=ranges))
+        ranges = calibrate(*graph_parts, texts, smooth=smooth) if static else {}
+        graph = quantize(*graph_parts, Int8(frozenset({name}), per_channel, smooth=smooth, ranges=ranges))
         (node,) = (node for node in graph.graph.node if f"{name}.int8" in node.input)
         graph.graph.output.append(helper.make_tensor_value_info(node.output[0], TensorProto.FLOAT, None))
         session = open_session(graph, exact=True)
-        found = [session.run([node.output[0]], dict(text))[0] for text in others]
-        return sum(np.square(mine - theirs).sum() for mine, theirs in zip(found, truth, strict=True))
+        outputs = [session.run([node.output[0]], dict(text))[0] for text in others]
+        return sum(np.square(output - expected).sum() for output, expected in zip(outputs, truth, strict=True))
 
-    smooth = divisors(*made, Int8(frozenset({name}), per_channel), texts, static=static)
+    smooth = divisors(*graph_parts, Int8(frozenset({name}), per_channel), texts, static=static)
     assert error(smooth) < 1.2 * smoothing.MAX_ERROR_SHARE * error({})
 
 
 @pytest.mark.parametrize("fused", [True, False])
 def test_a_division_is_one_node_and_maps_in_float_have_none(make_model, texts, fused):
-    made = parts(uneven(make_model(RAGGED)), fused=fused)
+    graph_parts = parts(uneven(make_model(RAGGED)), fused=fused)
     int8 = Int8(frozenset({"layers.0.up", "layers.3.down"}))
-    smooth = divisors(*made, Int8(frozenset(quantizable_modules(*made))), texts)
-    assert set() < divisors(*made, int8, texts).keys() <= int8.modules
-    graph = quantize(*made, replace(int8, smooth=smooth)).graph
+    smooth = divisors(*graph_parts, Int8(frozenset(quantizable_modules(*graph_parts))), texts)
+    assert set() < divisors(*graph_parts, int8, texts).keys() <= int8.modules
+    graph = quantize(*graph_parts, replace(int8, smooth=smooth)).graph
     divided = {name for node in graph.node for name in node.input if name.endswith(".inverse")}
     assert divided == {f"{name}.inverse" for name in int8.modules & smooth.keys()}
     assert "layers.0.up.inverse" in divided

@@ -57,8 +57,12 @@ def one_node(kind, rank, whole, scales, bias, **attributes):
 def linear(inputs, outputs, rank=3):
     """A product whose pairs overflow, and what it computes from."""
     whole, rng = whole_numbers(inputs, outputs), np.random.default_rng(2)
-    made = whole, rng.uniform(0.5, 1, outputs).astype(np.float32), rng.normal(size=outputs).astype(np.float32)
-    return one_node("MatMulIntegerToFloat", rank, *made), made
+    weights_and_ranges = (
+        whole,
+        rng.uniform(0.5, 1, outputs).astype(np.float32),
+        rng.normal(size=outputs).astype(np.float32),
+    )
+    return one_node("MatMulIntegerToFloat", rank, *weights_and_ranges), weights_and_ranges
 
 
 def run(model, exact=True, **feed):
@@ -82,13 +86,13 @@ def test_a_last_row_without_a_partner_cannot_overflow():
 @pytest.mark.parametrize("rank", [2, 3])
 @pytest.mark.parametrize("inputs", [16, 17])
 def test_a_product_saturates_pair_by_pair(inputs, rank):
-    model, made = linear(inputs, 11, rank)
+    model, linear_parts = linear(inputs, 11, rank)
     x = activations(2, 5, inputs)[: 2 if rank == 3 else 1].reshape((2, 5, inputs) if rank == 3 else (5, inputs))
     clipped, pairs = saturating(model)
-    assert pairs == overflowing(made[0]).sum() > 0
-    np.testing.assert_allclose(run(clipped, x=x), dequantized(x, *made, True), rtol=1e-5, atol=1e-4)
-    np.testing.assert_allclose(run(model, x=x), dequantized(x, *made, False), rtol=1e-5, atol=1e-4)
-    assert np.abs(dequantized(x, *made, True) - dequantized(x, *made, False)).max() > 10
+    assert pairs == overflowing(linear_parts[0]).sum() > 0
+    np.testing.assert_allclose(run(clipped, x=x), dequantized(x, *linear_parts, True), rtol=1e-5, atol=1e-4)
+    np.testing.assert_allclose(run(model, x=x), dequantized(x, *linear_parts, False), rtol=1e-5, atol=1e-4)
+    assert np.abs(dequantized(x, *linear_parts, True) - dequantized(x, *linear_parts, False)).max() > 10
 
 
 def test_blocks_of_columns_make_no_difference(monkeypatch):
@@ -125,8 +129,8 @@ def test_attention_saturates_in_its_projections():
 
 
 def int8_graph(make_model, kind="classification", **options):
-    made = parts(make_model(RAGGED, kind=kind))
-    return quantize(*made, Int8(frozenset(quantizable_modules(*made)), **options))
+    graph_parts = parts(make_model(RAGGED, kind=kind))
+    return quantize(*graph_parts, Int8(frozenset(quantizable_modules(*graph_parts)), **options))
 
 
 @pytest.mark.parametrize("per_channel", [True, False])
@@ -144,7 +148,7 @@ def test_where_nothing_is_clipped_it_is_the_ordinary_graph(
     rewritten, pairs = saturating(graph)
     assert pairs > 1000
     assert "QAttention" not in {node.op_type for node in rewritten.graph.node}
-    sessions = [open_session(one, exact=True) for one in (graph, rewritten)]
+    sessions = [open_session(each, exact=True) for each in (graph, rewritten)]
     for batch in (make_batch(), make_batch(rows=1, seed=4)):
         ordinary, emulated = (answer(session, batch) for session in sessions)
         assert np.abs(emulated - ordinary).max() <= 0.01 * np.abs(ordinary).max()  # one rounding may fall otherwise
@@ -152,16 +156,16 @@ def test_where_nothing_is_clipped_it_is_the_ordinary_graph(
 
 @pytest.mark.parametrize("fused", [True, False])
 def test_the_full_range_saturates_also_with_ranges_seen_before(make_model, make_batch, fused):
-    made = parts(make_model(RAGGED), fused=fused)
+    graph_parts = parts(make_model(RAGGED), fused=fused)
     batch = make_batch()
     inputs = {name: np.asarray(value) for name, value in batch.items() if name != "labels"}
-    int8 = Int8(frozenset(quantizable_modules(*made)), reduce_range=False)
-    for ranges in ({}, calibrate(*made, [inputs])):
-        graph = integer(quantize(*made, replace(int8, ranges=ranges)))
+    int8 = Int8(frozenset(quantizable_modules(*graph_parts)), reduce_range=False)
+    for ranges in ({}, calibrate(*graph_parts, [inputs])):
+        graph = integer(quantize(*graph_parts, replace(int8, ranges=ranges)))
         clipped, pairs = saturating(graph)
         assert pairs > 0
         onnx.checker.check_model(clipped)
-        ordinary, other = (answer(open_session(one, exact=True), batch) for one in (graph, clipped))
+        ordinary, other = (answer(open_session(each, exact=True), batch) for each in (graph, clipped))
         assert 0 < np.abs(other - ordinary).max() < 0.5 * np.abs(ordinary).max()
 
 
@@ -173,9 +177,9 @@ def test_standard_operators_saturate_as_the_fused_ones_do(make_model, make_batch
     int8 = Int8(
         frozenset(quantizable_modules(*fused)), reduce_range=False, ranges=calibrate(*fused, [inputs]) if static else {}
     )
-    (one, pairs), (other, others) = (saturating(integer(quantize(*made, int8))) for made in (fused, standard))
+    (first, pairs), (other, others) = (saturating(integer(quantize(*each, int8))) for each in (fused, standard))
     assert pairs == others > 0
-    clipped = answer(open_session(one, exact=True), batch)
+    clipped = answer(open_session(first, exact=True), batch)
     error = np.abs(clipped - answer(open_session(quantize(*fused, int8), exact=True), batch)).max()
     assert np.abs(answer(open_session(other, exact=True), batch) - clipped).max() < 0.2 * error
 

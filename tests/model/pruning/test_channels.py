@@ -48,9 +48,9 @@ def random_statistics(points=3, hidden=7):
     generator = torch.Generator().manual_seed(0)
     inputs = torch.randn(points, 60, hidden + 1, generator=generator, dtype=torch.float64)
     inputs[..., -1] = 1.0
-    slopes = torch.randn(points, 60, hidden, generator=generator, dtype=torch.float64)
+    gradients = torch.randn(points, 60, hidden, generator=generator, dtype=torch.float64)
     named = tuple(ReadPoint("attention_input", index, ("x",)) for index in range(points))
-    return Statistics(named, tuple(x.T @ x for x in inputs), tuple(g.T @ g / 60 for g in slopes))
+    return Statistics(named, tuple(x.T @ x for x in inputs), tuple(g.T @ g / 60 for g in gradients))
 
 
 def loss_without(statistics, removed):

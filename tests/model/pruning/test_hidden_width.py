@@ -72,7 +72,7 @@ def test_sliced_equals_masked_with_statistics_over_what_stays(make_model, batche
         return y
 
     slice_norm = layers.slice_norm
-    found = logits_of(narrow, batches)
+    logits = logits_of(narrow, batches)
     for module in (layers, embeddings, encoder):
         monkeypatch.setattr(module, "slice_norm", masked_norm)
     if "embedding_size" in style:  # embeddings are projected after their norm, so nothing else silences the rest
@@ -82,7 +82,7 @@ def test_sliced_equals_masked_with_statistics_over_what_stays(make_model, batche
             for layer in whole.encoder.layers:
                 for part in (layer.query, layer.key, layer.value, layer.up):
                     part.weight[:, ~stay] = 0.0
-    torch.testing.assert_close(found, logits_of(whole, batches), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(logits, logits_of(whole, batches), rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("kind", ["text", "tokens"])
@@ -214,8 +214,8 @@ def test_readers_are_solved_for_what_the_cut_model_reads(make_model, batches):
     wanted = (read @ up.weight.T + up.bias).detach().double()
     least = torch.linalg.lstsq(inputs, wanted).solution
     weight, bias = repairs["encoder.layers.1.up"]
-    found = torch.cat([weight, bias[:, None]], 1)
-    error, best = ((inputs @ each - wanted).square().sum() for each in (found.T, least))
+    solved = torch.cat([weight, bias[:, None]], 1)
+    error, best = ((inputs @ each - wanted).square().sum() for each in (solved.T, least))
     assert float(error) < 1.02 * float(best)
 
 
@@ -257,8 +257,8 @@ def test_vectors_of_every_pooling(make_model, batches, pooling, style):
 
     fixed = {"max"} if style.get("norm_bias") is False else {"max", "mean_sqrt_len_tokens"}
     assert is_rotatable(make()) == (bool(style) and pooling not in fixed)
-    expected, found = logits_of(make(), batches), logits_of(narrow_hidden(make(), lambda: batches, 28), batches)
-    assert float((found * expected).sum(-1).mean()) > 0.85
+    expected, vectors = logits_of(make(), batches), logits_of(narrow_hidden(make(), lambda: batches, 28), batches)
+    assert float((vectors * expected).sum(-1).mean()) > 0.85
 
 
 @pytest.mark.parametrize("style", [{}, {"norm_first": True, "embedding_norm": False}])

@@ -35,41 +35,43 @@ def layer(inputs, outputs=5, seed=0, bias=True):
     return linear, x, ones.T @ ones
 
 
-def worth(outputs=5):
+def output_gram(outputs=5):
     """How much errors in each direction of the output matter."""
     root = torch.randn(outputs, outputs, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
     return root @ root.T
 
 
-def error(linear, x, kept, gram):
+def error(linear, x, retained, gram):
     """What the best that the kept inputs can do is off by, in nats."""
     before = None if linear.bias is None else linear.bias.detach()
-    weight, bias = solve(linear.weight.detach(), before, gram, torch.tensor(kept, dtype=torch.long))
-    off = x[:, kept] @ weight.T + (0 if bias is None else bias) - linear(x).detach()
-    return float(((off @ worth()) * off).sum()) / 2
+    weight, bias = solve(linear.weight.detach(), before, gram, torch.tensor(retained, dtype=torch.long))
+    off = x[:, retained] @ weight.T + (0 if bias is None else bias) - linear(x).detach()
+    return float(((off @ output_gram()) * off).sum()) / 2
 
 
 @pytest.mark.parametrize("bias", [True, False])
 @pytest.mark.parametrize("width", [1, 3])
 def test_what_is_lost_is_the_error_of_the_best_repair(width, bias):
     linear, x, gram = layer(12, bias=bias)
-    order = removal(linear, gram, worth(), width)
+    order = removal(linear, gram, output_gram(), width)
     assert sorted(order.parts) == list(range(12 // width))
     for stay in range(12 // width + 1):
-        kept = [group * width + at for group in order.remaining(stay) for at in range(width)]
-        assert order.loss(stay) == pytest.approx(error(linear, x, kept, gram), rel=5e-3, abs=1.0)
+        retained = [group * width + at for group in order.remaining(stay) for at in range(width)]
+        assert order.loss(stay) == pytest.approx(error(linear, x, retained, gram), rel=5e-3, abs=1.0)
 
 
 @pytest.mark.parametrize("width", [1, 2])
 def test_the_cheapest_goes_first(width):
     """Each removal is the best single one, by trying all with a repair of their own."""
     linear, x, gram = layer(8, seed=1)
-    order, kept = removal(linear, gram, worth(), width), list(range(8 // width))
+    order, retained = removal(linear, gram, output_gram(), width), list(range(8 // width))
     for group in order.parts:
-        tried = {one: [g * width + at for g in kept if g != one for at in range(width)] for one in kept}
-        errors = {one: error(linear, x, columns, gram) for one, columns in tried.items()}
+        tried = {
+            removed: [g * width + at for g in retained if g != removed for at in range(width)] for removed in retained
+        }
+        errors = {removed: error(linear, x, columns, gram) for removed, columns in tried.items()}
         assert errors[group] == pytest.approx(min(errors.values()), rel=5e-3, abs=1.0)
-        kept.remove(group)
+        retained.remove(group)
 
 
 @torch.no_grad()
@@ -79,9 +81,9 @@ def test_one_by_one_in_blocks_is_one_by_one():
     weight, inverse = torch.cat([linear.weight, linear.bias[:, None]], 1), torch.linalg.inv(gram)
     order, costs = zip(*grouped(weight.clone(), inverse.clone(), 1), strict=True)
     for block in (1, 8, 64):
-        again, worth = zip(*single(weight.clone(), inverse.clone(), block), strict=True)
+        again, block_costs = zip(*single(weight.clone(), inverse.clone(), block), strict=True)
         assert again == order
-        np.testing.assert_allclose(worth, costs, rtol=1e-6)
+        np.testing.assert_allclose(block_costs, costs, rtol=1e-6)
 
 
 def test_a_copy_of_another_neuron_costs_nothing():
@@ -91,7 +93,7 @@ def test_a_copy_of_another_neuron_costs_nothing():
     with torch.no_grad():
         wider.weight.copy_(torch.cat([linear.weight, 2 * linear.weight[:, :1]], 1))
     ones = torch.cat([x, torch.ones(300, 1, dtype=torch.float64)], 1)
-    order = removal(wider, ones.T @ ones, worth(), 1)
+    order = removal(wider, ones.T @ ones, output_gram(), 1)
     assert order.parts[0] in (3, 6)
     assert order.loss(6) < 0.1 * order.loss(5)  # not nothing: the damping holds the weights where they are
 
@@ -127,17 +129,17 @@ def test_sensitivity_tells_how_far_answers_move(make_model):
     model = make_model(Shape.uniform(layers=2, hidden=32, heads=4, ffn=12), labels=3).double().eval()
     rows = 4000
     batch = {"input_ids": torch.full((rows, 1), 7), "attention_mask": torch.ones(rows, 1, dtype=torch.long)}
-    attended, fed = sensitivities(model, [batch])
+    attention_output, ffn_output = sensitivities(model, [batch])
     change = 0.02 * torch.randn(32, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
-    one = {name: value[:1] for name, value in batch.items()}
+    first_rows = {name: value[:1] for name, value in batch.items()}
     for sensitivity, bias in (
-        (attended[1], model.encoder.layers[1].attention_out.bias),
-        (fed[0], model.encoder.layers[0].down.bias),
+        (attention_output[1], model.encoder.layers[1].attention_out.bias),
+        (ffn_output[0], model.encoder.layers[0].down.bias),
     ):
         with torch.no_grad():
-            before = model.run(one)[0].log_softmax(-1)
+            before = model.run(first_rows)[0].log_softmax(-1)
             bias += change
-            after = model.run(one)[0].log_softmax(-1)
+            after = model.run(first_rows)[0].log_softmax(-1)
             bias -= change
         divergence = float((before.exp() * (before - after)).sum())
         assert float(change @ sensitivity @ change) / 2 == pytest.approx(divergence, rel=0.15)

@@ -41,16 +41,16 @@ def test_without_repair_it_is_the_cut_of_the_orders(model, criterion):
 
 
 def test_orders_come_from_the_cache(model):
-    goal, kept = UniformGoal(heads=2, ffn=32), []
+    goal, names = UniformGoal(heads=2, ffn=32), []
 
     def keep(build):
-        if not kept:
-            kept.append(build())
-        return kept[0]
+        if not names:
+            names.append(build())
+        return names[0]
 
     twin = copy.deepcopy(model)
     narrow(model, BATCHES, goal, keep_orders=keep)
-    narrow(twin, BATCHES, goal, keep_orders=lambda build: kept[0])
+    narrow(twin, BATCHES, goal, keep_orders=lambda build: names[0])
     assert all(map(torch.equal, model.parameters(), twin.parameters()))
 
 

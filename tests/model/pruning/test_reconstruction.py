@@ -14,18 +14,18 @@ def test_solve_is_least_squares():
     weight = torch.randn(3, 6, generator=generator, dtype=torch.float64)
     bias = torch.randn(3, generator=generator, dtype=torch.float64)
     ones = torch.cat([x, torch.ones(200, 1, dtype=torch.float64)], 1)
-    kept = torch.tensor([0, 2, 3])
-    new_weight, new_bias = solve(weight, bias, ones.T @ ones, kept, damping=0.0)
+    retained = torch.tensor([0, 2, 3])
+    new_weight, new_bias = solve(weight, bias, ones.T @ ones, retained, damping=0.0)
     reference = torch.linalg.lstsq(ones[:, [0, 2, 3, 6]], x @ weight.T + bias).solution
     torch.testing.assert_close(torch.cat([new_weight, new_bias[:, None]], 1), reference.T)
 
 
 def test_a_map_without_bias_gets_none():
     x = torch.randn(80, 5, generator=torch.Generator().manual_seed(1), dtype=torch.float64) + 2
-    weight, kept = torch.arange(15, dtype=torch.float64).view(3, 5), torch.tensor([1, 4])
+    weight, retained = torch.arange(15, dtype=torch.float64).view(3, 5), torch.tensor([1, 4])
     ones = torch.cat([x, torch.ones(80, 1, dtype=torch.float64)], 1)
-    new_weight, new_bias = solve(weight, None, ones.T @ ones, kept, damping=0.0)
-    torch.testing.assert_close(new_weight, torch.linalg.lstsq(x[:, kept], x @ weight.T).solution.T)
+    new_weight, new_bias = solve(weight, None, ones.T @ ones, retained, damping=0.0)
+    torch.testing.assert_close(new_weight, torch.linalg.lstsq(x[:, retained], x @ weight.T).solution.T)
     assert new_bias is None
 
 

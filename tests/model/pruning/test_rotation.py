@@ -50,8 +50,8 @@ def test_turned_alone_it_answers_as_before(case, kind):
     rotated = extract(model, model.shape)  # as the configuration has it, too
     for batch, logits in zip(batches, expected, strict=True):
         with torch.no_grad():
-            found = families.defined(rotated, batch, rotated.run(batch)[0])
-        torch.testing.assert_close(found, logits, rtol=1e-3, atol=2e-4)
+            defined = families.defined(rotated, batch, rotated.run(batch)[0])
+        torch.testing.assert_close(defined, logits, rtol=1e-3, atol=2e-4)
 
 
 def grams(hidden, points=3):
@@ -75,8 +75,8 @@ def test_what_stays_is_what_varies_most():
     rows = rows - rows.mean(1, keepdim=True)
     ones = torch.cat([rows, torch.ones(200, 1, dtype=torch.float64)], 1)
     leading = principal_basis([ones.T @ ones], 4)[:, :4]
-    kept = torch.linalg.svd(rows).Vh[:3]
-    torch.testing.assert_close(rows @ leading @ leading.T, rows @ kept.T @ kept)
+    directions = torch.linalg.svd(rows).Vh[:3]
+    torch.testing.assert_close(rows @ leading @ leading.T, rows @ directions.T @ directions)
 
 
 def test_directions_that_nothing_is_written_to_are_cut_exactly(make_model, make_batch):
@@ -97,7 +97,7 @@ def test_directions_that_nothing_is_written_to_are_cut_exactly(make_model, make_
     assert narrow.shape == replace(shape, hidden=16)
     for batch, (_, taps) in zip(batches, expected, strict=True):
         with torch.no_grad():
-            found = narrow.run(batch, taps=("hidden",))[1]
-        for mine, theirs in zip(found["hidden"], taps["hidden"], strict=True):
-            lengths = (mine.square().sum(-1), theirs.square().sum(-1))  # no direction is lost
+            narrow_taps = narrow.run(batch, taps=("hidden",))[1]
+        for states, reference in zip(narrow_taps["hidden"], taps["hidden"], strict=True):
+            lengths = (states.square().sum(-1), reference.square().sum(-1))  # no direction is lost
             torch.testing.assert_close(*lengths, rtol=1e-3, atol=1e-3)

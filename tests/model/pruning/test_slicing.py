@@ -10,10 +10,10 @@ FULL = Shape.uniform(layers=3, hidden=32, heads=4, ffn=24)
 def masks(cut: Cut, shape: Shape) -> Gates:
     """Gates of 0 and 1 that silence what the cut removes."""
     heads, ffn, layers = torch.zeros(shape.depth, 4), torch.zeros(shape.depth, 24), torch.zeros(shape.depth)
-    for place, index in enumerate(cut.layers):
+    for position, index in enumerate(cut.layers):
         layers[index] = 1
-        heads[index, list(cut.heads[place])] = 1
-        ffn[index, list(cut.ffn[place])] = 1
+        heads[index, list(cut.heads[position])] = 1
+        ffn[index, list(cut.ffn[position])] = 1
     return Gates(heads, ffn, layers)
 
 
@@ -34,8 +34,8 @@ def test_sliced_equals_masked(make_model, make_batch):
         with torch.no_grad():
             expected = masked.run(batch, gates=masks(cut, FULL))[0]
             model = slice_to(make_model(FULL), cut)
-            found = model.run(batch)[0]
-        torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5, msg=name)
+            logits = model.run(batch)[0]
+        torch.testing.assert_close(logits, expected, rtol=1e-5, atol=1e-5, msg=name)
         assert model.shape == cut.shape(FULL), name
         assert model.shape <= FULL, name
 

@@ -52,18 +52,18 @@ def test_three_ways_to_keep_a_share_of_the_attention(make_model, make_batch, app
     model, batch = make_model(FULL, resplit=resplit), make_batch()
     small = extract(model, shape)
     heads, width = shape.layers[0].heads, shape.head_dim
-    kept = [8 * head + channel for head in range(4) for channel in range(8)]
-    kept = [c for c in kept if c // 8 < heads and c % 8 < width] if not resplit else kept[: heads * width]
+    retained = [8 * head + channel for head in range(4) for channel in range(8)]
+    retained = [c for c in retained if c // 8 < heads and c % 8 < width] if not resplit else retained[: heads * width]
     for before, after in zip(model.encoder.layers, small.encoder.layers, strict=True):
         for name in ("query", "key", "value"):
-            assert torch.equal(getattr(after, name).weight, getattr(before, name).weight[kept])
-            assert torch.equal(getattr(after, name).bias, getattr(before, name).bias[kept])
-        assert torch.equal(after.attention_out.weight, before.attention_out.weight[:, kept])
+            assert torch.equal(getattr(after, name).weight, getattr(before, name).weight[retained])
+            assert torch.equal(getattr(after, name).bias, getattr(before, name).bias[retained])
+        assert torch.equal(after.attention_out.weight, before.attention_out.weight[:, retained])
     with torch.no_grad():
         expected = small.run(batch)[0]
         torch.testing.assert_close(model.run(batch, shape=shape)[0], expected, rtol=1e-5, atol=1e-6)
-        asked = extract(make_model(FULL), shape, resplit)  # the same of a model that is not marked so
-        torch.testing.assert_close(asked.run(batch)[0], expected)
+        unmarked = extract(make_model(FULL), shape, resplit)  # the same of a model that is not marked so
+        torch.testing.assert_close(unmarked.run(batch)[0], expected)
 
 
 def test_chance_is_left_alone_and_weights_are_copies(make_model):

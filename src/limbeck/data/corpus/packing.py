@@ -242,7 +242,7 @@ def build_corpus(
         raise InputError(f"max_length: {max_length} leaves no room for text between the tokenizer's special tokens")
     work = partial(sequences_of, tokenizer=tokenizer, frame=frame, room=room)
     seen, block_paths = 0, []
-    with _quiet():
+    with _hide_progress_bars():
         for number, block in enumerate(in_blocks(documents)):
             seen += sum(map(len, block))
             block_paths.append(blocks / f"{number:06}")
@@ -380,7 +380,7 @@ def _blocks_folder(scratch: Path | None, name: str) -> Iterator[Path]:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def _hide_progress_bars() -> Iterator[None]:
     """Hide the progress bars of ``datasets``."""
     import datasets
 

@@ -40,14 +40,14 @@ BODY_SECONDS = 600
 class Line:
     """Requests that wait for their turn; one is carried out at a time."""
 
-    places: int
+    capacity: int
     waiting: int = 0
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     @asynccontextmanager
     async def turn(self) -> AsyncIterator[None]:
         """Wait for the turn; refuse where as many wait as may."""
-        if self.lock.locked() and self.waiting >= self.places:
+        if self.lock.locked() and self.waiting >= self.capacity:
             raise HTTPException(
                 429, f"busy: {self.waiting} requests wait already; try again later", {"Retry-After": "60"}
             )

@@ -72,12 +72,12 @@ class Service:
         """
         facts = self._connection.health()
         try:
-            known = facts["service"] == "limbeck"
+            is_service = facts["service"] == "limbeck"
             machine_of(facts["environment"])
             int(facts["limits"]["bytes"]), int(facts["limits"]["seconds"]), list(facts["runtimes"])
         except (KeyError, TypeError, ValueError, AttributeError):
-            known = False
-        if not known:
+            is_service = False
+        if not is_service:
             raise ServiceError(f"{self.url} is no measuring service of limbeck, or another version of it")
         return facts
 

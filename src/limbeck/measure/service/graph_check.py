@@ -106,8 +106,8 @@ def _refuse_outside(message: Message) -> None:
             raise InputError(f"has external data ({shown(message.name)}); the weights should be in the file")
     elif isinstance(message, NodeProto):
         if message.domain not in DOMAINS:
-            known = ", ".join(filter(None, DOMAINS))
-            raise InputError(f"has an operator {shown(message.op_type)} of domain {shown(message.domain)}; use {known}")
+            operator, domains = shown(message.op_type), ", ".join(filter(None, DOMAINS))
+            raise InputError(f"has an operator {operator} of domain {shown(message.domain)}; use {domains}")
         if message.op_type in READS_FILES:
             raise InputError(f"has an operator that opens files, {shown(message.op_type)}")
     elif isinstance(message, FunctionProto) and message.domain not in DOMAINS:

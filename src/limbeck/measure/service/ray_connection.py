@@ -12,7 +12,7 @@ from typing import Any
 from limbeck.errors import InputError, MissingExtra, ServiceError, nearest
 from limbeck.measure.service.options import ServiceOptions
 
-PATIENCE = 10 * 2
+TIMEOUTS = 10 * 2
 """How many of the longest measurements a task waits for: others wait for the resource, too."""
 
 
@@ -32,7 +32,7 @@ class RayConnection:
 
         It waits for them like a session, since a process that starts beside a measurement would disturb it.
         """
-        return self._call("limbeck.measure.service.ray_node:health", (), PATIENCE * float(ServiceOptions.max_seconds))
+        return self._call("limbeck.measure.service.ray_node:health", (), TIMEOUTS * float(ServiceOptions.max_seconds))
 
     def measure(self, text: str, graphs: Sequence[Path], facts: Mapping[str, Any]) -> dict[str, Any]:
         """Have a session carried out there, when others that wait for the resource have ended.
@@ -42,9 +42,9 @@ class RayConnection:
             graphs: The ONNX files.
             facts: What :meth:`health` returned.
         """
-        patience = PATIENCE * float(facts["limits"]["seconds"])
+        timeout = TIMEOUTS * float(facts["limits"]["seconds"])
         content = [path.read_bytes() for path in graphs]
-        answer = self._call("limbeck.measure.service.ray_node:measured", (text, content), patience)
+        answer = self._call("limbeck.measure.service.ray_node:measured", (text, content), timeout)
         if "refused" in answer:
             raise InputError(f"the measuring node with '{self.resource}' refuses this: {answer['refused']}")
         return answer

@@ -11,7 +11,7 @@ from functools import partial
 import numpy as np
 
 from limbeck.core.shape import LayerShape
-from limbeck.model.onnx.builder import FUSED, Graph, Parts
+from limbeck.model.onnx.builder import FUSED, Graph, Projections
 
 MASKED = np.float32(-1e9)  # added to scores of what is not seen
 
@@ -66,7 +66,7 @@ class Rotary:
 
 def attention(
     graph: Graph,
-    parts: Parts,
+    parts: Projections,
     layer: LayerShape,
     head_dim: int,
     positions: Rotary | None,
@@ -101,7 +101,7 @@ def attention(
     return everywhere(graph, parts, layer.heads)
 
 
-def everywhere(graph: Graph, parts: Parts, heads: int) -> str:
+def everywhere(graph: Graph, parts: Projections, heads: int) -> str:
     """Write ONNX Runtime's attention over all tokens; without padding it has no mask, which has a faster kernel.
 
     Args:
@@ -121,8 +121,8 @@ def everywhere(graph: Graph, parts: Parts, heads: int) -> str:
 
 
 def turned(
-    graph: Graph, parts: Parts, heads: int, head_dim: int, positions: Rotary | None, first_only: bool, fused: bool
-) -> Parts:
+    graph: Graph, parts: Projections, heads: int, head_dim: int, positions: Rotary | None, first_only: bool, fused: bool
+) -> Projections:
     """Turn queries and keys by rotary positions, if there are any.
 
     Args:
@@ -142,7 +142,9 @@ def turned(
     return query, positions.turned(graph, key, heads, head_dim, fused), value
 
 
-def plain(graph: Graph, parts: Parts, heads: int, head_dim: int, added: str | None, bias: str | None = None) -> str:
+def plain(
+    graph: Graph, parts: Projections, heads: int, head_dim: int, added: str | None, bias: str | None = None
+) -> str:
     """Write softmax attention in standard operators.
 
     Args:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 FUSED = "com.microsoft"  # the domain of ONNX Runtime's own operators
 Weights = Mapping[str, np.ndarray]
-Parts: TypeAlias = tuple[str, str, str]
+Projections: TypeAlias = tuple[str, str, str]
 """Names of queries, keys and values [batch, position, heads x head_dim]; queries may be the first alone."""
 Attribute: TypeAlias = "int | float | str | Sequence[int] | GraphProto"
 """What the attributes of nodes hold."""
@@ -225,7 +225,7 @@ class TensorWriter(Protocol):
         """
         ...
 
-    def projections(self, graph: Graph, x: str, name: str, first_only: bool) -> Parts:
+    def projections(self, graph: Graph, x: str, name: str, first_only: bool) -> Projections:
         """Multiply by the matrix of an attention layer [hidden, queries + keys + values], and add its bias.
 
         Args:

@@ -22,7 +22,7 @@ from limbeck.model.onnx.onnx_model import CASCADE_KEY, FLOAT_FILE, INT8_FILE, On
 if TYPE_CHECKING:
     from limbeck.model.external import OnnxGraph
 
-KEPT = (*SHAPE, *STYLE, "early_exits")
+COPIED_FIELDS = (*SHAPE, *STYLE, "early_exits")
 """What the config.json of a cascade has of that of its smaller model."""
 
 
@@ -47,7 +47,7 @@ def write_cascade(
     for model in (small, large):
         if model.cascade is not None:
             raise InputError(f"{model.path} is a cascade already; give the two models that it was made of")
-    cascade = Cascade(criterion, threshold, {key: small.config[key] for key in KEPT if key in small.config})
+    cascade = Cascade(criterion, threshold, {key: small.config[key] for key in COPIED_FIELDS if key in small.config})
     for name in (FLOAT_FILE, INT8_FILE):
         external.remove(folder / name)  # of an interrupted attempt
     file = INT8_FILE if small.int8 or large.int8 else FLOAT_FILE

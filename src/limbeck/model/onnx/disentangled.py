@@ -14,7 +14,7 @@ import numpy as np
 from limbeck.core.analytic_cost import as_shape
 from limbeck.model.onnx import attention as graph_attention
 from limbeck.model.onnx.attention import split_heads, text_length
-from limbeck.model.onnx.builder import FUSED, Graph, Parts
+from limbeck.model.onnx.builder import FUSED, Graph, Projections
 
 if TYPE_CHECKING:
     from limbeck.model.encoder import LimbeckForSequenceClassification
@@ -77,7 +77,7 @@ def relative_tables(model: LimbeckForSequenceClassification, weights: dict[str, 
     return tables
 
 
-def attention(graph: Graph, parts: Parts, layer: str, heads: Heads, fused: bool) -> str:
+def attention(graph: Graph, parts: Projections, layer: str, heads: Heads, fused: bool) -> str:
     """Write softmax attention with the terms of positions, where padding attends to all tokens alike.
 
     Args:

@@ -58,13 +58,13 @@ class ExitWriter:
 
     def _after(self, x: str, number: int, before: Answered | None) -> str:
         """Write what follows so many inner heads."""
-        graph, places = self.graph, self.exits.layers
-        start = places[number - 1] if number else 0
-        if number == len(places):
+        graph, exit_layers = self.graph, self.exits.layers
+        start = exit_layers[number - 1] if number else 0
+        if number == len(exit_layers):
             last = self.head(self.layers(x, start, self.depth), "")
             assert before is not None
             return graph.op("Where", self._column(before.sure), before.logits, last)
-        x = self.layers(x, start, places[number])
+        x = self.layers(x, start, exit_layers[number])
         answered = self._with(before, self.head(x, f"exits.{number}."))
         if not self.branches:
             return self._after(x, number + 1, answered)
@@ -92,8 +92,8 @@ class ExitWriter:
         sure = self._is_sure(logits, agreed)
         if before is None:
             return Answered(logits, sure, classes, agreed)
-        kept = graph.op("Where", self._column(before.sure), before.logits, logits)
-        return Answered(kept, graph.op("Or", before.sure, sure), classes, agreed)
+        answered_logits = graph.op("Where", self._column(before.sure), before.logits, logits)
+        return Answered(answered_logits, graph.op("Or", before.sure, sure), classes, agreed)
 
     def _is_sure(self, logits: str, agreed: str) -> str:
         """Write whether a head is sure [batch]."""

@@ -32,7 +32,7 @@ from limbeck.model.onnx.assembly import assemble
 from limbeck.model.onnx.builder import (
     FUSED,
     Graph,
-    Parts,
+    Projections,
     RowGather,
     TensorWriter,
     Weights,
@@ -159,7 +159,7 @@ class FloatWriter:
         graph.inputs_of[name] = x
         return graph.op("MatMul", x, graph.weight(f"{name}.weight")), graph.optional_weight(f"{name}.bias")
 
-    def projections(self, graph: Graph, x: str, name: str, first_only: bool) -> Parts:
+    def projections(self, graph: Graph, x: str, name: str, first_only: bool) -> Projections:
         """Add one product, cut in three: under its own name the matrix can be read back from the file.
 
         Args:

@@ -20,12 +20,12 @@ from limbeck.model.onnx.attention import (
     text_length,
     turned,
 )
-from limbeck.model.onnx.builder import FUSED, Graph, Parts
+from limbeck.model.onnx.builder import FUSED, Graph, Projections
 
 
 def linear(
     graph: Graph,
-    parts: Parts,
+    parts: Projections,
     name: str,
     layer: LayerShape,
     head_dim: int,
@@ -62,7 +62,7 @@ def linear(
 # --- linformer ------------------------------------------------------------------------------------------------------
 
 
-def _linformer(graph: Graph, parts: Parts, name: str, heads: int, head_dim: int, size: int, fused: bool) -> str:
+def _linformer(graph: Graph, parts: Projections, name: str, heads: int, head_dim: int, size: int, fused: bool) -> str:
     def scale() -> str:
         """Write the weights of positions [batch, position, 1]: 0 for padding, else 1 / sqrt(number of tokens)."""
         count = graph.op("ReduceSum", real_tokens(graph), graph.integers(1), keepdims=1)
@@ -99,7 +99,7 @@ def _linformer(graph: Graph, parts: Parts, name: str, heads: int, head_dim: int,
 # --- kernel ---------------------------------------------------------------------------------------------------------
 
 
-def _kernel(graph: Graph, parts: Parts, heads: int) -> str:
+def _kernel(graph: Graph, parts: Projections, heads: int) -> str:
     def positive(x: str) -> str:
         return graph.op("Add", graph.op("Elu", x), graph.constant("constant.one", np.float32(1)))
 
@@ -115,7 +115,7 @@ def _kernel(graph: Graph, parts: Parts, heads: int) -> str:
 # --- window ---------------------------------------------------------------------------------------------------------
 
 
-def _window(graph: Graph, parts: Parts, heads: int, head_dim: int, size: int) -> str:
+def _window(graph: Graph, parts: Projections, heads: int, head_dim: int, size: int) -> str:
     """Blocks of ``size`` queries, each with the keys of its own block, of the two beside it, and of the first token."""
     query, key, value = (split_heads(graph, part, heads, [0, 2, 1, 3]) for part in parts)
     first = graph.op("Slice", query, graph.integers(0), graph.integers(1), graph.integers(2))

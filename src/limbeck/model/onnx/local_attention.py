@@ -27,7 +27,7 @@ from limbeck.model.onnx.attention import (
     text_length,
     turned,
 )
-from limbeck.model.onnx.builder import Graph, Parts
+from limbeck.model.onnx.builder import Graph, Projections
 
 FEW = 3
 """Up to so many blocks are computed as one."""
@@ -37,7 +37,7 @@ NEGLIGIBLE = np.float32(70)
 
 def local(
     graph: Graph,
-    parts: Parts,
+    parts: Projections,
     layer: LayerShape,
     head_dim: int,
     positions: Rotary | None,
@@ -76,7 +76,7 @@ def local(
     )[0]
 
 
-def _in_blocks(graph: Graph, states: Parts, heads: int, head_dim: int, blocks: Blocks) -> str:
+def _in_blocks(graph: Graph, states: Projections, heads: int, head_dim: int, blocks: Blocks) -> str:
     query, key, value = (split_heads(graph, part, heads, [0, 2, 1, 3]) for part in states)
     query = graph.op("Gather", query, blocks.queries, axis=2)
     key, value = (graph.op("Gather", part, blocks.keys, axis=2) for part in (key, value))

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from limbeck.core.measurement import Measurement
     from limbeck.model.onnx.graph import Blueprint
 
-    Parts = tuple[Blueprint, Mapping[str, np.ndarray]]
+    GraphSource = tuple[Blueprint, Mapping[str, np.ndarray]]
     Texts = Callable[[int], Sequence[Mapping[str, np.ndarray]]]
     Changed = Callable[[OnnxModel, OnnxModel], tuple[int, int]]
 
@@ -58,7 +58,7 @@ class Ranges:
     calibration: Calibration = "minmax"
     samples: int = 128
 
-    def of(self, parts: Parts, texts: Texts, int8: Int8) -> Int8:
+    def of(self, parts: GraphSource, texts: Texts, int8: Int8) -> Int8:
         """Return the version with its ranges; none in dynamic mode.
 
         Args:
@@ -83,7 +83,7 @@ class Attempt:
     """
 
     model: OnnxModel
-    parts: Parts
+    parts: GraphSource
     folder: Path
     quality: Callable[[OnnxModel], Measurement]
 
@@ -106,7 +106,7 @@ class Attempt:
         return loss_against(self.quality(self.write(int8)), reference)
 
 
-def write_version(parts: Parts, int8: Int8, folder: Path, model: OnnxModel) -> OnnxModel:
+def write_version(parts: GraphSource, int8: Int8, folder: Path, model: OnnxModel) -> OnnxModel:
     """Write an INT8 version of an exported model and return it.
 
     Args:
@@ -174,7 +174,7 @@ def quantize_model(
 
 
 def smoothed(
-    parts: Parts, texts: Texts, plain: Int8, ranges: Ranges, log: Callable[[str], None] = lambda message: None
+    parts: GraphSource, texts: Texts, plain: Int8, ranges: Ranges, log: Callable[[str], None] = lambda message: None
 ) -> Int8:
     """Return the smoothed version if held-out texts show that it brings logits closer to those of the float model.
 

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from limbeck.model.onnx.attention import padding_mask
-from limbeck.model.onnx.builder import FUSED, Graph, Parts, RowGather, Weights, biased, projection_bias
+from limbeck.model.onnx.builder import FUSED, Graph, Projections, RowGather, Weights, biased, projection_bias
 from limbeck.model.onnx.graph import Blueprint, FloatWriter, build
 
 if TYPE_CHECKING:
@@ -133,7 +133,7 @@ class Int8Writer(FloatWriter):
         restored = graph.op("DequantizeLinear", numbers, scale, zero)
         return graph.op("MatMul", restored, graph.op("DequantizeLinear", weight, weight_scale, axis=1)), bias
 
-    def projections(self, graph: Graph, x: str, name: str, first_only: bool) -> Parts:
+    def projections(self, graph: Graph, x: str, name: str, first_only: bool) -> Projections:
         """Add three products of the same rounded input; cutting one product in three would copy it all.
 
         Args:

@@ -13,14 +13,14 @@ from contextlib import contextmanager
 import numpy as np
 
 from limbeck.model.onnx import attention as graph_attention
-from limbeck.model.onnx.builder import Graph, Parts
+from limbeck.model.onnx.builder import Graph, Projections
 
 FIRST = np.float32(1e9)
 """Stands for the attention that the first token receives: more than any other."""
 
 
 def judging_attention(
-    graph: Graph, parts: Parts, heads: int, head_dim: int, bias: str | None = None
+    graph: Graph, parts: Projections, heads: int, head_dim: int, bias: str | None = None
 ) -> tuple[str, str]:
     """Write softmax attention in standard operators, and what every token receives of it.
 
@@ -40,8 +40,8 @@ def judging_attention(
     query, value = (graph_attention.split_heads(graph, part, heads, [0, 2, 1, 3]) for part in (parts[0], parts[2]))
     key = graph_attention.split_heads(graph, parts[1], heads, [0, 2, 3, 1])
     weights = graph.op("Softmax", graph_attention.scores(graph, query, key, head_dim, added), axis=-1)
-    asking = graph.op("Unsqueeze", graph.op("Cast", graph.mask, to=1), graph.integers(1, 2))
-    received = graph.op("ReduceMean", graph.op("MatMul", asking, weights), graph.integers(1, 2), keepdims=0)
+    query_mask = graph.op("Unsqueeze", graph.op("Cast", graph.mask, to=1), graph.integers(1, 2))
+    received = graph.op("ReduceMean", graph.op("MatMul", query_mask, weights), graph.integers(1, 2), keepdims=0)
     return graph_attention.join_heads(graph, graph.op("MatMul", weights, value)), received
 
 
@@ -56,7 +56,7 @@ class RemainingTokens:
         self.of_all = graph.shared, graph.outermost
         self.all_tokens = ""  # their number in the longest text [1]
         self.index = ""  # of those chosen last, among those before [batch, remaining, 1]
-        self.places: str | None = None  # as positions; the number of positions stands for no token
+        self.columns: str | None = None  # positions of those tokens; their number stands for no token
         self.states: str | None = None
 
     def drop(self, x: str, received: str, share: float) -> str:
@@ -87,14 +87,14 @@ class RemainingTokens:
         """
         graph, present = self.graph, graph_attention.text_length(self.graph)
         self.all_tokens = self.all_tokens or present
-        width = self._kept(share, self.all_tokens)
+        width = self._remaining_count(share, self.all_tokens)
         first = graph.op("Equal", self._range(present), graph.integers(0))
         padding = graph.constant("constant.padding", np.float32(-1))
         ranked = graph.op("Where", graph.op("Cast", graph.mask, to=9), received, padding)
         ranked = graph.op("Where", first, graph.constant("constant.received", FIRST), ranked)
         _, best = graph.op_with_outputs("TopK", ranked, width, outputs=2, axis=1)
         lengths = graph.op("ReduceSum", "attention_mask", graph.integers(1), keepdims=1)
-        counts = self._kept(share, lengths)
+        counts = self._remaining_count(share, lengths)
         best = graph.op("Where", graph.op("Less", self._range(width), counts), best, present)
         ordered, _ = graph.op_with_outputs("TopK", best, width, outputs=2, axis=1, largest=0)
         index = graph.op("Min", ordered, graph.op("Sub", present, graph.integers(1)))
@@ -105,7 +105,7 @@ class RemainingTokens:
         graph.positions = index if before is None else graph.op("GatherElements", before, index, axis=1)
         self.index = graph.op("Unsqueeze", index, graph.integers(2))
         if not self.first_only:
-            self.places = graph.op("Where", graph.op("Cast", graph.mask, to=9), graph.positions, self.all_tokens)
+            self.columns = graph.op("Where", graph.op("Cast", graph.mask, to=9), graph.positions, self.all_tokens)
         graph.shared, graph.outermost = {}, graph.nodes  # what layers share now is known in this branch at the earliest
 
     def merged(self, x: str) -> str:
@@ -115,14 +115,14 @@ class RemainingTokens:
             x: Name of the states of those that remain [batch, remaining, hidden].
         """
         graph = self.graph
-        if self.states is None or self.places is None:
+        if self.states is None or self.columns is None:
             return x  # all are present, or the output reads none of the others
         spare = graph.op("Slice", self.states, graph.integers(0), graph.integers(1), graph.integers(1))
-        wide = graph.op("Concat", self.states, spare, axis=1)  # a row for the places that hold no token
-        texts = graph.op("Unsqueeze", self._range(graph.op("Shape", self.places, start=0, end=1)), graph.integers(1))
-        rows = graph.op("Expand", texts, graph.op("Shape", self.places))
-        rows, places = (graph.op("Unsqueeze", part, graph.integers(2)) for part in (rows, self.places))
-        index = graph.op("Concat", rows, places, axis=2)
+        wide = graph.op("Concat", self.states, spare, axis=1)  # a row for the positions that hold no token
+        texts = graph.op("Unsqueeze", self._range(graph.op("Shape", self.columns, start=0, end=1)), graph.integers(1))
+        rows = graph.op("Expand", texts, graph.op("Shape", self.columns))
+        rows, columns = (graph.op("Unsqueeze", part, graph.integers(2)) for part in (rows, self.columns))
+        index = graph.op("Concat", rows, columns, axis=2)
         everything = graph.op("ScatterND", wide, index, x)
         return graph.op("Slice", everything, graph.integers(0), self.all_tokens, graph.integers(1))
 
@@ -135,7 +135,7 @@ class RemainingTokens:
         yield
         graph.mask, graph.positions, graph.shared, graph.outermost = before
 
-    def _kept(self, share: float, tokens: str) -> str:
+    def _remaining_count(self, share: float, tokens: str) -> str:
         """Write how many tokens remain of so many, as ``core.shape.kept_tokens`` counts them."""
         graph = self.graph
         scaled = graph.op("Mul", tokens, graph.integers(round(1000 * share)))

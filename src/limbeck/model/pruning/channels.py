@@ -103,11 +103,11 @@ def channel_order(statistics: Statistics, count: int) -> RemovalOrder:
     costs: list[float] = []
     for _ in range(count):
         diagonals = inverses.diagonal(dim1=1, dim2=2).clamp_min(1e-300)
-        harms = (weights.square().sum(1) / diagonals)[:, :-1].sum(0)
-        harms[removed] = torch.inf
-        best = int(harms.argmin())
+        sensitivity = (weights.square().sum(1) / diagonals)[:, :-1].sum(0)
+        sensitivity[removed] = torch.inf
+        best = int(sensitivity.argmin())
         removed.append(best)
-        costs.append(float(harms[best]))
+        costs.append(float(sensitivity[best]))
         rows = inverses[:, best].clone()
         scaled = (rows / rows[:, best, None])[:, None]
         weights.baddbmm_(weights[:, :, best, None].clone(), scaled, alpha=-1)
