@@ -9,7 +9,8 @@ import pytest
 from limbeck.core.measurement import machine
 from limbeck.core.shape import Shape
 from limbeck.cost_models.latency_dataset import Dataset, Group, Series, TimedShape, append, read, write
-from limbeck.cost_models.latency_table import Curve, LatencyTable, undisturbed_seconds
+from limbeck.cost_models.latency_table import Curve, LatencyTable
+from limbeck.cost_models.table_measurement import undisturbed_seconds
 from limbeck.errors import InputError
 
 ANCHOR, SMALL, LARGE = (Shape.uniform(layers, 32, 4, 64) for layers in (2, 1, 3))

@@ -9,13 +9,11 @@ import pytest
 from limbeck.core.candidate import Candidate
 from limbeck.core.shape import LayerShape, Shape
 from limbeck.core.target import Target
-from limbeck.cost_models import latency_table as tables
-from limbeck.cost_models.latency_table import LatencyTable, build, typical_length
+from limbeck.cost_models.latency_table import LatencyTable, typical_length
 from limbeck.cost_models.latency_table_fit import designs, fit
 from limbeck.data.synthetic import toy_task, toy_tokenizer
 from limbeck.errors import InputError
 from limbeck.measure.samples import sample_rows, token_batches
-from limbeck.model.encoder import LimbeckConfig, LimbeckForSequenceClassification, Style
 
 FULL = Shape.uniform(layers=6, hidden=48, heads=12, ffn=768)
 
@@ -50,44 +48,6 @@ def test_what_the_table_does_not_know_is_refused(fitted):
         table(FULL.with_tokens(*[0.5] * 6))
     with pytest.raises(InputError, match="without heads or neurons"):
         designs(Shape(48, 4, ()))
-    with pytest.raises(InputError, match="INT8 is timed in the runtimes onnxruntime and openvino"):
-        build(FULL, Style(), Target(runtime="torch"), "int8")
-
-
-def test_disturbances_only_add_time():
-    seconds = np.ones((1, 12, 5))
-    seconds[0, ::2] *= 10
-    seconds[0, :, 1:] *= 3
-    assert tables.undisturbed_seconds(seconds).tolist() == [1.0]
-
-
-@pytest.mark.parametrize("number_format", ["int8", pytest.param("float", marks=pytest.mark.slow)])
-def test_a_table_is_measured_and_memoized(number_format, monkeypatch, in_process):
-    full = Shape.uniform(layers=2, hidden=32, heads=4, ffn=64)
-
-    class Held:
-        model = LimbeckForSequenceClassification(
-            LimbeckConfig(32, 8, layer_heads=[4, 4], layer_ffn=[64, 64], vocab_size=100)
-        )
-        task = toy_task()
-
-    stored, built = {}, []
-
-    def memo(name, build):
-        if name not in stored:
-            built.append(name)
-            stored[name] = build()
-        return stored[name]
-
-    quick = tables.build
-    monkeypatch.setattr(tables, "build", lambda *a, **k: quick(*a, **k, seconds=0.1))
-    first = LatencyTable.memoized(Held, Target(seq_len=8), number_format, memo)
-    assert LatencyTable.memoized(Held, Target(seq_len=8), number_format, memo) == first
-    assert len(built) == 1
-    assert (first.seq_len, first.held_out, first.number_format) == (8, 8, number_format)
-    assert 0 < first(full).value < 0.1
-    with pytest.raises(InputError, match="'float' or 'int8', got 'int4'"):
-        LatencyTable.memoized(Held, Target(seq_len=8), "int4", memo)
 
 
 @pytest.mark.parametrize("batch", [1, 8])

@@ -9,8 +9,9 @@ import pytest
 
 from limbeck.core.shape import Shape
 from limbeck.core.target import Target
-from limbeck.cost_models.latency_table import LatencyTable, build, relative_errors
+from limbeck.cost_models.latency_table import LatencyTable
 from limbeck.cost_models.latency_table_fit import designs, fit
+from limbeck.cost_models.table_measurement import build, relative_errors
 from limbeck.model.style import Style
 
 FULL = Shape.uniform(layers=6, hidden=48, heads=12, ffn=768)

@@ -64,7 +64,7 @@ def test_for_a_fixed_width_there_is_one_table_a_format(make_model, supernet, mon
     del supernet.model.config.space
     requests = []
     monkeypatch.setattr(
-        "limbeck.cost_models.latency_table.LatencyTable.memoized",
+        "limbeck.cost_models.table_measurement.memoized",
         lambda candidate, target, number_format, memo, whole: requests.append((number_format, whole)) or object(),
     )
     cost = MeasuredCost(supernet, Target(), lambda name, build: build(), FULL)
@@ -77,7 +77,7 @@ def test_for_a_fixed_width_there_is_one_table_a_format(make_model, supernet, mon
 def test_another_hidden_width_has_a_table_of_the_same_layers(supernet, monkeypatch):
     requests, target = [], Target(threads=2, batch=3)
     monkeypatch.setattr(
-        "limbeck.cost_models.latency_table.LatencyTable.memoized",
+        "limbeck.cost_models.table_measurement.memoized",
         lambda candidate, target, number_format, memo, whole: requests.append((target, whole)) or object(),
     )
     assert (cost := MeasuredCost(supernet, target, measure_now)).of_width(16) is cost  # a predictor knows all widths
@@ -93,7 +93,7 @@ def test_another_hidden_width_has_a_table_of_the_same_layers(supernet, monkeypat
 def test_a_schedule_of_tokens_has_a_table_of_the_same_layers(supernet, monkeypatch):
     requests, target = [], Target(threads=2, batch=3)
     monkeypatch.setattr(
-        "limbeck.cost_models.latency_table.LatencyTable.memoized",
+        "limbeck.cost_models.table_measurement.memoized",
         lambda candidate, target, number_format, memo, whole: requests.append((target, whole)) or object(),
     )
     fewer = FULL.with_tokens(0.5, 0.25, 0.2)
@@ -116,7 +116,7 @@ def test_a_request_costs_the_calls_of_its_sub_batches(make_model, monkeypatch):
         targets.append(target)
         return FunctionCost(lambda shape: latency(shape, number_format))
 
-    monkeypatch.setattr("limbeck.cost_models.latency_table.LatencyTable.memoized", table)
+    monkeypatch.setattr("limbeck.cost_models.table_measurement.memoized", table)
     target = Target(candidates=50, threads=2)
     fact = MeasuredCost(candidate, target, measure_now).for_format("int8")(FULL)
     assert targets == [Target(threads=2, batch=8)]

@@ -19,7 +19,7 @@ from commands import TRAIN, answer, call, recipe, write_retrieval, write_task
 from transformers import BertConfig, BertModel
 
 from limbeck.benchmark import grid
-from limbeck.cost_models import collection, latency_table
+from limbeck.cost_models import collection, table_measurement
 from limbeck.data.synthetic import toy_task, toy_tokenizer
 
 NAMES = {"minilm-l6": "encoder", "MODEL": "encoder", "movie-reviews": "reviews", "TASK": "reviews", "positive": "happy"}
@@ -63,7 +63,7 @@ def folder(tmp_path_factory):
 def _inside(folder, monkeypatch):
     monkeypatch.chdir(folder)
     monkeypatch.setenv("LIMBECK_STORE", str(folder / "store"))
-    monkeypatch.setitem(latency_table.build.__kwdefaults__, "seconds", 0.5)
+    monkeypatch.setitem(table_measurement.build.__kwdefaults__, "seconds", 0.5)
 
 
 def as_here(words):

@@ -25,7 +25,8 @@ from limbeck.core.finite import load_json
 from limbeck.core.measurement import machine as this_machine
 from limbeck.core.search_space import Space
 from limbeck.core.shape import Shape, canonical_json
-from limbeck.cost_models.latency_table import LatencyTable, undisturbed_seconds
+from limbeck.cost_models.latency_table import LatencyTable
+from limbeck.cost_models.table_measurement import undisturbed_seconds
 from limbeck.errors import InputError, shown
 from limbeck.measure.dummy_model import Setting
 from limbeck.storage.atomic import replacing

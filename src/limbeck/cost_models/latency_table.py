@@ -13,26 +13,19 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any
 
 import numpy as np
 
-from limbeck.core.analytic_cost import NumberFormat, as_shape, check_format, of_model
+from limbeck.core.analytic_cost import NumberFormat, check_format
 from limbeck.core.candidate import Candidate
-from limbeck.core.cost import Cost, Memo
-from limbeck.core.measurement import Measurement, environment
-from limbeck.core.model import EncoderStyle
+from limbeck.core.cost import Cost
+from limbeck.core.measurement import Measurement
 from limbeck.core.shape import LayerShape, Shape, canonical_json
-from limbeck.core.target import Target
 from limbeck.core.token_schedule import check_reads_all
 from limbeck.errors import InputError, nearest
-from limbeck.measure.dummy_model import Setting, style_of, warm_calls
-
-VERSION = 2  #: part of the key of a stored table; bump it when the same input gives another table
 
 
 @dataclass(frozen=True)
@@ -211,38 +204,6 @@ class LatencyTable(Cost):
         fewer = None if few is None else FewerTokens(**{**few, **curves(few)})
         return cls(**{**data, **curves(data), "fewer": fewer})
 
-    @classmethod
-    def memoized(
-        cls, candidate: Candidate, target: Target, number_format: str, memo: Memo, whole: Shape | None = None
-    ) -> LatencyTable:
-        """Measure the table for the median length of a candidate's texts, once per ``memo``.
-
-        Args:
-            candidate: Its task gives the texts, its model the style of the measured encoders.
-            target: Where latency is measured.
-            number_format: ``float`` or ``int8``.
-            memo: Returns the stored arrays of a key, or computes and stores them.
-            whole: The table holds for everything that can be cut out of this shape; the candidate's own if None.
-        """
-        if number_format not in ("float", "int8"):
-            raise InputError(f"number_format should be 'float' or 'int8', got '{number_format}'")
-        own, style = of_model(candidate.model)
-        shape = whole or own
-        seq_len = target.seq_len or typical_length(candidate, target.batch)
-        machine = {name: environment()[name] for name in ("processor", "instructions", "versions")}
-        machine |= {"accelerators": environment().get("accelerators")} if target.on_gpu else {}
-        inputs = {"shape": shape.to_json(), "style": style_of(style), "seq_len": seq_len, "machine": machine}
-        per_token = candidate.task.task_kind.per_token
-        inputs |= {"target": str(target), "number_format": number_format, "version": VERSION, "per_token": per_token}
-        name = f"latency-table-{hashlib.sha256(canonical_json(inputs).encode()).hexdigest()[:16]}"
-
-        def measure() -> dict[str, Any]:
-            kind: NumberFormat = "int8" if number_format == "int8" else "float"
-            table = build(shape, style, target, kind, seq_len, per_token=per_token)
-            return {"json": np.frombuffer(json.dumps(table.to_json()).encode(), dtype=np.uint8)}
-
-        return cls.from_json(json.loads(np.asarray(memo(name, measure)["json"], dtype=np.uint8).tobytes()))
-
 
 def typical_length(candidate: Candidate, batch: int = 1, samples: int = 200, percent: float = 50) -> int:
     """Return the median number of tokens of a batch of the task's training texts, padded as ``latency`` pads.
@@ -262,87 +223,3 @@ def typical_length(candidate: Candidate, batch: int = 1, samples: int = 200, per
     if candidate.task.task_kind.grouped:  # documents of a request are sorted
         lengths.sort()
     return int(np.percentile([max(lengths[start : start + batch]) for start in range(0, len(lengths), batch)], percent))
-
-
-def build(
-    shape: Shape,
-    style: EncoderStyle,
-    target: Target,
-    number_format: NumberFormat = "float",
-    seq_len: int | None = None,
-    *,
-    per_token: bool = False,
-    seconds: float = 25.0,
-    seed: int = 0,
-) -> LatencyTable:
-    """Measure a table for everything that can be cut out of a shape.
-
-    Args:
-        shape: The largest shape.
-        style: Style or configuration of the encoders.
-        target: Where latency is measured.
-        number_format: ``float`` or ``int8``.
-        seq_len: Tokens in a text; the target's length, or 32, if None.
-        per_token: Whether every token is answered.
-        seconds: Approximate timing budget; loading comes on top.
-        seed: Seed of the sampled shapes.
-    """
-    from limbeck.cost_models.latency_table_fit import designs, fit
-    from limbeck.measure.isolation import run_timed
-
-    length = seq_len or target.seq_len or 32
-    setting = Setting(style_of(style), target, number_format, length, per_token)
-    setting.check()
-    full = as_shape(shape)
-    fitted, held_out = designs(full, seed)
-    shapes = [each.to_json() for each in (*fitted, *held_out)]
-    payload = {"shapes": shapes, "setting": setting.to_json(), "seconds": seconds}
-    answer = run_timed("limbeck.cost_models.latency_table:session", payload, target)
-    times = undisturbed_seconds(answer["seconds"])
-    table = fit(full, fitted, times[: len(fitted)], str(target), number_format, length, per_token=per_token)
-    errors = relative_errors(table, held_out, times[len(fitted) :])
-    quartiles = np.quantile(answer["seconds"].min(axis=2), [0.25, 0.75], axis=1)
-    return dataclasses.replace(
-        table,
-        error_median=float(np.median(errors)),
-        error_p95=float(np.quantile(errors, 0.95)),
-        held_out=len(held_out),
-        noise=float(np.median((quartiles[1] - quartiles[0]) / times)),
-        machine=environment()["processor"],
-    )
-
-
-def undisturbed_seconds(seconds: np.ndarray) -> np.ndarray:
-    """Return the undisturbed seconds of each candidate, from [candidate, round, call] of one and the same input.
-
-    Other work on the machine only ever adds time: the best call of each round, and the better quarter of the rounds.
-    """
-    return np.asarray(np.quantile(seconds.min(axis=2), 0.25, axis=1))
-
-
-def relative_errors(table: LatencyTable, shapes: Sequence[Shape], times: np.ndarray) -> np.ndarray:
-    """Return the relative error of each prediction.
-
-    Args:
-        table: The table that predicts.
-        shapes: Measured shapes.
-        times: Their latencies in seconds [shapes].
-    """
-    errors: np.ndarray = np.abs(np.array([table(shape).value for shape in shapes]) / times - 1)
-    return errors
-
-
-def session(payload: dict[str, Any]) -> dict[str, Any]:
-    """Build an encoder of each shape in the child process and time them alternately for the given seconds."""
-    from limbeck.measure.accelerator import clock, warm_up
-    from limbeck.measure.timing import alternate, time_call
-
-    setting = Setting.from_json(payload["setting"])
-    device = setting.target.device
-    calls = warm_calls([Shape.from_json(shape) for shape in payload["shapes"]], setting)
-    warm_up(calls, device)
-    once = sum(time_call(partial(call, 0)) for call in calls)
-    turns, most, least = 5, 25, 5
-    rounds = int(min(max(payload["seconds"] / (once * (turns + 1)), least), most))
-    timings = alternate(calls, turns, rounds, now=clock(device))
-    return {"seconds": np.stack([timing.seconds for timing in timings])}

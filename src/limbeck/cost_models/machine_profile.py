@@ -15,8 +15,8 @@ from limbeck.core.search_space import Space
 from limbeck.cost_models.collection import Collection, Timer, collect, time_group
 from limbeck.cost_models.latency_dataset import Dataset, append, read
 from limbeck.cost_models.latency_table import LatencyTable
-from limbeck.cost_models.latency_table import build as build_table
 from limbeck.cost_models.shape_sampling import sample_shapes
+from limbeck.cost_models.table_measurement import build as build_table
 from limbeck.measure.dummy_model import Setting
 from limbeck.model.style import Style
 

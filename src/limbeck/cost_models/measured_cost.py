@@ -72,12 +72,12 @@ class MeasuredCost(TargetCost):
         return space if space is not None and len(space.hidden) * len(space.head_dim) > 1 else None
 
     def _measure(self, number_format: str) -> Cost:
+        from limbeck.cost_models import table_measurement
         from limbeck.cost_models.latency_predictor import Predictor
-        from limbeck.cost_models.latency_table import LatencyTable
 
         if (space := self._varies()) is not None:
             return self._of_request(Predictor.memoized(self._candidate, space, self._target, number_format, self._memo))
-        table = LatencyTable.memoized(self._candidate, self._target, number_format, self._memo, self._whole)
+        table = table_measurement.memoized(self._candidate, self._target, number_format, self._memo, self._whole)
         return self._of_request(table)
 
     def _of_request(self, cost: Cost) -> Cost:
