@@ -1,6 +1,7 @@
 """The import layers of the design: a package imports those below it, and nothing heavy where it must be light."""
 
 import ast
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -57,6 +58,17 @@ def room(path):
 
 
 FILES = sorted(path for path in ROOT.rglob("*.py") if room(path) in ALLOWED)
+
+
+def test_no_modules_import_each_other():
+    """Not in a circle of any length, and not inside functions either."""
+    files = {
+        ".".join(("limbeck", *path.relative_to(ROOT).with_suffix("").parts)): path
+        for path in ROOT.rglob("*.py")
+        if path.name != "__init__.py"
+    }
+    graph = {module: {*imports(path)} & files.keys() - {module} for module, path in files.items()}
+    TopologicalSorter(graph).prepare()  # raises CycleError, which names the circle
 
 
 def test_every_package_has_its_place():
