@@ -12,9 +12,9 @@ from limbeck.core.shape import Shape
 from limbeck.core.task import Split, Task
 from limbeck.engine.past_times import PastTimes, Work, typical_tokens
 from limbeck.measure.memory import Memory
-from limbeck.model.pruning.config import PruningConfig
 from limbeck.recipe.parsing import registry
 from limbeck.recipe.validation import read
+from limbeck.train.config import forward_seconds
 
 Finetune, Augment = registry()["finetune"], registry()["augment"]
 SMALL, LARGE = (Shape.uniform(layers=layers, hidden=64, heads=4, ffn=128) for layers in (2, 12))
@@ -53,15 +53,14 @@ def test_other_work_on_the_same_task_is_in_proportion(step, past):
     assert past.seconds(longer, HERE)[0] == pytest.approx(20)
 
 
-def test_the_pass_of_a_larger_teacher_counts():
-    """A training step takes three passes of the student and one of the teacher."""
-    distill = registry()["distill"]()
-    student = replace(HERE, teacher=SMALL)
-    alone, taught = (PastTimes([], []).seconds(distill, work)[0] for work in (student, replace(HERE, teacher=LARGE)))
-    assert alone == PastTimes([], []).seconds(distill, HERE)[0]
-    assert taught == pytest.approx(alone * (3 + LARGE.weights / SMALL.weights) / 4)
-    prune = registry()["prune"](pruning=PruningConfig(keep=0.5))
-    assert len({PastTimes([], []).seconds(prune, work)[0] for work in (HERE, replace(HERE, teacher=LARGE))}) == 1
+@pytest.mark.parametrize(("fields", "epochs"), [({"match": ("logits", "hidden")}, 2), ({"match": ("logits",)}, 1)])
+def test_the_pass_of_a_larger_teacher_counts(fields, epochs):
+    """In every epoch, or once where its answers are kept."""
+    distill, past = registry()["distill"].of(num_train_epochs=2, **fields), PastTimes([], [])
+    alone, taught = (past.seconds(distill, replace(HERE, teacher=shape))[0] for shape in (SMALL, LARGE))
+    assert alone == past.seconds(distill, HERE)[0]
+    more = forward_seconds(LARGE, epochs * 1000, 20.0) - forward_seconds(SMALL, epochs * 1000, 20.0)
+    assert taught - alone == pytest.approx(more)
 
 
 def test_texts_that_a_step_added_count(step):
@@ -103,7 +102,7 @@ def test_what_no_longer_is_a_step_is_passed_over(step):
 def test_a_training_of_a_new_kind_is_in_proportion_to_others(step, past):
     distill = registry()["distill"]()
     seconds, rough = past.seconds(distill, HERE)
-    passes = distill.estimated_seconds(SMALL, ROWS, 20.0) / step.estimated_seconds(SMALL, ROWS, 20.0)
+    passes = HERE.seconds(distill, SMALL, ROWS) / HERE.seconds(step, SMALL, ROWS)
     assert (seconds, rough) == (pytest.approx(10 * passes), True)
     own = PastTimes([Record("root", None, "model", shape=SMALL), past_record("d", "root", distill, 77.0)], [])
     assert own.seconds(distill, HERE) == (77.0, False)

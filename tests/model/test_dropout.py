@@ -51,6 +51,21 @@ def test_nothing_is_dropped(probability, training):
     assert dropout(x, probability, training) is x
 
 
+def test_almost_all_may_be_dropped():
+    torch.manual_seed(0)
+    assert (dropout(torch.ones(1000), 0.999999, training=True) != 0).sum() <= 1
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64])
+def test_a_query_that_sees_no_key_has_no_nan(dtype):
+    query, key, value = (torch.randn(1, 2, 4, 8, dtype=dtype, requires_grad=True) for _ in range(3))
+    for nothing in (torch.zeros(1, 1, 4, 4, dtype=torch.bool), torch.full((1, 1, 4, 4), float("-inf"), dtype=dtype)):
+        contexts = attend(query, key, value, nothing, 0.1)
+        contexts.sum().backward()
+        assert contexts.isfinite().all()
+        assert query.grad.isfinite().all()
+
+
 def test_all_may_be_dropped_and_an_empty_tensor_stays_empty():
     assert not dropout(torch.ones(3, 4), 1.0, training=True).any()
     assert dropout(torch.ones(0, 4), 0.1, training=True).shape == (0, 4)

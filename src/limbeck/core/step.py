@@ -275,6 +275,10 @@ class Step(Divisible, Keyed, ABC):
         """
         return None
 
+    def teacher_texts(self, rows: Mapping[str, int]) -> float:
+        """Return how many texts the teacher reads meanwhile, whose time ``estimated_seconds`` leaves out."""
+        return 0.0
+
     def out_of_reach(self, candidate: Candidate, context: RunContext, earlier: Sequence[Step] = ()) -> str | None:
         """Say why nothing that the step could make of a model of this shape meets its goal (engine/reachability.py).
 

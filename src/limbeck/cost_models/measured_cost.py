@@ -26,6 +26,7 @@ class MeasuredCost(TargetCost):
         target: Where latency is measured.
         memo: Keeps what was measured: (name, function that measures) -> JSON.
         whole: The shape whose slices a latency table covers; the candidate's own unless given.
+        elastic: Whether slices of other widths count, where the candidate is a super-network.
     """
 
     def __init__(
@@ -34,7 +35,10 @@ class MeasuredCost(TargetCost):
         target: Target,
         memo: Memo,
         whole: Shape | None = None,
+        *,
+        elastic: bool = True,
     ) -> None:
+        self._elastic = elastic
         self._candidate, self._memo, self._whole, self._served = candidate, memo, whole, target
         (self._target, self._calls), self._request = target.of_sub_batch(), str(target)
         self._costs: dict[str, Cost] = {}
@@ -55,19 +59,19 @@ class MeasuredCost(TargetCost):
     def of_schedule(self, shape: Shape) -> TargetCost:
         """Return the costs of everything that can be cut out of ``whole``, were its layers to pass on fewer tokens.
 
+        Slices of another hidden width or head width have no part in it: a model with a schedule is no super-network.
+
         Args:
             shape: Has the schedule, which need not be of the same depth.
         """
-        if self._varies() is not None:
-            return self
         whole: Shape = self._whole or self._candidate.model.shape
-        return MeasuredCost(self._candidate, self._served, self._memo, scheduled_like(whole, shape))
+        return MeasuredCost(self._candidate, self._served, self._memo, scheduled_like(whole, shape), elastic=False)
 
     def _varies(self) -> Space | None:
         """Return the space of a super-network whose hidden width or head width varies."""
         from limbeck.core.search_space import Space
 
-        stored = self._candidate.model.space
+        stored = self._candidate.model.space if self._elastic else None
         space = Space.from_json(stored) if stored else None
         return space if space is not None and len(space.hidden) * len(space.head_dim) > 1 else None
 

@@ -34,7 +34,7 @@ def within_latency(shape: Shape, bound: Bound, costs: TargetCost, operations: Co
     Raises:
         InputError: Even a single token after the first layer takes longer.
     """
-    keep = _share(shape, bound, lambda: costs.for_format(number_format))
+    keep = _share(shape, bound, lambda: costs.of_schedule(shape).for_format(number_format))
     if keep >= 1:
         return shape
     strictest = geometric(shape, 1 / STEPS)

@@ -208,7 +208,7 @@ def length_batches(
     """Group examples of similar length into batches; every example appears exactly once.
 
     Without a seed, for evaluation, examples are sorted by length, longest first: the largest batch comes first, so
-    memory runs out at once or never. With a seed, for training, they are shuffled, sorted within pools of ``pool``
+    memory runs out early or never. With a seed, for training, they are shuffled, sorted within pools of ``pool``
     batches, and the batches shuffled, so that epochs are random but waste little padding.
 
     Args:
@@ -317,48 +317,46 @@ def predict_batches(
     def answered(indices: Sequence[int]) -> _Answered:
         return indices, model.predict(collate(encoded, indices))
 
-    workers = torch.get_num_threads() if isinstance(model, ThreadSafePredictor) else 1
-    for indices, logits in _in_threads(answered, batches, workers):
+    threads = torch.get_num_threads() if isinstance(model, ThreadSafePredictor) else 1
+    for indices, logits in _in_threads(answered, batches, encoded.lengths, threads):
         for row, index in zip(logits, indices, strict=True):
             yield index, row[: len(encoded.input_ids[index])] if encoded.per_token else row
 
 
 _Answered = tuple[Sequence[int], np.ndarray]
 """The examples of a batch, and their logits."""
+TOKENS_AT_ONCE = 1 << 16
+"""Tokens, with padding, of the batches that threads answer at the same time: what they take of memory grows with it."""
 
 
 def _in_threads(
-    answered: Callable[[Sequence[int]], _Answered], batches: Iterable[Sequence[int]], workers: int
+    answered: Callable[[Sequence[int]], _Answered], batches: Iterable[Sequence[int]], lengths: np.ndarray, threads: int
 ) -> Iterator[_Answered]:
-    """Yield the answers in the order of the batches. The first is computed here: it opens what the others share."""
+    """Yield the answers in the order of the batches. The first is computed here: it opens what the others share.
+
+    Args:
+        answered: Answers a batch.
+        batches: The examples of each batch, the largest first.
+        lengths: Tokens of each example.
+        threads: The most that work at once.
+    """
     remaining = iter(batches)
-    if workers == 1:
+    for indices in remaining:
+        yield answered(indices)
+        tokens = max(1, len(indices) * max(lengths[list(indices)], default=1))
+        threads = min(threads, max(1, TOKENS_AT_ONCE // tokens))
+        break
+    if threads == 1:
         yield from map(answered, remaining)
         return
-    for first in remaining:
-        yield answered(first)
-        break
     waiting: deque[Future[_Answered]] = deque()
-    with ThreadPoolExecutor(workers) as pool:
+    pool = ThreadPoolExecutor(threads)
+    try:
         for indices in remaining:
             waiting.append(pool.submit(answered, indices))
-            if len(waiting) > 2 * workers:
+            if len(waiting) > 2 * threads:
                 yield waiting.popleft().result()
         while waiting:
             yield waiting.popleft().result()
-
-
-def score(
-    model: Predictor, task: Task, split: str, tokenizer: PreTrainedTokenizerBase, batch_size: int | None = None
-) -> float:
-    """Return the task's metric of a model on a split.
-
-    Args:
-        model: The model, as for :func:`predict`.
-        task: The task that has the split.
-        split: Name of the split.
-        tokenizer: A fast tokenizer.
-        batch_size: Texts per batch, as for :func:`predict`.
-    """
-    encoded = encode(task, split, tokenizer)
-    return float(task.score(predict(model, encoded, batch_size), encoded.labels))
+    finally:
+        pool.shutdown(cancel_futures=True)

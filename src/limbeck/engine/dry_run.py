@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -139,7 +140,7 @@ class _Planner:
         self.builders = {name: measured_at(self.builder, name) for name in recipe.settings}
         self.task_rows = {name: len(split) for name, split in task.splits.items()}
         self.tokens = typical_tokens(task)
-        self.teacher: Shape | None = None
+        self.whole: Shape | None = None  # the shape of the recipe's model
         self.rows: list[Row] = []
         records = [record for children in store.facts.all("children-", read_records) for record in children]
         records += store.facts.all("record-", read_record)
@@ -150,10 +151,7 @@ class _Planner:
     def root(self) -> _Planned:
         """Return the model of the recipe, as its configuration file describes it."""
         shape, runtime = _peeked(self.recipe.model)
-        if self.recipe.teacher is None:
-            self.teacher = shape
-        elif self.builder.given.answers_only is None:
-            self.teacher = _peeked(self.recipe.teacher)[0]
+        self.whole = shape
         source = model_folder(self.recipe.model)
         files = source.glob("*.safetensors") if source else ()
         size = sum(path.stat().st_size for path in files) or None
@@ -294,7 +292,18 @@ class _Planner:
     def _seconds(self, step: Step, planned: _Planned) -> tuple[float | None, bool]:
         """Return the likely time, and whether it is rough."""
         rows = (planned.rows, self.tokens, self.root_key, self.task_rows)
-        return self.past.seconds(step, Work(planned.widest, *rows, self.teacher))
+        teacher = self._given if step.info.imitates != "root" and self.recipe.teacher else self.whole
+        return self.past.seconds(step, Work(planned.widest, *rows, teacher))
+
+    @cached_property
+    def _given(self) -> Shape | None:
+        """Shape of the recipe's teacher; None where it only gives answers, or is not here yet."""
+        assert self.recipe.teacher is not None
+        try:
+            known = self.builder.given.answers_only is None
+        except (InputError, OSError):
+            return None
+        return _peeked(self.recipe.teacher)[0] if known else None
 
 
 def _peeked(source: str) -> tuple[Shape | None, str]:

@@ -18,7 +18,7 @@ from limbeck.core.shape import Shape
 from limbeck.core.step import Step, registered
 from limbeck.core.task import Task
 from limbeck.recipe import validation
-from limbeck.train.config import PASSES
+from limbeck.train.config import forward_seconds
 
 Rows = Mapping[str, int]
 
@@ -33,7 +33,7 @@ class Work:
         tokens: Tokens of a typical text.
         root: Key of the recipe's model, which identifies model and task.
         task_rows: Texts by split before any step.
-        teacher: Shape of the model that it imitates, if it does; None where that is not known.
+        teacher: Shape of the model that it imitates; that of the model itself where it is not known.
     """
 
     shape: Shape | None
@@ -44,17 +44,17 @@ class Work:
     teacher: Shape | None = None
 
     def seconds(self, step: Step, shape: Shape, rows: Rows) -> float | None:
-        """Return a step's own estimate, in which a pass of the teacher counts as one of the model, corrected for that.
+        """Return a step's own estimate, with the time of its teacher.
 
         Args:
             step: The step.
             shape: Shape of the model.
             rows: Texts by split.
         """
-        own = step.estimated_seconds(shape, rows, self.tokens)
-        if own is None or self.teacher is None or not (step.info.trains and "teacher" in step.info.reads):
+        own, texts = step.estimated_seconds(shape, rows, self.tokens), step.teacher_texts(rows)
+        if own is None or not texts:
             return own
-        return own * (PASSES + self.teacher.weights / max(1, shape.weights)) / (PASSES + 1)
+        return own + forward_seconds(self.teacher or shape, texts, self.tokens)
 
 
 @dataclass(frozen=True)

@@ -44,11 +44,11 @@ class TimeLimit:
             rest: The steps after it.
             models: How many models are finished, which a probe of all of them measures again.
         """
-        work, past = self._work(record), PastTimes([*self._builder.records.values()], [])
+        past = PastTimes([*self._builder.records.values()], [])
 
         def seconds(each: Step) -> float:
             times = models + 1 if isinstance(each, Probe) and each.info.group else 1
-            return times * (past.seconds(each, work)[0] or 0.0)
+            return times * (past.seconds(each, self._work(record, each))[0] or 0.0)
 
         def least(steps: Sequence[LocatedStep]) -> float:
             """Return the seconds of the shortest way through steps."""
@@ -89,9 +89,9 @@ class TimeLimit:
             return None
         return f"they would take about {needed:.0f} s, and {spent:.0f} of {self._seconds:.0f} s are over; {AGAIN}"
 
-    def _work(self, record: Record) -> Work:
+    def _work(self, record: Record, step: Step) -> Work:
         chain, task = lineage(self._builder.records, record.key), self._builder.task
         rows = {name: len(split) for name, split in task.splits.items()}
-        teacher = self._builder.records.get(self._builder.teacher(record.key) or "")
+        teacher = self._builder.records.get(self._builder.teacher(record.key, step) or "")
         imitated = teacher.shape if teacher is not None else None
         return Work(record.shape, rows_after(chain[1:], rows), typical_tokens(task), chain[0].key, rows, imitated)

@@ -22,7 +22,7 @@ def dropout(x: Tensor, probability: float, training: bool) -> Tensor:
     """
     if not training or not probability:
         return x
-    if x.device.type != "cpu" or probability >= 1:
+    if x.device.type != "cpu" or round(probability * LEVELS) == LEVELS:
         return F.dropout(x, probability, training)
     return x * _scales(x, probability)
 
@@ -56,9 +56,9 @@ def attend(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, proba
     if mask is not None and mask.dtype == torch.bool:
         scores = scores.masked_fill(~mask, torch.finfo(scores.dtype).min)
     elif mask is not None:
-        scores = scores + mask
-    weights = scores.softmax(-1, dtype=torch.float32).to(value.dtype)
-    return dropout(weights, probability, training=True) @ value
+        scores = scores + mask.clamp_min(torch.finfo(scores.dtype).min)  # not -inf: a row of them would be NaN
+    weights = scores.softmax(-1, dtype=max(scores.dtype, torch.float32, key=lambda dtype: dtype.itemsize))
+    return dropout(weights.to(value.dtype), probability, training=True) @ value
 
 
 def _in_float32(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> Tensor:

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -223,7 +223,6 @@ class _Quantized:
     """A slice as an INT8 graph in ONNX Runtime."""
 
     int8 = True
-    thread_safe: Literal[True] = True
 
     def __init__(self, model: LimbeckForSequenceClassification, shape: Shape) -> None:
         from limbeck.model.onnx.onnx_model import open_session, parts

@@ -27,7 +27,6 @@ from limbeck.train.answer_distillation import AnswerDistillationConfig
 from limbeck.train.config import TRAINING, TrainingConfig
 from limbeck.train.distillation_presets import PRESETS
 from limbeck.train.layer_distillation import (
-    DISTILLATION_PASSES,
     LayerDistillationConfig,
     Layers,
     answers_only_problems,
@@ -187,4 +186,10 @@ class Distill(Technique):
             tokens: Mean tokens per text.
         """
         both = replace(self.training, num_train_epochs=self.intermediate_epochs + self.training.num_train_epochs)
-        return both.estimated_seconds(shape, rows, tokens, DISTILLATION_PASSES)
+        return both.estimated_seconds(shape, rows, tokens)
+
+    def teacher_texts(self, rows: Mapping[str, int]) -> float:
+        """Return the texts that the teacher reads: once where its answers are kept, else in every epoch."""
+        once = self.cache_teacher or not set(self.match) & set(LAYERS)
+        epochs = self.intermediate_epochs + self.training.num_train_epochs
+        return rows.get("train", 0) * (1 if once else epochs)

@@ -33,7 +33,7 @@ from limbeck.core.field_groups import group
 from limbeck.core.step import RunContext, Technique, step
 from limbeck.errors import InputError
 from limbeck.train.config import TrainingConfig
-from limbeck.train.layer_distillation import DISTILLATION_PASSES, LayerDistillationConfig, Layers
+from limbeck.train.layer_distillation import LayerDistillationConfig, Layers
 from limbeck.train.pretraining import ON_TEXT, PRETRAINING, PretrainingConfig, check_sides, train_on_text
 
 if TYPE_CHECKING:
@@ -106,7 +106,11 @@ class PretrainDistill(Technique):
         """
         if self.pretraining.corpus is not None:
             return None
-        return self.training.estimated_seconds(shape, rows, tokens, DISTILLATION_PASSES)
+        return self.training.estimated_seconds(shape, rows, tokens)
+
+    def teacher_texts(self, rows: Mapping[str, int]) -> float:
+        """Return the texts that the teacher reads: those of every epoch."""
+        return rows.get("train", 0) * self.training.num_train_epochs
 
 
 def check_difference(candidate: Candidate, teacher: Candidate) -> None:

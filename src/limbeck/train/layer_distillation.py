@@ -18,7 +18,6 @@ from limbeck.core.model import AnswersOnly
 from limbeck.core.shape import canonical_json
 from limbeck.core.step import Step
 from limbeck.errors import InputError
-from limbeck.train.config import PASSES
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -29,9 +28,6 @@ if TYPE_CHECKING:
     from limbeck.train.objectives import Term
 
 Layers = Literal["hidden", "attention", "relations"]
-
-DISTILLATION_PASSES = PASSES + 1.0
-"""Cost of a training step in forward passes: one more, for the teacher."""
 
 IMITATED: Mapping[tuple[str, ...], Set[str]] = {
     ("logits_weight", "temperature", "matryoshka"): {"logits"},

@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
 Precision = Literal["no", "bf16", "fp16"]
 NAMES: Mapping[str, str] = {"no": "float32", "bf16": "bfloat16", "fp16": "float16"}
-VERSION = 1  #: part of the key of stored times; bump it when they come out otherwise
+VERSION = 2  #: part of the key of stored times; bump it when they come out otherwise
 FEWEST_BATCHES = 100
 """Trainings of fewer batches, or of less arithmetic, are over before a trial, of ten passes or so, pays; they use
 float32."""
