@@ -159,12 +159,12 @@ def test_a_run_makes_measures_and_serves_it_and_a_resumed_one_is_the_same(make_m
     probes = [{"quality": {}}, {"latency": {"samples": 10, "rounds": 3, "split": "validation"}}]
     pruned = [{"prune": {"layers": 1, "cost": "macs", "samples": 32}}]
     steps = [
-        {"finetune": {"epochs": 2, "learning_rate": 1e-3}},
+        {"finetune": {"epochs": 6, "learning_rate": 1e-3, "batch_size": 16}},
         {"fork": [[], pruned]},
         {"export": {}},
         {"quantize": {}},
     ]
-    steps += [*probes, {"cascade": {"max_changed": 40}}, *probes, {"size": {}}, {"best": {}}]
+    steps += [*probes, {"cascade": {"max_changed": 60}}, *probes, {"size": {}}, {"best": {}}]
     recipe = parse({"model": str(tmp_path / "model"), "task": "t", "steps": steps, "allow_weak_teacher": True})
 
     def go(folder):
