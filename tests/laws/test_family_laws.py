@@ -15,6 +15,7 @@ from transformers import PreTrainedTokenizerFast
 from limbeck.core import analytic_cost
 from limbeck.core.search_space import Range, Space
 from limbeck.core.shape import Shape
+from limbeck.model import dropout as own_dropout
 from limbeck.model.checkpoints import open_model, save_model
 from limbeck.model.encoder import Gates
 from limbeck.model.onnx.onnx_model import open_session, parts, to_onnx
@@ -164,7 +165,7 @@ def test_the_graph_answers_as_torch(case, kind, fused, tmp_path):
 def test_training_drops_what_transformers_drops(case, kind, monkeypatch, tmp_path):
     """The same probabilities on the same activations, in the same order; each key of the configuration has its own."""
     dropped = []
-    original = torch.nn.functional.dropout, torch.nn.functional.scaled_dot_product_attention
+    original = torch.nn.functional.dropout, torch.nn.functional.scaled_dot_product_attention, own_dropout._scales
 
     def dropout(values, p=0.5, training=True, inplace=False):
         if training and p:
@@ -176,12 +177,17 @@ def test_training_drops_what_transformers_drops(case, kind, monkeypatch, tmp_pat
             dropped.append((p, query.ndim, key.shape[-2]))
         return original[1](query, key, value, **options)
 
+    def scales(values, p):
+        dropped.append((p, values.ndim, values.shape[-1]))
+        return original[2](values, p)
+
     reference = families.random_model(case, families.AUTO[kind], **DROPOUTS)
     reference.save_pretrained(tmp_path)
     models = reference, to_transformers(load_pretrained(tmp_path)), load_pretrained(tmp_path)
     batch = next(iter(batches(models[-1])))
     monkeypatch.setattr(torch.nn.functional, "dropout", dropout)
     monkeypatch.setattr(torch.nn.functional, "scaled_dot_product_attention", attention)
+    monkeypatch.setattr(own_dropout, "_scales", scales)
     seen = []
     for model in models:
         dropped.clear()

@@ -300,10 +300,10 @@ class _Planner:
         """Shape of the recipe's teacher; None where it only gives answers, or is not here yet."""
         assert self.recipe.teacher is not None
         try:
-            known = self.builder.given.answers_only is None
+            only = self.builder.given.answers_only
         except (InputError, OSError):
             return None
-        return _peeked(self.recipe.teacher)[0] if known else None
+        return _peeked(self.recipe.teacher)[0] if only is None else None
 
 
 def _peeked(source: str) -> tuple[Shape | None, str]:
