@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import random
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
@@ -17,6 +16,7 @@ from limbeck.core.judged_texts import is_judged
 from limbeck.core.kinds import KINDS
 from limbeck.core.metrics import IGNORED
 from limbeck.data.encoding import TextEncoding, first_pieces, search_prompts
+from limbeck.storage.parallel import submitted
 
 if TYPE_CHECKING:
     import torch
@@ -349,14 +349,8 @@ def _in_threads(
     if threads == 1:
         yield from map(answered, remaining)
         return
-    waiting: deque[Future[_Answered]] = deque()
     pool = ThreadPoolExecutor(threads)
     try:
-        for indices in remaining:
-            waiting.append(pool.submit(answered, indices))
-            if len(waiting) > 2 * threads:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
+        yield from submitted(pool, answered, remaining, 2 * threads)
     finally:
         pool.shutdown(cancel_futures=True)

@@ -12,7 +12,6 @@ from typing import Any
 
 from limbeck.core.analytic_cost import NumberFormat
 from limbeck.core.decision import DecisionGoal
-from limbeck.core.early_exits import kind_problem, length_problem
 from limbeck.core.field_groups import changed
 from limbeck.core.shape import Shape
 from limbeck.core.step import Step
@@ -238,7 +237,8 @@ class _CandidatePlan:
         """
         wanted = self.budget.latency_statistic == "mean" or (self.effort == "thorough" and not self.limited)
         served = self.target.runtime == "onnxruntime" and not self.target.on_gpu
-        return wanted and served and not kind_problem(kind) and not length_problem(self.target)
+        cascade = Cascade()
+        return wanted and served and not (cascade.kind_problems(kind) or cascade.target_problems(self.target, ()))
 
     @property
     def _training(self) -> TrainingConfig:

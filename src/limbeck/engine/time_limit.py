@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from time import monotonic
 
 from limbeck.core.candidate import Record
+from limbeck.core.shape import Shape
 from limbeck.core.step import Probe, Step, Technique
 from limbeck.engine.builder import CandidateBuilder
 from limbeck.engine.ledger import lineage
@@ -44,11 +46,11 @@ class TimeLimit:
             rest: The steps after it.
             models: How many models are finished, which a probe of all of them measures again.
         """
-        past = PastTimes([*self._builder.records.values()], [])
+        work, past = self._work(record), PastTimes([*self._builder.records.values()], [])
 
         def seconds(each: Step) -> float:
             times = models + 1 if isinstance(each, Probe) and each.info.group else 1
-            return times * (past.seconds(each, self._work(record, each))[0] or 0.0)
+            return times * (past.seconds(each, replace(work, teacher=self._imitated(record, each)))[0] or 0.0)
 
         def least(steps: Sequence[LocatedStep]) -> float:
             """Return the seconds of the shortest way through steps."""
@@ -89,9 +91,12 @@ class TimeLimit:
             return None
         return f"they would take about {needed:.0f} s, and {spent:.0f} of {self._seconds:.0f} s are over; {AGAIN}"
 
-    def _work(self, record: Record, step: Step) -> Work:
+    def _work(self, record: Record) -> Work:
         chain, task = lineage(self._builder.records, record.key), self._builder.task
         rows = {name: len(split) for name, split in task.splits.items()}
+        return Work(record.shape, rows_after(chain[1:], rows), typical_tokens(task), chain[0].key, rows)
+
+    def _imitated(self, record: Record, step: Step) -> Shape | None:
+        """Return the shape of the teacher of a step, if it is known."""
         teacher = self._builder.records.get(self._builder.teacher(record.key, step) or "")
-        imitated = teacher.shape if teacher is not None else None
-        return Work(record.shape, rows_after(chain[1:], rows), typical_tokens(task), chain[0].key, rows, imitated)
+        return teacher.shape if teacher is not None else None

@@ -14,10 +14,13 @@ from contextlib import contextmanager
 from multiprocessing import connection
 from multiprocessing.context import SpawnContext, SpawnProcess
 from pathlib import Path
-from typing import Any, ClassVar, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar
 
 from limbeck.errors import InputError
 from limbeck.storage.atomic import replacing
+
+if TYPE_CHECKING:
+    from concurrent.futures import Executor, Future
 
 Job = TypeVar("Job")
 Result = TypeVar("Result")
@@ -61,21 +64,15 @@ def worker_pool(workers: int = 1) -> Iterator[OrderedMap]:
     if workers == 1:
         yield map
         return
-    from concurrent.futures import Future, ProcessPoolExecutor
+    from concurrent.futures import ProcessPoolExecutor
     from concurrent.futures.process import BrokenProcessPool
 
     # spawn, because torch may hang in a forked process
     pool = ProcessPoolExecutor(workers, mp_context=WorkerContext(), initializer=initialize_worker)
 
     def each(work: Callable[[Job], Result], jobs: Iterable[Job]) -> Iterator[Result]:
-        waiting: deque[Future[Result]] = deque()
         try:
-            for job in jobs:
-                waiting.append(pool.submit(work, job))
-                if len(waiting) >= 2 * workers:
-                    yield waiting.popleft().result()
-            while waiting:
-                yield waiting.popleft().result()
+            yield from submitted(pool, work, jobs, 2 * workers)
         except BrokenProcessPool:
             raise InputError(
                 f"one of {workers} worker processes ended before its work was done; memory may have run out: use fewer"
@@ -85,6 +82,24 @@ def worker_pool(workers: int = 1) -> Iterator[OrderedMap]:
         yield each
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+def submitted(pool: Executor, work: Callable[[Job], Result], jobs: Iterable[Job], ahead: int) -> Iterator[Result]:
+    """Yield the results of a pool's workers in the order of the jobs.
+
+    Args:
+        pool: Threads or processes.
+        work: Function of one job.
+        jobs: Read as needed.
+        ahead: The most jobs that are submitted and whose results are not read yet.
+    """
+    waiting: deque[Future[Result]] = deque()
+    for job in jobs:
+        waiting.append(pool.submit(work, job))
+        if len(waiting) >= ahead:
+            yield waiting.popleft().result()
+    while waiting:
+        yield waiting.popleft().result()
 
 
 class WorkerProcess(SpawnProcess):
