@@ -6,6 +6,7 @@ from limbeck.cost_models.shape_sampling import sample_shapes
 from limbeck.errors import InputError
 
 
+@pytest.mark.slow
 def test_the_error_falls_with_the_number_of_shapes(setting, space, pretended):
     shapes, rng = sample_shapes(space, 200), np.random.default_rng(0)
     seconds = np.array([pretended(shape) * np.exp(rng.normal(0, 0.01)) for shape in shapes])

@@ -134,6 +134,7 @@ class Killed(Exception):
     pass
 
 
+@pytest.mark.slow
 def test_resumed_it_equals_the_uninterrupted(candidate, tmp_path, monkeypatch):
     """What is hidden and which slices train come from the step's number, so nothing of them is lost."""
     from limbeck.train import loop as fit

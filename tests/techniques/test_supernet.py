@@ -40,14 +40,8 @@ def copy_of(candidate, tmp_path):
     return Candidate(open_model(tmp_path / "copy", task=candidate.task)[0], candidate.tokenizer, candidate.task)
 
 
-@pytest.mark.parametrize(
-    "fields",
-    [
-        {},
-        pytest.param({"rule": "single", "samples": 3}, marks=pytest.mark.slow),
-        pytest.param({"in_place": True, "per_layer": True}, marks=pytest.mark.slow),
-    ],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("fields", [{}, {"rule": "single", "samples": 3}, {"in_place": True, "per_layer": True}])
 def test_slices_become_good_models(teacher, tmp_path, fields):
     """Before, the smallest slice guesses; afterwards it answers, and so does the largest."""
     candidate = copy_of(teacher, tmp_path)

@@ -148,6 +148,7 @@ def test_other_paths_and_methods_are_refused():
     assert client().get("/measure").status_code == 405
 
 
+@pytest.mark.slow
 def test_a_real_session_and_what_it_refuses(graph):
     """Through the processes that check and time."""
     content = graph.read_bytes()

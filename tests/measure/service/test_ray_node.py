@@ -17,6 +17,7 @@ def _store(tmp_path, monkeypatch):
     monkeypatch.setenv("LIMBECK_STORE", str(tmp_path / "store"))
 
 
+@pytest.mark.slow
 def test_it_answers_as_the_service_does(graph, tmp_path):
     assert health()["service"] == "limbeck"
     answer = json.loads(json.dumps(measured(REQUEST, [graph.read_bytes()])))
