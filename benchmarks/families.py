@@ -23,6 +23,7 @@ import torch
 import transformers
 
 from limbeck.core.measurement import environment
+from limbeck.model.onnx.graph import LONG_TEXT
 from limbeck.model.onnx.onnx_model import open_session, parts
 from limbeck.model.onnx.quantization import Int8, quantizable_modules, quantize
 from limbeck.model.pretrained import load_pretrained
@@ -73,12 +74,12 @@ def random_model(name):
     return model.eval()
 
 
-def int8_session(model, texts, threads):
-    """Return a session of the INT8 graph, and its error on texts."""
+def int8_session(model, texts, threads, long_texts=False):
+    """Return a session of the INT8 graph, as it is written for short or long texts, and its error on texts."""
     with tempfile.TemporaryDirectory() as folder:
         model.save_pretrained(folder)
         ours = load_pretrained(folder)
-    blueprint, weights = parts(ours)
+    blueprint, weights = parts(ours, long_texts=long_texts)
     graph = quantize(blueprint, weights, Int8(frozenset(quantizable_modules(blueprint, weights)), reduce_range=False))
     session = open_session(graph, threads)
     expected = np.concatenate([answer(model, text) for text in texts])
@@ -129,9 +130,10 @@ def main():
         model = random_model(name)
         longest = model.config.max_position_embeddings - 2
         texts = [torch.randint(5, 30000, (1, 32)) for _ in range(64)]
-        session, error = int8_session(model, texts, 1)
+        sessions = {long_texts: int8_session(model, texts, 1, long_texts) for long_texts in (False, True)}
         for tokens in arguments.tokens:
             ids = torch.randint(5, 30000, (1, min(tokens, longest)))
+            session, error = sessions[ids.shape[1] >= LONG_TEXT]
             calls = (partial(answer, model, ids), partial(session.run, None, feed(session, ids)))
             times = alternated(*calls, arguments.seconds)
             eager, int8 = np.median(times, axis=0)

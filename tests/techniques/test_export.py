@@ -69,6 +69,16 @@ def test_half_precision_is_another_file_with_the_same_answers(candidate, tmp_pat
     assert identity(Export(precision="float16"))["precision"] == "float16"
 
 
+@pytest.mark.parametrize(
+    ("given", "tokens", "long"), [(None, 128, False), (None, 2, True), (True, 128, True), (False, 2, False)]
+)
+def test_attention_fits_the_length_of_the_texts(candidate, tmp_path, monkeypatch, given, tokens, long):
+    monkeypatch.setattr("limbeck.model.onnx.graph.LONG_TEXT", tokens)
+    (exported,) = Export(long_texts=given).apply(candidate, RunContext(scratch=tmp_path))
+    assert limbeck_onnx.read_parts(exported.model.path)[0].long_texts is long
+    assert "long_texts" not in identity(Export())
+
+
 def test_logits_out_of_the_range_of_float16_are_refused(candidate, tmp_path):
     import torch
 

@@ -22,6 +22,7 @@ from limbeck.cost_models.latency_table import LatencyTable, typical_length
 from limbeck.cost_models.latency_table_fit import designs, fit
 from limbeck.errors import InputError
 from limbeck.measure.dummy_model import Setting, style_of, warm_calls
+from limbeck.model.onnx.graph import LONG_TEXT
 
 VERSION = 2  #: part of the key of a stored table; bump it when the same input gives another table
 
@@ -48,6 +49,7 @@ def memoized(
     inputs = {"shape": shape.to_json(), "style": style_of(style), "seq_len": seq_len, "machine": machine}
     per_token = candidate.task.task_kind.per_token
     inputs |= {"target": str(target), "number_format": number_format, "version": VERSION, "per_token": per_token}
+    inputs |= {"long_texts": True} if seq_len >= LONG_TEXT else {}  # newer than stored tables
     name = f"latency-table-{hashlib.sha256(canonical_json(inputs).encode()).hexdigest()[:16]}"
 
     def measure() -> dict[str, Any]:

@@ -188,12 +188,14 @@ def _answer(runner: Runner, batch: object, _: int) -> np.ndarray:
 def graph_of(shape: Shape, setting: Setting) -> OnnxGraph:
     """Export a dummy model as an ONNX graph for the runtime of the setting, in its number format."""
     from limbeck.model.onnx.float16 import to_float16
+    from limbeck.model.onnx.graph import LONG_TEXT
     from limbeck.model.onnx.graph import build as build_graph
     from limbeck.model.onnx.onnx_model import parts
     from limbeck.model.onnx.quantization import Int8, quantizable_modules, quantize
 
     target = setting.target
-    model_parts = parts(stand_in(shape, setting), fused=target.runtime not in PLAIN_RUNTIMES)
+    fused, long_texts = target.runtime not in PLAIN_RUNTIMES, setting.seq_len >= LONG_TEXT
+    model_parts = parts(stand_in(shape, setting), fused=fused, long_texts=long_texts)
     if setting.number_format == "int8":
         names = quantizable_modules(*model_parts)
         ranges = {} if model_parts[0].fused else dict.fromkeys(names, (-8.0, 8.0))  # any: they cost the same

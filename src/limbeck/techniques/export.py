@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from statistics import median
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from annotated_types import Ge, Gt, Le
@@ -37,7 +38,8 @@ Log = Callable[..., None]
         gives={"onnx"},
         drops={"torch"},
         keeps_shape=True,
-        added={"precision"},
+        added={"precision", "long_texts"},
+        version=2,
         example={"parity_texts": 8},
     )
 )
@@ -51,12 +53,15 @@ class Export(Technique):
         parity_texts: Texts of the validation split to compare.
         precision: Weights and arithmetic of the graph; float16 is for GPUs. Its logits may differ by 0.02, where
             parity_tolerance is smaller, and how many answers differ is said.
+        long_texts: Write attention that is fast for texts of some hundred tokens or more, and slower for short ones;
+            unless given, where half of the texts compared have at least 128 tokens.
     """
 
     fused: bool = True
     parity_tolerance: Annotated[float, Gt(0), Le(100)] = 1e-3
     parity_texts: Annotated[int, Ge(1)] = 100
     precision: Literal["float32", "float16"] = "float32"
+    long_texts: bool | None = None
 
     def target_problems(self, target: Target, others: Sequence[Step]) -> dict[str, str]:
         """Refuse operators that the target's runtime lacks, and a precision that nobody asked for there."""
@@ -99,6 +104,7 @@ def export(
     parity_tolerance: float = 1e-3,
     parity_texts: int = 100,
     precision: FloatFormat = "float32",
+    long_texts: bool | None = None,
     log: Log = discard,
 ) -> OnnxModel:
     """Write a model as ONNX to a folder, and check that it gives the same logits.
@@ -112,6 +118,7 @@ def export(
         parity_tolerance: As for :class:`Export`.
         parity_texts: As for :class:`Export`.
         precision: As for :class:`Export`.
+        long_texts: As for :class:`Export`.
         log: Called with each message.
 
     Returns:
@@ -122,9 +129,13 @@ def export(
     """
     from limbeck.data.calibration import first_batches
     from limbeck.model.onnx.export import HALF_TOLERANCE, export_model, parity
+    from limbeck.model.onnx.graph import LONG_TEXT
 
-    exported = export_model(model, tokenizer, folder, fused=fused, precision=precision)
-    measured = parity(model, exported, *first_batches(task, "validation", tokenizer, parity_texts))
+    batches, texts = first_batches(task, "validation", tokenizer, parity_texts)
+    if long_texts is None:
+        long_texts = median(int(count) for batch in batches for count in batch["attention_mask"].sum(-1)) >= LONG_TEXT
+    exported = export_model(model, tokenizer, folder, fused=fused, precision=precision, long_texts=long_texts)
+    measured = parity(model, exported, batches, texts)
     exported.close()
     measured.check(parity_tolerance if precision == "float32" else max(parity_tolerance, HALF_TOLERANCE))
     log(str(measured))

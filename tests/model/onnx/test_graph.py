@@ -70,6 +70,33 @@ def test_the_blueprint_is_kept_in_the_file(make_model, tmp_path):
     blueprint, _ = parts_of(make_model(RAGGED), tmp_path)
     assert blueprint.shape == RAGGED
     assert Blueprint.from_json(blueprint.to_json()) == blueprint
+    assert "long_texts" not in blueprint.to_json()  # readable by versions that do not know it
+    long = replace(blueprint, long_texts=True)
+    assert Blueprint.from_json(long.to_json()) == long
+
+
+@pytest.mark.parametrize("int8", [False, True])
+@pytest.mark.parametrize("kind", ["classification", "tokens"])
+def test_attention_for_long_texts_gives_the_same_answers(make_model, make_batch, kind, int8):
+    from limbeck.model.onnx.onnx_model import parts
+    from limbeck.model.onnx.quantization import Int8, quantizable_modules, quantize
+
+    def made(long_texts):
+        blueprint, weights = parts(model, long_texts=long_texts)
+        names = frozenset(quantizable_modules(blueprint, weights))
+        return quantize(blueprint, weights, Int8(names)) if int8 else build(blueprint, weights)[0]
+
+    model, padded = make_model(Shape.uniform(3, 32, 4, 48), kind=kind), make_batch()
+    whole = padded | {"attention_mask": padded["attention_mask"].fill_(1)}
+    usual, long = made(False), made(True)
+    for batch in (make_batch(), whole):
+        assert (batch is whole) == bool(batch["attention_mask"].all())
+        real = batch["attention_mask"].numpy().astype(bool) if kind == "tokens" else slice(None)
+        expected = logits(usual, batch)[real]
+        # in INT8 the last layer of a classifier rounds the first token's query by itself
+        np.testing.assert_allclose(logits(long, batch)[real], expected, atol=(0.05 if int8 else 1e-5))
+    assert not {"Attention", "QAttention"} & {node.op_type for node in long.graph.node}
+    assert sum(node.op_type == "If" for node in long.graph.node) == 3
 
 
 def test_what_cannot_be_exported_is_refused(make_model, tmp_path):

@@ -85,6 +85,7 @@ def export_model(
     *,
     fused: bool = True,
     precision: FloatFormat = "float32",
+    long_texts: bool = False,
 ) -> OnnxModel:
     """Write a model as an ONNX folder: the graph, the configuration, the tokenizer and the torch weights.
 
@@ -94,9 +95,10 @@ def export_model(
         folder: Where to write.
         fused: Use ONNX Runtime's fused operators; without, standard ONNX alone.
         precision: Weights and arithmetic of the graph.
+        long_texts: Write attention that is fast for texts of some hundred tokens or more.
     """
     save_model(model, tokenizer, folder)
-    to_onnx(model, folder / FLOAT_FILE, fused=fused, precision=precision)
+    to_onnx(model, folder / FLOAT_FILE, fused=fused, precision=precision, long_texts=long_texts)
     exported = OnnxModel(folder, FLOAT_FILE, json.loads((folder / "config.json").read_text(encoding="utf-8")))
     save_model(exported, tokenizer, folder)
     return exported

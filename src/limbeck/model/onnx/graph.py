@@ -65,6 +65,11 @@ ACTIVATIONS = {
 """transformers' names: a kind of GELU, a standard operator of one input, or silu."""
 
 
+LONG_TEXT = 128
+"""Tokens from which on attention is faster in blocks of scores, which is ``MultiHeadAttention`` without a mask, than in
+the one node that also holds its projections; the two are equal there, and more so for few heads."""
+
+
 @dataclass(frozen=True)
 class Blueprint:
     """What the graph of an encoder depends on, besides its weights; kept in the file's metadata.
@@ -73,7 +78,8 @@ class Blueprint:
     ``masks_queries``: padding has embeddings of zero and attends to all tokens alike.
     ``int8``: the linear maps that hold 8-bit writer. ``norm_first``, ``rotary_theta``, ``pooling``: as in the style.
     ``positions``: how many a text may have, where they are rotary. ``embedding``: how texts become vectors, of a model
-    whose answers are these. ``exits``: heads after inner layers that answer early.
+    whose answers are these. ``exits``: heads after inner layers that answer early. ``long_texts``: attention is written
+    for texts of at least some LONG_TEXT tokens, whose scores it does not hold all at once.
     """
 
     shape: Shape
@@ -92,6 +98,7 @@ class Blueprint:
     pooling: str = "cls"
     embedding: SentenceEmbedding | None = None
     exits: EarlyExits | None = None
+    long_texts: bool = False
 
     def __post_init__(self) -> None:
         for name in (self.activation, self.pooler):
@@ -103,8 +110,9 @@ class Blueprint:
     def to_json(self) -> str:
         """Return one line of JSON."""
         data = asdict(self) | {"shape": self.shape.to_json()}
-        exits = data.pop("exits")  # left out where there are none, for versions that do not know them
-        return json.dumps(data | ({} if exits is None else {"exits": exits}), sort_keys=True)
+        new = {name: data.pop(name) for name in ("exits", "long_texts")}
+        # left out where there are none, for versions that do not know them
+        return json.dumps(data | {name: value for name, value in new.items() if value}, sort_keys=True)
 
     @classmethod
     def from_json(cls, text: str) -> Blueprint:
@@ -346,7 +354,8 @@ def _context(graph: Graph, blueprint: Blueprint, writer: TensorWriter, read: str
     """Write the attention of a layer; return the contexts of its heads, side by side."""
     name, layer, positions = f"layers.{index}", blueprint.shape.layers[index], blueprint.rotary(index)
     where, bias, head_dim, fused = f"{name}.attention", _bias(graph, name), blueprint.shape.head_dim, blueprint.fused
-    if layer.core[0] == "softmax" and positions is None and bias is None and not blueprint.masks_queries:
+    one_node = positions is None and bias is None and not blueprint.masks_queries and not blueprint.long_texts
+    if layer.core[0] == "softmax" and one_node:
         context = writer.attention(graph, read, where, layer.heads)
         return graph.op("Gather", context, graph.integers(0), axis=1) if first_only else context
     parts = writer.projections(graph, read, where, first_only)

@@ -197,6 +197,7 @@ def to_onnx(
     *,
     fused: bool = True,
     precision: FloatFormat = "float32",
+    long_texts: bool = False,
 ) -> Path:
     """Write a torch model as ONNX in floating point.
 
@@ -207,6 +208,7 @@ def to_onnx(
         path: File to write.
         fused: Use ONNX Runtime's own operators.
         precision: Weights and arithmetic of the graph; token ids and logits are the same in both.
+        long_texts: Write attention that is fast for texts of some hundred tokens or more; it answers any.
 
     Returns:
         The path.
@@ -214,7 +216,7 @@ def to_onnx(
     from limbeck.model.onnx.float16 import to_float16
     from limbeck.model.onnx.graph import build
 
-    graph, _ = build(*parts(model, fused=fused))
+    graph, _ = build(*parts(model, fused=fused, long_texts=long_texts))
     return write(to_float16(graph) if precision == "float16" else graph, path)
 
 
@@ -232,8 +234,16 @@ def write(graph: OnnxGraph, path: str | Path) -> Path:
     return path
 
 
-def parts(model: LimbeckForSequenceClassification, *, fused: bool = True) -> tuple[Blueprint, dict[str, np.ndarray]]:
-    """Blueprint and weights of a torch model: matrices [inputs, outputs]; query, key and value in one."""
+def parts(
+    model: LimbeckForSequenceClassification, *, fused: bool = True, long_texts: bool = False
+) -> tuple[Blueprint, dict[str, np.ndarray]]:
+    """Return blueprint and weights of a torch model: matrices [inputs, outputs]; query, key and value in one.
+
+    Args:
+        model: The torch model.
+        fused: As for :func:`to_onnx`.
+        long_texts: As for :func:`to_onnx`.
+    """
     import numpy as np
 
     from limbeck.model.onnx.disentangled import relative_tables
@@ -256,6 +266,7 @@ def parts(model: LimbeckForSequenceClassification, *, fused: bool = True) -> tup
         pooling=style.pooling,
         embedding=embedding_in(model.config.to_dict()),
         exits=exits_in(model.config.to_dict()) if model.leaves_early else None,
+        long_texts=long_texts,
     )
     weights: dict[str, np.ndarray] = {}
     for name, tensor in model.state_dict().items():
