@@ -181,7 +181,7 @@ def linearize(
     Returns:
         The model with the new attention.
     """
-    from limbeck.cost_models.latency_table import typical_length
+    from limbeck.measure.samples import typical_length
     from limbeck.techniques.linearize import Linearize
     from limbeck.train.linearize import linearize as linearize_encoder
 

@@ -10,6 +10,7 @@ from limbeck.core.shape import Shape
 from limbeck.model.attention_conversion import convert
 from limbeck.model.encoder import LimbeckConfig, LimbeckForSequenceClassification, LimbeckForTokenClassification
 from limbeck.model.onnx.onnx_model import OnnxModel
+from limbeck.model.style import Style
 
 FULL = Shape.uniform(layers=3, hidden=32, heads=4, ffn=64)
 SHAPES = [FULL, FULL.with_layer(1, heads=1, ffn=17), FULL.with_layer(0, heads=0).with_layer(2, ffn=0)]
@@ -90,6 +91,14 @@ def test_an_onnx_models_configuration_is_a_dictionary():
     exported = OnnxModel("folder", "onnx/model.onnx", model(FULL).config.to_dict())
     shape, style = counts.of_model(exported)
     assert counts.parameters(shape, style) == counts.parameters(FULL, model(FULL).config.style)
+
+
+def test_macs_of_all_tokens_are_those_that_layers_read():
+    """Where every token is answered, or averaged, what a layer leaves behind still has its neurons."""
+    shape, whole = FULL.with_tokens(*[0.5] * FULL.depth), {"all_tokens": True}
+    averaged = counts.macs(shape, 40, Style("bert", pooling="mean"))
+    assert counts.macs(shape, 40, Style("bert")) < averaged == counts.macs(shape, 40, Style("bert"), **whole)
+    assert counts.macs(FULL, 40, Style("bert")) == counts.macs(FULL, 40, Style("bert"), **whole)
 
 
 def test_macs_of_disentangled_attention():

@@ -6,14 +6,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from limbeck.core.candidate import Candidate
 from limbeck.core.shape import LayerShape, Shape
-from limbeck.core.target import Target
-from limbeck.cost_models.latency_table import LatencyTable, typical_length
+from limbeck.cost_models.latency_table import LatencyTable
 from limbeck.cost_models.latency_table_fit import designs, fit
-from limbeck.data.synthetic import toy_task, toy_tokenizer
 from limbeck.errors import InputError
-from limbeck.measure.samples import sample_rows, token_batches
 
 FULL = Shape.uniform(layers=6, hidden=48, heads=12, ffn=768)
 
@@ -48,19 +44,6 @@ def test_what_the_table_does_not_know_is_refused(fitted):
         table(FULL.with_tokens(*[0.5] * 6))
     with pytest.raises(InputError, match="without heads or neurons"):
         designs(Shape(48, 4, ()))
-
-
-@pytest.mark.parametrize("batch", [1, 8])
-def test_the_typical_length_is_that_of_the_batches_that_are_timed(batch):
-    task = toy_task(train=120)
-    train = task.split("train")
-    texts = [" ".join([text] * (1 + index % 3)) for index, text in enumerate(train.texts)]
-    task = replace(task, splits={**task.splits, "train": replace(train, texts=texts)})
-    candidate = Candidate(None, toy_tokenizer(task), task)
-    rows = sample_rows(task, "train", 200)
-    timed = token_batches(candidate, "train", rows, Target(batch=batch))
-    assert typical_length(candidate, batch) == int(np.median([len(inputs["input_ids"][0]) for inputs in timed]))
-    assert typical_length(candidate, 8) > typical_length(candidate)
 
 
 def test_tables_of_other_measurements_have_other_keys(fitted):

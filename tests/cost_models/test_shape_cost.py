@@ -8,10 +8,10 @@ from limbeck.core.cost import FormatCost, WidthCost
 from limbeck.core.measurement import Measurement
 from limbeck.core.shape import Shape
 from limbeck.core.target import Target
-from limbeck.cost_models.latency_table import typical_length
 from limbeck.cost_models.shape_cost import counted_cost, latency_cost, predicted_latency, pruning_cost
 from limbeck.data.synthetic import toy_task, toy_tokenizer
 from limbeck.errors import InputError
+from limbeck.measure.samples import typical_length
 from limbeck.model.pruning.config import PruningConfig
 
 FULL = Shape.uniform(layers=3, hidden=32, heads=4, ffn=64)

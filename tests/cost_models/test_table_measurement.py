@@ -1,19 +1,28 @@
 """Latency tables are measured once for a shape, a style, a length and a target."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
+from limbeck.core.candidate import Candidate
 from limbeck.core.shape import Shape
 from limbeck.core.target import Target
 from limbeck.cost_models import table_measurement as tables
-from limbeck.data.synthetic import toy_task
+from limbeck.cost_models.latency_table import LatencyTable
+from limbeck.cost_models.latency_table_fit import designs, fit
+from limbeck.data.synthetic import toy_task, toy_tokenizer
 from limbeck.errors import InputError
+from limbeck.measure.dummy_model import Setting, style_of
 from limbeck.model.encoder import LimbeckConfig, LimbeckForSequenceClassification, Style
 
 
 def test_int8_is_not_timed_in_torch():
     with pytest.raises(InputError, match="INT8 is timed in the runtimes onnxruntime and openvino"):
-        tables.build(Shape.uniform(layers=1, hidden=48, heads=12, ffn=768), Style(), Target(runtime="torch"), "int8")
+        tables.build(
+            Shape.uniform(layers=1, hidden=48, heads=12, ffn=768),
+            Setting(style_of(Style()), Target(runtime="torch"), "int8"),
+        )
 
 
 def test_disturbances_only_add_time():
@@ -32,6 +41,7 @@ def test_a_table_is_measured_and_memoized(number_format, monkeypatch, in_process
             LimbeckConfig(32, 8, layer_heads=[4, 4], layer_ffn=[64, 64], vocab_size=100)
         )
         task = toy_task()
+        tokenizer = toy_tokenizer(task)
 
     stored, built = {}, []
 
@@ -50,3 +60,37 @@ def test_a_table_is_measured_and_memoized(number_format, monkeypatch, in_process
     assert 0 < first(full).value < 0.1
     with pytest.raises(InputError, match="'float' or 'int8', got 'int4'"):
         tables.memoized(Held, Target(seq_len=8), "int4", memo)
+
+
+def test_the_key_says_what_the_measured_graphs_are(monkeypatch, make_model):
+    names = []
+
+    def memo(name, build):
+        names.append(name)
+        raise StopIteration
+
+    def named(candidate):
+        with pytest.raises(StopIteration):
+            tables.memoized(candidate, Target(seq_len=8), "int8", memo)
+        return names[-1]
+
+    task = toy_task()
+    short = named(Candidate(make_model(), toy_tokenizer(task), task))
+    averaging = Candidate(make_model(pooling="mean"), toy_tokenizer(task), task)
+    assert named(averaging) != short
+    scheduled = Shape.uniform(layers=3, hidden=32, heads=4, ffn=64).with_tokens(0.5, 0.4, 0.4)
+    first, mean = (
+        named(replace(averaging, model=make_model(scheduled, **style))) for style in ({}, {"pooling": "mean"})
+    )
+    assert first != mean
+    monkeypatch.setattr("limbeck.model.onnx.graph.LONG_TEXT", 2)
+    assert named(Candidate(make_model(), toy_tokenizer(task), task)) != short
+
+
+def test_a_stored_table_of_before_is_read():
+    full = Shape.uniform(layers=3, hidden=32, heads=4, ffn=64).with_tokens(0.5, 0.4, 0.4)
+    shapes, _ = designs(full)
+    table = fit(full, shapes, np.linspace(1.0, 2.0, len(shapes)), "here", "float", 8, all_tokens=True)
+    stored = table.to_json()
+    stored["fewer"]["per_token"] = stored["fewer"].pop("all_tokens")
+    assert LatencyTable.from_json(stored) == table

@@ -48,8 +48,9 @@ def store(tmp_path):
 def test_a_linear_core_is_never_tried_below_the_break_even_length(folder, store, monkeypatch, gain, expected):
     trials = []
 
-    def measured(shape, style, target, core, seq_len, per_token):
+    def measured(shape, style, target, core, seq_len, per_token, long_texts):
         assert not per_token
+        assert not long_texts
         trials.append((shape.depth, target.threads, core, seq_len))
         return paying.Paying(core, seq_len, [gain] * 5, [1.0] * 5)
 
@@ -106,7 +107,7 @@ def test_an_openvino_that_does_not_work_is_left_alone(folder, store, monkeypatch
 def test_a_model_with_local_layers_is_tried_too_and_one_that_is_linear_is_not(folder, store, monkeypatch):
     trials = []
 
-    def measured(shape, style, target, core, seq_len, per_token):
+    def measured(shape, style, target, core, seq_len, per_token, long_texts):
         trials.append(shape.attention)
         return paying.Paying(core, seq_len, [2.0] * 5, [1.0] * 5)
 

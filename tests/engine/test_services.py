@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 
 from limbeck.core.step import StepInfo
@@ -29,6 +31,22 @@ def test_keys_hold_what_is_read_and_the_number_of_processes_that_train(toys, mon
     assert read("classification") == {"seed": 7, "teacher": "t"}
     monkeypatch.setenv("WORLD_SIZE", "2")
     assert read("regression") == {"seed": 7, "teacher": "t", "targets": "standardized", "processes": 2}
+
+
+def test_costs_of_long_texts_are_those_of_graphs_for_them(toys, monkeypatch):
+    monkeypatch.setattr(toys.ToyTrain, "info", StepInfo("toy-train", reads={"cost"}))
+    short = toy_task()
+    splits = {
+        name: replace(split, texts=[" ".join([text] * 200) for text in split.texts])
+        for name, split in short.splits.items()
+    }
+    long = replace(short, splits=splits, max_length=512)
+
+    def cost(task):
+        return services_in_keys(Recipe("model", "toy"), toys.ToyTrain(), seed=7, teacher=lambda: "t", task=task)["cost"]
+
+    assert cost(long) == {**cost(short), "long_texts": True}
+    assert cost(short).keys() == {"target", "machine", "teacher"}
 
 
 def test_limits_that_only_decide_the_choice_change_no_key(toys, monkeypatch):

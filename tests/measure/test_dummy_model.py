@@ -6,10 +6,13 @@ import pytest
 import torch
 
 from limbeck.core.analytic_cost import as_shape
+from limbeck.core.candidate import Candidate
 from limbeck.core.shape import LayerShape, Shape
 from limbeck.core.target import Target
+from limbeck.data.synthetic import toy_task, toy_tokenizer
 from limbeck.errors import InputError
 from limbeck.measure.dummy_model import Setting, graph_of, inputs, runner_of, stand_in, style_of
+from limbeck.measure.samples import typical_length
 from limbeck.model.encoder import Style
 
 RAGGED = Shape(32, 8, (LayerShape(4, 64), LayerShape(1, 16), LayerShape(0, 32)))
@@ -83,6 +86,35 @@ def test_it_has_the_positions_of_its_family(options, nodes):
     graph = graph_of(RAGGED, setting)
     assert nodes <= {node.op_type for node in graph.graph.node}
     assert style_of(Style()).keys() == style_of(Style(dropout=0.3)).keys() < setting.style.keys()
+
+
+def test_graphs_for_long_texts_are_those_of_the_texts():
+    def attention(setting):
+        assert Setting.from_json(json.loads(json.dumps(setting.to_json()))) == setting
+        return {node.op_type for node in graph_of(RAGGED, setting).graph.node} & {"QAttention", "If"}
+
+    style, target = style_of(Style()), Target(runtime="onnxruntime")
+    assert attention(Setting(style, target, "int8", 32)) == {"QAttention"}
+    assert attention(Setting(style, target, "int8", 128)) == {"If"}
+    assert attention(Setting(style, target, "int8", 128, long_texts=False)) == {"QAttention"}  # cut to a fixed length
+    assert attention(Setting(style, target, "int8", 32, long_texts=True)) == {"If"}
+    old = Setting(style, target, "int8", 128).to_json()
+    del old["long_texts"]  # as files from before have it
+    assert Setting.from_json(old) == Setting(style, target, "int8", 128, long_texts=False)
+    assert not Setting(style, Target(runtime="torch"), seq_len=512, long_texts=True).long_texts
+
+
+def test_vectors_are_stood_in_for_by_an_average(make_model):
+    """The last layer of a first-token classifier would be cheaper than that of any model of vectors."""
+    task = toy_task("embedding")
+    candidate = Candidate(make_model(), toy_tokenizer(task), task)
+    setting = Setting.of(candidate, Target(), "float")
+    assert setting.reads_all
+    assert stand_in(RAGGED, setting).encoder.style.pooling == "mean"
+    texts = toy_task()
+    setting = Setting.of(Candidate(make_model(), toy_tokenizer(texts), texts), Target(), "float")
+    assert not setting.reads_all
+    assert setting.seq_len == typical_length(Candidate(make_model(), toy_tokenizer(texts), texts))
 
 
 def test_int8_is_not_timed_in_torch():

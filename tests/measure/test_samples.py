@@ -5,13 +5,23 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from limbeck.core.candidate import Candidate
 from limbeck.core.early_exits import EarlyExits
 from limbeck.core.judged_texts import Document, Query
 from limbeck.core.shape import Shape
 from limbeck.core.target import Target
 from limbeck.core.task import Split
+from limbeck.data.synthetic import toy_task, toy_tokenizer
 from limbeck.errors import InputError
-from limbeck.measure.samples import sample_rows, sorted_batches, text_decides, token_batches, token_lists
+from limbeck.measure.samples import (
+    has_long_texts,
+    sample_rows,
+    sorted_batches,
+    text_decides,
+    token_batches,
+    token_lists,
+    typical_length,
+)
 from limbeck.model.early_exits import add_exits, set_rule
 from limbeck.model.onnx.cascade import write_cascade
 from limbeck.model.onnx.onnx_model import FLOAT_FILE, OnnxModel, to_onnx
@@ -81,6 +91,28 @@ def test_sorted_batches_hold_the_same_texts_with_less_padding(candidate):
         np.sum(batch["attention_mask"]) for batch in plain
     )
     assert sum(np.size(batch["input_ids"]) for batch in ordered) < sum(np.size(batch["input_ids"]) for batch in plain)
+
+
+@pytest.mark.parametrize("batch", [1, 8])
+def test_the_typical_length_is_that_of_the_batches_that_are_timed(batch):
+    task = toy_task(train=120)
+    train = task.split("train")
+    texts = [" ".join([text] * (1 + index % 3)) for index, text in enumerate(train.texts)]
+    task = replace(task, splits={**task.splits, "train": replace(train, texts=texts)})
+    candidate = Candidate(None, toy_tokenizer(task), task)
+    rows = sample_rows(task, "train", 200)
+    timed = token_batches(candidate, "train", rows, Target(batch=batch))
+    assert typical_length(candidate, batch) == int(np.median([len(inputs["input_ids"][0]) for inputs in timed]))
+    assert typical_length(candidate, 8) > typical_length(candidate)
+
+
+def test_half_of_the_texts_decide_whether_they_are_long(task, tokenizer, monkeypatch):
+    lengths = sorted(map(len, token_lists(task, "train", range(len(task.split("train"))), tokenizer)))
+    for tokens, long in ((lengths[0], True), (lengths[len(lengths) // 2 - 1], True), (lengths[-1] + 1, False)):
+        monkeypatch.setattr("limbeck.model.onnx.graph.LONG_TEXT", tokens)
+        assert has_long_texts(task, tokenizer) is long
+    held_out = replace(task, splits={"test": task.split("validation")})
+    assert has_long_texts(held_out, tokenizer) is False
 
 
 def test_queries_and_documents_of_a_search_are_sampled_apart(task):

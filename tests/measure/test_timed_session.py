@@ -8,10 +8,12 @@ from limbeck.core.field_groups import fields_of
 from limbeck.core.shape import Shape
 from limbeck.core.step import RunContext
 from limbeck.core.step_keys import identity
+from limbeck.core.target import Target
 from limbeck.measure import timed_session
 from limbeck.measure.latency import Latency
 from limbeck.measure.throughput import Throughput
 from limbeck.measure.timed_session import TimedSample
+from limbeck.model.onnx.onnx_model import read_parts
 
 BUSY = {"load": [2.0, 2.5], "others": 0.9, "taken": 0.5, "seconds": 10.0}
 
@@ -56,3 +58,10 @@ def test_a_busy_machine_is_reported(probe, candidate, monkeypatch):
     assert answered["pinned"]
     (message,) = messages
     assert message.startswith("the machine was busy: other programs used 50% of the core that the target needs")
+
+
+@pytest.mark.parametrize(("tokens", "long"), [(128, False), (2, True)])
+def test_a_torch_model_is_exported_as_its_texts_need(candidate, monkeypatch, tokens, long):
+    monkeypatch.setattr("limbeck.model.onnx.graph.LONG_TEXT", tokens)
+    with timed_session.exported(candidate, Target()) as path:
+        assert read_parts(path)[0].long_texts is long

@@ -17,11 +17,11 @@ from limbeck.core.step_keys import identity
 from limbeck.core.target import Target
 from limbeck.cost_models.latency_dataset import Dataset, Group, TimedShape, write
 from limbeck.cost_models.latency_predictor import Predictor
-from limbeck.cost_models.latency_table import typical_length
 from limbeck.cost_models.shape_sampling import sample_shapes
 from limbeck.data.synthetic import toy_task, toy_tokenizer
 from limbeck.errors import InputError
 from limbeck.measure.dummy_model import Setting, style_of
+from limbeck.measure.samples import typical_length
 from limbeck.model.encoder import Style
 from limbeck.model.pruning import optimal_brain_surgeon as surgeon
 from limbeck.techniques.finetune import Finetune

@@ -8,10 +8,10 @@ from limbeck.core.measurement import Measurement
 from limbeck.core.shape import Shape
 from limbeck.core.step import RunContext, Teacher
 from limbeck.core.target import Target
-from limbeck.cost_models.latency_table import typical_length
 from limbeck.cost_models.measured_cost import MeasuredCost
 from limbeck.data.synthetic import toy_task, toy_tokenizer
 from limbeck.errors import InputError
+from limbeck.measure.samples import typical_length
 from limbeck.techniques.distill import Distill
 from limbeck.techniques.finetune import Finetune
 from limbeck.techniques.prune import Prune

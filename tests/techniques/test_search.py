@@ -16,12 +16,12 @@ from limbeck.core.step import RunContext
 from limbeck.core.step_keys import identity
 from limbeck.core.target import Budget, Target
 from limbeck.cost_models.collection import Collection, collect
-from limbeck.cost_models.latency_table import typical_length
 from limbeck.cost_models.shape_sampling import sample_shapes
 from limbeck.data.synthetic import toy_task, toy_tokenizer
 from limbeck.engine.run import run
 from limbeck.errors import InputError, RecipeError
 from limbeck.measure.dummy_model import Setting, style_of
+from limbeck.measure.samples import typical_length
 from limbeck.model.checkpoints import save_model
 from limbeck.model.pruning.subnetwork import extract
 from limbeck.recipe.recipe import Recipe, check
@@ -293,7 +293,7 @@ def test_latency_may_be_that_of_another_machine(supernet, tmp_path, monkeypatch)
     (winner,) = step.apply(supernet, RunContext(target=target))
     assert latency(winner.model.shape).value <= 1.1 * bound
     assert "elsewhere" not in winner.facts[0].detail  # it was measured here
-    monkeypatch.setattr("limbeck.cost_models.latency_table.typical_length", lambda *batch: setting.seq_len + 1)
+    monkeypatch.setattr("limbeck.measure.samples.typical_length", lambda *batch: setting.seq_len + 1)
     (winner,) = step.apply(supernet, RunContext(target=target))
     assert winner.facts[0].detail["elsewhere"]  # but not for texts as long as these
     with pytest.raises(InputError, match="no series fits"):

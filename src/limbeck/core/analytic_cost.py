@@ -135,7 +135,13 @@ def parameters(shape: Shape, style: EncoderStyle, labels: int = 2, pooler: bool 
 
 
 def macs(
-    shape: Shape, seq_len: float, style: EncoderStyle | None = None, labels: int = 2, pooler: bool = True
+    shape: Shape,
+    seq_len: float,
+    style: EncoderStyle | None = None,
+    labels: int = 2,
+    pooler: bool = True,
+    *,
+    all_tokens: bool = False,
 ) -> float:
     """Count the multiply-accumulates of one text (two floating-point operations each).
 
@@ -145,7 +151,8 @@ def macs(
     token) or ``n head_dim`` (kernel). Each term of disentangled attention adds a product with all distances, of which
     there are twice as many as tokens, or with their buckets if these are fewer; their projections do not depend on the
     text. Sums, activations and norms are not counted, as usual. Where layers pass on fewer tokens, n is what a layer
-    reads; its output projection and its neurons run for those alone that it passes on, as in an exported classifier.
+    reads; its output projection and its neurons run for those alone that it passes on, as in an exported classifier,
+    unless all tokens are read at the end.
 
     Args:
         shape: Shape of the encoder.
@@ -153,10 +160,12 @@ def macs(
         style: How it computes; None for BERT's, without an embedding projection.
         labels: Outputs of the head.
         pooler: Whether the head has a dense layer before its outputs.
+        all_tokens: Whether every token has an answer, or a part in a vector; a style may say that they are averaged.
     """
     hidden, total = shape.hidden, 0.0
     gates = 1 + (style is not None and style.gated)
-    counts = [(read * seq_len, left * seq_len) for read, left in shape.token_shares]
+    whole = all_tokens or (style is not None and style.pooling == "mean")
+    counts = [(read * seq_len, (read if whole else left) * seq_len) for read, left in shape.token_shares]
     for layer, (read, left) in zip(shape.layers, counts, strict=True):
         width = layer.heads * shape.head_dim
         products = reach(*layer.core, read, shape.head_dim)

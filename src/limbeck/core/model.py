@@ -134,6 +134,11 @@ class EncoderStyle(EmbeddingSizes, Protocol):
         ...
 
     @property
+    def pooling(self) -> str:
+        """What a text classifier reads: ``cls``, the first token, or ``mean``, all of them."""
+        ...
+
+    @property
     def rotary_theta(self) -> Sequence[float]:
         """Base of the rotary positions of each layer; empty without them."""
         ...

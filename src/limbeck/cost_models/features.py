@@ -120,7 +120,7 @@ def design(columns: Columns, setting: Setting) -> np.ndarray:
     texts, length = setting.target.batch, setting.seq_len
     tokens = texts * length
     d, ones = columns.hidden, np.ones(len(columns.hidden))
-    inner = columns.exists if setting.per_token else columns.inner
+    inner = columns.exists if setting.reads_all else columns.inner
     last = columns.exists & ~inner
 
     def of(layers: np.ndarray) -> tuple[np.ndarray, ...]:

@@ -43,7 +43,7 @@ from limbeck.cost_models.boosted_fit import BoostedFit, check_extra
 from limbeck.cost_models.features import SHAPE_FEATURES, columns_of, design, kinds, shape_features
 from limbeck.cost_models.latency_dataset import Series
 from limbeck.errors import InputError, nearest
-from limbeck.measure.dummy_model import Setting, style_of
+from limbeck.measure.dummy_model import Setting
 from limbeck.storage.drafts import temporary_folder
 
 if TYPE_CHECKING:
@@ -127,16 +127,12 @@ class Predictor(Cost):
             number_format: ``float`` or ``int8``.
             memo: Returns the stored arrays of a key, or computes and stores them.
         """
-        from limbeck.core.analytic_cost import of_model
         from limbeck.cost_models.collection import Collection, collect
-        from limbeck.cost_models.latency_table import typical_length
         from limbeck.cost_models.shape_sampling import sample_shapes
 
         check_extra()
-        length = target.seq_len or typical_length(candidate, target.batch)
-        per_token = candidate.task.task_kind.per_token
         kind: NumberFormat = "int8" if number_format == "int8" else "float"
-        setting = Setting(style_of(of_model(candidate.model)[1]), target, kind, length, per_token)
+        setting = Setting.of(candidate, target, kind)
         inputs = {"space": space.to_json(), "setting": setting.to_json(), "machine": this_machine(), "count": SAMPLES}
         name = f"latency-predictor-{hashlib.sha256(canonical_json(inputs).encode()).hexdigest()[:16]}"
 

@@ -20,7 +20,6 @@ from typing import Any
 import numpy as np
 
 from limbeck.core.analytic_cost import NumberFormat, check_format
-from limbeck.core.candidate import Candidate
 from limbeck.core.cost import Cost
 from limbeck.core.measurement import Measurement
 from limbeck.core.shape import LayerShape, Shape, canonical_json
@@ -49,7 +48,7 @@ class Curve:
         return Curve(self.widths, tuple(seconds + other(width) for width, seconds in points))
 
 
-def tokens_beyond(read: float, left: float, least: float, *, last: bool, per_token: bool) -> tuple[float, float]:
+def tokens_beyond(read: float, left: float, least: float, *, last: bool, all_tokens: bool) -> tuple[float, float]:
     """Return where the tokens that heads and neurons run for lie between the least share measured, 0, and all, 1.
 
     Args:
@@ -57,14 +56,14 @@ def tokens_beyond(read: float, left: float, least: float, *, last: bool, per_tok
         left: Share of the tokens that it passes on.
         least: Least share of tokens that was measured.
         last: Whether it is the last layer.
-        per_token: Whether every token is answered; else neurons run for the tokens alone that go on, and in the last
-            layer for the first one.
+        all_tokens: Whether all tokens are read at the end: each is answered, or they are averaged; else neurons run for
+            the tokens alone that go on, and in the last layer for the first one.
     """
 
     def beyond(share: float) -> float:
         return 1.0 if least == 1 else min(max((share - least) / (1 - least), 0.0), 1.0)
 
-    return beyond(read), 1.0 if last and not per_token else beyond(read if per_token else left)
+    return beyond(read), 1.0 if last and not all_tokens else beyond(read if all_tokens else left)
 
 
 @dataclass(frozen=True)
@@ -73,7 +72,8 @@ class FewerTokens:
 
     Attributes:
         share: Least share of tokens that was measured. Between it and all tokens seconds lie on a straight line.
-        per_token: Whether every token is answered; else neurons run for the tokens alone that a layer passes on.
+        all_tokens: Whether all tokens are read at the end: each is answered, or they are averaged; else neurons run for
+            the tokens alone that a layer passes on.
         layer: Seconds of any layer but the last, at that share.
         attention: Seconds by heads, for each core, at that share.
         feed_forward: Seconds by neurons, at that share.
@@ -84,7 +84,7 @@ class FewerTokens:
     """
 
     share: float
-    per_token: bool
+    all_tokens: bool
     layer: float
     attention: Mapping[str, Curve] = field(hash=False)
     feed_forward: Curve
@@ -161,7 +161,7 @@ class LatencyTable(Cost):
             return own + heads[layer.attention](layer.heads) + ffn(layer.ffn)
         few = self.fewer
         few_heads, few_ffn = (few.last_attention, few.last_feed_forward) if last else (few.attention, few.feed_forward)
-        more, run = tokens_beyond(read, left, few.share, last=last, per_token=few.per_token)
+        more, run = tokens_beyond(read, left, few.share, last=last, all_tokens=few.all_tokens)
 
         def between(least: float, most: float, beyond: float) -> float:
             return least + beyond * (most - least)
@@ -201,25 +201,7 @@ class LatencyTable(Cost):
             return cores | {name: curve(data[name]) for name in ("feed_forward", "last_feed_forward")}
 
         few = data.get("fewer")
+        if few is not None and "per_token" in few:  # its name in stored tables from before
+            few = {name: value for name, value in few.items() if name != "per_token"} | {"all_tokens": few["per_token"]}
         fewer = None if few is None else FewerTokens(**{**few, **curves(few)})
         return cls(**{**data, **curves(data), "fewer": fewer})
-
-
-def typical_length(candidate: Candidate, batch: int = 1, samples: int = 200, percent: float = 50) -> int:
-    """Return the median number of tokens of a batch of the task's training texts, padded as ``latency`` pads.
-
-    At real lengths, p50 is the latency of such a batch.
-
-    Args:
-        candidate: Gives the task and the tokenizer.
-        batch: Texts in a batch.
-        samples: Texts to tokenize, at least eight batches.
-        percent: Percentile to return instead of the median, 0 to 100.
-    """
-    from limbeck.measure.samples import sample_rows, token_lists
-
-    rows = sample_rows(candidate.task, "train", max(samples, 8 * batch))
-    lengths = [len(ids) for ids in token_lists(candidate.task, "train", rows, candidate.tokenizer)]
-    if candidate.task.task_kind.grouped:  # documents of a request are sorted
-        lengths.sort()
-    return int(np.percentile([max(lengths[start : start + batch]) for start in range(0, len(lengths), batch)], percent))

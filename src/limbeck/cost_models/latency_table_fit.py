@@ -121,11 +121,11 @@ class _Columns:
 
     Args:
         full: The largest shape.
-        per_token: Whether every token is answered.
+        all_tokens: Whether all tokens are read at the end: each is answered, or they are averaged.
     """
 
-    def __init__(self, full: Shape, per_token: bool) -> None:
-        self.full, self.per_token, self.cores = full, per_token, _cores(full)
+    def __init__(self, full: Shape, all_tokens: bool) -> None:
+        self.full, self.all_tokens, self.cores = full, all_tokens, _cores(full)
         heads, ffn = max(row.heads for row in full.layers), max(row.ffn for row in full.layers)
         last = (last_nodes(heads), last_nodes(ffn))
         self.widths = ((head_nodes(heads), ffn_nodes(ffn)), last)
@@ -139,7 +139,7 @@ class _Columns:
         layers, few_layers, judges, judging_heads = 0.0, 0.0, 0.0, 0.0
         for index, (row, (read, left)) in enumerate(zip(shape.layers, shape.token_shares, strict=True)):
             is_last = index == shape.depth - 1
-            more, run = tokens_beyond(read, left, self.share, last=is_last, per_token=self.per_token)
+            more, run = tokens_beyond(read, left, self.share, last=is_last, all_tokens=self.all_tokens)
             parts, few = (
                 self._parts(row, self.widths[is_last], (more, run)),
                 self._parts(row, self.few_widths[is_last], (1.0, 1.0)),
@@ -179,7 +179,7 @@ def fit(
     number_format: NumberFormat,
     seq_len: int,
     *,
-    per_token: bool = False,
+    all_tokens: bool = False,
 ) -> LatencyTable:
     """Fit a table by least squares of the relative error, with no negative increment.
 
@@ -190,11 +190,11 @@ def fit(
         target: Description of the target.
         number_format: Number format of the measured encoders.
         seq_len: Tokens in a text.
-        per_token: Whether every token is answered.
+        all_tokens: Whether all tokens are read at the end: each is answered, or they are averaged.
     """
     from scipy.optimize import nnls
 
-    columns = _Columns(full, per_token)
+    columns = _Columns(full, all_tokens)
     relative = np.array([columns.of(shape) for shape in shapes]) / times[:, None]
     constant, layer, *steps = nnls(relative, np.ones(len(shapes)))[0].tolist()
     curves = [columns.curves(steps, widths) for widths in columns.widths]
@@ -203,7 +203,7 @@ def fit(
         few_layer = steps.pop(0)
         few = [columns.curves(steps, widths) for widths in columns.few_widths]
         fewer = FewerTokens(
-            columns.share, per_token, few_layer, *few[0], *few[1], judge=steps[0], judging_head=steps[1]
+            columns.share, all_tokens, few_layer, *few[0], *few[1], judge=steps[0], judging_head=steps[1]
         )
         layer += few_layer
         curves = [

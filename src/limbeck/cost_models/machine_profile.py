@@ -18,7 +18,6 @@ from limbeck.cost_models.latency_table import LatencyTable
 from limbeck.cost_models.shape_sampling import sample_shapes
 from limbeck.cost_models.table_measurement import build as build_table
 from limbeck.measure.dummy_model import Setting
-from limbeck.model.style import Style
 
 SIZES = (64, 384, 1536)  #: tokens, inputs and outputs of the measured product: a layer of a small encoder
 
@@ -82,10 +81,7 @@ def full(
 
 def table_of(space: Space, setting: Setting) -> LatencyTable:
     """Measure the latency table for everything that can be cut out of the largest shape."""
-    style = Style(**setting.style)
-    return build_table(
-        space.largest, style, setting.target, setting.number_format, setting.seq_len, per_token=setting.per_token
-    )
+    return build_table(space.largest, setting)
 
 
 def session(payload: dict[str, Any]) -> dict[str, Any]:

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Literal
 
 from limbeck.core import analytic_cost
 from limbeck.core.analytic_cost import NumberFormat
 from limbeck.core.cost import Cost, FunctionCost, RepeatedCost, TargetCost, WidthCost
 from limbeck.core.measurement import Measurement, machine
-from limbeck.cost_models import latency_table
 from limbeck.errors import InputError
+from limbeck.measure import samples
 
 if TYPE_CHECKING:
     from limbeck.core.candidate import Candidate
@@ -42,10 +43,9 @@ def counted_cost(quantity: Quantity, candidate: Candidate, number_format: Number
         return FunctionCost(
             lambda shape: Measurement("parameters", analytic_cost.parameters(shape, style, labels, pooler), "1")
         )
-    tokens = latency_table.typical_length(candidate)
-    return FunctionCost(
-        lambda shape: Measurement("macs", analytic_cost.macs(shape, tokens, style, labels, pooler), "MAC")
-    )
+    tokens, kind = samples.typical_length(candidate), candidate.task.task_kind
+    count = partial(analytic_cost.macs, all_tokens=kind.per_token or kind.vectors)
+    return FunctionCost(lambda shape: Measurement("macs", count(shape, tokens, style, labels, pooler), "MAC"))
 
 
 def cost_of(
@@ -157,5 +157,5 @@ def is_elsewhere(cost: Cost, candidate: Candidate, target: Target) -> bool:
         cost, target = cost.cost, target.of_sub_batch()[0]
     if not isinstance(cost, Predictor):
         return False
-    here = (machine(), target.seq_len or latency_table.typical_length(candidate, target.batch))
+    here = (machine(), target.seq_len or samples.typical_length(candidate, target.batch))
     return (cost.machine, cost.setting.seq_len) != here

@@ -15,14 +15,12 @@ from limbeck.core.analytic_cost import NumberFormat, as_shape, of_model
 from limbeck.core.candidate import Candidate
 from limbeck.core.cost import Memo
 from limbeck.core.measurement import environment
-from limbeck.core.model import EncoderStyle
 from limbeck.core.shape import Shape, canonical_json
 from limbeck.core.target import Target
-from limbeck.cost_models.latency_table import LatencyTable, typical_length
+from limbeck.cost_models.latency_table import LatencyTable
 from limbeck.cost_models.latency_table_fit import designs, fit
 from limbeck.errors import InputError
-from limbeck.measure.dummy_model import Setting, style_of, warm_calls
-from limbeck.model.onnx.graph import LONG_TEXT
+from limbeck.measure.dummy_model import Setting, warm_calls
 
 VERSION = 2  #: part of the key of a stored table; bump it when the same input gives another table
 
@@ -41,60 +39,43 @@ def memoized(
     """
     if number_format not in ("float", "int8"):
         raise InputError(f"number_format should be 'float' or 'int8', got '{number_format}'")
-    own, style = of_model(candidate.model)
-    shape = whole or own
-    seq_len = target.seq_len or typical_length(candidate, target.batch)
+    kind: NumberFormat = "int8" if number_format == "int8" else "float"
+    shape, setting = whole or of_model(candidate.model)[0], Setting.of(candidate, target, kind)
     machine = {name: environment()[name] for name in ("processor", "instructions", "versions")}
     machine |= {"accelerators": environment().get("accelerators")} if target.on_gpu else {}
-    inputs = {"shape": shape.to_json(), "style": style_of(style), "seq_len": seq_len, "machine": machine}
-    per_token = candidate.task.task_kind.per_token
-    inputs |= {"target": str(target), "number_format": number_format, "version": VERSION, "per_token": per_token}
-    inputs |= {"long_texts": True} if seq_len >= LONG_TEXT else {}  # newer than stored tables
+    inputs = {"shape": shape.to_json(), "style": setting.style, "seq_len": setting.seq_len, "machine": machine}
+    inputs |= {"target": str(target), "number_format": number_format, "version": VERSION}
+    inputs |= {"per_token": setting.per_token} | ({"long_texts": True} if setting.long_texts else {})
+    inputs |= {"all_tokens": True} if shape.tokens and setting.reads_all > setting.per_token else {}  # newer, too
     name = f"latency-table-{hashlib.sha256(canonical_json(inputs).encode()).hexdigest()[:16]}"
 
     def measure() -> dict[str, Any]:
-        kind: NumberFormat = "int8" if number_format == "int8" else "float"
-        table = build(shape, style, target, kind, seq_len, per_token=per_token)
+        table = build(shape, setting)
         return {"json": np.frombuffer(json.dumps(table.to_json()).encode(), dtype=np.uint8)}
 
     return LatencyTable.from_json(json.loads(np.asarray(memo(name, measure)["json"], dtype=np.uint8).tobytes()))
 
 
-def build(
-    shape: Shape,
-    style: EncoderStyle,
-    target: Target,
-    number_format: NumberFormat = "float",
-    seq_len: int | None = None,
-    *,
-    per_token: bool = False,
-    seconds: float = 25.0,
-    seed: int = 0,
-) -> LatencyTable:
+def build(shape: Shape, setting: Setting, *, seconds: float = 25.0, seed: int = 0) -> LatencyTable:
     """Measure a table for everything that can be cut out of a shape.
 
     Args:
         shape: The largest shape.
-        style: Style or configuration of the encoders.
-        target: Where latency is measured.
-        number_format: ``float`` or ``int8``.
-        seq_len: Tokens in a text; the target's length, or 32, if None.
-        per_token: Whether every token is answered.
+        setting: How the encoders are made and run.
         seconds: Approximate timing budget; loading comes on top.
         seed: Seed of the sampled shapes.
     """
     from limbeck.measure.isolation import run_timed
 
-    length = seq_len or target.seq_len or 32
-    setting = Setting(style_of(style), target, number_format, length, per_token)
     setting.check()
-    full = as_shape(shape)
+    full, target = as_shape(shape), setting.target
     fitted, held_out = designs(full, seed)
     shapes = [each.to_json() for each in (*fitted, *held_out)]
     payload = {"shapes": shapes, "setting": setting.to_json(), "seconds": seconds}
     answer = run_timed("limbeck.cost_models.table_measurement:session", payload, target)
     times = undisturbed_seconds(answer["seconds"])
-    table = fit(full, fitted, times[: len(fitted)], str(target), number_format, length, per_token=per_token)
+    described = (str(target), setting.number_format, setting.seq_len)
+    table = fit(full, fitted, times[: len(fitted)], *described, all_tokens=setting.reads_all)
     errors = relative_errors(table, held_out, times[len(fitted) :])
     quartiles = np.quantile(answer["seconds"].min(axis=2), [0.25, 0.75], axis=1)
     return dataclasses.replace(

@@ -30,6 +30,7 @@ class Case:
     style: EncoderStyle
     seq_len: int
     per_token: bool
+    long_texts: bool = False
 
     @classmethod
     def of(cls, model: str, task: Task, target: Target) -> Case:
@@ -42,10 +43,12 @@ class Case:
         """
         from limbeck.measure.samples import lengths_of
         from limbeck.model.checkpoints import peek, peek_style
+        from limbeck.model.onnx.graph import LONG_TEXT
 
         facts = peek(model)
-        seq_len = target.seq_len or int(median(lengths_of(task, facts["max_length"])))
-        return cls(facts["shape"], peek_style(model), seq_len, task.task_kind.per_token)
+        tokens = int(median(lengths_of(task, facts["max_length"])))
+        texts = (target.seq_len or tokens, task.task_kind.per_token, tokens >= LONG_TEXT)
+        return cls(facts["shape"], peek_style(model), *texts)
 
     def memo(
         self, name: str, more: Mapping[str, Any], store: Store | None, measure: Callable[[], dict[str, Any]]
@@ -67,6 +70,7 @@ class Case:
 
         identity = {"shape": self.shape.to_json(), "style": style_of(self.style), "seq_len": self.seq_len}
         identity |= {"machine": machine(), "per_token": self.per_token, **more}
+        identity |= {"long_texts": True} if self.long_texts else {}  # newer than stored results
         name = f"{name}-{hashlib.sha256(canonical_json(identity).encode()).hexdigest()[:16]}"
         return store.facts.arrays(name, alone) if store is not None else alone()
 
@@ -88,7 +92,15 @@ def faster_core(case: Case, target: Target, store: Store | None = None) -> str |
         return None  # it is linear already
 
     def measure() -> dict[str, Any]:
-        comparison = paying(case.shape, case.style, target, LINEAR, case.seq_len, per_token=case.per_token)
+        comparison = paying(
+            case.shape,
+            case.style,
+            target,
+            LINEAR,
+            case.seq_len,
+            per_token=case.per_token,
+            long_texts=case.long_texts,
+        )
         return {
             "seconds": [] if comparison is None else [list(comparison.softmax), list(comparison.linear)],
             "pays": bool(comparison and comparison.pays),
@@ -121,7 +133,8 @@ def faster_runtime(case: Case, target: Target, store: Store | None = None) -> Ru
 
     def measure() -> dict[str, Any]:
         targets = [replace(target, runtime=runtime) for runtime in runtimes]
-        settings = [Setting(style_of(case.style), each, "int8", case.seq_len, case.per_token) for each in targets]
+        own = (case.seq_len, case.per_token, case.long_texts)
+        settings = [Setting(style_of(case.style), each, "int8", *own) for each in targets]
         return {"seconds": in_turns([(half, setting) for setting in settings])}
 
     try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
+from statistics import median
 from typing import Any, cast
 
 from limbeck.core.candidate import Reference, Stored
@@ -89,7 +90,7 @@ def services_in_keys(
         "target": lambda: target,
         "budget": lambda: {name: asdict(recipe.budget)[name] for name in LIMITS_IN_KEYS},
         "teacher": teacher,
-        "cost": lambda: {"target": target, "machine": machine(), "teacher": teacher()},
+        "cost": lambda: {"target": target, "machine": machine(), "teacher": teacher()} | _graphs_of(task),
     }
     given = {name: value() for name, value in values.items() if name in step.info.reads}
     read = dict(step.decisive_services(given, task, recipe.target))
@@ -98,6 +99,17 @@ def services_in_keys(
     if together(step):
         read["processes"] = processes.count()  # batches are as many times larger
     return read
+
+
+def _graphs_of(task: Task) -> dict[str, Any]:
+    """Return what tells latencies of graphs with attention for long texts from those of before there were such graphs.
+
+    Words and marks are counted, which hold a token or more each, so some tasks with shorter texts have a new key, too.
+    """
+    from limbeck.measure.samples import lengths_of
+    from limbeck.model.onnx.graph import LONG_TEXT
+
+    return {"long_texts": True} if median(lengths_of(task, LONG_TEXT)) >= LONG_TEXT / 2 else {}
 
 
 def machine_in_keys(recipe: Recipe, step: Step) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from limbeck.core.analytic_cost import NumberFormat
+from limbeck.core.candidate import Candidate
 from limbeck.core.model import EncoderStyle
 from limbeck.core.shape import Shape, skipped_positions
 from limbeck.core.target import Target
@@ -28,6 +29,7 @@ from limbeck.measure.backends import (
     check_device,
     check_runtime,
 )
+from limbeck.model.onnx.graph import LONG_TEXT
 from limbeck.model.style import Style
 from limbeck.storage.drafts import temporary_folder
 
@@ -49,13 +51,43 @@ OPTIONS = (
 
 @dataclass(frozen=True)
 class Setting:
-    """How dummy models are made and run: everything but the shape."""
+    """How dummy models are made and run: everything but the shape.
+
+    ``long_texts``: their graphs have attention for long texts, as those of a task with such texts have; unless given,
+    where ``seq_len`` is that long. Only graphs of ONNX Runtime's own operators differ.
+    """
 
     style: Mapping[str, Any]
     target: Target
     number_format: NumberFormat = "float"
     seq_len: int = 32
     per_token: bool = False
+    long_texts: bool | None = None
+
+    def __post_init__(self) -> None:
+        if self.long_texts is None or self.target.runtime != "onnxruntime":
+            long = self.seq_len >= LONG_TEXT and self.target.runtime == "onnxruntime"
+            object.__setattr__(self, "long_texts", long)
+
+    @classmethod
+    def of(cls, candidate: Candidate, target: Target, number_format: NumberFormat) -> Setting:
+        """Return how models like a candidate are served: its texts give the length, unless the target does.
+
+        Vectors read all tokens whatever their pooling, so they are stood in for by mean pooling.
+
+        Args:
+            candidate: Gives the task, the tokenizer and the style.
+            target: Where it is served.
+            number_format: ``float`` or ``int8``.
+        """
+        from limbeck.core.analytic_cost import of_model
+        from limbeck.measure.samples import has_long_texts, typical_length
+
+        kind, style = candidate.task.task_kind, style_of(of_model(candidate.model)[1])
+        style |= {"pooling": "mean"} if kind.vectors else {}
+        tokens = target.seq_len or typical_length(candidate, target.batch)
+        long_texts = has_long_texts(candidate.task, candidate.tokenizer)
+        return cls(style, target, number_format, tokens, kind.per_token, long_texts)
 
     def check(self) -> None:
         """Refuse what cannot be timed here, before any work starts."""
@@ -80,6 +112,11 @@ class Setting:
             )
 
     @property
+    def reads_all(self) -> bool:
+        """Whether all tokens are read at the end: each is answered, or they are averaged."""
+        return self.per_token or self.style.get("pooling") == "mean"
+
+    @property
     def form(self) -> str:
         """The number format in words: int8, float, or another precision; and whether torch compiles."""
         precise = self.number_format == "float" and self.target.precision != "float32"
@@ -93,12 +130,14 @@ class Setting:
 
     def to_json(self) -> dict[str, Any]:
         """Return a plain dictionary."""
-        return asdict(self) | {"target": self.target.identity()}
+        data = asdict(self) | {"target": self.target.identity()}
+        long = data.pop("long_texts")  # left out where it is false, for files from before
+        return data | ({"long_texts": True} if long else {})
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Setting:
         """Inverse of :meth:`to_json`."""
-        return cls(**{**data, "target": Target(**data["target"])})
+        return cls(**{"long_texts": False, **data, "target": Target(**data["target"])})
 
 
 def style_of(style: EncoderStyle) -> dict[str, Any]:
@@ -188,13 +227,12 @@ def _answer(runner: Runner, batch: object, _: int) -> np.ndarray:
 def graph_of(shape: Shape, setting: Setting) -> OnnxGraph:
     """Export a dummy model as an ONNX graph for the runtime of the setting, in its number format."""
     from limbeck.model.onnx.float16 import to_float16
-    from limbeck.model.onnx.graph import LONG_TEXT
     from limbeck.model.onnx.graph import build as build_graph
     from limbeck.model.onnx.onnx_model import parts
     from limbeck.model.onnx.quantization import Int8, quantizable_modules, quantize
 
     target = setting.target
-    fused, long_texts = target.runtime not in PLAIN_RUNTIMES, setting.seq_len >= LONG_TEXT
+    fused, long_texts = target.runtime not in PLAIN_RUNTIMES, bool(setting.long_texts)
     model_parts = parts(stand_in(shape, setting), fused=fused, long_texts=long_texts)
     if setting.number_format == "int8":
         names = quantizable_modules(*model_parts)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -158,7 +159,8 @@ class Size(Probe):
             yield index, Measurement("size", float(stored_bytes(candidate)), "B")
             parameters = sum(counts.parameters(shape, style, labels, pooler) for shape, style in models)
             yield index, Measurement("parameters", float(parameters), "1")
-            macs = sum(counts.macs(shape, tokens, style, labels, pooler) for shape, style in models)
+            count = partial(counts.macs, all_tokens=not pooler or candidate.task.task_kind.vectors)
+            macs = sum(count(shape, tokens, style, labels, pooler) for shape, style in models)
             yield index, Measurement("macs", float(macs), "MAC", detail={"mean_tokens": round(tokens, 2)})
 
 

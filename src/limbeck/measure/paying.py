@@ -86,6 +86,7 @@ def paying(
     *,
     number_format: NumberFormat = "int8",
     per_token: bool = False,
+    long_texts: bool | None = None,
     timer: Timer = time_trial,
 ) -> Paying | None:
     """Time softmax and another attention core.
@@ -98,6 +99,7 @@ def paying(
         seq_len: Tokens in a text.
         number_format: ``float`` or ``int8``.
         per_token: Whether every token is answered.
+        long_texts: Whether graphs have attention for long texts; unless given, where ``seq_len`` is that long.
         timer: Times one trial.
 
     Returns:
@@ -106,5 +108,5 @@ def paying(
     other = shape.with_attention(core)
     if macs(other, seq_len) >= macs(shape, seq_len):
         return None
-    setting = Setting(style_of(style), target, number_format, seq_len, per_token)
+    setting = Setting(style_of(style), target, number_format, seq_len, per_token, long_texts)
     return Paying(core, seq_len, *in_turns([(shape, setting), (other, setting)], timer))

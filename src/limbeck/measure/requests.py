@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from limbeck.core.measurement import machine
 from limbeck.core.requests import requests_of
 from limbeck.core.shape import canonical_json
-from limbeck.measure.samples import pad_batch, token_lists
+from limbeck.measure.samples import has_long_texts, pad_batch, token_lists
 
 if TYPE_CHECKING:
     import numpy as np
@@ -187,7 +187,7 @@ def best_sub_batches(candidate: Candidate, target: Target, memo: Memo) -> SubBat
     requests = sample_requests(task, split, target.candidates, TRIED)
     tokens = request_tokens(task, split, requests, candidate.tokenizer, target.seq_len)
     shape, style = of_model(candidate.model)
-    identity = {
+    identity: dict[str, Any] = {
         "shape": shape.to_json(),
         "style": style_of(style),
         "form": [candidate.model.runtime, candidate.model.int8],
@@ -196,6 +196,7 @@ def best_sub_batches(candidate: Candidate, target: Target, memo: Memo) -> SubBat
         "lengths": [sorted(map(len, request)) for request in tokens],
         "sizes": SIZES,
     }
+    identity |= {"long_texts": True} if has_long_texts(task, candidate.tokenizer) else {}  # newer than stored results
     name = f"sub-batches-{hashlib.sha256(canonical_json(identity).encode()).hexdigest()[:16]}"
     result = memo(name, lambda: _measure(candidate, target, tokens))
     sizes, seconds = list(map(int, result["sizes"])), list(map(float, result["seconds"]))

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import random
 import re
+import statistics
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import pairwise
 from typing import TYPE_CHECKING
+
+import numpy as np
 
 from limbeck.core.early_exits import length_problem
 from limbeck.core.judged_texts import Document, Query
@@ -146,6 +149,41 @@ def token_lists(
         chosen = replace(chosen, max_length=seq_len)
     lists = [list(ids) for ids in encode(chosen, split, tokenizer).input_ids]
     return lists if seq_len is None else [(ids * (seq_len // len(ids) + 1))[:seq_len] for ids in lists]
+
+
+def typical_length(candidate: Candidate, batch: int = 1, samples: int = 200, percent: float = 50) -> int:
+    """Return the median number of tokens of a batch of the task's training texts, padded as ``latency`` pads.
+
+    At real lengths, p50 is the latency of such a batch.
+
+    Args:
+        candidate: Gives the task and the tokenizer.
+        batch: Texts in a batch.
+        samples: Texts to tokenize, at least eight batches.
+        percent: Percentile to return instead of the median, 0 to 100.
+    """
+    rows = sample_rows(candidate.task, "train", max(samples, 8 * batch))
+    lengths = [len(ids) for ids in token_lists(candidate.task, "train", rows, candidate.tokenizer)]
+    if candidate.task.task_kind.grouped:  # documents of a request are sorted
+        lengths.sort()
+    return int(np.percentile([max(lengths[start : start + batch]) for start in range(0, len(lengths), batch)], percent))
+
+
+def has_long_texts(task: Task, tokenizer: PreTrainedTokenizerBase, samples: int = 200) -> bool:
+    """Tell whether half of a task's texts are so long that graphs have attention for long texts.
+
+    The length that a target may give plays no part: a graph is written once, wherever it runs.
+
+    Args:
+        task: The task; its training texts count, or those of its first split.
+        tokenizer: Tokenizes.
+        samples: Texts to tokenize.
+    """
+    from limbeck.model.onnx.graph import LONG_TEXT
+
+    split = "train" if "train" in task.splits else next(iter(task.splits))
+    ids = token_lists(task, split, sample_rows(task, split, samples), tokenizer)
+    return statistics.median(map(len, ids)) >= LONG_TEXT
 
 
 def _check_length(tokenizer: PreTrainedTokenizerBase, seq_len: int) -> None:

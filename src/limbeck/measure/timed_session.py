@@ -169,12 +169,15 @@ def exported(candidate: Candidate, target: Target) -> Iterator[Path]:
     if candidate.model.runtime != "torch":
         yield cast("OnnxModel", candidate.model).path
         return
+    from limbeck.measure.dummy_model import PLAIN_RUNTIMES
+    from limbeck.measure.samples import has_long_texts
     from limbeck.model.onnx.onnx_model import to_onnx
 
     model = cast("LimbeckForSequenceClassification", candidate.model)
     with temporary_folder() as folder:
         name = f"export of {type(model).__name__}.onnx"
-        yield to_onnx(model, folder / name, fused=target.runtime != "openvino")
+        fused, long_texts = target.runtime not in PLAIN_RUNTIMES, has_long_texts(candidate.task, candidate.tokenizer)
+        yield to_onnx(model, folder / name, fused=fused, long_texts=long_texts)
 
 
 def session(payload: dict[str, Any]) -> dict[str, Any]:

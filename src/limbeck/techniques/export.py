@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from statistics import median
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from annotated_types import Ge, Gt, Le
@@ -54,7 +53,7 @@ class Export(Technique):
         precision: Weights and arithmetic of the graph; float16 is for GPUs. Its logits may differ by 0.02, where
             parity_tolerance is smaller, and how many answers differ is said.
         long_texts: Write attention that is fast for texts of some hundred tokens or more, and slower for short ones;
-            unless given, where half of the texts compared have at least 128 tokens.
+            unless given, where half of the task's texts have at least 128 tokens. Latency tables go by the texts.
     """
 
     fused: bool = True
@@ -128,14 +127,12 @@ def export(
         LimbeckError: The logits differ.
     """
     from limbeck.data.calibration import first_batches
+    from limbeck.measure.samples import has_long_texts
     from limbeck.model.onnx.export import HALF_TOLERANCE, export_model, parity
-    from limbeck.model.onnx.graph import LONG_TEXT
 
-    batches, texts = first_batches(task, "validation", tokenizer, parity_texts)
-    if long_texts is None:
-        long_texts = median(int(count) for batch in batches for count in batch["attention_mask"].sum(-1)) >= LONG_TEXT
-    exported = export_model(model, tokenizer, folder, fused=fused, precision=precision, long_texts=long_texts)
-    measured = parity(model, exported, batches, texts)
+    long = has_long_texts(task, tokenizer) if long_texts is None else long_texts
+    exported = export_model(model, tokenizer, folder, fused=fused, precision=precision, long_texts=long)
+    measured = parity(model, exported, *first_batches(task, "validation", tokenizer, parity_texts))
     exported.close()
     measured.check(parity_tolerance if precision == "float32" else max(parity_tolerance, HALF_TOLERANCE))
     log(str(measured))

@@ -179,7 +179,7 @@ class Linearize(Technique):
 
     def apply(self, candidate: Candidate, context: RunContext) -> Iterator[Candidate]:
         """Yield the converted candidate, trained."""
-        from limbeck.cost_models.latency_table import typical_length
+        from limbeck.measure.samples import typical_length
         from limbeck.train.linearize import linearize
 
         if problems := problems_of(self):

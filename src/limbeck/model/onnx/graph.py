@@ -1,8 +1,8 @@
 """An encoder as an ONNX graph, written node by node from its weights.
 
 Nothing is traced and no pattern has to be found again by an optimizer: the operators are chosen here, by measurement
-on ONNX Runtime's CPU kernels. Attention is one fused operator a layer, also with ragged heads. Three choices are
-worth their names:
+on ONNX Runtime's CPU kernels. Attention is one fused operator a layer, also with ragged heads, unless texts are long.
+Three choices are worth their names:
 
 * Residual sums are ``Sum`` followed by ``LayerNormalization``. The fused ``SkipLayerNormalization`` computes its
   statistics one number at a time on the CPU and took 6 times as long; ``Add`` would be fused into it by the
