@@ -66,6 +66,18 @@ def test_what_is_smaller_than_a_model_that_surely_breaks_a_limit_is_left_out(lim
     assert widths(limited(*family(6, 4), budget=Budget(max_drop=1.0), max_minutes=60, folder="open")) == [4, 6, 8]
 
 
+def test_a_smaller_model_that_is_cut_in_another_way_is_not_judged_by_a_larger_one(limited, toys, monkeypatch):
+    tested(monkeypatch, w6=0.1)
+    for number, (criterion, expected) in enumerate((("magnitude", [4, 6, 8]), ("obs", [6, 8]))):
+        branches = [
+            (toys.ToyLevels((width,), goal=True, criterion=how), toys.ToyTrain(by=0.5), toys.ToyExport())
+            for width, how in ((6, criterion), (4, "obs"))
+        ]
+        steps = (toys.ToyTrain(), Fork(((), *branches)), toys.ToyQuality(), toys.ToyClock(), Cheapest())
+        result = limited(*steps, budget=Budget(max_drop=1.0), max_minutes=60, folder=f"run{number}", seed=number)
+        assert widths(result) == expected
+
+
 def test_finished_models_are_shown_as_they_come(limited, family):
     result = limited(*family(4), budget=LOOSE, max_minutes=60)
     shown = [event["message"] for event in limited.events if event["kind"] == "finished_model"]

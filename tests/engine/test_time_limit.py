@@ -88,6 +88,36 @@ def test_outside_of_branches_one_model_goes_on(limited, toys, takes):
     assert len(left_out(limited)) == 1
 
 
+def test_of_a_fork_whose_branches_all_train_the_last_is_carried_out(limited, toys, late):
+    """Also if it is in the last branch of a fork that could deliver nothing else, but not within another fork."""
+    trained = [(toys.ToyLevels((width,)), toys.ToyTrain(by=0.5), toys.ToyExport()) for width in (6, 4, 2)]
+    after = (toys.ToyQuality(), toys.ToyClock(), Cheapest())
+    result = limited(toys.ToyTrain(), Fork(tuple(trained)), *after, budget=LOOSE, max_minutes=1)
+    assert widths(result) == [2, 8]
+    assert result.chosen
+    assert [message.split(" ")[0] for message in left_out(limited)] == ["steps[1].fork[0][0]", "steps[1].fork[1][0]"]
+    shown = [event["message"] for event in limited.events if event["kind"] == "finished_model"]
+    assert len(shown) == 1
+    inner = (toys.ToyLevels((7,)), Fork((trained[1], trained[2])))
+    result = limited(toys.ToyTrain(), Fork((trained[0], inner)), *after, budget=LOOSE, max_minutes=1, folder="nested")
+    assert widths(result) == [2, 8]
+    result = limited(toys.ToyTrain(), Fork((inner, ())), *after, budget=LOOSE, max_minutes=1, folder="first", seed=1)
+    assert widths(result) == [8]
+
+
+def test_if_the_last_branch_of_a_fork_cannot_reach_its_goal_the_one_before_it_is_carried_out(
+    limited, toys, late, monkeypatch
+):
+    monkeypatch.setattr(toys.ToyTrain, "shape_after", lambda self, shape: shape)
+    monkeypatch.setattr(
+        toys.ToyPrune, "out_of_reach", lambda self, *asked: "too little" if self.keep < 0.1 else None, raising=False
+    )
+    branches = [(toys.ToyTrain(by=keep), toys.ToyPrune(keep), toys.ToyExport()) for keep in (0.75, 0.5, 0.05)]
+    steps = (toys.ToyTrain(), Fork(tuple(branches)), toys.ToyQuality(), toys.ToyClock(), Cheapest())
+    assert widths(limited(*steps, budget=LOOSE, max_minutes=1)) == [4, 8]
+    assert [message.split(" ")[0] for message in left_out(limited)] == ["steps[1].fork[0][0]"]
+
+
 def test_replicas_that_would_take_too_long_are_left_out(limited, toys, monkeypatch):
     monkeypatch.setattr(running, "monotonic", lambda: 0.0)
     monkeypatch.setattr(time_limit, "monotonic", lambda: 0.0)

@@ -139,14 +139,15 @@ class ToyPrune(Technique):
 class ToyLevels(Technique):
     """Several children of one candidate."""
 
-    levels: tuple[int, ...] = (4, 2)
+    ffn: tuple[int, ...] = (4, 2)
     goal: bool = False
+    criterion: str = "obs"
 
     def goal_target(self) -> str | None:
         return "" if self.goal else None
 
     def apply(self, candidate: Any, context: Any) -> Iterable[Any]:
-        for level in self.levels:
+        for level in self.ffn:
             called(f"level {level}")
             foretold = Measurement("latency_predicted", level / 1e3, "s")
             yield replace(candidate, model=ToyModel(list(candidate.model.weights), level), facts=(foretold,))

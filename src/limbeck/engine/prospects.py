@@ -33,7 +33,9 @@ MARGIN = 1.1
 """Predicted latencies are different only if one is greater by this factor."""
 
 Changes = frozenset[tuple[str, str]]
-"""How a model was made after the fine-tuning: steps, with their parameters unless they changed the shape."""
+"""How a model was made after the fine-tuning: steps, with their parameters but for ``SIZES`` where the shape changed."""
+SIZES = frozenset({"speedup", "latency_ms", "keep", "size_mb", "heads", "ffn", "layers", "schedule"})
+"""Parameters that say how much smaller a model becomes, in which two that are made the same way may differ."""
 
 
 @dataclass(frozen=True)
@@ -75,20 +77,24 @@ class Prospects:
         self._depth = 0
 
     @contextmanager
-    def branch(self) -> Iterator[None]:
-        """Mark the body as a branch of a fork: other branches have results without it."""
-        self._depth += 1
+    def branch(self, needed: bool) -> Iterator[bool]:
+        """Mark the body as a branch of a fork; give whether it may be left out, for there are results without it.
+
+        Args:
+            needed: Whether no other branch of the fork has a result.
+        """
+        within, self._depth = self._depth, self._depth + (not needed or self._depth > 0)
         try:
-            yield
+            yield self._depth > 0
         finally:
-            self._depth -= 1
+            self._depth = within
 
     def worthwhile(
         self, keys: Sequence[str], step: Technique, rest: Sequence[LocatedStep], seed: int
     ) -> tuple[list[str], dict[str, str]]:
         """Return the models that a step is worth its time for, and why others are left out, by key.
 
-        Outside of all branches, where every result needs the step, one model stays in any case.
+        Where every result needs the step, one model stays in any case.
 
         Args:
             keys: Keys of the models.
@@ -192,7 +198,7 @@ class Prospects:
         keys = [each.key for each in chain]
         start = keys.index(first) if first in keys else 0
         return frozenset(
-            _done(each.step, each.parameters if each.shape == before.shape else {})
+            _done(each.step, each.parameters, frozenset() if each.shape == before.shape else SIZES)
             for before, each in pairwise(chain[start:])
         )
 
@@ -242,8 +248,8 @@ def _step_trains(record: Record) -> bool:
     return cls is not None and cls.info.trains
 
 
-def _done(step: str, values: Mapping[str, Any]) -> tuple[str, str]:
-    return step, repr(sorted(values.items()))
+def _done(step: str, values: Mapping[str, Any], without: frozenset[str] = frozenset()) -> tuple[str, str]:
+    return step, repr(sorted((name, value) for name, value in values.items() if name not in without))
 
 
 def _says_nothing(record: Record, step: Step, rest: Sequence[LocatedStep]) -> bool:

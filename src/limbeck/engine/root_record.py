@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from collections.abc import Set as AbstractSet
 
 from limbeck.core.analytic_cost import as_shape
 from limbeck.core.candidate import Record
 from limbeck.core.early_exits import refusal
 from limbeck.core.model import Runnable
-from limbeck.core.step import Step, needs
+from limbeck.core.step import REGISTRY, Step, find, needs
 from limbeck.errors import InputError
 from limbeck.model.onnx.onnx_model import OnnxModel
+from limbeck.recipe.checks import before_training
+from limbeck.recipe.parsing import LocatedStep
 
 ROOT_VERSION = 2
 """Of the records; 2: a head of which any part is missing counts as untrained."""
@@ -33,6 +36,24 @@ def check_trained(record: Record, source: str, teacher: str | None) -> None:
     """
     if source == teacher and (note := untrained(record)):
         raise InputError(f"teacher '{source}' {note}; fine-tune it first, then name its folder")
+
+
+def check_head(root: Record, model: str, steps: Sequence[LocatedStep]) -> None:
+    """Refuse to work with answers that were never trained.
+
+    Args:
+        root: The record of the model that a recipe begins with.
+        model: Its folder or hub name.
+        steps: The steps of the recipe.
+    """
+    if (reason := untrained(root)) and (early := before_training(steps)):
+        infos = [cls.info for _, cls in sorted(REGISTRY.items())]
+        first = [info.name for info in infos if info.trains and not refusal(find(early[0].name).info, info.gives)]
+        trainers = " or ".join(f"'{name}'" for name in first)
+        raise InputError(
+            f"'{model}' {reason}, and '{early[0].name}' ({early[0].path}) works on trained answers; "
+            f"put {trainers} before it"
+        )
 
 
 def check_graph(model: Runnable) -> None:

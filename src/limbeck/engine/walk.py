@@ -15,10 +15,9 @@ from typing import Any
 
 from limbeck.core.candidate import Record
 from limbeck.core.combination import GATHERING, Combination
-from limbeck.core.early_exits import refusal
 from limbeck.core.field_groups import parameters
 from limbeck.core.measurement import environment
-from limbeck.core.step import REGISTRY, Choice, Probe, Technique, find
+from limbeck.core.step import Choice, Probe, Technique
 from limbeck.core.task import Task
 from limbeck.distributed.executor import Executor, Work, lane_of
 from limbeck.distributed.workers import Workers
@@ -29,17 +28,17 @@ from limbeck.engine.costs import CostFactory
 from limbeck.engine.data_report import announce
 from limbeck.engine.pairing import choose_pairs
 from limbeck.engine.prospects import Prospects
-from limbeck.engine.reachability import Reach
+from limbeck.engine.reachability import Obstacle, Reach
 from limbeck.engine.replicas import Replicas
 from limbeck.engine.result import RunResult
-from limbeck.engine.root_record import untrained
+from limbeck.engine.root_record import check_head, untrained
 from limbeck.engine.run_log import OnEvent, RunLog
 from limbeck.engine.store import Store
 from limbeck.engine.stored_task import FOLDER
 from limbeck.engine.target_runs import Fronts, TargetRun, ends_of, everywhere, joined, suited, target_runs
 from limbeck.engine.weak_teacher import TeacherCheck
 from limbeck.errors import InputError, ProcessLost, StoreError
-from limbeck.recipe.checks import before_training, trained_first
+from limbeck.recipe.checks import trained_first
 from limbeck.recipe.parsing import LocatedStep, leaves
 from limbeck.recipe.recipe import Recipe, dump, placed_steps, to_data
 from limbeck.storage.atomic import replacing
@@ -168,7 +167,7 @@ class Walk:
         model, seed = self.recipe.model, self.recipe.seed
         root = self.builder.root(model, seed)
         self.log.write(root)
-        _check_head(root, model, self.steps)
+        check_head(root, model, self.steps)
         if reason := untrained(root):
             end = "and trained" if trained_first(self.steps) else "and stays untrained if no step trains it"
             self.log.note(f"'{model}' {reason}; it is initialized from the seed {seed} {end}")
@@ -215,20 +214,33 @@ class Walk:
                 self.teachers.check(key)
                 self.ahead.schedule(steps, key, self.recipe.seed)
 
-    def _branch(self, branch: Steps, fronts: Fronts, then: Steps) -> Fronts:
-        """Return what is left after a branch; one that cannot reach its goal fails before it trains anything."""
-        front = everywhere(fronts)
-        obstacle = self.reach.obstacle(branch, front[0]) if len(front) == 1 else None
-        if obstacle is None:
-            if self.prospects is not None:
-                return self._branch_in_time(self.prospects, branch, fronts, then)
-            return self._walk(branch, fronts, then)
-        with self.log.isolate_failure(obstacle.placed.path, obstacle.placed.name, front[0]):
-            raise InputError(f"{obstacle.placed.name}: {obstacle.reason}")
-        self.position += sum(1 for _ in leaves(branch))
-        return {name: [] for name in fronts}
+    def _fork(self, branches: Sequence[Steps], fronts: Fronts, then: Steps) -> Fronts:
+        """Return what is left after the branches of a fork; a limit of time leaves out all but one at most.
 
-    def _branch_in_time(self, prospects: Prospects, branch: Steps, fronts: Fronts, then: Steps) -> Fronts:
+        A branch that cannot reach its goal fails before it trains anything.
+        """
+        ends: list[Fronts] = []
+        for number, branch in enumerate(branches, start=1):
+            if obstacle := self._obstacle(branch, fronts):
+                with self.log.isolate_failure(obstacle.placed.path, obstacle.placed.name, everywhere(fronts)[0]):
+                    raise InputError(f"{obstacle.placed.name}: {obstacle.reason}")
+                self.position += sum(1 for _ in leaves(branch))
+            elif self.prospects is None:
+                ends.append(self._walk(branch, fronts, then))
+            else:
+                later = (self._obstacle(each, fronts) for each in branches[number:])
+                needed = not any(map(everywhere, ends)) and all(later)
+                ends.append(self._branch_in_time(self.prospects, branch, fronts, then, needed))
+        return joined(ends, self.targets)
+
+    def _obstacle(self, branch: Steps, fronts: Fronts) -> Obstacle | None:
+        """Return the step of a branch that cannot reach its goal."""
+        front = everywhere(fronts)
+        return self.reach.obstacle(branch, front[0]) if len(front) == 1 else None
+
+    def _branch_in_time(
+        self, prospects: Prospects, branch: Steps, fronts: Fronts, then: Steps, needed: bool
+    ) -> Fronts:
         """Carry out a branch of a run with a limit of time; measure its models as far as nothing is timed; show them.
 
         Args:
@@ -236,12 +248,14 @@ class Walk:
             branch: Steps of the branch.
             fronts: The candidates that it begins with.
             then: The steps after the fork; probes among them find the facts later.
+            needed: Whether no other branch has a result.
         """
-        if branch and (reason := prospects.limit.over(branch, everywhere(fronts), self.recipe.seed)):
-            self.log.note(f"{branch[0].path} is left out with what follows: {reason}")
-            self.position += sum(1 for _ in leaves(branch))
-            return {name: [] for name in fronts}
-        with prospects.branch():
+        with prospects.branch(needed) as may_be_left_out:
+            late = prospects.limit.over(branch, everywhere(fronts), self.recipe.seed) if may_be_left_out else None
+            if late:
+                self.log.note(f"{branch[0].path} is left out with what follows: {late}")
+                self.position += sum(1 for _ in leaves(branch))
+                return {name: [] for name in fronts}
             ends = self._walk(branch, fronts, then)
         keys = prospects.new(everywhere(ends))
         for placed in then:
@@ -258,7 +272,7 @@ class Walk:
     def _advance(self, fronts: Fronts, placed: LocatedStep, rest: Steps) -> Fronts:
         """Carry out one step, which ``rest`` comes after, and return what is left after it."""
         if placed.branches is not None:
-            return joined((self._branch(branch, fronts, rest) for branch in placed.branches), self.targets)
+            return self._fork(placed.branches, fronts, rest)
         self.position += 1
         start = time.perf_counter()
         event = {"path": placed.path, "step": placed.name, "position": self.position, "total": self.total}
@@ -382,15 +396,3 @@ class Walk:
                 if placed.step.info.final:
                     target.chosen = front
         return front
-
-
-def _check_head(root: Record, model: str, steps: Steps) -> None:
-    """Refuse to work with answers that were never trained."""
-    if (reason := untrained(root)) and (early := before_training(steps)):
-        infos = [cls.info for _, cls in sorted(REGISTRY.items())]
-        first = [info.name for info in infos if info.trains and not refusal(find(early[0].name).info, info.gives)]
-        trainers = " or ".join(f"'{name}'" for name in first)
-        raise InputError(
-            f"'{model}' {reason}, and '{early[0].name}' ({early[0].path}) works on trained answers; "
-            f"put {trainers} before it"
-        )
