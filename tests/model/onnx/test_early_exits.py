@@ -15,7 +15,9 @@ from limbeck.core.early_exits import EarlyExits, thresholds
 from limbeck.core.shape import Shape
 from limbeck.errors import LimbeckError
 from limbeck.model.early_exits import all_logits, set_rule
-from limbeck.model.onnx.builder import FUSED, all_nodes
+from limbeck.model.onnx.assembly import assemble_with, float_value
+from limbeck.model.onnx.builder import FUSED, Graph, all_nodes
+from limbeck.model.onnx.early_exits import ExitWriter
 from limbeck.model.onnx.export import parity
 from limbeck.model.onnx.float16 import to_float16
 from limbeck.model.onnx.graph import Blueprint, build
@@ -150,6 +152,25 @@ def test_a_text_that_is_sure_by_a_hairs_breadth_may_leave_elsewhere(make_model, 
     measured.check(tolerance)
     assert measured.elsewhere <= half
     assert ("from another early exit" in str(measured)) == bool(measured.elsewhere)
+
+
+@pytest.mark.parametrize(("criterion", "threshold"), [("confidence", 0.99999), ("entropy", 0.0001)])
+@pytest.mark.parametrize("half", [False, True])
+def test_half_precision_knows_strict_thresholds(criterion, threshold, half):
+    """Probabilities of 0.9999 and 0.999997 are both 1 in float16; the first text is not sure, the second is."""
+    graph = Graph({})
+    tables = {"exits.0.": [[9.5, 0], [12.5, 0]], "": [[0, 1], [0, 1]]}
+
+    def head(x, prefix):
+        table = graph.constant(f"{prefix}table", np.float32(tables[prefix]))
+        return graph.op("Squeeze", graph.op("Gather", table, x), graph.integers(1))
+
+    rule = EarlyExits((1,), criterion, threshold)
+    graph.op("Identity", ExitWriter(graph, rule, 2, lambda x, start, stop: x, head).logits("input_ids"))
+    graph.nodes[-1].output[0] = "logits"
+    whole = assemble_with(graph, [float_value("logits", "batch", 2)], "rule", "", inward=True)
+    session = open_session(to_float16(whole) if half else whole)
+    assert session.run(None, {"input_ids": np.int64([[0], [1]])})[0].tolist() == [[0, 1], [12.5, 0]]
 
 
 def test_a_graph_with_another_rule_is_noticed(make_model, make_batch):

@@ -18,6 +18,8 @@ Projections: TypeAlias = tuple[str, str, str]
 """Names of queries, keys and values [batch, position, heads x head_dim]; queries may be the first alone."""
 Attribute: TypeAlias = "int | float | str | Sequence[int] | GraphProto"
 """What the attributes of nodes hold."""
+EXACT = "float32."
+"""In the names of casts and constants that stay in float32 where a graph is converted to half precision."""
 
 
 class Graph:
@@ -101,6 +103,12 @@ class Graph:
         """
         name = self._name(kind)
         self._add(kind, inputs, [name], name, domain, attributes)
+        return name
+
+    def exact(self, x: str) -> str:
+        """Add a cast to float32 that stays one in half precision; return its output."""
+        name = self._name(f"{EXACT}Cast")
+        self._add("Cast", [x], [name], name, "", {"to": 1})
         return name
 
     def op_with_outputs(

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 
 from limbeck.core.early_exits import EarlyExits
-from limbeck.model.onnx.builder import Graph
+from limbeck.model.onnx.builder import EXACT, Graph
 
 
 class Answered(NamedTuple):
@@ -96,13 +96,16 @@ class ExitWriter:
         return Answered(answered_logits, graph.op("Or", before.sure, sure), classes, agreed)
 
     def _is_sure(self, logits: str, agreed: str) -> str:
-        """Write whether a head is sure [batch]."""
+        """Write whether a head is sure [batch].
+
+        Probabilities and their threshold are in float32 also in half precision, where 0.9999 is 1.
+        """
         graph, threshold = self.graph, self.exits.threshold
         assert threshold is not None
         if self.exits.criterion == "patience":
             count = graph.constant("constant.threshold", np.int64(np.ceil(threshold)))
             return graph.op("GreaterOrEqual", agreed, count)
-        limit = graph.constant("constant.threshold", np.float32(threshold))
+        limit, logits = graph.constant(f"constant.{EXACT}threshold", np.float32(threshold)), graph.exact(logits)
         if self.exits.criterion == "confidence":
             largest = graph.op("ReduceMax", graph.op("Softmax", logits, axis=-1), graph.integers(-1), keepdims=0)
             return graph.op("GreaterOrEqual", largest, limit)

@@ -3,7 +3,8 @@
 ONNX Runtime's own converter (``onnxruntime.transformers.float16``) needs one protocol buffer, which holds 2 GiB at
 most, and adds its folder of scripts to the import path. Here the graph is known: every float in it is a constant that
 the graph itself holds, the result of a cast, or computed from those. So constants and casts change, and the outputs are
-cast back.
+cast back. Casts and constants that are marked to stay in float32 do: whether an early exit is sure is a comparison with a
+probability that may be 0.99999.
 
 Constants beyond what float16 holds are cut to half of its range: the mask's, added to the lowest score, must not become
 minus infinity, for a row of those alone has no softmax.
@@ -18,7 +19,7 @@ import numpy as np
 
 from limbeck.errors import InputError
 from limbeck.model import external
-from limbeck.model.onnx.builder import all_initializers
+from limbeck.model.onnx.builder import EXACT, all_initializers
 
 if TYPE_CHECKING:
     from onnx import AttributeProto, NodeProto, TensorProto
@@ -48,7 +49,7 @@ def to_float16(graph: OnnxGraph) -> OnnxGraph:
         raise InputError("a graph in INT8 cannot be converted to float16; convert the graph that it was made from")
     arrays = dict(graph.arrays) if isinstance(graph, external.LargeGraph) else {}
     for entry in all_initializers(proto.graph):
-        if entry.data_type != TensorProto.FLOAT:
+        if entry.data_type != TensorProto.FLOAT or EXACT in entry.name:
             continue
         if entry.name in arrays:
             arrays[entry.name], entry.data_type = half(arrays[entry.name]), TensorProto.FLOAT16
@@ -82,7 +83,7 @@ def _half_tensor(tensor: TensorProto) -> TensorProto:
 
 
 def _convert(nodes: Iterable[NodeProto]) -> None:
-    """Let casts to float32 end in float16, and convert what attributes hold, also within branches."""
+    """Let casts to float32 end in float16 unless they are marked, and convert what attributes hold, also within branches."""
     for node in nodes:
         for attribute in node.attribute:
             _convert_attribute(node, attribute)
@@ -91,7 +92,7 @@ def _convert(nodes: Iterable[NodeProto]) -> None:
 def _convert_attribute(node: NodeProto, attribute: AttributeProto) -> None:
     from onnx import TensorProto
 
-    if node.op_type == "Cast" and attribute.name == "to" and attribute.i == TensorProto.FLOAT:
+    if node.op_type == "Cast" and attribute.name == "to" and attribute.i == TensorProto.FLOAT and EXACT not in node.name:
         attribute.i = TensorProto.FLOAT16
     if attribute.HasField("t") and attribute.t.data_type == TensorProto.FLOAT:
         attribute.t.CopyFrom(_half_tensor(attribute.t))
