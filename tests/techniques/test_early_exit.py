@@ -88,6 +88,18 @@ def test_what_cannot_work_is_refused_before_any_training(make_model, monkeypatch
         list(EarlyExit.of(**fields).apply(candidate, RunContext()))
 
 
+def test_impossible_heads_are_out_of_reach_before_the_fine_tuning(make_model):
+    for fields, layers, expected in (
+        ({"layers": (8,)}, 6, "layers: the model has 6 layers, so a head stands after at most 5, got 8"),
+        ({"criterion": "patience"}, 2, "patience compares heads, and there is one, after 1 layers"),
+        ({}, 1, "a head stands before the last layer, and the model has 1"),
+        ({"criterion": "patience"}, 3, None),
+    ):
+        candidate = toy_candidate(make_model, Shape.uniform(layers=layers, hidden=8, heads=2, ffn=8))
+        reason = EarlyExit.of(**fields).out_of_reach(candidate, RunContext())
+        assert reason == expected or reason.startswith(expected)
+
+
 def test_fields_that_do_not_go_together():
     assert "ascending and differ" in problems_of(EarlyExit.of(layers=(2, 1)))[0]
     assert "at least two" in problems_of(EarlyExit.of(layers=(2,), criterion="patience"))[0]

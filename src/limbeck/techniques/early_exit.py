@@ -76,6 +76,8 @@ class EarlyExit(Technique):
         from limbeck.train.early_exits import JointHeads, fit_rule
         from limbeck.train.finetuning import train_on_task
 
+        if reason := self.out_of_reach(candidate, context):
+            raise InputError(f"early_exit: {reason}")
         depth = candidate.model.shape.depth
         exits = EarlyExits(self._exit_layers(depth), self.criterion)
         terms, outputs = self.answers.terms(candidate, ("logits",)), None
@@ -97,15 +99,15 @@ class EarlyExit(Technique):
         """Return after how many layers heads stand in a model of so many layers."""
         exit_layers = self.layers or usual_layers(depth)
         if not exit_layers:
-            raise InputError(f"early_exit: a head stands before the last layer, and the model has {depth}")
+            raise InputError(f"a head stands before the last layer, and the model has {depth}")
         if exit_layers[-1] >= depth:
             raise InputError(
-                f"early_exit: layers: the model has {depth} layers, so a head stands after at most {depth - 1}, got "
+                f"layers: the model has {depth} layers, so a head stands after at most {depth - 1}, got "
                 f"{exit_layers[-1]}"
             )
         if self.criterion == "patience" and len(exit_layers) < 2:
             raise InputError(
-                f"early_exit: patience compares heads, and there is one, after {exit_layers[0]} layers; give more "
+                f"patience compares heads, and there is one, after {exit_layers[0]} layers; give more "
                 "layers, or criterion: confidence"
             )
         return exit_layers
@@ -142,6 +144,20 @@ class EarlyExit(Technique):
     def required_splits(self) -> tuple[str, ...]:
         """Return the split that the threshold is fitted on."""
         return ("validation",)
+
+    def out_of_reach(self, candidate: Candidate, context: RunContext, earlier: Sequence[Step] = ()) -> str | None:
+        """Say why a model of this depth cannot have the heads; None if it can.
+
+        Args:
+            candidate: A model of the shape that will come in, trained or not.
+            context: Services of the run.
+            earlier: The steps in between.
+        """
+        try:
+            self._exit_layers(candidate.model.shape.depth)
+        except InputError as error:
+            return str(error)
+        return None
 
     def shape_after(self, shape: Shape) -> Shape | None:
         """Return the same shape; None where no head can stand before the last layer."""
