@@ -11,11 +11,13 @@ from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
+import onnxruntime
 import pytest
 import stories
 
 from limbeck.core.kinds import KINDS
 from limbeck.core.target import Target
+from limbeck.model.onnx.onnx_model import open_session
 from limbeck.report.artefact import describe, write_artefact
 from limbeck.report.model_folder import graph_inputs
 from limbeck.report.serving_example import artefact_example, example
@@ -37,7 +39,7 @@ def execute(text: str, folder: Path) -> str:
 def test_card_example_runs_with_onnxruntime_and_tokenizers_alone(exported, tmp_path):
     out = write_artefact(stories.run_summary(), "qa", exported, tmp_path / "new" / "out")
     text = code((out / "README.md").read_text())
-    assert len(text.strip().splitlines()) <= 17
+    assert len(text.strip().splitlines()) <= 18
     answer = execute(text + "print(len(text.ids))\n", out).split()
     assert answer[0] in ("negative", "positive")
     assert answer[1] == "7"  # five words in two marks: nothing padded
@@ -87,15 +89,37 @@ def test_example_of_every_kind_runs(exported, tmp_path, kind, pair, answer):
         assert execute(artefact_example(summary, exported=True) + "print(max(text.type_ids))", out).split()[-1] == "1"
 
 
+class Opened(BaseException):
+    """Ends what opens a session."""
+
+
+@pytest.mark.parametrize("runtime", ["onnxruntime", "onnxruntime-gpu"])
+def test_examples_open_the_session_as_it_is_timed(runtime, exported, tmp_path, monkeypatch):
+    settings = []
+
+    def session(path, options, providers):
+        spinning = options.get_session_config_entry("session.intra_op.allow_spinning")
+        settings.append((options.intra_op_num_threads, spinning))
+        raise Opened
+
+    monkeypatch.chdir(write_artefact(stories.run_summary(), "qa", exported, tmp_path / "out"))
+    monkeypatch.setattr(onnxruntime, "InferenceSession", session)
+    with pytest.raises(Opened):
+        open_session("onnx/model.onnx", threads=3)
+    with pytest.raises(Opened):
+        exec(example("classification", runtime=runtime, threads=3), {})
+    assert settings == [(3, "0")] * 2
+
+
 def test_examples_fit_the_card():
     for kind in (*KINDS, "score"):
         for runtime in ("onnxruntime", "openvino", "torch"):
             text = example(kind, runtime=runtime)
-            assert len(text.strip().splitlines()) <= (26 if kind == "rerank" else 17)
+            assert len(text.strip().splitlines()) <= (27 if kind == "rerank" else 18)
             compile(text, kind, "exec")
     for runtime in ("onnxruntime", "openvino", "torch"):
         text = example("tokens", runtime=runtime, labels=("O", "B-PER", "I-PER"))
-        assert len(text.strip().splitlines()) <= 44
+        assert len(text.strip().splitlines()) <= 45
         compile(text, runtime, "exec")
 
 
@@ -144,7 +168,7 @@ def test_the_example_of_a_reranker_answers_as_one_by_one(exported, tmp_path):
     out = write_artefact(summary, "qa", exported, tmp_path / "out")
     assert json.loads((out / "limbeck.json").read_text())["request"] == {"batch": 1, "pad_id": 3, "candidates": None}
     text = code((out / "README.md").read_text())
-    assert len(text.strip().splitlines()) <= 26
+    assert len(text.strip().splitlines()) <= 27
     text = text.replace('"Heat transfer in a pipe."', '"a", "a long film " * 9, "the film of a film"')
     printed = {size: execute(text.replace('metadata["request"]["batch"]', size), out) for size in ("1", "2", "9")}
     scores = {size: [float(line.split()[0]) for line in lines.splitlines()] for size, lines in printed.items()}
