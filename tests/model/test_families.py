@@ -11,7 +11,14 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_N
 from limbeck.core.shape import Shape
 from limbeck.errors import UnsupportedModel
 from limbeck.model.checkpoints import open_model, peek
-from limbeck.model.families import ACTIVATIONS, head_tensors, ragged_layers, read_shape, read_style
+from limbeck.model.families import (
+    ACTIVATIONS,
+    LEARNED_ACTIVATIONS,
+    head_tensors,
+    ragged_layers,
+    read_shape,
+    read_style,
+)
 from limbeck.model.family_table import FAMILIES
 from limbeck.model.style import Style
 
@@ -22,6 +29,15 @@ def test_usual_activations_are_those_of_transformers_and_of_our_families():
     assert set(ACT2FN) >= ACTIVATIONS
     own = {value for family in FAMILIES.values() for key, (_, value) in family.keys.items() if key == "activation"}
     assert own <= ACTIVATIONS
+
+
+def test_activations_with_weights_are_refused():
+    from transformers.activations import ACT2FN
+
+    assert {name for name in ACT2FN if list(ACT2FN[name].parameters())} == set(LEARNED_ACTIVATIONS)
+    for name in LEARNED_ACTIVATIONS:
+        with pytest.raises(UnsupportedModel, match=f"activation '{name}' has weights of its own"):
+            read_style({"model_type": "bert", "hidden_act": name})
 
 
 @pytest.mark.parametrize("family", ["deberta", "convbert", "berta", "llama"])

@@ -238,9 +238,7 @@ class Walk:
         front = everywhere(fronts)
         return self.reach.obstacle(branch, front[0]) if len(front) == 1 else None
 
-    def _branch_in_time(
-        self, prospects: Prospects, branch: Steps, fronts: Fronts, then: Steps, needed: bool
-    ) -> Fronts:
+    def _branch_in_time(self, prospects: Prospects, branch: Steps, fronts: Fronts, then: Steps, needed: bool) -> Fronts:
         """Carry out a branch of a run with a limit of time; measure its models as far as nothing is timed; show them.
 
         Args:

@@ -32,6 +32,8 @@ FEATURES: dict[str, tuple[Any, Any]] = {
 POOLINGS = ("cls", "mean")
 ACTIVATIONS = frozenset({"gelu", "gelu_new", "relu", "silu", "tanh"})
 """Usual activations: models that name them are checked without importing transformers and torch."""
+LEARNED_ACTIVATIONS = ("prelu", "xielu")
+"""Activations with weights of their own, which the encoder has no place for."""
 ONE_DROPOUT = ("mpnet", "roformer", "megatron-bert")
 """Families whose heads have the dropout of hidden states; they read no other."""
 TOKENS_LIKE_STATES = ("distilbert", "deberta-v2")
@@ -156,7 +158,7 @@ def _is_known(model_type: str) -> bool:
 
 
 def check_style(style: Style, source: object) -> None:
-    """Refuse a style that names an activation or a pooling that does not exist.
+    """Refuse a style that names an activation or a pooling that does not exist, or an activation with weights.
 
     Args:
         style: The style.
@@ -171,6 +173,8 @@ def check_style(style: Style, source: object) -> None:
 
             if value not in ACT2FN:
                 raise UnsupportedModel(f"{source}: {word} {shown(value)}; {nearest(value, ACT2FN)}")
+            if value in LEARNED_ACTIVATIONS:
+                raise UnsupportedModel(f"{source}: {word} {shown(value)} has weights of its own, which cannot be read")
     if style.pooling not in POOLINGS:
         raise UnsupportedModel(
             f"{source}: classifier_pooling {shown(style.pooling)}; {nearest(style.pooling, POOLINGS)}"

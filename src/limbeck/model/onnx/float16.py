@@ -3,8 +3,8 @@
 ONNX Runtime's own converter (``onnxruntime.transformers.float16``) needs one protocol buffer, which holds 2 GiB at
 most, and adds its folder of scripts to the import path. Here the graph is known: every float in it is a constant that
 the graph itself holds, the result of a cast, or computed from those. So constants and casts change, and the outputs are
-cast back. Casts and constants that are marked to stay in float32 do: whether an early exit is sure is a comparison with a
-probability that may be 0.99999.
+cast back. Casts and constants that are marked to stay in float32 do: whether an early exit is sure is a comparison with
+a probability that may be 0.99999.
 
 Constants beyond what float16 holds are cut to half of its range: the mask's, added to the lowest score, must not become
 minus infinity, for a row of those alone has no softmax.
@@ -83,7 +83,7 @@ def _half_tensor(tensor: TensorProto) -> TensorProto:
 
 
 def _convert(nodes: Iterable[NodeProto]) -> None:
-    """Let casts to float32 end in float16 unless they are marked, and convert what attributes hold, also within branches."""
+    """Let casts to float32 end in float16 unless marked, and convert what attributes hold, also within branches."""
     for node in nodes:
         for attribute in node.attribute:
             _convert_attribute(node, attribute)
@@ -92,7 +92,8 @@ def _convert(nodes: Iterable[NodeProto]) -> None:
 def _convert_attribute(node: NodeProto, attribute: AttributeProto) -> None:
     from onnx import TensorProto
 
-    if node.op_type == "Cast" and attribute.name == "to" and attribute.i == TensorProto.FLOAT and EXACT not in node.name:
+    to_float = node.op_type == "Cast" and attribute.name == "to" and attribute.i == TensorProto.FLOAT
+    if to_float and EXACT not in node.name:
         attribute.i = TensorProto.FLOAT16
     if attribute.HasField("t") and attribute.t.data_type == TensorProto.FLOAT:
         attribute.t.CopyFrom(_half_tensor(attribute.t))

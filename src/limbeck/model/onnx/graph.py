@@ -26,6 +26,7 @@ from limbeck.core.finite import load_json
 from limbeck.core.sentence_embedding import SentenceEmbedding
 from limbeck.core.shape import Shape, attention_core
 from limbeck.errors import InputError, nearest
+from limbeck.model.onnx import activations
 from limbeck.model.onnx import attention as graph_attention
 from limbeck.model.onnx import disentangled as graph_disentangled
 from limbeck.model.onnx.assembly import assemble
@@ -47,22 +48,6 @@ from limbeck.model.onnx.token_pruning import RemainingTokens, judging_attention
 
 if TYPE_CHECKING:
     from limbeck.model.external import OnnxGraph
-
-
-ACTIVATIONS = {
-    "gelu": "erf",
-    "gelu_python": "erf",
-    "gelu_new": "tanh",
-    "gelu_fast": "tanh",
-    "gelu_accurate": "tanh",
-    "gelu_pytorch_tanh": "tanh",
-    "relu": "Relu",
-    "tanh": "Tanh",
-    "sigmoid": "Sigmoid",
-    "silu": "silu",
-    "swish": "silu",
-}
-"""transformers' names: a kind of GELU, a standard operator of one input, or silu."""
 
 
 LONG_TEXT = 128
@@ -102,8 +87,10 @@ class Blueprint:
 
     def __post_init__(self) -> None:
         for name in (self.activation, self.pooler):
-            if name not in ACTIVATIONS:
-                raise InputError(f"activation '{name}' cannot be exported to ONNX; {nearest(name, ACTIVATIONS)}")
+            if name not in activations.WRITERS:
+                raise InputError(
+                    f"activation '{name}' cannot be exported to ONNX; {nearest(name, activations.WRITERS)}"
+                )
         for layer in self.shape.layers:
             attention_core(layer.attention)
 
@@ -269,6 +256,10 @@ def _head(
     return graph.op("Add", graph.op("MatMul", x, weight), bias)  # in float always: tiny, and it decides
 
 
+def _activate(graph: Graph, blueprint: Blueprint, activation: str, x: str, bias: str | None) -> str:
+    return activations.activate(graph, activation, x, bias, fused=blueprint.fused)
+
+
 def _embeddings(graph: Graph, blueprint: Blueprint, writer: TensorWriter) -> str:
     parts = [writer.rows(graph, "embeddings.word", lambda array: graph.op("Gather", array, "input_ids"))]
     if "embeddings.position.weight" not in graph.weights:
@@ -386,15 +377,3 @@ def _bias(graph: Graph, name: str) -> str | None:
         if rows in graph.weights:
             return graph.once(rows, partial(graph_attention.bias_by_distance, graph, rows))
     return None
-
-
-def _activate(graph: Graph, blueprint: Blueprint, activation: str, x: str, bias: str | None) -> str:
-    kind = ACTIVATIONS[activation]
-    if bias is not None and blueprint.fused and kind in ("erf", "tanh"):
-        return graph.op("BiasGelu" if kind == "erf" else "FastGelu", x, bias, domain=FUSED)
-    x = x if bias is None else graph.op("Add", x, bias)
-    if kind == "silu":
-        return graph.op("Mul", x, graph.op("Sigmoid", x))
-    if kind in ("erf", "tanh"):
-        return graph.op("Gelu", x, approximate="none" if kind == "erf" else "tanh")
-    return graph.op(kind, x)
