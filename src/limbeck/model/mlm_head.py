@@ -1,13 +1,13 @@
 """The head of a masked language model, for slices of an encoder too, and where a checkpoint keeps it.
 
-Reference: Devlin et al., 2019, arXiv:1810.04805 (BERT); RoBERTa, ELECTRA's generator and DistilBERT have the same head
-under other names. It serves training on text and is not saved with a model.
+Reference: Devlin et al., 2019, arXiv:1810.04805 (BERT); the other families have the same head under other names. It
+serves training on text and is not saved with a model.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -22,25 +22,51 @@ if TYPE_CHECKING:
     from limbeck.model.encoder import LimbeckForSequenceClassification
     from limbeck.model.style import Style
 
-_ROBERTA = ("lm_head.dense", "lm_head.layer_norm", "lm_head.bias")
-_BERT = ("cls.predictions.transform.dense", "cls.predictions.transform.LayerNorm", "cls.predictions.bias")
-NAMES = {
+
+class HeadPaths(NamedTuple):
+    """Where a masked language model keeps its head.
+
+    Attributes:
+        dense: Path of the dense layer.
+        norm: Path of the LayerNorm.
+        decoder: Path of the decoder, which the head has if its weights are the word embeddings; '' where there is none.
+        bias: Name of the decoder's bias.
+    """
+
+    dense: str
+    norm: str
+    decoder: str
+    bias: str
+
+
+def _head_paths(dense: str, norm: str, decoder: str) -> HeadPaths:
+    return HeadPaths(dense, norm, decoder, f"{decoder}.bias")
+
+
+_ROBERTA = _head_paths("lm_head.dense", "lm_head.layer_norm", "lm_head.decoder")
+_BERT = _head_paths("cls.predictions.transform.dense", "cls.predictions.transform.LayerNorm", "cls.predictions.decoder")
+GELU_FAMILIES = (
+    "roberta", "xlm-roberta", "camembert", "data2vec-text", "mpnet", "electra", "roberta-prelayernorm",
+    "xlm-roberta-xl",
+)  # fmt: skip
+"""Families whose head has GELU, whatever activation their layers have."""
+HEAD_PATHS = dict.fromkeys(GELU_FAMILIES, _ROBERTA) | {
     "bert": _BERT,
     "ernie": _BERT,
-    "roberta": _ROBERTA,
-    "xlm-roberta": _ROBERTA,
-    "camembert": _ROBERTA,
-    "data2vec-text": _ROBERTA,
-    "mpnet": _ROBERTA,
-    "albert": ("predictions.dense", "predictions.LayerNorm", "predictions.bias"),
-    "electra": ("generator_predictions.dense", "generator_predictions.LayerNorm", "generator_lm_head.bias"),
-    "modernbert": ("head.dense", "head.norm", "decoder.bias"),
-    "distilbert": ("vocab_transform", "vocab_layer_norm", "vocab_projector.bias"),
-    "deberta-v2": ("cls.predictions.transform.dense", "cls.predictions.transform.LayerNorm", "cls.predictions.bias"),
+    "megatron-bert": _BERT,
+    "roformer": _BERT,
+    "deberta-v2": _BERT,
+    "rembert": _head_paths("cls.predictions.dense", "cls.predictions.LayerNorm", "cls.predictions.decoder"),
+    "albert": _head_paths("predictions.dense", "predictions.LayerNorm", "predictions.decoder"),
+    "electra": _head_paths("generator_predictions.dense", "generator_predictions.LayerNorm", "generator_lm_head"),
+    "modernbert": _head_paths("head.dense", "head.norm", "decoder"),
+    "distilbert": _head_paths("vocab_transform", "vocab_layer_norm", "vocab_projector"),
 }
-"""Dense layer, LayerNorm and bias of the head in a checkpoint, by ``model_type``; the decoder is tied."""
-_NEW_DEBERTA = tuple(f"lm_predictions.lm_head.{part}" for part in ("dense", "LayerNorm", "bias"))
-"""The same of a DeBERTa whose configuration has ``legacy: false``."""
+"""By ``model_type``."""
+_NEW_DEBERTA = HeadPaths(
+    "lm_predictions.lm_head.dense", "lm_predictions.lm_head.LayerNorm", "", "lm_predictions.lm_head.bias"
+)
+"""That of a DeBERTa whose configuration has ``legacy: false``; it multiplies by the word embeddings themselves."""
 
 
 class LanguageHead(nn.Module):
@@ -60,7 +86,8 @@ class LanguageHead(nn.Module):
         self.dense = linear(hidden, width, style.pooler_bias)
         self.norm = layer_norm(width, style)
         self.bias = nn.Parameter(torch.zeros(style.vocab_size))
-        self.activation = ACT2FN[style.pooler if style.pooler_norm else style.activation]
+        own = style.pooler if style.pooler_norm else style.activation
+        self.activation = ACT2FN["gelu" if style.family in GELU_FAMILIES else own]
 
     def forward(self, states: Tensor, table: Tensor) -> Tensor:
         """Return the logits of every word of the table for every state."""
@@ -89,13 +116,13 @@ def language_head(model: LimbeckForSequenceClassification, source: str | None) -
         The head, and a note that says whether its weights are pretrained or new.
     """
     head = LanguageHead(model.shape.hidden, model.encoder.style)
-    weights = {} if source is None else _trained(source, head.state_dict())
+    weights, why = ({}, "") if source is None else _trained(source, head.state_dict())
     fits = {name: tensor.shape for name, tensor in weights.items()} == {
         name: tensor.shape for name, tensor in head.state_dict().items()
     }
     if not fits:
-        why = f"'{source}' has none" if not weights else f"that of '{source}' has another size"
-        return head, "the head of the language model is drawn anew" + (f": {why}" if source is not None else "")
+        why = f"that of '{source}' has another size" if weights else why
+        return head, "the head of the language model is drawn anew" + (f": {why}" if why else "")
     head.load_state_dict(weights)
     return head, f"the head of the language model is that of '{source}'"
 
@@ -119,23 +146,30 @@ def open_masked(source: str) -> tuple[Any, list[str]]:  # transformers mistypes 
     return model, sorted(report["missing_keys"])
 
 
-def _trained(source: str, ours: Iterable[str]) -> dict[str, Tensor]:
-    """Read the head's weights from a checkpoint, under our names; return none if it has no trained head.
+def _trained(source: str, ours: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], str]:
+    """Read the head's weights from a checkpoint, under our names.
 
     Args:
         source: Folder or hub name of the pretrained model.
-        ours: Names of the head's weights here.
+        ours: The head's weights here, by name.
+
+    Returns:
+        The weights, or none and the reason.
     """
     folder, config = read_config(source)
-    family = config.get("model_type")
-    if family not in NAMES:
-        return {}
+    family, none = config.get("model_type"), f"'{source}' has none"
+    if family not in HEAD_PATHS:
+        return {}, none
     model, missing = open_masked(str(folder or source))  # a short name of a model stands for a folder
     new = family == "deberta-v2" and config.get("legacy") is False
-    dense, norm, bias = _NEW_DEBERTA if new else NAMES[family]
-    paths = {"dense": dense, "norm": norm, "bias": bias}
-    names = {own: own.replace(own.split(".")[0], paths[own.split(".")[0]], 1) for own in ours}
-    weights = model.state_dict()
+    paths, weights = _NEW_DEBERTA if new else HEAD_PATHS[family], model.state_dict()
+    decoder = weights[f"{paths.decoder}.weight"] if paths.decoder else None
+    if decoder is not None and not torch.equal(decoder, model.get_input_embeddings().weight):
+        return {}, f"the decoder of '{source}' has other weights than its word embeddings, which this head would use"
+    weights.setdefault(paths.bias, torch.zeros(config.get("vocab_size", len(ours["bias"]))))  # ModernBERT may have none
+    modules = {"dense": paths.dense, "norm": paths.norm}
+    names = {own: own.replace(own.split(".")[0], modules[own.split(".")[0]], 1) for own in ours if own != "bias"}
+    names["bias"] = paths.bias
     if set(names.values()) & set(missing) or names.values() - weights.keys():
-        return {}
-    return {own: weights[name].float() for own, name in names.items()}
+        return {}, none
+    return {own: weights[name].float() for own, name in names.items()}, ""
