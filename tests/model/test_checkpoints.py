@@ -30,6 +30,11 @@ WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "a", "good", "bad", "film", "very",
 TEXTS = ["a very good film", "bad"]
 RAGGED = Shape.uniform(layers=5, hidden=16, heads=2, ffn=24).with_layer(0, heads=1).with_layer(1, heads=0)
 RAGGED = RAGGED.with_layer(2, ffn=0).with_layer(3, heads=0, ffn=0).with_layer(4, ffn=7)
+SMALL = {
+    "vocab_size": 60, "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 24,
+    "pad_token_id": 0,
+}  # fmt: skip
+SMALL_DISTILBERT = {"vocab_size": 60, "dim": 16, "n_layers": 2, "n_heads": 2, "hidden_dim": 24}
 UNIFORM = Shape.uniform(layers=2, hidden=16, heads=2, ffn=24)
 
 
@@ -376,6 +381,22 @@ def test_peek_names_the_supported_families(tmp_path):
     (tmp_path / "config.json").write_text(json.dumps(roberta))
     assert peek(tmp_path)["max_length"] == 512
     assert peek(tmp_path)["labels"] == ()
+
+
+@pytest.mark.parametrize("kind", ["bert", "distilbert", "roberta", "modernbert"])
+def test_a_classifier_that_names_no_architecture_is_one(tmp_path, kind):
+    config = AutoConfig.for_model(kind, **(SMALL_DISTILBERT if kind == "distilbert" else SMALL))
+    for name, auto in (("head", AutoModelForSequenceClassification), ("bare", transformers.AutoModel)):
+        auto.from_config(config).save_pretrained(tmp_path / name)
+        path = tmp_path / name / "config.json"
+        content = json.loads(path.read_text()) | {"architectures": None}
+        assert "id2label" not in content
+        path.write_text(json.dumps(content))
+    assert peek(tmp_path / "head")["labels"] == ("LABEL_0", "LABEL_1")
+    outputs = peek_outputs(tmp_path / "head")
+    assert (outputs.kind, outputs.labels, outputs.missing) == ("classification", ("LABEL_0", "LABEL_1"), ())
+    assert peek(tmp_path / "bare")["labels"] == ()
+    assert peek_outputs(tmp_path / "bare").missing
 
 
 def test_looking_imports_neither_torch_nor_transformers(saved):

@@ -6,6 +6,8 @@ import json
 from dataclasses import asdict, fields
 
 import pytest
+import torch
+from safetensors.torch import load_file, save_file
 from transformers import BertConfig, BertForSequenceClassification, DistilBertConfig
 
 from limbeck.errors import InputError
@@ -76,6 +78,15 @@ def bert(tmp_path_factory):
         folder
     )
     return folder
+
+
+def test_layers_of_something_else_in_the_weights_are_not_counted(bert, tmp_path):
+    weights = load_file(bert / "model.safetensors")
+    for name in ("reranker.encoder.layer.9.weight", "bert.other.encoder.layer.9.weight"):
+        weights[name] = torch.ones(2)
+    save_file(weights, tmp_path / "model.safetensors", {"format": "pt"})
+    (tmp_path / "config.json").write_text((bert / "config.json").read_text())
+    assert load_pretrained(tmp_path).shape.depth == 3
 
 
 @pytest.mark.parametrize(

@@ -44,7 +44,7 @@ def test_what_a_configuration_cannot_say():
         ("layer_types", ["full_attention"], "one for each of 2 layers"),
         ("layer_types", ["full_attention", "sliding_atention"], "did you mean 'sliding_attention'"),
         ("global_attn_every_n_layers", 0, "expected 1 or more"),
-        ("local_attention", 1, "expected 2 or more"),
+        ("local_attention", 0, "expected 1 or more"),
     ],
 )
 def test_wrong_kinds_of_layers_are_refused(key, value, message):

@@ -57,7 +57,10 @@ OTHER_SIZES: dict[str, dict[str, dict[str, Any]]] = {
     "modernbert": {  # both kinds of layers, and heads of even width; the second window is narrower than the texts
         "small": {"num_hidden_layers": 4, "classifier_pooling": "mean"},
         "odd": {"hidden_size": 18, "num_hidden_layers": 5, "local_attention": 7, "mlp_bias": True, "norm_bias": True},
-        "one": {"attention_bias": True, "classifier_bias": True, "hidden_activation": "silu"},
+        "one": {
+            "num_hidden_layers": 2, "local_attention": 1, "attention_bias": True, "classifier_bias": True,
+            "hidden_activation": "silu",
+        },
     },
 }  # fmt: skip
 """What differs from the usual sizes."""

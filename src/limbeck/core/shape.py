@@ -28,8 +28,11 @@ def attention_core(text: str) -> str:
         if colon:
             raise InputError(f"attention {shown(text)}: {name} has no size; write '{name}'")
         return name
-    if colon and not (size.isdecimal() and int(size)):
-        raise InputError(f"attention {shown(text)}: the size should be a number from 1; write '{name}:{CORES[name]}'")
+    least = 0 if name == "local" else 1  # of the tokens beside the own one
+    if colon and not (size.isdecimal() and int(size) >= least):
+        raise InputError(
+            f"attention {shown(text)}: the size should be a number from {least}; write '{name}:{CORES[name]}'"
+        )
     return f"{name}:{int(size) if colon else CORES[name]}"
 
 

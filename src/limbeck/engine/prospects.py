@@ -33,7 +33,7 @@ MARGIN = 1.1
 """Predicted latencies are different only if one is greater by this factor."""
 
 Changes = frozenset[tuple[str, str]]
-"""How a model was made after the fine-tuning: steps, with their parameters but for ``SIZES`` where the shape changed."""
+"""How a model was made after the fine-tuning: steps, with their parameters, but for SIZES where the shape changed."""
 SIZES = frozenset({"speedup", "latency_ms", "keep", "size_mb", "heads", "ffn", "layers", "schedule"})
 """Parameters that say how much smaller a model becomes, in which two that are made the same way may differ."""
 

@@ -7,6 +7,7 @@ An ONNX model is in ``onnx/``, beside the weights it was exported from. Nothing 
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 import json
@@ -124,7 +125,7 @@ def peek(source: str | Path) -> dict[str, Any]:
     ``max_length`` and ``vector_length``, of a model that makes vectors, are in tokens; ``prompts`` has those by name.
     Opens no weights and does not import torch. ``labels`` is empty when the model has no head yet.
     """
-    _, config = read_config(source)
+    folder, config = read_config(source)
     if config.get("model_type") == "limbeck":
         family, shape = config.get("family", "bert"), _limbeck_shape(config, source)
     else:
@@ -133,7 +134,7 @@ def peek(source: str | Path) -> dict[str, Any]:
     return {
         "family": family,
         "shape": shape,
-        "labels": read_labels(config, source),
+        "labels": read_labels(_with_architecture(config, folder, source), source),
         "runtime": config.get("limbeck_runtime", "torch"),
         "elastic": bool(config.get("space")),
         "exits": exits_in(config, source) is not None,
@@ -157,6 +158,7 @@ def peek_outputs(source: str | Path) -> OutputSpec:
     folder, config = read_config(source)
     if (embedding := embedding_of(source, config)) is not None:
         return OutputSpec.from_config({**config, SECTION: embedding.to_json()}, source)
+    config = _with_architecture(config, folder, source)
     declared = (str(config["limbeck_untrained_head"]),) if config.get("limbeck_untrained_head") else ()
     spec = OutputSpec.from_config(config, source, declared)
     if config.get("limbeck_runtime", "torch") == "onnxruntime":  # the head is in the graph
@@ -174,6 +176,26 @@ def peek_outputs(source: str | Path) -> OutputSpec:
         present = set(interchange.our_tensors(present, config))
     missing = tuple(name for name in wanted if name not in present and name.removeprefix(prefix) not in present)
     return dataclasses.replace(spec, missing=missing or declared)
+
+
+def _with_architecture(config: dict[str, Any], folder: Path | None, source: str | Path) -> dict[str, Any]:
+    """Return a configuration; one that names neither architecture nor labels names that of the head in the weights.
+
+    transformers does not write usual labels, and an architecture need not be there for it to open a classifier.
+
+    Args:
+        config: Content of config.json.
+        folder: The model's folder, of whose weights the names are read; None if it has none here.
+        source: Name of the model in errors.
+    """
+    silent = not config.get("architectures") and not config.get("id2label")
+    if folder is None or not silent or config.get("model_type") not in FAMILIES:
+        return config
+    with contextlib.suppress(InputError):  # what cannot be read is an error where it is opened
+        wanted = families.head_tensors(families.read_style(config, source=source), per_token=False)
+        if checkpoint_tensor_names(folder, source).issuperset(wanted):
+            return {**config, "architectures": ["ForSequenceClassification"]}
+    return config
 
 
 def peek_style(source: str | Path) -> Style:

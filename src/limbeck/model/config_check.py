@@ -22,7 +22,7 @@ WHOLE: Mapping[str, tuple[int, int]] = {
     "vocab_size": (1, 1 << 24), "max_position_embeddings": (1, 1 << 24), "max_positions": (1, 1 << 24),
     "type_vocab_size": (0, 1 << 16), "token_types": (0, 1 << 16), "num_labels": (0, 1 << 20),
     "pad_token_id": (0, 1 << 24), "position_offset": (0, 1 << 24), "embedding_size": (1, WIDEST),
-    "local_attention": (2, 1 << 24), "global_attn_every_n_layers": (1, MOST_LAYERS),
+    "local_attention": (1, 1 << 24), "global_attn_every_n_layers": (1, MOST_LAYERS),
 }  # fmt: skip
 """Keys that hold whole numbers, of limbeck and of every family, with the least and the largest value."""
 FRACTIONS = (

@@ -60,8 +60,8 @@ def attention_cores(config: Mapping[str, Any], depth: int, source: object) -> li
     ['softmax', 'local:64', 'local:64', 'softmax']
     """
     window = config.get("local_attention", 128)
-    if type(window) is not int or window < 2:
-        raise InputError(f"{source}: config.json has local_attention = {shown(window)}; expected 2 or more")
+    if type(window) is not int or window < 1:
+        raise InputError(f"{source}: config.json has local_attention = {shown(window)}; expected 1 or more")
     cores = {"full_attention": "softmax", "sliding_attention": f"local:{window // 2}"}
     return [cores[kind] for kind in layer_types(config, depth, source)]
 
@@ -124,6 +124,6 @@ def keys_of(shape: Shape, thetas: Sequence[float]) -> dict[str, Any]:
     sizes = [layer.core[1] for layer in shape.layers if layer.core[0] == "local"]
     return {
         "layer_types": kinds,
-        "local_attention": 2 * sizes[0] if sizes else 128,
+        "local_attention": max(1, 2 * sizes[0]) if sizes else 128,
         "rope_parameters": {kind: {"rope_type": "default", "rope_theta": base} for kind, base in bases.items()},
     }

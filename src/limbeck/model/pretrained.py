@@ -162,8 +162,8 @@ def _check_weights(folder: Path, shape: Shape, style: Style) -> None:
     """
     family = FAMILIES[style.family]
     sizes = {name: size for path in shards(folder) for name, size in tensor_sizes(path).items()}
-    layer = re.compile(rf"(?:^|\.){re.escape(family.layers)}\.(\d+)\.")
-    layers = {int(match[1]) for name in sizes if (match := layer.search(name))}
+    layer = re.compile(rf"(?:{re.escape(family.prefix)}\.)?{re.escape(family.layers)}\.(\d+)\.")
+    layers = {int(match[1]) for name in sizes if (match := layer.match(name))}
     if layers != set(range(shape.depth)) and not family.shared_layers:
         raise InputError(
             f"{folder}: config.json has {family.keys['depth'][0]} = {shape.depth}, but the weights have "

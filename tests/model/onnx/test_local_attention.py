@@ -22,8 +22,8 @@ STYLE = {
 LENGTHS = (1, SIZE, SIZE + 1, FEW * SIZE, FEW * SIZE + 1, 4 * SIZE, 4 * SIZE + 1, 31)
 
 
-def local_model(make_model, kind="classification", **style):
-    layers = (LayerShape(2, 16, f"local:{SIZE}"), LayerShape(1, 16), LayerShape(2, 16, f"local:{SIZE}"))
+def local_model(make_model, kind="classification", size=SIZE, **style):
+    layers = (LayerShape(2, 16, f"local:{size}"), LayerShape(1, 16), LayerShape(2, 16, f"local:{size}"))
     return make_model(Shape(16, 8, layers), kind=kind, **STYLE | style)
 
 
@@ -42,10 +42,11 @@ def answers(session, batch):
 
 @pytest.mark.parametrize("fused", [True, False])
 @pytest.mark.parametrize(
-    ("kind", "pooling"), [("classification", "cls"), ("classification", "mean"), ("tokens", "cls")]
+    ("kind", "pooling", "size"),
+    [("classification", "cls", SIZE), ("classification", "mean", SIZE), ("tokens", "cls", SIZE), ("tokens", "cls", 0)],
 )
-def test_texts_of_every_length_are_answered_as_in_torch(make_model, tmp_path, kind, pooling, fused):
-    model = local_model(make_model, kind, pooling=pooling)
+def test_texts_of_every_length_are_answered_as_in_torch(make_model, tmp_path, kind, pooling, size, fused):
+    model = local_model(make_model, kind, size, pooling=pooling)
     path = to_onnx(model, tmp_path / "model.onnx", fused=fused)
     blueprint, weights = read_parts(path)
     int8 = quantize(blueprint, weights, Int8(frozenset(quantizable_modules(blueprint, weights))))

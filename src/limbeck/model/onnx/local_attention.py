@@ -129,10 +129,10 @@ def _blocks(graph: Graph, size: int, fused: bool) -> Blocks:
 
 
 def _new_blocks(graph: Graph, size: int) -> Blocks:
-    zero, one, reach = graph.integers(0), graph.integers(1), graph.integers(size)
+    zero, one, reach, least = (graph.integers(number) for number in (0, 1, size, max(1, size)))
     length = text_length(graph)
     few = graph.op("LessOrEqual", length, graph.integers(FEW * size))
-    block, margin = graph.op("Where", few, length, reach), graph.op("Where", few, zero, reach)
+    block, margin = graph.op("Where", few, length, least), graph.op("Where", few, zero, reach)
 
     def steps(*bounds: str) -> str:
         return graph.op("Range", *(graph.op("Squeeze", bound) for bound in bounds))
