@@ -149,8 +149,10 @@ def test_a_function_is_asked_once_for_each_text_over_candidates_and_runs(teacher
     assert not result.failed
     unique = len(set().union(*(split.texts for split in task.splits.values())))
     assert len(requested) == unique
-    run(recipe, tmp_path / "store", tmp_path / "run", task=task, teacher=answer)
-    assert len(requested) < unique + 33  # those that tell one function from another
+    notes = []
+    run(recipe, tmp_path / "store", tmp_path / "run", task=task, teacher=answer, on_event=notes.append)
+    assert len(requested) == unique
+    assert any("answers of an earlier run are reused" in event.get("message", "") for event in notes)
     written = load_recipe(tmp_path / "run" / "recipe.yaml")
     assert written.teacher.endswith(SCORES)
     assert not check(written)

@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -72,31 +73,66 @@ def test_a_function_that_does_not_score_is_one_clear_error(task, function, messa
 def test_its_answers_are_written_and_an_interrupted_file_is_continued(teacher, task, logits_of, tmp_path):
     path = tmp_path / "teacher.jsonl"
     write_scores(FunctionTeacher(logits_of, task), task, path)
-    whole, calls = path.read_text(), len(logits_of.requests)
-    assert calls == len(set().union(*(split.texts for split in task.splits.values())))
+    lines = path.read_text().splitlines(keepends=True)
+    assert len(logits_of.requests) == len(set().union(*(split.texts for split in task.splits.values())))
     for split in task.splits:
         np.testing.assert_allclose(ScoreFile(path, task).answer(task, split), expected(teacher, split), atol=1e-5)
-    lines = whole.splitlines(keepends=True)
     path.write_text("".join(lines[:60]) + lines[60][:20])  # killed in the middle of a line
     logits_of.requests.clear()
-    again = FunctionTeacher(logits_of, task)
-    assert again.adopt(path)
-    write_scores(again, task, path)
-    assert path.read_text() == whole
-    assert len(logits_of.requests) < calls - 20
+    write_scores(FunctionTeacher(logits_of, task, path), task, path)
+    assert len(logits_of.requests) == len(lines) - 60
+    assert path.read_text().startswith("".join(lines[:60]))
+    for split in task.splits:
+        np.testing.assert_allclose(ScoreFile(path, task).answer(task, split), expected(teacher, split), atol=1e-5)
 
 
-def test_answers_of_another_function_are_not_adopted(task, tmp_path):
-    path = tmp_path / "teacher.jsonl"
+def test_earlier_answers_are_reused_whatever_the_function_says_now_and_only_new_texts_are_asked(task, tmp_path):
+    """An LLM answers differently each time, and its texts may move: nothing is dropped, and nothing asked twice."""
+    path, requested, messages = tmp_path / "teacher.jsonl", [], []
 
-    def constant(index):
-        return lambda texts: [[float(column == index) for column in range(3)] for _ in texts]
+    def asked(index):
+        def answer(texts):
+            requested.extend(texts)
+            return [{name: float(name == task.label_names[index]) for name in task.label_names} for _ in texts]
 
-    write_scores(FunctionTeacher(constant(0), task), task, path)
-    assert not FunctionTeacher(constant(1), task).adopt(path)
-    assert FunctionTeacher(constant(0), task).adopt(path)
-    assert FunctionTeacher(constant(1), task).adopt(tmp_path / "none.jsonl")
-    assert set(json.loads(path.read_text().splitlines()[0])) == {"text", "probabilities"}
+        return answer
+
+    write_scores(FunctionTeacher(asked(0), task, path), task, path)
+    written, texts = path.read_text(), len(requested)
+    assert set(json.loads(written.splitlines()[0])) == {"text", "probabilities"}
+    requested.clear()
+    train = task.split("train")
+    new = tuple(f"a new text {number}" for number in range(40))
+    rows = Split((*new, *train.texts), (*(0,) * len(new), *train.labels))
+    larger = replace(task, splits={**task.splits, "train": rows})
+    again = FunctionTeacher(asked(1), larger, path, messages.append)
+    write_scores(again, larger, path)
+    assert sorted(requested) == sorted(new)
+    assert path.read_text().startswith(written)
+    assert again.answer(larger, "train").argmax(1).tolist() == [1] * len(new) + [0] * len(train)
+    (message,) = messages
+    assert f"{texts} answers of an earlier run are reused from {path}" in message
+    assert "40 texts are new" in message
+    requested.clear()
+    write_scores(FunctionTeacher(asked(1), larger, path), larger, path)
+    assert not requested
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        '{"text": "a", "probabilities": {"cat": 0.1, "dog": 0.9}}\n',
+        "not JSON\n",
+        '{"split": "train", "row": 0, "probabilities": [0.2, 0.3, 0.5]}\n',
+    ],
+)
+def test_a_file_of_earlier_answers_that_cannot_be_used_is_one_clear_error_and_stays(task, tmp_path, content):
+    path, requested = tmp_path / "teacher.jsonl", []
+    path.write_text(content)
+    with pytest.raises(InputError, match=r"teacher\.jsonl.*delete or rename it"):
+        FunctionTeacher(requested.extend, task, path)
+    assert path.read_text() == content
+    assert not requested
 
 
 def test_words_are_lists_and_their_answers_are_written(tmp_path):
@@ -121,7 +157,9 @@ def test_words_are_lists_and_their_answers_are_written(tmp_path):
         assert all(row.argmax() == label for row, label in zip(rows, labels, strict=True) if not np.isnan(row).any())
     path = tmp_path / "teacher.jsonl"
     write_scores(teacher, task, path)
-    assert FunctionTeacher(tag, task).adopt(path)
+    requested.clear()
+    FunctionTeacher(tag, task, path).answer(task, "train")
+    assert not requested
     for row, again in zip(answers, ScoreFile(path, task).answer(task, "train"), strict=True):
         np.testing.assert_allclose(again, row, atol=1e-5)
 

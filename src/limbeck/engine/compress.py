@@ -258,7 +258,13 @@ class _Compression:
         teacher: TeacherFunction | FunctionTeacher | None = self.function
         if request.teacher is not None:
             adapted, _ = adapt_task(draft, loaded, store)
-            teacher = prepare_teacher(request.teacher, adapted, self.function, folder)
+            teacher = prepare_teacher(
+                request.teacher,
+                adapted,
+                self.function,
+                folder,
+                lambda text: listener({"kind": "note", "message": text}),
+            )
         if not by_name:
             keep_task(loaded, folder)
         announce(listener, loaded, self.model)

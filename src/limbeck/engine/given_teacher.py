@@ -75,7 +75,7 @@ def prepare_teacher(
     folder: Path,
     log: Callable[[str], None] = lambda message: None,
 ) -> FunctionTeacher | None:
-    """Check that a recipe's teacher answers the task, before any work; ask a function for every text of the task.
+    """Check that a recipe's teacher answers the task, before any work; ask a function for the texts without an answer.
 
     Args:
         source: What the recipe names; for a function the file in the run's folder.
@@ -88,16 +88,13 @@ def prepare_teacher(
         The function with all its answers; None for other teachers.
 
     Raises:
-        InputError: The teacher does not answer the task.
+        InputError: The teacher does not answer the task, or the file holds answers to another one.
     """
     if function is not None:
         from limbeck.teachers.function import FunctionTeacher, write_scores
 
-        teacher = function if isinstance(function, FunctionTeacher) else FunctionTeacher(function, task)
         file = folder / SCORES
-        if not teacher.adopt(file):
-            log(f"{file} holds answers of another teacher; it is replaced")
-            file.unlink()
+        teacher = function if isinstance(function, FunctionTeacher) else FunctionTeacher(function, task, file, log)
         check_answers(teacher.name, teacher, task)
         folder.mkdir(parents=True, exist_ok=True)
         write_scores(teacher, task, file)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
+import secrets
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
-from scipy.special import softmax
 
 from limbeck.core.logits import activate
 from limbeck.core.task import Task
@@ -22,9 +21,7 @@ TeacherFunction: TypeAlias = Callable[[list[Any]], Any]
 """Takes texts, (text, second text) tuples or lists of words, and returns a row of scores for each: an array, or a
 mapping by label; for a list of words a row for each word, None for a word that it does not answer."""
 BATCH = 32
-"""Texts per call. The answers to the first call show whether they are logits, and identify the function."""
-SAME = 0.05
-"""Largest difference between two calls at which probabilities count as those of the same function."""
+"""Texts per call. The answers to the first call show whether they are logits."""
 
 
 class FunctionTeacher:
@@ -32,30 +29,56 @@ class FunctionTeacher:
 
     notes: tuple[str, ...] = ()
 
-    def __init__(self, function: TeacherFunction, task: Task) -> None:
-        """Call the function on a few texts to find out what it returns.
+    def __init__(
+        self,
+        function: TeacherFunction,
+        task: Task,
+        file: Path | None = None,
+        log: Callable[[str], None] = lambda message: None,
+    ) -> None:
+        """Read the answers of an earlier run, and call the function on a few other texts to find out what it returns.
+
+        An answer is reused because it is there: a function that answers a bit differently each time, or costs money,
+        could not be recognized by asking it again.
 
         Args:
             function: Called with at most ``BATCH`` texts at a time.
             task: The task, whose label names say what the columns of an array are.
+            file: A file that :func:`write_scores` wrote or began; it need not exist.
+            log: Called with a message if answers are reused.
 
         Raises:
-            InputError: The function fails, or does not return a row of scores for each text.
+            InputError: The function fails, or does not return a row of scores for each text; or the file cannot be
+                read for this task.
         """
         check_gives_scores(name_of(function), task)
         self._function, self._task, self._words = function, task, task.task_kind.per_token
         self.name = name_of(function)
-        self._logits: dict[Key, np.ndarray] = {}
-        probe = list(dict.fromkeys(_inputs(task, next(iter(task.splits)))))[:BATCH]
-        rows = self._call(probe)
-        self.order_assumed = not any(map(names_labels, rows))
-        values = self._read(probe, rows, ScoreFormat(task.kind, task.label_names, probabilities=False))
-        self.probabilities = are_probabilities(task.kind, np.concatenate([np.atleast_2d(value) for value in values]))
+        self.identity = secrets.token_hex(8)  # answers that others keep are those of this object alone
+        earlier = None if file is None else _earlier(file, task)
+        self._logits: dict[Key, np.ndarray] = {} if earlier is None else earlier.logits_by_text
+        if earlier is not None:
+            self._log_reuse(log, earlier.path)
+        inputs = (self._new(_inputs(task, split))[:BATCH] for split in task.splits)
+        first = next((batch for batch in inputs if batch), [])
+        rows = self._call(first) if first else []
+        self.order_assumed = bool(rows) and not any(map(names_labels, rows))
+        if earlier is not None:
+            self.probabilities = earlier.probabilities
+        else:
+            values = self._read(first, rows, ScoreFormat(task.kind, task.label_names, probabilities=False))
+            joined = np.concatenate([np.atleast_2d(value) for value in values])
+            self.probabilities = are_probabilities(task.kind, joined)
         self._format = ScoreFormat(task.kind, task.label_names, self.probabilities)
-        self._keep(probe, values)
-        named = json.dumps([self.name, task.kind, task.label_names]).encode()
-        answered = b"".join(self._logits[self._key(given)].tobytes() for given in probe)
-        self.identity = hashlib.sha256(named + answered).hexdigest()[:16]
+        self._keep(first, self._read(first, rows, self._format))
+
+    def _log_reuse(self, log: Callable[[str], None], path: Path) -> None:
+        texts = {self._key(given) for split in self._task.splits for given in _inputs(self._task, split)}
+        new = len(texts - self._logits.keys())
+        log(
+            f"teacher function '{self.name}': {len(texts) - new:,} answers of an earlier run are reused from {path} "
+            f"(delete it to ask again), {new:,} texts are new"
+        )
 
     def lacks(self, task: Task, split: str) -> str:
         """Return an empty string: a function can answer any text."""
@@ -78,10 +101,14 @@ class FunctionTeacher:
 
     def ask(self, inputs: Sequence[Any]) -> None:
         """Call the function, batch by batch, on those of these texts, or pairs, that are new to it."""
-        new = list({self._key(given): given for given in inputs if self._key(given) not in self._logits}.values())
+        new = self._new(inputs)
         for start in range(0, len(new), BATCH):
             batch = new[start : start + BATCH]
             self._keep(batch, self._read(batch, self._call(batch), self._format))
+
+    def _new(self, inputs: Sequence[Any]) -> list[Any]:
+        """Return those of the texts, or pairs, that have no answer yet, each once."""
+        return list({self._key(given): given for given in inputs if self._key(given) not in self._logits}.values())
 
     def _keep(self, inputs: Sequence[Any], values: Sequence[np.ndarray]) -> None:
         for given, scores in zip(inputs, values, strict=True):
@@ -129,32 +156,6 @@ class FunctionTeacher:
             values = activate(logits, "sigmoid") if self._task.task_kind.several else np.exp(logits)
         return dict(zip(self._task.label_names, map(float, values), strict=True))
 
-    def adopt(self, path: Path) -> bool:
-        """Reuse the answers in a file that :func:`write_scores` began, if they are this function's.
-
-        Args:
-            path: The file.
-
-        Returns:
-            Whether they are reused; True if there is no such file.
-        """
-        _drop_partial_line(path)
-        if not path.exists():
-            return True
-        try:
-            earlier = ScoreFile(path, self._task)
-        except InputError:
-            return False
-        answers = earlier.logits_by_text
-        shared = [key for key in self._logits if key in answers]
-        if not shared or earlier.probabilities != self.probabilities:
-            return False
-        before, now = (_probabilities([side[key] for key in shared]) for side in (answers, self._logits))
-        if before.shape != now.shape or not np.allclose(before, now, rtol=0, atol=SAME, equal_nan=True):
-            return False
-        self._logits.update(answers)
-        return True
-
 
 def name_of(function: TeacherFunction) -> str:
     """Return the qualified name of a function, or of the class of a callable object.
@@ -168,16 +169,36 @@ def name_of(function: TeacherFunction) -> str:
     return prefix + named.__qualname__.replace("<locals>.", "").replace("<lambda>", "lambda")
 
 
-def _probabilities(logits: Sequence[np.ndarray]) -> np.ndarray:
-    """Return the softmax of logits [rows, labels], or of all words [words, labels]; a single number as it is."""
-    values = np.concatenate([np.atleast_2d(row) for row in logits]).astype(np.float64)
-    return values if values.shape[1] == 1 else np.asarray(softmax(values, axis=1))
+def _earlier(path: Path, task: Task) -> ScoreFile | None:
+    """Read the answers that an earlier run wrote; they may have cost money, so none is ever dropped.
+
+    Args:
+        path: The file.
+        task: The task.
+
+    Returns:
+        The file; None if there is none.
+
+    Raises:
+        InputError: It is damaged, or holds answers to another task.
+    """
+    _drop_partial_line(path)
+    if not path.exists():
+        return None
+    cure = "it holds a teacher function's answers of an earlier run: delete or rename it, or choose another run folder"
+    try:
+        file = ScoreFile(path, task)
+    except InputError as error:
+        raise InputError(f"{error}; {cure}") from error
+    if not file.logits_by_text:
+        raise InputError(f"{path}: its rows have no texts, so no answers can be added; {cure}")
+    return file
 
 
 def write_scores(teacher: FunctionTeacher, task: Task, path: Path) -> None:
     """Call a function on every text of a task and write its answers to a file of scores, batch by batch.
 
-    A file that an earlier, interrupted call wrote is continued, if the teacher has adopted its answers.
+    A file that an earlier call wrote is continued: only texts that it lacks are added.
 
     Args:
         teacher: The function.
@@ -200,15 +221,16 @@ def write_scores(teacher: FunctionTeacher, task: Task, path: Path) -> None:
 
 
 def _drop_partial_line(path: Path) -> None:
-    """Cut off the line that a killed process did not finish; remove an empty file."""
+    """Cut off the line that a killed process did not finish, in place; remove a file without a whole line."""
     if not path.exists():
         return
     content = path.read_bytes()
-    whole = content[: content.rfind(b"\n") + 1]
-    if not whole:
+    whole = content.rfind(b"\n") + 1
+    if not content[:whole].strip():
         path.unlink()
-    elif whole != content:
-        path.write_bytes(whole)
+    elif whole != len(content):
+        with path.open("r+b") as file:
+            file.truncate(whole)
 
 
 def _named(given: Any, *, words: bool) -> dict[str, Any]:
