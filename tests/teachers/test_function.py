@@ -178,6 +178,43 @@ def test_a_function_that_does_not_score_words_is_one_clear_error(function, messa
         FunctionTeacher(function, toy_task("tokens", train=6))
 
 
+@pytest.mark.parametrize("third", [0.33, 0.34])
+def test_one_rounded_row_does_not_turn_probabilities_into_logits(task, third):
+    texts = list(dict.fromkeys(task.split("train").texts))
+    rows = {text: [0.9, 0.05, 0.05] for text in texts} | {texts[3]: [third] * 3}
+    function = FunctionTeacher(lambda asked: [rows[text] for text in asked], task)
+    assert function.probabilities
+    answers = dict(zip(task.split("train").texts, softmax(function.answer(task, "train"), 1), strict=True))
+    np.testing.assert_allclose(answers[texts[0]], [0.9, 0.05, 0.05], atol=1e-6)
+    np.testing.assert_allclose(answers[texts[3]], [1 / 3] * 3, atol=1e-6)
+
+
+def test_scores_from_0_to_1_that_do_not_sum_to_1_name_their_text(task):
+    texts = list(dict.fromkeys(task.split("train").texts))
+    with pytest.raises(InputError, match=f"'{texts[2]}': the probabilities sum to 1.3, not to 1; if these are logits"):
+        FunctionTeacher(lambda asked: [[0.9, 0.4, 0.0] if text == texts[2] else [1, 0, 0] for text in asked], task)
+    late = FunctionTeacher(lambda asked: [[3, -1, 0] if text == "a new text" else [1, 0, 0] for text in asked], task)
+    with pytest.raises(InputError, match="3 is not a probability"):
+        late.ask(["a new text"])
+
+
+def test_texts_without_any_score_do_not_decide_what_the_others_are(tmp_path):
+    task = toy_task("tokens", train=80, validation=4, test=4)
+    first = set(list(dict.fromkeys(task.split("train").texts))[:40])
+
+    def tag(texts):
+        return [[None if tuple(text) in first else [0.8, 0.1, 0.1] for _ in text] for text in texts]
+
+    function = FunctionTeacher(tag, task)
+    assert function.probabilities
+    write_scores(function, task, tmp_path / "teacher.jsonl")
+    answers = function.answer(task, "train")
+    for row, again in zip(answers, ScoreFile(tmp_path / "teacher.jsonl", task).answer(task, "train"), strict=True):
+        np.testing.assert_allclose(again, row, atol=1e-5)
+    with pytest.raises(InputError, match="gives no score for any word"):
+        FunctionTeacher(lambda texts: [[None] * len(text) for text in texts], task)
+
+
 def test_pairs_are_tuples():
     task = Task("p", "regression", {"train": Split(("a", "b"), (1.0, 2.0), ("x", "y"))}, (), "pearson")
     function = FunctionTeacher(lambda pairs: [len(first + second) for first, second in pairs], task)

@@ -55,10 +55,18 @@ def test_log_odds_of_several_labels_are_the_logits_themselves():
 
 def test_probabilities_are_told_from_logits():
     assert are_probabilities("classification", np.array([[0.2, 0.8], [1.0, 0.0]]))
-    assert not are_probabilities("classification", np.array([[0.2, 0.9]]))
-    assert not are_probabilities("classification", np.array([[1.2, -0.2]]))
+    assert are_probabilities("classification", np.array([[0.9, 0.05, 0.05], [0.33, 0.33, 0.33]]))
+    assert not are_probabilities("classification", np.array([[0.2, 0.8], [1.2, -0.2]]))
     assert are_probabilities("multilabel", np.array([[0.9, 0.9]]))
     assert not are_probabilities("regression", np.array([[0.5]]))
+    assert are_probabilities("tokens", np.full((2, 3), np.nan)) is None
+
+
+def test_rounded_probabilities_are_divided_by_their_sum():
+    assert GIVEN.read([0.33, 0.33, 0.33], "line 1") == pytest.approx([1 / 3] * 3)
+    hundred = ScoreFormat("classification", tuple(map(str, range(100))), probabilities=True)
+    assert sum(hundred.read([0.61, *[0.0] * 99], "line 1")) == pytest.approx(1)
+    assert ScoreFormat("multilabel", LABELS, probabilities=True).read([0.9, 0.2, 0.1], "line 1") == [0.9, 0.2, 0.1]
 
 
 def test_scores_are_refused_where_a_task_has_vectors():

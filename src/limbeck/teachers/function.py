@@ -22,6 +22,7 @@ TeacherFunction: TypeAlias = Callable[[list[Any]], Any]
 mapping by label; for a list of words a row for each word, None for a word that it does not answer."""
 BATCH = 32
 """Texts per call. The answers to the first call show whether they are logits."""
+LOGITS_CURE = "if these are logits, subtract 1 from every score, since first answers from 0 to 1 count as probabilities"
 
 
 class FunctionTeacher:
@@ -59,18 +60,32 @@ class FunctionTeacher:
         self._logits: dict[Key, np.ndarray] = {} if earlier is None else earlier.logits_by_text
         if earlier is not None:
             self._log_reuse(log, earlier.path)
-        inputs = (self._new(_inputs(task, split))[:BATCH] for split in task.splits)
-        first = next((batch for batch in inputs if batch), [])
-        rows = self._call(first) if first else []
-        self.order_assumed = bool(rows) and not any(map(names_labels, rows))
-        if earlier is not None:
-            self.probabilities = earlier.probabilities
-        else:
-            values = self._read(first, rows, ScoreFormat(task.kind, task.label_names, probabilities=False))
-            joined = np.concatenate([np.atleast_2d(value) for value in values])
-            self.probabilities = are_probabilities(task.kind, joined)
-        self._format = ScoreFormat(task.kind, task.label_names, self.probabilities)
-        self._keep(first, self._read(first, rows, self._format))
+        self._format: ScoreFormat | None = None
+        self.probabilities = False
+        if earlier is not None or self._task.task_kind.numeric:
+            self._set_format(probabilities=earlier is not None and earlier.probabilities)
+        self.order_assumed = self._ask_first()
+
+    def _ask_first(self) -> bool:
+        """Ask new texts until it shows what the function returns; return whether it gives scores without labels."""
+        for split in self._task.splits:
+            new = self._new(_inputs(self._task, split))
+            for start in range(0, len(new), BATCH):
+                batch = new[start : start + BATCH]
+                rows = self._call(batch)
+                self._keep(batch, self._read(batch, rows))
+                if self._format is not None:
+                    return not any(map(names_labels, rows))
+        if self._format is None:
+            raise InputError(f"teacher function '{self.name}' gives no score for any word of the task")
+        return False
+
+    def _set_format(self, *, probabilities: bool) -> None:
+        self.probabilities = probabilities
+        self._format = self._form(probabilities=probabilities)
+
+    def _form(self, *, probabilities: bool) -> ScoreFormat:
+        return ScoreFormat(self._task.kind, self._task.label_names, probabilities, LOGITS_CURE)
 
     def _log_reuse(self, log: Callable[[str], None], path: Path) -> None:
         texts = {self._key(given) for split in self._task.splits for given in _inputs(self._task, split)}
@@ -104,7 +119,7 @@ class FunctionTeacher:
         new = self._new(inputs)
         for start in range(0, len(new), BATCH):
             batch = new[start : start + BATCH]
-            self._keep(batch, self._read(batch, self._call(batch), self._format))
+            self._keep(batch, self._read(batch, self._call(batch)))
 
     def _new(self, inputs: Sequence[Any]) -> list[Any]:
         """Return those of the texts, or pairs, that have no answer yet, each once."""
@@ -112,7 +127,7 @@ class FunctionTeacher:
 
     def _keep(self, inputs: Sequence[Any], values: Sequence[np.ndarray]) -> None:
         for given, scores in zip(inputs, values, strict=True):
-            self._logits[self._key(given)] = self._format.logits(scores)
+            self._logits[self._key(given)] = self._format.logits(scores) if self._format else scores.astype(np.float32)
 
     def _key(self, given: Any) -> Key:
         return input_key(given, words=self._words)
@@ -132,8 +147,18 @@ class FunctionTeacher:
             raise InputError(f"teacher function '{self.name}': expected {wanted}, got {size}")
         return rows
 
-    def _read(self, inputs: Sequence[Any], rows: Sequence[Any], form: ScoreFormat) -> list[np.ndarray]:
-        """Check rows of scores and put them into the order of the labels."""
+    def _read(self, inputs: Sequence[Any], rows: Sequence[Any]) -> list[np.ndarray]:
+        """Check rows of scores and put them into the order of the labels; the first that have any say what they are."""
+        if self._format is None:
+            values = self._ordered(inputs, rows, self._form(probabilities=False))
+            verdict = are_probabilities(self._task.kind, np.concatenate([np.atleast_2d(value) for value in values]))
+            if verdict is None:
+                return values
+            self._set_format(probabilities=verdict)
+        assert self._format is not None
+        return self._ordered(inputs, rows, self._format)
+
+    def _ordered(self, inputs: Sequence[Any], rows: Sequence[Any], form: ScoreFormat) -> list[np.ndarray]:
         where = f"teacher function '{self.name}', text "
         return [
             form.read_text(row, f"{where}{shown(given)}", len(given) if self._words else None)

@@ -49,11 +49,13 @@ class ScoreFormat:
         kind: Kind of the task.
         labels: The task's label names; a list of scores is in this order.
         probabilities: Whether the scores are probabilities; else they are logits, or the numbers of a regression.
+        cure: What errors advise for logits that were taken for probabilities.
     """
 
     kind: Kind
     labels: tuple[str, ...]
     probabilities: bool
+    cure: str = "if these are logits, name the field 'logits'"
 
     def read(self, value: Any, where: str) -> list[float]:  # Any: whatever a file or a function gives
         """Return the scores of one text in the order of the labels.
@@ -78,9 +80,7 @@ class ScoreFormat:
             named = f" ({', '.join(self.labels[:6])}{', …' * (len(self.labels) > 6)})" if self.labels else ""
             raise InputError(f"{where}: expected {width} scores{named}, got {len(value)}")
         numbers = [_number(score, where) for score in value]
-        if self.probabilities:
-            self._check_probabilities(numbers, where)
-        return numbers
+        return self._normalized(numbers, where) if self.probabilities else numbers
 
     def read_text(self, value: Any, where: str, words: int | None = None) -> np.ndarray:
         """Return the scores of one text in the order of the labels.
@@ -120,14 +120,17 @@ class ScoreFormat:
         scores = list(value.values())
         return [scores[output] for output in match.outputs]
 
-    def _check_probabilities(self, numbers: Sequence[float], where: str) -> None:
+    def _normalized(self, numbers: list[float], where: str) -> list[float]:
+        """Return probabilities, those of classes divided by their sum, which is not quite 1 if they were rounded."""
         for number in numbers:
-            if not -1e-6 <= number <= 1 + 1e-6:
-                raise InputError(
-                    f"{where}: {number:g} is not a probability (0 to 1); if these are logits, name the field 'logits'"
-                )
-        if not find(self.kind).several and abs(sum(numbers) - 1) > tolerance(len(numbers)):
-            raise InputError(f"{where}: the probabilities sum to {sum(numbers):.4g}, not to 1")
+            if not _is_probability(number):
+                raise InputError(f"{where}: {number:g} is not a probability (0 to 1); {self.cure}")
+        if find(self.kind).several:
+            return numbers
+        total = sum(numbers)
+        if abs(total - 1) > tolerance(len(numbers)) + 1e-9:  # three times 0.34 are 1.02 and a rounding error
+            raise InputError(f"{where}: the probabilities sum to {total:.4g}, not to 1; {self.cure}")
+        return [number / total for number in numbers]
 
     def logits(self, values: np.ndarray) -> np.ndarray:
         """Convert scores to logits.
@@ -153,22 +156,24 @@ def names_labels(scores: object) -> bool:
 
 
 def tolerance(labels: int) -> float:
-    """Return how far a sum of so many rounded probabilities may be from 1.
+    """Return how far a sum of so many probabilities, rounded to two digits, may be from 1.
 
-    >>> tolerance(2), tolerance(100)
-    (0.01, 0.05)
+    >>> tolerance(2), tolerance(20), tolerance(1000)
+    (0.02, 0.1, 0.5)
     """
-    return max(0.01, labels * 5e-4)
+    return min(0.5, max(0.02, labels * 5e-3))
 
 
-def are_probabilities(kind: Kind, values: np.ndarray) -> bool:
-    """Return whether scores look like probabilities [rows, labels]: all in 0 to 1, and of classes summing to 1."""
+def are_probabilities(kind: Kind, values: np.ndarray) -> bool | None:
+    """Return whether scores are probabilities [rows, labels]: all are in 0 to 1. None if there are no scores."""
     values = values[~np.isnan(values).any(axis=1)]  # words without scores
     if not len(values):
-        return False
-    if find(kind).numeric or values.min() < -1e-6 or values.max() > 1 + 1e-6:
-        return False
-    return find(kind).several or bool(np.all(np.abs(values.sum(1) - 1) <= tolerance(values.shape[1])))
+        return None
+    return not find(kind).numeric and all(map(_is_probability, (values.min(), values.max())))
+
+
+def _is_probability(number: float) -> bool:
+    return -1e-6 <= number <= 1 + 1e-6
 
 
 def _number(score: Any, where: str) -> float:  # Any: whatever a file or a function gives
