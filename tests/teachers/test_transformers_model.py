@@ -1,8 +1,11 @@
+import json
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 import transformers
-from tokenizers import Tokenizer
+from tokenizers import Tokenizer, processors
 from tokenizers.models import WordPiece
 from tokenizers.pre_tokenizers import WhitespaceSplit
 
@@ -20,6 +23,14 @@ SIZES = {
     },
     "gpt2": {"n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 64},
     "funnel": {"d_model": 32, "n_head": 4, "d_head": 8, "d_inner": 64, "block_sizes": [1, 1]},
+    "llama": {
+        "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2,
+        "intermediate_size": 64, "max_position_embeddings": 64,
+    },
+    "longformer": {
+        "hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 4, "intermediate_size": 64,
+        "attention_window": 4, "max_position_embeddings": 14,
+    },
 }  # fmt: skip
 
 
@@ -60,7 +71,7 @@ def save(folder, model_type, task, names=None, head=True):
     return model.eval(), tokenizer
 
 
-@pytest.mark.parametrize("model_type", SIZES)
+@pytest.mark.parametrize("model_type", ["xlnet", "bart", "gpt2", "funnel", "llama"])
 def test_its_logits_are_those_of_transformers_text_by_text(task, tmp_path, model_type):
     """Whatever the side of the padding, and in the order of the task's labels."""
     turned = (task.label_names[1], task.label_names[2], task.label_names[0])
@@ -71,6 +82,76 @@ def test_its_logits_are_those_of_transformers_text_by_text(task, tmp_path, model
             logits = model(**tokenizer(text, return_tensors="pt")).logits[0].numpy()
         wanted = dict(zip(turned, logits, strict=True))
         np.testing.assert_allclose(answers[row], [wanted[name] for name in task.label_names], atol=1e-4)
+
+
+def rewrite(folder, tokenizer=(), **config):
+    """Change the files of a model, and the attributes of its tokenizer."""
+    path = folder / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | config))
+    saved = transformers.AutoTokenizer.from_pretrained(folder)
+    for name, value in dict(tokenizer).items():
+        setattr(saved, name, value)
+    saved.save_pretrained(folder)
+
+
+@pytest.mark.parametrize(
+    ("model_type", "tokenizer", "config"),
+    [
+        ("gpt2", {"padding_side": "left"}, {}),  # whose positions would count the padding
+        ("llama", {}, {"pad_token_id": 5}),  # which would take a padding token for the last of the text
+        ("llama", {"pad_token": "[SEP]"}, {"pad_token_id": None}),  # which ends every text
+        ("gpt2", {"pad_token": None, "eos_token": None}, {"pad_token_id": None}),
+    ],
+)
+def test_whatever_padding_is_configured_changes_no_answer(task, tmp_path, model_type, tokenizer, config):
+    save(tmp_path, model_type, task)
+    rewrite(tmp_path, tokenizer, **config)
+    answers = TransformersTeacher(str(tmp_path), task, "x").answer(task, "train")
+    model = transformers.AutoModelForSequenceClassification.from_pretrained(tmp_path).eval()
+    reader = transformers.AutoTokenizer.from_pretrained(tmp_path)
+    assert len({len(reader(text)["input_ids"]) for text in task.split("train").texts}) > 2
+    for row, text in enumerate(task.split("train").texts):
+        with torch.no_grad():
+            wanted = model(**reader(text, return_tensors="pt")).logits[0].numpy()
+        np.testing.assert_allclose(answers[row], wanted, atol=1e-4)
+
+
+def test_a_text_without_tokens_prefers_no_label(task, tmp_path):
+    save(tmp_path, "gpt2", task)
+    tokenizer = transformers.AutoTokenizer.from_pretrained(tmp_path)
+    tokenizer.backend_tokenizer.post_processor = processors.TemplateProcessing(single="$A", special_tokens=[])
+    tokenizer.save_pretrained(tmp_path)
+    texts = replace(task, splits={"train": Split(("", *task.split("train").texts[:2]), (0, 1, 2))})
+    answers = TransformersTeacher(str(tmp_path), texts, "x").answer(texts, "train")
+    assert not answers[0].any()
+    assert answers[1:].all()
+
+
+def test_tokens_that_the_model_has_no_embedding_of_are_one_clear_error(task, tmp_path):
+    model, tokenizer = save(tmp_path, "xlnet", task)
+    model.resize_token_embeddings(len(tokenizer) - 3)
+    model.save_pretrained(tmp_path)
+    with pytest.raises(InputError, match=f"and the model has embeddings of {len(tokenizer) - 3}; save the tokenizer"):
+        TransformersTeacher(str(tmp_path), task, "x").answer(task, "train")
+
+
+def test_positions_that_begin_behind_the_padding_token_leave_fewer_for_a_text(task, tmp_path):
+    _, tokenizer = save(tmp_path, "longformer", task)
+    long = replace(task, splits={"train": Split((" ".join(task.split("train").texts),), (0,))}, max_length=64)
+    teacher = TransformersTeacher(str(tmp_path), long, "x")
+    assert teacher.answer(long, "train").shape == (1, 3)
+    assert len(teacher._encode(long, "train")["input_ids"][0]) == 14 - tokenizer.pad_token_id - 1
+
+
+def test_what_the_code_of_a_model_raises_is_one_clear_error(task, tmp_path, monkeypatch):
+    save(tmp_path, "xlnet", task)
+
+    def failing(*arguments, **options):
+        raise TypeError("an unexpected argument")
+
+    monkeypatch.setattr(transformers.XLNetForSequenceClassification, "forward", failing)
+    with pytest.raises(InputError, match=r"fails on the texts: TypeError.'an unexpected argument'"):
+        TransformersTeacher(str(tmp_path), task, "x").answer(task, "train")
 
 
 def test_pairs_are_read_together(task, tmp_path):
@@ -104,7 +185,7 @@ def test_an_untrained_head_is_refused(task, tmp_path):
         TransformersTeacher(str(tmp_path), task, "x").answer(task, "train")
 
 
-@pytest.mark.parametrize("model_type", ["xlnet", "gpt2"])  # what funnel answers depends on its padding
+@pytest.mark.parametrize("model_type", ["xlnet", "gpt2", "funnel"])
 def test_words_have_the_logits_of_their_first_piece_and_words_cut_off_have_none(tmp_path, model_type):
     """Whatever the side of the padding, and in the order of the task's labels."""
     task = toy_task("tokens", train=10, validation=4, test=4)

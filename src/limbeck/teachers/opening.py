@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from limbeck.core.task import Task
     from limbeck.teachers.function import FunctionTeacher
 
+UNPADDED = "without padding"
+"""How models of transformers are asked; answers to padded texts, which earlier versions kept, are not used."""
+
 
 def describe(source: str, *, hub: bool = True) -> AnswersOnly | None:
     """Describe a teacher that only gives answers; return None for a model that limbeck opens.
@@ -88,7 +91,7 @@ def open_answers(source: str, task: Task, function: FunctionTeacher | None = Non
         return open_vectors(source)
     from limbeck.teachers.transformers_model import TransformersTeacher
 
-    return TransformersTeacher(source, task, _identity(source))
+    return TransformersTeacher(source, task, _identity(source, UNPADDED))
 
 
 def open_vectors(source: str) -> SentenceTransformersTeacher:
@@ -171,7 +174,9 @@ def check_answers(source: str, opened: AnswerSource, task: Task) -> None:
         )
 
 
-def _identity(source: str) -> str:
-    """Identify a model by its content, or by its name on the hub."""
+def _identity(source: str, way: str = "") -> str:
+    """Identify a model by its content, or by its name on the hub, and by the way it is asked."""
     digests = content(str(model_folder(source) or source))
+    if way:
+        digests = {"content": digests, "way": way}
     return hashlib.sha256(canonical_json(digests).encode()).hexdigest()[:16]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -89,48 +91,70 @@ class TransformersTeacher:
             tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
                 folder or self.source, trust_remote_code=False, local_files_only=folder is not None
             )
-        if tokenizer.pad_token is None:
-            tokenizer.pad_token = tokenizer.eos_token
         return tokenizer
 
     def answer(self, task: Task, split: str) -> np.ndarray | list[np.ndarray]:
         """Return the logits of a split in the order of the task's labels.
+
+        Only texts of equal length share a batch, so nothing is padded. Padding changes what many architectures answer:
+        positions counted from the left, a last token found by its id, pooling over fixed windows, no mask at all.
 
         Args:
             task: The task; texts are cut at its ``max_length``, counted in the teacher's own tokens.
             split: Name of the split.
 
         Returns:
-            [rows, labels]; where words have labels, a list of [words, labels], of the first token of each word.
-        """
-        import torch
+            [rows, labels]; where words have labels, a list of [words, labels], of the first token of each word. A text
+            in which the tokenizer finds no token has 0 for every label.
 
+        Raises:
+            InputError: The model, or its tokenizer, fails on the texts, or its logits are not finite.
+        """
         from limbeck.core.logits import require_finite_logits
         from limbeck.data.answers import by_word
-        from limbeck.data.batching import length_batches
         from limbeck.data.encoding import first_pieces
 
-        model, tokenizer, texts = self._model, self._tokenizer, task.split(split).texts
-        if model.config.pad_token_id is None:
-            model.config.pad_token_id = tokenizer.pad_token_id
+        texts = task.split(split).texts
         encoded = self._encode(task, split)
-        lengths = np.array([len(ids) for ids in encoded["input_ids"]])
-        rows: list[np.ndarray] = [np.empty(0)] * len(texts)
-        for indices in length_batches(lengths, BATCH):
-            inputs = {name: [values[index] for index in indices] for name, values in encoded.items()}
-            batch = tokenizer.pad(inputs, return_tensors="pt").to(model.device)
-            with torch.no_grad():
-                output: Any = model(**batch)
-            logits = output.logits.float().cpu().numpy()[..., list(self.match.outputs)]
+        nothing = np.zeros((0, len(self.match.outputs)) if self._words else len(self.match.outputs), dtype=np.float32)
+        rows: list[np.ndarray] = [nothing] * len(texts)
+        for indices in self._batches(encoded["input_ids"]):
+            logits = self._logits({name: [values[index] for index in indices] for name, values in encoded.items()})
             for index, row in zip(indices, logits, strict=True):
-                rows[index] = self._unpadded(row, lengths[index]) if self._words else row
+                rows[index] = row
         require_finite_logits(rows, texts)
         if not self._words:
             return np.stack(rows)
         return by_word(rows, [first_pieces(encoded.word_ids(row), len(text)) for row, text in enumerate(texts)])
 
-    def _unpadded(self, row: np.ndarray, length: int) -> np.ndarray:
-        return row[-length:] if self._tokenizer.padding_side == "left" else row[:length]
+    def _batches(self, input_ids: Sequence[Sequence[int]]) -> Iterator[list[int]]:
+        """Yield batches of rows of equal length; of one row for decoders without a padding token, which refuse more."""
+        by_length: dict[int, list[int]] = defaultdict(list)
+        for index, ids in enumerate(input_ids):
+            if ids:
+                by_length[len(ids)].append(index)
+        size = BATCH if getattr(self._model.config.get_text_config(), "pad_token_id", None) is not None else 1
+        for _, rows in sorted(by_length.items()):
+            yield from (rows[start : start + size] for start in range(0, len(rows), size))
+
+    def _logits(self, inputs: dict[str, list[list[int]]]) -> np.ndarray:
+        """Return the logits of texts of equal length [rows, labels], or of their tokens [rows, tokens, labels]."""
+        import torch
+
+        model = self._model
+        known, highest = _known_tokens(model), max(map(max, inputs["input_ids"]))
+        if known is not None and highest >= known:
+            raise InputError(
+                f"teacher '{self.source}': its tokenizer gives the token {highest}, and the model has embeddings of "
+                f"{known}; save the tokenizer that it was trained with in its folder"
+            )
+        try:
+            with torch.no_grad():
+                output: Any = model(**{name: torch.tensor(rows).to(model.device) for name, rows in inputs.items()})
+        except Exception as error:  # whatever the code of an architecture raises
+            raise InputError(f"teacher '{self.source}' fails on the texts: {error!r:.300}") from error
+        logits: np.ndarray = output.logits.float().cpu().numpy()[..., list(self.match.outputs)]
+        return logits
 
     def _encode(self, task: Task, split: str) -> BatchEncoding:
         """Encode a split, without padding, in the teacher's own way."""
@@ -142,9 +166,8 @@ class TransformersTeacher:
             texts = [
                 [word.replace(mask, own) for word in text] if self._words else text.replace(mask, own) for text in texts
             ]
-        positions = getattr(self._model.config, "max_position_embeddings", None)  # -1 where there is no limit
-        limits = (task.max_length, tokenizer.model_max_length, positions)
-        longest = min(limit for limit in limits if limit is not None and limit > 0)
+        limits = (task.max_length, tokenizer.model_max_length, _most_tokens(self._model))
+        longest = min(limit for limit in limits if limit is not None)
         if self._words and not tokenizer.is_fast:
             raise InputError(f"teacher '{self.source}': its tokenizer does not say which token is of which word")
         reader = spaced(tokenizer) if self._words else tokenizer
@@ -153,6 +176,28 @@ class TransformersTeacher:
             texts, pairs, truncation=True, max_length=longest, is_split_into_words=self._words
         )
         return encoded
+
+
+def _known_tokens(model: PreTrainedModel) -> int | None:
+    """Return how many tokens a model has embeddings of; None where it has no such table, as for characters."""
+    try:
+        table: Any = model.get_input_embeddings()
+    except NotImplementedError:
+        return None
+    return int(table.weight.shape[0]) if hasattr(table, "weight") else None
+
+
+def _most_tokens(model: PreTrainedModel) -> int | None:
+    """Return how many tokens a model has positions for; None where there is no limit.
+
+    Architectures after RoBERTa count positions from behind the padding token, whose index the table then has.
+    """
+    positions: int | None = getattr(model.config, "max_position_embeddings", None)
+    if positions is None or positions <= 0:  # -1 stands for no limit
+        return None
+    tables = (module for name, module in model.named_modules() if name.endswith("position_embeddings"))
+    padding = next((table.padding_idx for table in tables if getattr(table, "padding_idx", None) is not None), None)
+    return positions if padding is None else positions - int(padding) - 1
 
 
 def match_outputs(source: str, task: Task) -> Match:
