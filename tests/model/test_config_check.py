@@ -70,6 +70,26 @@ def test_configurations_as_libraries_write_them_pass(make_model):
         check_config(json.loads(config.to_json_string()), "M")
 
 
+@pytest.mark.parametrize(
+    "config",
+    [
+        {"model_type": "mistral", "head_dim": None, "pad_token_id": -1},
+        {"model_type": "mobilebert", "classifier_activation": True},
+        {"model_type": "gpt_neo", "intermediate_size": None, "pad_token_id": 50256, "vocab_size": 50256},
+        {"model_type": "esm", "vocab_size": None, "hidden_act": None},
+    ],
+    ids=lambda config: config["model_type"],
+)
+def test_other_architectures_have_other_types_under_the_same_keys(config):
+    check_config(config, "M")
+    for family in ("bert", "limbeck"):
+        with pytest.raises(InputError):
+            check_config(config | {"model_type": family}, "M")
+    for fault in ({"architectures": 5}, {"num_labels": "two"}, {"attn_implementation": "someone/kernel"}):
+        with pytest.raises(InputError, match=next(iter(fault))):
+            check_config(config | fault, "M")
+
+
 @pytest.fixture(scope="module")
 def bert(tmp_path_factory):
     folder = tmp_path_factory.mktemp("bert")

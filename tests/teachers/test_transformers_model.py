@@ -101,6 +101,7 @@ def rewrite(folder, tokenizer=(), **config):
         ("llama", {}, {"pad_token_id": 5}),  # which would take a padding token for the last of the text
         ("llama", {"pad_token": "[SEP]"}, {"pad_token_id": None}),  # which ends every text
         ("gpt2", {"pad_token": None, "eos_token": None}, {"pad_token_id": None}),
+        ("llama", {"pad_token": None}, {"pad_token_id": -1}),
     ],
 )
 def test_whatever_padding_is_configured_changes_no_answer(task, tmp_path, model_type, tokenizer, config):

@@ -11,6 +11,7 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from limbeck.errors import InputError, UnsupportedModel, shown
+from limbeck.model.family_table import FAMILIES
 from limbeck.model.style import Style
 
 MOST_LAYERS, WIDEST = 1000, 1 << 20
@@ -61,6 +62,8 @@ LISTS = {
 }  # fmt: skip
 KERNELS = ("attn_implementation", "_attn_implementation", "experts_implementation")
 """Keys that can name code on the hub, as 'owner/name'."""
+OF_ANY_MODEL = frozenset(("model_type", "architectures", "num_labels", *KERNELS))
+"""Keys that mean the same in every architecture; transformers reads the others of those that limbeck does not open."""
 
 
 def check_config(config: Mapping[str, Any], source: object) -> None:
@@ -74,7 +77,10 @@ def check_config(config: Mapping[str, Any], source: object) -> None:
         InputError: Names the key, its value and what is expected.
         UnsupportedModel: The model needs code from the hub.
     """
-    for key in sorted(config.keys() & {*WHOLE, *FRACTIONS, *TEXTS, *SWITCHES, *LISTS, *KERNELS}):
+    model_type = config.get("model_type")
+    is_other = isinstance(model_type, str) and model_type != "limbeck" and model_type not in FAMILIES
+    known = OF_ANY_MODEL if is_other else {*WHOLE, *FRACTIONS, *TEXTS, *SWITCHES, *LISTS, *KERNELS}
+    for key in sorted(config.keys() & known):
         value = config[key]
         if key in KERNELS:
             _check_kernel(key, value, source)
@@ -82,7 +88,9 @@ def check_config(config: Mapping[str, Any], source: object) -> None:
             continue
         elif expected := _expected(key, value):
             raise InputError(f"{source}: config.json has {key} = {shown(value)}; expected {expected}")
-    if config.get("model_type") == "limbeck":
+    if is_other:
+        return
+    if model_type == "limbeck":
         _check_style(config, source)
     padding, rows = config.get("pad_token_id"), config.get("vocab_size")
     if padding is not None and rows is not None and padding >= rows:

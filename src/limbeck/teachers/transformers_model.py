@@ -192,8 +192,8 @@ def _most_tokens(model: PreTrainedModel) -> int | None:
 
     Architectures after RoBERTa count positions from behind the padding token, whose index the table then has.
     """
-    positions: int | None = getattr(model.config, "max_position_embeddings", None)
-    if positions is None or positions <= 0:  # -1 stands for no limit
+    positions: object = getattr(model.config, "max_position_embeddings", None)
+    if not isinstance(positions, int) or positions <= 0:  # -1 stands for no limit
         return None
     tables = (module for name, module in model.named_modules() if name.endswith("position_embeddings"))
     padding = next((table.padding_idx for table in tables if getattr(table, "padding_idx", None) is not None), None)
