@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import torch
 import transformers
+from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer, processors
 from tokenizers.models import WordPiece
 from tokenizers.pre_tokenizers import WhitespaceSplit
@@ -27,6 +28,7 @@ SIZES = {
         "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2,
         "intermediate_size": 64, "max_position_embeddings": 64,
     },
+    "bert": {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 4, "intermediate_size": 64},
     "longformer": {
         "hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 4, "intermediate_size": 64,
         "attention_window": 4, "max_position_embeddings": 14,
@@ -152,6 +154,31 @@ def test_what_the_code_of_a_model_raises_is_one_clear_error(task, tmp_path, monk
 
     monkeypatch.setattr(transformers.XLNetForSequenceClassification, "forward", failing)
     with pytest.raises(InputError, match=r"fails on the texts: TypeError.'an unexpected argument'"):
+        TransformersTeacher(str(tmp_path), task, "x").answer(task, "train")
+
+
+def add_weights(folder, **tensors):
+    weights = load_file(folder / "model.safetensors")
+    save_file(weights | tensors, folder / "model.safetensors", {"format": "pt"})
+
+
+def test_weights_of_layers_that_transformers_leaves_out_are_refused(task, tmp_path):
+    """Such as the relative positions of older BERTs: the model would answer as if it had absolute ones."""
+    save(tmp_path, "bert", task)
+    harmless = {
+        "bert.embeddings.position_ids": torch.arange(5),
+        "cls.predictions.bias": torch.zeros(5),
+        "bert.pooler.other.weight": torch.zeros(5),
+        "other_head.layers.7.weight": torch.zeros(5),
+    }
+    add_weights(tmp_path, **harmless)
+    TransformersTeacher(str(tmp_path), task, "x").answer(task, "train")
+    rewrite(tmp_path, position_embedding_type="relative_key")
+    with pytest.raises(InputError, match="its position_embedding_type is 'relative_key', which transformers"):
+        TransformersTeacher(str(tmp_path), task, "x").answer(task, "train")
+    name = "bert.encoder.layer.0.attention.self.distance_embedding.weight"
+    add_weights(tmp_path, **{name: torch.zeros(127, 8)})
+    with pytest.raises(InputError, match=f"transformers .* does not use {name}"):
         TransformersTeacher(str(tmp_path), task, "x").answer(task, "train")
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from transformers import BatchEncoding, PreTrainedModel, PreTrainedTokenizerBase
 
 BATCH = 32
+BUFFERS = (".position_ids", ".token_type_ids", ".inv_freq", ".attn.bias", ".attention.bias", ".masked_bias")
+"""How the names of constants end that older versions of transformers stored beside the weights."""
 
 
 class TransformersTeacher:
@@ -80,6 +83,7 @@ class TransformersTeacher:
             raise InputError(
                 f"teacher '{self.source}' is not trained: its weights lack {', '.join(missing[:4])}; fine-tune it first"
             )
+        _check_all_is_used(self.source, model, report["unexpected_keys"])
         return on_accelerator(model).eval()  # type: ignore[no-any-return]
 
     @cached_property
@@ -176,6 +180,39 @@ class TransformersTeacher:
             texts, pairs, truncation=True, max_length=longest, is_split_into_words=self._words
         )
         return encoded
+
+
+def _check_all_is_used(source: str, model: PreTrainedModel, unexpected: Iterable[str]) -> None:
+    """Refuse a model of whose layers, or embeddings, transformers leaves something out.
+
+    Other heads, poolers and buffers that older versions stored are left out, too; these do not change the logits.
+
+    Args:
+        source: How the user named it.
+        model: The model.
+        unexpected: Names of the weights that found no place in it.
+
+    Raises:
+        InputError: Names the weights.
+    """
+    inner = re.compile(rf"{re.escape(model.base_model_prefix)}\.(.*\.)?(\d+|\w*embeddings)\.")
+    if unused := sorted(name for name in unexpected if inner.match(name) and not name.endswith(BUFFERS)):
+        raise InputError(
+            f"teacher '{source}' would answer otherwise than it was trained: transformers {_version()} does not use "
+            f"{', '.join(unused[:4])}{' and others' * (len(unused) > 4)}"
+        )
+    kind = getattr(model.config, "position_embedding_type", None)
+    if str(kind).startswith("relative_key") and not any("distance_embedding" in name for name in model.state_dict()):
+        raise InputError(
+            f"teacher '{source}' would answer otherwise than it was trained: its position_embedding_type is '{kind}', "
+            f"which transformers {_version()} does not compute"
+        )
+
+
+def _version() -> str:
+    from transformers import __version__
+
+    return __version__
 
 
 def _known_tokens(model: PreTrainedModel) -> int | None:
