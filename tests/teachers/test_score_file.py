@@ -52,6 +52,29 @@ def test_a_label_alone_counts_as_certain(task, tmp_path, write_jsonl):
     assert [task.label_names[row.argmax()] for row in answers] == [wanted[text] for text in task.split("train").texts]
 
 
+@pytest.mark.parametrize("suffix", ["jsonl", "parquet"])
+def test_labels_are_named_as_by_probabilities(tmp_path, write_jsonl, suffix):
+    """A number stands for its digits, and case does not matter."""
+
+    def answered(names, given):
+        texts = tuple(f"text {number}" for number in range(len(given)))
+        few = Task("t", "classification", {"train": Split(texts, (0,) * len(given))}, names, "accuracy")
+        rows = [{"text": text, "label": label} for text, label in zip(texts, given, strict=True)]
+        path = write_jsonl(tmp_path / "labels.jsonl", rows)
+        if suffix == "parquet":
+            path = tmp_path / "labels.parquet"
+            pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), path)
+        return [names[row] for row in ScoreFile(path, few).answer(few, "train").argmax(1)]
+
+    assert answered(("0", "1", "2"), [2, 0, 1]) == ["2", "0", "1"]
+    assert answered(("0", "1", "2"), [2.0, 0.0, 1.0]) == ["2", "0", "1"]
+    assert answered(("neg", "Pos"), ["POS", "neg"]) == ["Pos", "neg"]
+    assert answered(("US", "us"), ["us", "US"]) == ["us", "US"]
+    for names, given in ((("US", "us"), ["Us"]), (("neg", "pos"), [1]), (("0", "1"), [0.5])):
+        with pytest.raises(InputError, match="the task has no label"):
+            answered(names, given)
+
+
 def test_numbers_pairs_and_several_labels(tmp_path, write_jsonl):
     pairs = Task("p", "regression", {"train": Split(("a", "a", "b"), (1.0, 2.0, 3.0), ("x", "y", "x"))}, (), "pearson")
     rows = [{"text": "b", "pair": "x", "score": 3}, {"text": "a", "pair": "y", "score": 2.5}]

@@ -234,7 +234,7 @@ def match_labels(outputs: Sequence[str], labels: Sequence[str], *, subset: bool 
     False
     """
     outputs, labels = tuple(outputs), tuple(labels)
-    for fold in (str, _folded):
+    for fold in (str, folded):
         available, wanted = [fold(name) for name in outputs], [fold(name) for name in labels]
         if len(set(available)) < len(available) or len(set(wanted)) < len(wanted):
             continue
@@ -247,7 +247,12 @@ def match_labels(outputs: Sequence[str], labels: Sequence[str], *, subset: bool 
     return Match(tuple(range(len(labels))), outputs if silent(labels) else labels, assumed=True)
 
 
-def _folded(name: str) -> str:
+def folded(name: str) -> str:
+    """Return a label's name without differences of case and white space.
+
+    >>> folded("Very  Good")
+    'very good'
+    """
     return " ".join(name.split()).casefold()
 
 

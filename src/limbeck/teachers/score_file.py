@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
+from limbeck.core.outputs import folded
 from limbeck.core.paths import user_path
 from limbeck.core.task import Task
 from limbeck.errors import InputError, nearest, shown
@@ -299,7 +300,16 @@ def _certain_words(answers: Any, task: Task, where: str) -> Any:  # Any: a cell 
 def _certain(answer: Any, task: Task, where: str) -> list[float]:  # Any: a cell of a file
     """Return the probabilities of an answer that names its label, or labels."""
     given: Sequence[Any] = answer if task.task_kind.several and isinstance(answer, (list, tuple)) else [answer]
-    for label in given:
-        if label not in task.label_names:
-            raise InputError(f"{where}: the task has no label {shown(label)}; {nearest(str(label), task.label_names)}")
-    return [float(name in given) for name in task.label_names]
+    named = {_label_name(label, task, where) for label in given}
+    return [float(name in named) for name in task.label_names]
+
+
+def _label_name(given: Any, task: Task, where: str) -> str:  # Any: a cell of a file
+    """Return the label that is meant; a number stands for its digits, and case does not matter if it is unambiguous."""
+    if isinstance(given, float) and given.is_integer():  # whole numbers of a Parquet column with gaps
+        given = int(given)
+    for form in (str, folded):
+        found = [name for name in task.label_names if form(name) == form(str(given))]
+        if len(found) == 1:
+            return found[0]
+    raise InputError(f"{where}: the task has no label {shown(given)}; {nearest(str(given), task.label_names)}")
