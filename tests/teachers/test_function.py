@@ -2,6 +2,7 @@ import json
 from dataclasses import replace
 
 import numpy as np
+import pandas
 import pytest
 import torch
 from scipy.special import softmax
@@ -41,16 +42,33 @@ def test_every_text_is_asked_for_once(teacher, task, logits_of):
     assert sorted(logits_of.requests) == sorted(set(task.split("train").texts))
 
 
-@pytest.mark.parametrize("form", ["array", "list", "tensor", "mapping"])
+NAMED_FORMS = ("mapping", "mapping of scalars", "mapping of tensors", "frame")
+FORMS = ("array", "list", "tuple", "tensor", "list of arrays", "list of tensors", "list of scalars", "unnamed frame")
+
+
+@pytest.mark.parametrize("form", [*FORMS, *NAMED_FORMS])
 def test_probabilities_in_any_form(teacher, task, logits_of, form):
     def answer(texts):
         values = softmax(logits_of(texts).astype(float), 1)
         named = [dict(zip(task.label_names, row, strict=True)) for row in values.tolist()]
-        return {"array": values, "list": values.tolist(), "tensor": torch.tensor(values), "mapping": named}[form]
+        return {
+            "array": values,
+            "list": values.tolist(),
+            "tuple": tuple(map(tuple, values.tolist())),
+            "tensor": torch.tensor(values),
+            "list of arrays": list(values),
+            "list of tensors": list(torch.tensor(values)),
+            "list of scalars": [list(row.astype(np.float32)) for row in values],
+            "unnamed frame": pandas.DataFrame(values),
+            "mapping": named,
+            "mapping of scalars": [{name: np.float32(score) for name, score in row.items()} for row in named],
+            "mapping of tensors": [{name: torch.tensor(score) for name, score in row.items()} for row in named],
+            "frame": pandas.DataFrame(named)[list(reversed(task.label_names))],
+        }[form]
 
     function = FunctionTeacher(answer, task)
     assert function.probabilities
-    assert function.order_assumed == (form != "mapping")
+    assert function.order_assumed == (form in FORMS)
     np.testing.assert_allclose(softmax(function.answer(task, "train"), 1), softmax(expected(teacher), 1), atol=1e-6)
 
 
@@ -187,6 +205,13 @@ def test_one_rounded_row_does_not_turn_probabilities_into_logits(task, third):
     answers = dict(zip(task.split("train").texts, softmax(function.answer(task, "train"), 1), strict=True))
     np.testing.assert_allclose(answers[texts[0]], [0.9, 0.05, 0.05], atol=1e-6)
     np.testing.assert_allclose(answers[texts[3]], [1 / 3] * 3, atol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_precision_and_gradients_are_accepted(task, dtype):
+    logits = torch.tensor([2.5, -1.0, 0.5], dtype=dtype, requires_grad=True)
+    function = FunctionTeacher(lambda texts: logits.repeat(len(texts), 1), task)
+    assert function.answer(task, "train")[0].tolist() == logits.tolist()
 
 
 def test_scores_from_0_to_1_that_do_not_sum_to_1_name_their_text(task):

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, Literal, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 
@@ -138,9 +138,7 @@ class FunctionTeacher:
             answer = self._function([list(words) for words in inputs] if self._words else inputs)
         except Exception as error:  # whatever a user's function raises
             raise InputError(f"teacher function '{self.name}' failed on {len(inputs)} texts: {error!r}") from error
-        if hasattr(answer, "detach"):
-            answer = answer.detach().cpu().numpy()
-        rows = answer.tolist() if isinstance(answer, np.ndarray) else answer
+        rows = _plain(answer)
         if not isinstance(rows, Sequence) or isinstance(rows, (str, bytes)) or len(rows) != len(inputs):
             size = f"{len(rows)} rows" if isinstance(rows, Sequence) else type(rows).__name__
             wanted = f"a row of scores for each of {len(inputs)} texts"
@@ -180,6 +178,43 @@ class FunctionTeacher:
         if self.probabilities:
             values = activate(logits, "sigmoid") if self._task.task_kind.several else np.exp(logits)
         return dict(zip(self._task.label_names, map(float, values), strict=True))
+
+
+@runtime_checkable
+class Listable(Protocol):
+    """An array, tensor, series or scalar of NumPy, torch, pandas and others."""
+
+    def tolist(self) -> Any:
+        """Return nested lists of plain numbers, or a plain number."""
+        ...
+
+
+@runtime_checkable
+class Frame(Protocol):
+    """A data frame of pandas."""
+
+    columns: Iterable[Any]
+
+    def to_dict(self, orient: Literal["records"]) -> list[dict[Any, Any]]:
+        """Return a mapping by column for each row."""
+        ...
+
+
+def _plain(answer: Any) -> Any:  # Any: whatever a function returns
+    """Return an answer in lists, mappings and numbers of Python, whichever library its parts are of.
+
+    >>> _plain([{"no": np.float32(0.5), "yes": np.array(0.5)}, np.array([1, 0])])
+    [{'no': 0.5, 'yes': 0.5}, [1, 0]]
+    """
+    if isinstance(answer, Frame):
+        rows = answer.to_dict("records")
+        by_name = all(isinstance(column, str) for column in answer.columns)
+        return _plain(rows if by_name else [list(row.values()) for row in rows])
+    if isinstance(answer, Listable):
+        return answer.tolist()
+    if isinstance(answer, Mapping):
+        return {label: _plain(score) for label, score in answer.items()}
+    return [_plain(part) for part in answer] if isinstance(answer, (list, tuple)) else answer
 
 
 def name_of(function: TeacherFunction) -> str:
