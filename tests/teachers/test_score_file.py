@@ -141,6 +141,33 @@ def test_wrong_row_numbers(teacher, task, tmp_path, rows_of, write_jsonl):
     )
 
 
+def test_a_text_beside_a_row_number_has_to_be_the_one_in_that_row(teacher, task, tmp_path, rows_of, write_jsonl):
+    rows = [{"split": "train", "row": i, **row} for i, row in enumerate(rows_of(teacher))]
+    ScoreFile(write_jsonl(tmp_path / "right.jsonl", rows), task).answer(task, "train")
+    rows[4].pop("text")  # nothing to compare
+    ScoreFile(write_jsonl(tmp_path / "some.jsonl", rows), task).answer(task, "train")
+    shifted = [{**row, "row": (row["row"] + 1) % len(rows)} for row in rows]
+    with pytest.raises(
+        InputError, match=r"line 1: row 1 of 'train' is '.*', not '.*'; give 'text' in place of 'split'"
+    ):
+        ScoreFile(write_jsonl(tmp_path / "shifted.jsonl", shifted), task)
+    pairs = Task("p", "regression", {"train": Split(("a", "a"), (1.0, 2.0), ("x", "y"))}, (), "pearson")
+    rows = [{"split": "train", "row": row, "text": "a", "pair": "x", "score": 1} for row in range(2)]
+    with pytest.raises(InputError, match="line 2: row 1"):
+        ScoreFile(write_jsonl(tmp_path / "pairs.jsonl", rows), pairs)
+    rows = [{key: row[key] for key in row if key != "pair"} for row in rows]
+    ScoreFile(write_jsonl(tmp_path / "first.jsonl", rows), pairs).answer(pairs, "train")
+
+
+def test_rows_of_a_whole_file_are_not_those_of_a_limited_task(teacher, task, tmp_path, rows_of, write_jsonl):
+    """The limit chooses rows and counts them anew; texts still say which is which."""
+    rows, few = rows_of(teacher), task.limit(train=10)
+    numbered = [{"split": "train", "row": i, "probabilities": row["probabilities"]} for i, row in enumerate(rows)]
+    file = ScoreFile(write_jsonl(tmp_path / "rows.jsonl", numbered), few)
+    assert "give 'text' in place of 'split' and 'row'" in file.lacks(few, "train")
+    assert not ScoreFile(write_jsonl(tmp_path / "texts.jsonl", rows), few).lacks(few, "train")
+
+
 def test_texts_that_the_task_lacks_are_said_and_new_texts_are_refused(teacher, task, tmp_path, rows_of, write_jsonl):
     rows = [*rows_of(teacher), {"text": "of another task", "probabilities": rows_of(teacher)[0]["probabilities"]}]
     scores = ScoreFile(write_jsonl(tmp_path / "scores.jsonl", rows), task)

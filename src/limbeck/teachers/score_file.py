@@ -16,7 +16,7 @@ probabilities for every label name, or just a ``label``, which counts as certain
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 SUFFIXES = (".jsonl", ".ndjson", ".parquet")
 LOGITS, PROBABILITIES, ANSWER, NUMBER = "logits", "probabilities", "label", "score"
 """Fields that hold the scores of a text."""
+BY_TEXT = "give 'text' in place of 'split' and 'row', and scores are matched by it"
 Further: TypeAlias = "Callable[[Task, str], np.ndarray | list[np.ndarray]]"
 Key = tuple[str, str]
 """A text and its second text, or ""; a run of white space counts as one space."""
@@ -99,6 +100,8 @@ class ScoreFile:
         self.order_assumed = not named and not task.task_kind.numeric
         self._format = ScoreFormat(task.kind, task.label_names, self.probabilities)
         self._by_row = _rows_of(table, task) if {"split", "row"} <= set(table.columns) else {}
+        if self._by_row:
+            _check_rows(table, task, self._by_row)
         texts = [] if self._by_row else _texts_of(table, words=self._words)
         counts = [len(text) if self._words else None for text in texts] or [None] * len(table.rows)
         self._logits = [
@@ -139,7 +142,8 @@ class ScoreFile:
             if not present:
                 return f"teacher '{self.path}' has no rows for the split '{split}'"
             if more := [row for row in present if row >= count]:
-                return f"teacher '{self.path}' has row {more[0]} of '{split}', which has rows 0 to {count - 1}"
+                rows = f"has row {more[0]} of '{split}', which has rows 0 to {count - 1}"
+                return f"teacher '{self.path}' {rows}; {BY_TEXT}, which also holds for a part of the rows"
         missing = [row for row, index in enumerate(indices) if index < 0]
         if missing and self._further is None:
             example = f"row {missing[0]}" if self._by_row else shown(task.split(split).texts[missing[0]])
@@ -256,6 +260,36 @@ def _rows_of(table: Table, task: Task) -> dict[str, dict[int, int]]:
             raise InputError(f"{table.at(number)}: row {row} of '{split}' occurs twice")
         numbers[split][row] = number
     return dict(numbers)
+
+
+def _check_rows(table: Table, task: Task, by_row: Mapping[str, Mapping[int, int]]) -> None:
+    """Refuse a file that says, beside the place of a row, another text than the task has there.
+
+    Args:
+        table: The file.
+        task: The task.
+        by_row: For each split, which row of the file has each of its rows.
+
+    Raises:
+        InputError: Names the first such row, and both texts.
+    """
+    words = task.task_kind.per_token
+    column = "words" if words and "words" in table.columns else "text"
+    if column not in table.columns:
+        return
+    position, pairs = table.columns.index(column), "pair" in table.columns
+    given = [number for number, cells in enumerate(table.rows) if cells[position] is not None]
+    few = replace(table, rows=[table.rows[row] for row in given], numbers=[table.numbers[row] for row in given])
+    texts = dict(zip(given, _texts_of(few, words=words), strict=True))
+    for split, numbers in by_row.items():
+        wanted = keys(task, split)
+        for row, number in numbers.items():
+            if number not in texts or row >= len(wanted):  # what is beyond the split has an error of its own
+                continue
+            text, pair = input_key(texts[number], words=words)
+            if text != wanted[row][0] or (pairs and pair != wanted[row][1]):
+                there = f"row {row} of '{split}' is {shown(task.split(split).texts[row])}"
+                raise InputError(f"{table.at(number)}: {there}, not {shown(texts[number])}; {BY_TEXT}")
 
 
 def _score_column(table: Table, task: Task) -> tuple[Callable[[int], Any], bool, bool]:
