@@ -25,6 +25,24 @@ def test_a_file_answers_as_the_teacher_that_wrote_it(teacher, task, tmp_path, fi
     assert gives_probabilities(path) == (field == "probabilities")
 
 
+@pytest.mark.parametrize(
+    ("names", "form"),
+    [
+        (("probabilities", "score"), True),  # such as how sure an LLM is
+        (("label", "score"), None),  # of a classifier, or numbers of a regression
+        (("logits", "score"), False),
+        (("logits", "probabilities"), False),
+        (("label",), True),
+    ],
+)
+def test_what_a_file_gives_is_foretold_as_it_is_read(teacher, task, tmp_path, rows_of, write_jsonl, names, form):
+    given = {"logits": [1.0, 2.0, 3.0], "probabilities": [0.2, 0.3, 0.5], "label": task.label_names[0], "score": 0.9}
+    rows = [{"text": row["text"], **{name: given[name] for name in names}} for row in rows_of(teacher)]
+    path = write_jsonl(tmp_path / "scores.jsonl", rows)
+    assert gives_probabilities(path) is form
+    assert ScoreFile(path, task).probabilities is (form is not False)
+
+
 def test_columns_by_label_lists_parquet_and_rows_by_number_say_the_same(teacher, task, tmp_path, rows_of, write_jsonl):
     rows = rows_of(teacher)
     by_column = [{"text": row["text"], **row["probabilities"]} for row in rows]

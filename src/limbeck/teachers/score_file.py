@@ -16,7 +16,7 @@ probabilities for every label name, or just a ``label``, which counts as certain
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -48,8 +48,8 @@ def is_score_file(source: str | Path) -> bool:
     return path.suffix.lower() in SUFFIXES and not path.is_dir()
 
 
-def gives_probabilities(path: Path) -> bool:
-    """Return whether the scores of a file are probabilities, from the names of its fields."""
+def gives_probabilities(path: Path) -> bool | None:
+    """Return whether the scores of a file are probabilities, from the names of its fields; None if the kind decides."""
     if path.suffix.lower() == ".parquet":
         import pyarrow
         import pyarrow.parquet
@@ -67,7 +67,15 @@ def gives_probabilities(path: Path) -> bool:
             raise InputError(f"{path}: there are no rows in it")
         fields = parse_json(f"{path}, line 1", first)
         names = set(fields) if isinstance(fields, dict) else set()
-    return not {LOGITS, NUMBER} & names
+    if field := _score_field(names):
+        return field == PROBABILITIES
+    return None if NUMBER in names else True
+
+
+def _score_field(names: Collection[str], *, numeric: bool = False) -> str | None:
+    """Return the field that has all scores of a text, of those of a file; None where columns or a label have them."""
+    fields = (LOGITS, PROBABILITIES, *([NUMBER] if numeric else []))
+    return next((name for name in fields if name in names), None)
 
 
 class ScoreFile:
@@ -300,8 +308,7 @@ def _score_column(table: Table, task: Task) -> tuple[Callable[[int], Any], bool,
         task: The task.
     """
     columns, rows = table.columns, table.rows
-    fields = (LOGITS, PROBABILITIES, *([NUMBER] if task.task_kind.numeric else []))
-    if field := next((name for name in fields if name in columns), None):
+    if field := _score_field(columns, numeric=task.task_kind.numeric):
         whole = columns.index(field)
         return (lambda row: rows[row][whole]), field == PROBABILITIES, names_labels(rows[0][whole])
     labels = [label for label in task.label_names if label in columns]
