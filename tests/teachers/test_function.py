@@ -81,6 +81,7 @@ def test_probabilities_in_any_form(teacher, task, logits_of, form):
         (lambda texts: [[0.5, 0.5, float("inf")] for _ in texts], "label, got inf"),
         (lambda texts: None, "got NoneType"),
         (lambda texts: [{"odd": 1.0} for _ in texts], "the task has"),
+        (lambda texts: [{"odd": 1.0}, *[[1.0, 0.0, 0.0] for _ in texts[1:]]], "scores in lists, where others are"),
     ],
 )
 def test_a_function_that_does_not_score_is_one_clear_error(task, function, message):

@@ -129,10 +129,16 @@ def wrong(rows):
         ),
         "column": ([{"text": "a", name: 0.5}], "but none for "),
         "text": ([{**second, "text": 3}], "should be text"),
+        "names": (
+            [first, {**second, "probabilities": [0.2, 0.3, 0.5]}, *rows[2:]],
+            "line 2: scores in lists, where others are by label name",
+        ),
     }
 
 
-@pytest.mark.parametrize("case", ["missing", "doubled", "NaN", "label", "no scores", "no text", "column", "text"])
+@pytest.mark.parametrize(
+    "case", ["missing", "doubled", "NaN", "label", "no scores", "no text", "column", "text", "names"]
+)
 def test_a_wrong_file_is_one_clear_error(teacher, task, tmp_path, case, rows_of, write_jsonl):
     rows = list({row["text"]: row for row in rows_of(teacher)}.values())
     broken, message = wrong(rows)[case]
@@ -273,7 +279,11 @@ def test_labels_of_words_alone_count_as_certain(tmp_path, write_jsonl):
             lambda row: row["probabilities"].__setitem__(0, {"O": 1.0, "odd": 0.0, "place": 0.0}),
             "line 2, word 1: .*odd",
         ),
-        (lambda row: row["probabilities"].__setitem__(2, [0.9, 0.0, 0.0]), "word 3: the probabilities sum to 0.9"),
+        (
+            lambda row: row["probabilities"].__setitem__(2, {"O": 0.9, "person": 0.0, "place": 0.0}),
+            "word 3: the probabilities sum to 0.9",
+        ),
+        (lambda row: row["probabilities"].__setitem__(2, [1.0, 0.0, 0.0]), "line 2: scores in lists"),
         (lambda row: row.update(words=["a", 3]), "line 2: the text should be text"),
     ],
 )

@@ -4,7 +4,7 @@ from scipy.special import softmax
 
 from limbeck.core.task import Split, Task
 from limbeck.errors import InputError
-from limbeck.teachers.scores import ScoreFormat, are_probabilities, check_gives_scores
+from limbeck.teachers.scores import ScoreFormat, are_probabilities, check_gives_scores, names_labels
 
 LABELS = ("bad", "fair", "good")
 GIVEN = ScoreFormat("classification", LABELS, probabilities=True)
@@ -24,6 +24,8 @@ def test_scores_by_name_are_put_into_the_order_of_the_labels():
         ({"bad": 0.5, "good": 0.4, "fine": 0.1}, "'fine': choose from"),
         ([0.5, float("nan"), 0.5], "nan"),
         ([0.5, None, 0.5], "expected a number"),
+        ([1e300, 0.0, 0.0], "expected a finite score, at most 3.4e+38, for each label, got 1e+300"),
+        ([10**400, 0, 0], "expected a finite score"),
         (["0.5", 0.1, 0.4], "expected a number"),
         ([0.5, 0.1, 0.1], "sum to 0.7, not to 1"),
         ([1.5, -0.6, 0.1], "1.5 is not a probability"),
@@ -67,6 +69,19 @@ def test_rounded_probabilities_are_divided_by_their_sum():
     hundred = ScoreFormat("classification", tuple(map(str, range(100))), probabilities=True)
     assert sum(hundred.read([0.61, *[0.0] * 99], "line 1")) == pytest.approx(1)
     assert ScoreFormat("multilabel", LABELS, probabilities=True).read([0.9, 0.2, 0.1], "line 1") == [0.9, 0.2, 0.1]
+
+
+def test_all_scores_name_their_labels_or_none_does():
+    by_name, by_place = {"bad": 1.0}, [1.0, 0.0, 0.0]
+    assert names_labels([(by_name, "line 1"), ([None, None], "line 2"), ([by_name], "line 3")]) is True
+    assert names_labels([(by_place, "line 1"), ([by_place, None], "line 2")]) is False
+    assert names_labels([([None], "line 1")]) is None
+    for rows in ([by_name, by_place], [by_place, by_name], [by_place, [None, by_name]], [[by_name, by_place]]):
+        places = [f"line {number}" for number in range(1, len(rows) + 1)]
+        with pytest.raises(InputError, match=f"line {len(rows)}: scores (in lists|by label name), where others are"):
+            names_labels(zip(rows, places, strict=True))
+    with pytest.raises(InputError, match="line 9: scores in lists"):
+        names_labels([(by_place, "line 9")], named=True)
 
 
 def test_scores_are_refused_where_a_task_has_vectors():

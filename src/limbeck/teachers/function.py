@@ -61,6 +61,7 @@ class FunctionTeacher:
         if earlier is not None:
             self._log_reuse(log, earlier.path)
         self._format: ScoreFormat | None = None
+        self._named: bool | None = None
         self.probabilities = False
         if earlier is not None or self._task.task_kind.numeric:
             self._set_format(probabilities=earlier is not None and earlier.probabilities)
@@ -72,10 +73,9 @@ class FunctionTeacher:
             new = self._new(_inputs(self._task, split))
             for start in range(0, len(new), BATCH):
                 batch = new[start : start + BATCH]
-                rows = self._call(batch)
-                self._keep(batch, self._read(batch, rows))
+                self._keep(batch, self._read(batch, self._call(batch)))
                 if self._format is not None:
-                    return not any(map(names_labels, rows))
+                    return self._named is False
         if self._format is None:
             raise InputError(f"teacher function '{self.name}' gives no score for any word of the task")
         return False
@@ -147,6 +147,7 @@ class FunctionTeacher:
 
     def _read(self, inputs: Sequence[Any], rows: Sequence[Any]) -> list[np.ndarray]:
         """Check rows of scores and put them into the order of the labels; the first that have any say what they are."""
+        self._named = names_labels(zip(rows, map(self._place, inputs), strict=True), self._named)
         if self._format is None:
             values = self._ordered(inputs, rows, self._form(probabilities=False))
             verdict = are_probabilities(self._task.kind, np.concatenate([np.atleast_2d(value) for value in values]))
@@ -157,11 +158,13 @@ class FunctionTeacher:
         return self._ordered(inputs, rows, self._format)
 
     def _ordered(self, inputs: Sequence[Any], rows: Sequence[Any], form: ScoreFormat) -> list[np.ndarray]:
-        where = f"teacher function '{self.name}', text "
         return [
-            form.read_text(row, f"{where}{shown(given)}", len(given) if self._words else None)
+            form.read_text(row, self._place(given), len(given) if self._words else None)
             for row, given in zip(rows, inputs, strict=True)
         ]
+
+    def _place(self, given: Any) -> str:
+        return f"teacher function '{self.name}', text {shown(given)}"
 
     def scores_of(self, given: Any) -> dict[str, Any]:
         """Return the fields of a score file for a text, a pair, or a list of words, that the function has answered."""

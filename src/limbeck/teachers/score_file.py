@@ -310,7 +310,8 @@ def _score_column(table: Table, task: Task) -> tuple[Callable[[int], Any], bool,
     columns, rows = table.columns, table.rows
     if field := _score_field(columns, numeric=task.task_kind.numeric):
         whole = columns.index(field)
-        return (lambda row: rows[row][whole]), field == PROBABILITIES, names_labels(rows[0][whole])
+        named = names_labels((cells[whole], table.at(row)) for row, cells in enumerate(rows))
+        return (lambda row: rows[row][whole]), field == PROBABILITIES, bool(named)
     labels = [label for label in task.label_names if label in columns]
     if labels and len(labels) == len(task.label_names):
         positions = [columns.index(label) for label in labels]

@@ -7,7 +7,7 @@ any temperature ignores.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 
 LEAST = 1e-12
 """Smaller probabilities are raised to this, so that their logarithms stay finite."""
+
+LARGEST = float(np.finfo(np.float32).max)
+"""Larger numbers would be infinite logits."""
 
 
 def check_gives_scores(source: str, task: Task) -> None:
@@ -149,10 +152,24 @@ class ScoreFormat:
         return values.astype(np.float32)
 
 
-def names_labels(scores: object) -> bool:
-    """Return whether the scores of a text, or of any of its words, come with the names of their labels."""
-    words = scores if isinstance(scores, (list, tuple)) else [scores]
-    return any(isinstance(word, Mapping) for word in words)
+def names_labels(rows: Iterable[tuple[Any, str]], named: bool | None = None) -> bool | None:
+    """Return whether scores come with the names of their labels; None if there are no scores.
+
+    Args:
+        rows: The scores of each text, for its words a list of those, and where they are, for messages.
+        named: Whether earlier scores did; None if there were none.
+
+    Raises:
+        InputError: Some do and some do not; the order of the others could not be checked.
+    """
+    for scores, where in rows:
+        words = scores if isinstance(scores, (list, tuple)) else [scores]
+        for by_name in sorted({isinstance(word, Mapping) for word in words if word is not None}):
+            if named is not None and by_name != named:
+                given, others = ("by label name", "in lists")[:: 1 if by_name else -1]
+                raise InputError(f"{where}: scores {given}, where others are {others}; name the labels of all scores")
+            named = by_name
+    return named
 
 
 def tolerance(labels: int) -> float:
@@ -179,6 +196,6 @@ def _is_probability(number: float) -> bool:
 def _number(score: Any, where: str) -> float:  # Any: whatever a file or a function gives
     if isinstance(score, bool) or not isinstance(score, (int, float)):
         raise InputError(f"{where}: expected a number for each label, got {shown(score)}")
-    if not math.isfinite(score):
-        raise InputError(f"{where}: expected a finite score for each label, got {score}")
+    if not abs(score) <= LARGEST:
+        raise InputError(f"{where}: expected a finite score, at most {LARGEST:.2g}, for each label, got {shown(score)}")
     return float(score)
