@@ -137,6 +137,19 @@ def test_earlier_answers_are_reused_whatever_the_function_says_now_and_only_new_
     assert not requested
 
 
+@pytest.mark.parametrize("now", ["logits", "probabilities"])
+def test_a_function_that_turned_from_logits_to_probabilities_or_back_is_refused(task, tmp_path, now):
+    row = {"logits": [3.0, -1.0, 0.0], "probabilities": [0.9, 0.1, 0.0]}
+    path, before = tmp_path / "teacher.jsonl", {"logits": "probabilities", "probabilities": "logits"}[now]
+    write_scores(FunctionTeacher(lambda texts: [row[before]] * len(texts), task), task, path)
+    FunctionTeacher(lambda texts: [row[now]] * len(texts), task, path)  # is not asked
+    new = replace(task, splits={"train": Split(("a new text",), (0,))})
+    with pytest.raises(InputError, match=rf"gives {now}, .*teacher\.jsonl holds {before}; .*delete or rename it"):
+        FunctionTeacher(lambda texts: [row[now]] * len(texts), new, path)
+    again = FunctionTeacher(lambda texts: [row[before]] * len(texts), new, path)
+    assert again.probabilities == (before == "probabilities")
+
+
 @pytest.mark.parametrize(
     "content",
     [

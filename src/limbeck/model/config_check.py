@@ -79,8 +79,8 @@ def check_config(config: Mapping[str, Any], source: object) -> None:
     """
     model_type = config.get("model_type")
     is_other = isinstance(model_type, str) and model_type != "limbeck" and model_type not in FAMILIES
-    known = OF_ANY_MODEL if is_other else {*WHOLE, *FRACTIONS, *TEXTS, *SWITCHES, *LISTS, *KERNELS}
-    for key in sorted(config.keys() & known):
+    checked = OF_ANY_MODEL if is_other else {*WHOLE, *FRACTIONS, *TEXTS, *SWITCHES, *LISTS, *KERNELS}
+    for key in sorted(config.keys() & checked):
         value = config[key]
         if key in KERNELS:
             _check_kernel(key, value, source)

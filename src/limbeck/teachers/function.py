@@ -22,6 +22,7 @@ TeacherFunction: TypeAlias = Callable[[list[Any]], Any]
 mapping by label; for a list of words a row for each word, None for a word that it does not answer."""
 BATCH = 32
 """Texts per call. The answers to the first call show whether they are logits."""
+ASK_AGAIN = "it has a teacher function's answers of an earlier run: delete or rename it, or choose another run folder"
 LOGITS_CURE = "if these are logits, subtract 1 from every score, since first answers from 0 to 1 count as probabilities"
 
 
@@ -63,12 +64,22 @@ class FunctionTeacher:
         self._format: ScoreFormat | None = None
         self._named: bool | None = None
         self.probabilities = False
-        if earlier is not None or self._task.task_kind.numeric:
-            self._set_format(probabilities=earlier is not None and earlier.probabilities)
+        if task.task_kind.numeric:
+            self._set_format(probabilities=False)
         self.order_assumed = self._ask_first()
+        if earlier is None:
+            return
+        if self._format is not None and self.probabilities != earlier.probabilities:
+            now, before = ("probabilities", "logits")[:: 1 if self.probabilities else -1]
+            raise InputError(f"teacher function '{self.name}' gives {now}, {file} holds {before}; {ASK_AGAIN}")
+        self._set_format(probabilities=earlier.probabilities)
 
     def _ask_first(self) -> bool:
-        """Ask new texts until it shows what the function returns; return whether it gives scores without labels."""
+        """Ask new texts until it shows what the function returns; return whether it gives scores without labels.
+
+        Raises:
+            InputError: It gives no scores at all.
+        """
         for split in self._task.splits:
             new = self._new(_inputs(self._task, split))
             for start in range(0, len(new), BATCH):
@@ -76,7 +87,7 @@ class FunctionTeacher:
                 self._keep(batch, self._read(batch, self._call(batch)))
                 if self._format is not None:
                     return self._named is False
-        if self._format is None:
+        if not self._logits or all(np.isnan(row).all() for row in self._logits.values()):
             raise InputError(f"teacher function '{self.name}' gives no score for any word of the task")
         return False
 
@@ -147,7 +158,7 @@ class FunctionTeacher:
 
     def _read(self, inputs: Sequence[Any], rows: Sequence[Any]) -> list[np.ndarray]:
         """Check rows of scores and put them into the order of the labels; the first that have any say what they are."""
-        self._named = names_labels(zip(rows, map(self._place, inputs), strict=True), self._named)
+        self._named = names_labels(zip(rows, map(self._where, inputs), strict=True), self._named)
         if self._format is None:
             values = self._ordered(inputs, rows, self._form(probabilities=False))
             verdict = are_probabilities(self._task.kind, np.concatenate([np.atleast_2d(value) for value in values]))
@@ -159,11 +170,11 @@ class FunctionTeacher:
 
     def _ordered(self, inputs: Sequence[Any], rows: Sequence[Any], form: ScoreFormat) -> list[np.ndarray]:
         return [
-            form.read_text(row, self._place(given), len(given) if self._words else None)
+            form.read_text(row, self._where(given), len(given) if self._words else None)
             for row, given in zip(rows, inputs, strict=True)
         ]
 
-    def _place(self, given: Any) -> str:
+    def _where(self, given: Any) -> str:
         return f"teacher function '{self.name}', text {shown(given)}"
 
     def scores_of(self, given: Any) -> dict[str, Any]:
@@ -248,13 +259,12 @@ def _earlier(path: Path, task: Task) -> ScoreFile | None:
     _drop_partial_line(path)
     if not path.exists():
         return None
-    cure = "it holds a teacher function's answers of an earlier run: delete or rename it, or choose another run folder"
     try:
         file = ScoreFile(path, task)
     except InputError as error:
-        raise InputError(f"{error}; {cure}") from error
+        raise InputError(f"{error}; {ASK_AGAIN}") from error
     if not file.logits_by_text:
-        raise InputError(f"{path}: its rows have no texts, so no answers can be added; {cure}")
+        raise InputError(f"{path}: its rows have no texts, so no answers can be added; {ASK_AGAIN}")
     return file
 
 

@@ -174,9 +174,9 @@ def check_answers(source: str, opened: AnswerSource, task: Task) -> None:
         )
 
 
-def _identity(source: str, way: str = "") -> str:
-    """Identify a model by its content, or by its name on the hub, and by the way it is asked."""
+def _identity(source: str, method: str = "") -> str:
+    """Identify a model by its content, or by its name on the hub, and by the method of asking it."""
     digests = content(str(model_folder(source) or source))
-    if way:
-        digests = {"content": digests, "way": way}
+    if method:
+        digests = {"content": digests, "method": method}
     return hashlib.sha256(canonical_json(digests).encode()).hexdigest()[:16]

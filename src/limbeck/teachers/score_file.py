@@ -351,7 +351,7 @@ def _label_name(given: Any, task: Task, where: str) -> str:  # Any: a cell of a 
     if isinstance(given, float) and given.is_integer():  # whole numbers of a Parquet column with gaps
         given = int(given)
     for form in (str, folded):
-        found = [name for name in task.label_names if form(name) == form(str(given))]
-        if len(found) == 1:
-            return found[0]
+        names = [name for name in task.label_names if form(name) == form(str(given))]
+        if len(names) == 1:
+            return names[0]
     raise InputError(f"{where}: the task has no label {shown(given)}; {nearest(str(given), task.label_names)}")

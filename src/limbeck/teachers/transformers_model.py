@@ -146,11 +146,11 @@ class TransformersTeacher:
         import torch
 
         model = self._model
-        known, highest = _known_tokens(model), max(map(max, inputs["input_ids"]))
-        if known is not None and highest >= known:
+        embeddings, highest = _known_tokens(model), max(map(max, inputs["input_ids"]))
+        if embeddings is not None and highest >= embeddings:
             raise InputError(
                 f"teacher '{self.source}': its tokenizer gives the token {highest}, and the model has embeddings of "
-                f"{known}; save the tokenizer that it was trained with in its folder"
+                f"{embeddings}; save the tokenizer that it was trained with in its folder"
             )
         try:
             with torch.no_grad():
