@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 
 import pytest
@@ -93,6 +94,21 @@ def test_values_are_checked_as_those_of_the_command_line_are(tmp_path, options, 
     with pytest.raises(InputError, match=message):
         compress("no-model", "no-task", store=tmp_path / "store", folder=tmp_path / "run", **options)
     assert not list(tmp_path.iterdir())
+
+
+def test_what_is_said_of_the_answers_of_a_teacher_is_a_note_before_they_are_asked(workspace, tmp_path):
+    """Answers may cost money, so it is said at once which are reused; a failing call then ends the run."""
+    task, events = load_task(str(workspace / "task")), []
+    first, *_ = task.split("train").texts
+    answered = {"text": first, "probabilities": dict.fromkeys(task.label_names, 1 / len(task.label_names))}
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "teacher.jsonl").write_text(json.dumps(answered) + "\n")
+    folders = {"store": tmp_path / "store", "folder": tmp_path / "run"}
+    with pytest.raises(InputError, match="failed on"):
+        compress(
+            str(workspace / "ready"), task, teacher=lambda texts: 1 / 0, max_drop=1.0, on_event=events.append, **folders
+        )
+    assert any("answers of an earlier run are reused" in event.get("message", "") for event in events)
 
 
 def latency(shape, number_format="int8"):

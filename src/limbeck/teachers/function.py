@@ -100,10 +100,10 @@ class FunctionTeacher:
 
     def _log_reuse(self, log: Callable[[str], None], path: Path) -> None:
         texts = {self._key(given) for split in self._task.splits for given in _inputs(self._task, split)}
-        new = len(texts - self._logits.keys())
+        reused = len(texts & self._logits.keys())
         log(
-            f"teacher function '{self.name}': {len(texts) - new:,} answers of an earlier run are reused from {path} "
-            f"(delete it to ask again), {new:,} texts are new"
+            f"teacher function '{self.name}': answers of an earlier run are reused from {path} for {reused:,} of "
+            f"{len(texts):,} texts; delete it to ask again"
         )
 
     def lacks(self, task: Task, split: str) -> str:
