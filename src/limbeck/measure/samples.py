@@ -67,9 +67,12 @@ def lengths_of(task: Task, most: int = 512, samples: int = 40) -> tuple[int, ...
 
     split = "test" if "test" in task.splits else "train"
     rows, sides = task.split(split), list(texts_of(task.split(split)))
-    sizes = [len(PIECES.findall(side)) + 1 for side in sides]  # each ends with a separator token
-    together = [sum(sizes[row :: len(rows)]) + 1 for row in range(len(rows))]
-    return tuple(min(together[row], task.max_length, most) for row in sample_rows(task, split, samples))
+
+    def tokens(row: int) -> int:
+        """Count those of a row's sides, each of which ends with a separator token, and the first token."""
+        return sum(len(PIECES.findall(side)) + 1 for side in sides[row :: len(rows)]) + 1
+
+    return tuple(min(tokens(row), task.max_length, most) for row in sample_rows(task, split, samples))
 
 
 def token_batches(
@@ -162,8 +165,7 @@ def typical_length(candidate: Candidate, batch: int = 1, samples: int = 200, per
         samples: Texts to tokenize, at least eight batches.
         percent: Percentile to return instead of the median, 0 to 100.
     """
-    rows = sample_rows(candidate.task, "train", max(samples, 8 * batch))
-    lengths = [len(ids) for ids in token_lists(candidate.task, "train", rows, candidate.tokenizer)]
+    lengths = _sampled_lengths(candidate.task, "train", candidate.tokenizer, max(samples, 8 * batch))
     if candidate.task.task_kind.grouped:  # documents of a request are sorted
         lengths.sort()
     return int(np.percentile([max(lengths[start : start + batch]) for start in range(0, len(lengths), batch)], percent))
@@ -182,8 +184,11 @@ def has_long_texts(task: Task, tokenizer: PreTrainedTokenizerBase, samples: int 
     from limbeck.model.onnx.graph import LONG_TEXT
 
     split = "train" if "train" in task.splits else next(iter(task.splits))
-    ids = token_lists(task, split, sample_rows(task, split, samples), tokenizer)
-    return statistics.median(map(len, ids)) >= LONG_TEXT
+    return statistics.median(_sampled_lengths(task, split, tokenizer, samples)) >= LONG_TEXT
+
+
+def _sampled_lengths(task: Task, split: str, tokenizer: PreTrainedTokenizerBase, samples: int) -> list[int]:
+    return [len(ids) for ids in token_lists(task, split, sample_rows(task, split, samples), tokenizer)]
 
 
 def _check_length(tokenizer: PreTrainedTokenizerBase, seq_len: int) -> None:

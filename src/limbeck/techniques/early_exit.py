@@ -76,10 +76,11 @@ class EarlyExit(Technique):
         from limbeck.train.early_exits import JointHeads, fit_rule
         from limbeck.train.finetuning import train_on_task
 
-        if reason := self.out_of_reach(candidate, context):
-            raise InputError(f"early_exit: {reason}")
         depth = candidate.model.shape.depth
-        exits = EarlyExits(self._exit_layers(depth), self.criterion)
+        try:
+            exits = EarlyExits(self._exit_layers(depth), self.criterion)
+        except InputError as error:
+            raise InputError(f"early_exit: {error}") from error
         terms, outputs = self.answers.terms(candidate, ("logits",)), None
         if context.teacher is not None:
             teacher = context.teacher.open()
