@@ -69,15 +69,19 @@ def test_the_key_says_what_the_measured_graphs_are(monkeypatch, make_model):
         names.append(name)
         raise StopIteration
 
-    def named(candidate):
+    def named(candidate, **target):
         with pytest.raises(StopIteration):
-            tables.memoized(candidate, Target(seq_len=8), "int8", memo)
+            tables.memoized(candidate, Target(**(target or {"seq_len": 8})), "int8", memo)
         return names[-1]
 
     task = toy_task()
     short = named(Candidate(make_model(), toy_tokenizer(task), task))
     averaging = Candidate(make_model(pooling="mean"), toy_tokenizer(task), task)
     assert named(averaging) != short
+    padded = named(averaging, batch=4)
+    with monkeypatch.context() as patch:
+        patch.setattr("limbeck.measure.samples.typical_batch", lambda candidate, batch: (9, 9, 9, 2))
+        assert named(averaging, batch=4) != padded
     scheduled = Shape.uniform(layers=3, hidden=32, heads=4, ffn=64).with_tokens(0.5, 0.4, 0.4)
     first, mean = (
         named(replace(averaging, model=make_model(scheduled, **style))) for style in ({}, {"pooling": "mean"})

@@ -12,7 +12,7 @@ from limbeck.core.target import Target
 from limbeck.data.synthetic import toy_task, toy_tokenizer
 from limbeck.errors import InputError
 from limbeck.measure.dummy_model import Setting, graph_of, inputs, runner_of, stand_in, style_of
-from limbeck.measure.samples import typical_length
+from limbeck.measure.samples import typical_batch, typical_length
 from limbeck.model.encoder import Style
 
 RAGGED = Shape(32, 8, (LayerShape(4, 64), LayerShape(1, 16), LayerShape(0, 32)))
@@ -86,6 +86,19 @@ def test_it_has_the_positions_of_its_family(options, nodes):
     graph = graph_of(RAGGED, setting)
     assert nodes <= {node.op_type for node in graph.graph.node}
     assert style_of(Style()).keys() == style_of(Style(dropout=0.3)).keys() < setting.style.keys()
+
+
+def test_batches_are_padded_as_those_of_the_texts(candidate):
+    whole = Setting.of(candidate, Target(runtime="onnxruntime", batch=4, seq_len=9), "int8")
+    assert inputs(whole)["attention_mask"].sum(1).tolist() == [9] * 4
+    assert "text_lengths" not in whole.to_json()
+    padded = Setting.of(candidate, Target(runtime="onnxruntime", batch=4), "int8")
+    assert Setting.from_json(json.loads(json.dumps(padded.to_json()))) == padded
+    batch = inputs(padded)
+    assert tuple(batch["attention_mask"].sum(1)) == padded.text_lengths == typical_batch(candidate, 4)
+    assert batch["attention_mask"].min() == 0
+    assert ((batch["input_ids"] == padded.style["pad_token_id"]) == (batch["attention_mask"] == 0)).all()
+    assert not Setting.of(candidate, Target(runtime="onnxruntime"), "int8").text_lengths
 
 
 def test_graphs_for_long_texts_are_those_of_the_texts():

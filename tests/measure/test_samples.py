@@ -20,6 +20,7 @@ from limbeck.measure.samples import (
     text_decides,
     token_batches,
     token_lists,
+    typical_batch,
     typical_length,
 )
 from limbeck.model.early_exits import add_exits, set_rule
@@ -104,6 +105,15 @@ def test_the_typical_length_is_that_of_the_batches_that_are_timed(batch):
     timed = token_batches(candidate, "train", rows, Target(batch=batch))
     assert typical_length(candidate, batch) == int(np.median([len(inputs["input_ids"][0]) for inputs in timed]))
     assert typical_length(candidate, 8) > typical_length(candidate)
+    lengths = typical_batch(candidate, batch)
+    assert len(lengths) == batch
+    assert max(lengths) == lengths[0] == typical_length(candidate, batch)
+    assert batch == 1 or min(lengths) < max(lengths)
+
+
+def test_a_typical_batch_is_full_of_texts_where_the_task_has_too_few(candidate):
+    lengths = typical_batch(candidate, 1000)
+    assert lengths == (typical_length(candidate, 1000),) * 1000
 
 
 def test_half_of_the_texts_decide_whether_they_are_long(task, tokenizer, monkeypatch):

@@ -46,6 +46,7 @@ def memoized(
     inputs = {"shape": shape.to_json(), "style": setting.style, "seq_len": setting.seq_len, "machine": machine}
     inputs |= {"target": str(target), "number_format": number_format, "version": VERSION}
     inputs |= {"per_token": setting.per_token} | ({"long_texts": True} if setting.long_texts else {})
+    inputs |= {"text_lengths": setting.text_lengths} if setting.text_lengths else {}
     inputs |= {"all_tokens": True} if shape.tokens and setting.reads_all > setting.per_token else {}  # newer, too
     name = f"latency-table-{hashlib.sha256(canonical_json(inputs).encode()).hexdigest()[:16]}"
 

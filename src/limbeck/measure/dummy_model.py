@@ -54,7 +54,8 @@ class Setting:
     """How dummy models are made and run: everything but the shape.
 
     ``long_texts``: their graphs have attention for long texts, as those of a task with such texts have; unless given,
-    where ``seq_len`` is that long. Only graphs of ONNX Runtime's own operators differ.
+    where ``seq_len`` is that long. Only graphs of ONNX Runtime's own operators differ. ``text_lengths``: tokens of each
+    text of a batch, of which ``seq_len`` is the longest; unless given, all are that long.
     """
 
     style: Mapping[str, Any]
@@ -63,6 +64,7 @@ class Setting:
     seq_len: int = 32
     per_token: bool = False
     long_texts: bool | None = None
+    text_lengths: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         if self.long_texts is None or self.target.runtime != "onnxruntime":
@@ -81,13 +83,14 @@ class Setting:
             number_format: ``float`` or ``int8``.
         """
         from limbeck.core.analytic_cost import of_model
-        from limbeck.measure.samples import has_long_texts, typical_length
+        from limbeck.measure.samples import has_long_texts, typical_batch
 
         kind, style = candidate.task.task_kind, style_of(of_model(candidate.model)[1])
         style |= {"pooling": "mean"} if kind.vectors else {}
-        tokens = target.seq_len or typical_length(candidate, target.batch)
+        lengths = (target.seq_len,) * target.batch if target.seq_len else typical_batch(candidate, target.batch)
+        padded = lengths if min(lengths) < max(lengths) else ()
         long_texts = has_long_texts(candidate.task, candidate.tokenizer)
-        return cls(style, target, number_format, tokens, kind.per_token, long_texts)
+        return cls(style, target, number_format, max(lengths), kind.per_token, long_texts, padded)
 
     def check(self) -> None:
         """Refuse what cannot be timed here, before any work starts."""
@@ -131,13 +134,14 @@ class Setting:
     def to_json(self) -> dict[str, Any]:
         """Return a plain dictionary."""
         data = asdict(self) | {"target": self.target.identity()}
-        long = data.pop("long_texts")  # left out where it is false, for files from before
-        return data | ({"long_texts": True} if long else {})
+        long, lengths = data.pop("long_texts"), data.pop("text_lengths")  # left out where usual, for files from before
+        return data | ({"long_texts": True} if long else {}) | ({"text_lengths": list(lengths)} if lengths else {})
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Setting:
         """Inverse of :meth:`to_json`."""
-        return cls(**{"long_texts": False, **data, "target": Target(**data["target"])})
+        lengths = tuple(data.get("text_lengths", ()))
+        return cls(**{"long_texts": False, **data, "target": Target(**data["target"]), "text_lengths": lengths})
 
 
 def style_of(style: EncoderStyle) -> dict[str, Any]:
@@ -159,9 +163,12 @@ def style_of(style: EncoderStyle) -> dict[str, Any]:
 
 
 def inputs(setting: Setting) -> dict[str, np.ndarray]:
-    """Make a batch of random tokens without padding, int64 [batch, seq]."""
+    """Make a batch of random tokens, int64 [batch, seq], padded if its texts are of several lengths."""
     ids = np.random.default_rng(0).integers(5, VOCABULARY, (setting.target.batch, setting.seq_len))
-    return {"input_ids": ids, "attention_mask": np.ones_like(ids), "token_type_ids": np.zeros_like(ids)}
+    lengths = np.array(setting.text_lengths or [setting.seq_len] * setting.target.batch)
+    mask = (np.arange(setting.seq_len) < lengths[:, None]).astype(ids.dtype)
+    pad = setting.style["pad_token_id"]
+    return {"input_ids": np.where(mask, ids, pad), "attention_mask": mask, "token_type_ids": np.zeros_like(ids)}
 
 
 def stand_in(shape: Shape, setting: Setting) -> LimbeckForSequenceClassification:

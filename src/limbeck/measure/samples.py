@@ -165,10 +165,20 @@ def typical_length(candidate: Candidate, batch: int = 1, samples: int = 200, per
         samples: Texts to tokenize, at least eight batches.
         percent: Percentile to return instead of the median, 0 to 100.
     """
-    lengths = _sampled_lengths(candidate.task, "train", candidate.tokenizer, max(samples, 8 * batch))
-    if candidate.task.task_kind.grouped:  # documents of a request are sorted
-        lengths.sort()
-    return int(np.percentile([max(lengths[start : start + batch]) for start in range(0, len(lengths), batch)], percent))
+    return int(np.percentile([max(lengths) for lengths in _batches(candidate, batch, samples)], percent))
+
+
+def typical_batch(candidate: Candidate, batch: int) -> tuple[int, ...]:
+    """Return the tokens of each text of a batch of :func:`typical_length`, the longest first.
+
+    Args:
+        candidate: Gives the task and the tokenizer.
+        batch: Texts in a batch.
+    """
+    longest = typical_length(candidate, batch)
+    full = [lengths for lengths in _batches(candidate, batch) if len(lengths) == batch] or [[longest] * batch]
+    nearest = sorted(min(full, key=lambda lengths: abs(max(lengths) - longest)), reverse=True)
+    return (longest, *(min(length, longest) for length in nearest[1:]))
 
 
 def has_long_texts(task: Task, tokenizer: PreTrainedTokenizerBase, samples: int = 200) -> bool:
@@ -189,6 +199,14 @@ def has_long_texts(task: Task, tokenizer: PreTrainedTokenizerBase, samples: int 
 
 def _sampled_lengths(task: Task, split: str, tokenizer: PreTrainedTokenizerBase, samples: int) -> list[int]:
     return [len(ids) for ids in token_lists(task, split, sample_rows(task, split, samples), tokenizer)]
+
+
+def _batches(candidate: Candidate, batch: int, samples: int = 200) -> list[list[int]]:
+    """Return the tokens of each text of batches of the task's training texts."""
+    lengths = _sampled_lengths(candidate.task, "train", candidate.tokenizer, max(samples, 8 * batch))
+    if candidate.task.task_kind.grouped:  # documents of a request are sorted
+        lengths.sort()
+    return [lengths[start : start + batch] for start in range(0, len(lengths), batch)]
 
 
 def _check_length(tokenizer: PreTrainedTokenizerBase, seq_len: int) -> None:
