@@ -5,11 +5,16 @@ from limbeck.core.shape import Shape
 from limbeck.core.token_schedule import (
     STEPS,
     check_reads_all,
+    choosing_layers,
+    even_exponents,
     geometric,
     schedule_problem,
+    scheduled,
+    shares_problem,
     style_problem,
     with_schedule,
     within_budget,
+    within_share,
 )
 from limbeck.errors import InputError
 from limbeck.model.style import Style
@@ -27,6 +32,7 @@ def test_families_with_softmax_attention_may_have_a_schedule():
 
 
 def test_others_are_told_why_not():
+    assert "at least two layers" in schedule_problem(Shape.uniform(layers=1, hidden=32, heads=4, ffn=64), Style())
     deberta = schedule_problem(FULL, Style("deberta-v2", pos_att_type=("c2p",)))
     assert "deberta-v2 scores the distances of all tokens in order" in deberta
     assert style_problem(Style("deberta-v2", pos_att_type=("c2p",))) == deberta
@@ -62,6 +68,40 @@ def test_the_gentlest_schedule_within_a_budget_is_found(share):
 
 def test_no_schedule_goes_below_one_token():
     assert within_budget(FULL, lambda shape: macs(shape, 100), 0.1 * macs(FULL, 100)) is None
+
+
+def test_a_schedule_of_other_exponents_meets_a_budget_too():
+    exponents, budget = (0.0, 1.0, 3.0, 3.0), 0.7 * macs(FULL, 100)
+    shape = within_budget(FULL, lambda each: macs(each, 100), budget, exponents)
+    assert 0.99 * budget < macs(shape, 100) <= budget
+    assert shape.tokens[0] == 1.0
+    assert shape.tokens[2] == pytest.approx(shape.tokens[1] ** 3, abs=2e-3)
+    assert within_budget(FULL, lambda each: macs(each, 100), budget, even_exponents(4)) == within_budget(
+        FULL, lambda each: macs(each, 100), budget
+    )
+
+
+def test_a_share_of_the_cost_is_kept_or_refused():
+    def cost(shape):
+        return macs(shape, 100)
+
+    assert within_share(FULL, cost, 0.6) == within_budget(FULL, cost, 0.6 * cost(FULL))
+    with pytest.raises(InputError, match=r"keep: 0.1 is below the 0.1\d+ that is left with one token"):
+        within_share(FULL, cost, 0.1)
+
+
+def test_layers_choose_where_token_shares_say_so():
+    shape = FULL.with_layer(0, heads=0).with_layer(2, attention="kernel")
+    assert choosing_layers(shape) == (1,)
+    assert choosing_layers(FULL) == (0, 1, 2)
+    shares = scheduled(shape, (1, 2, 3, 4), 0.5).token_shares
+    assert tuple(index for index, (read, left) in enumerate(shares) if left < read) == choosing_layers(shape)
+
+
+def test_shares_that_are_no_schedule():
+    assert shares_problem((0.5, 0.6)).endswith("share 1 does, 0.5 to 0.6")
+    assert "changes nothing" in shares_problem((1, 1))
+    assert shares_problem((1, 0.5)) is shares_problem(()) is None
 
 
 def test_layers_that_passed_on_fewer_still_do():

@@ -67,6 +67,16 @@ def test_stricter_schedules_are_measured_until_one_is_fast_enough():
     assert all(later <= earlier for earlier, later in pairwise(schedules))
 
 
+def test_a_schedule_of_other_exponents_meets_a_latency_too():
+    machine, exponents = Machine(), (0.0, 0.5, 3.0, 3.0)
+    shape = within_latency(SHAPE, Bound(speedup=1.4), machine, OPERATIONS, "int8", exponents)
+    assert 0.99 * true_latency(SHAPE) / 1.4 < true_latency(shape) <= true_latency(SHAPE) / 1.4
+    assert shape.tokens[0] == 1.0
+    assert shape.tokens[1] > shape.tokens[2]
+    with pytest.raises(InputError, match="one token after the first layer"):
+        within_latency(SHAPE, Bound(speedup=2.4), machine, OPERATIONS, "int8", exponents)
+
+
 def test_a_latency_in_milliseconds():
     shape = within_latency(SHAPE, Bound(latency_ms=3.0), Machine(), OPERATIONS, "int8")
     assert 2.95e-3 < true_latency(shape) <= 3e-3

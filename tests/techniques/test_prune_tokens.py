@@ -1,3 +1,5 @@
+import re
+
 import pytest
 import torch
 
@@ -7,6 +9,7 @@ from limbeck.core.cost import FunctionCost, TargetCost, measure_now
 from limbeck.core.measurement import Measurement
 from limbeck.core.shape import Shape
 from limbeck.core.step import RunContext, Teacher
+from limbeck.core.step_keys import identity
 from limbeck.core.target import Target
 from limbeck.cost_models.measured_cost import MeasuredCost
 from limbeck.data.synthetic import toy_task, toy_tokenizer
@@ -102,6 +105,34 @@ def test_the_latency_is_measured(build):
     assert 0.002 < shares[-1] < 0.9
 
 
+LEARNED = {"allocation": "learned", "samples": 16, "gate_epochs": 1.0}
+
+
+def test_shares_are_learned_within_the_same_operations(build, candidate):
+    """Whichever schedule is better, the goal is met exactly, and the weights stay."""
+    length = typical_length(candidate)
+    before = {name: value.clone() for name, value in candidate.model.state_dict().items()}
+    uniform = apply(PruneTokens.of(keep=0.6), build()).model.shape
+    messages = []
+    step = PruneTokens.of(keep=0.6, **LEARNED)
+    assert step.out_of_reach(candidate, RunContext()) is None
+    (pruned,) = step.apply(candidate, RunContext(log=messages.append))
+    shape = pruned.model.shape
+    assert messages[0].startswith("divergence of the answers on 16 texts: ")
+    own, other = (float(number) for number in re.findall(r"([\d.e-]+) with", messages[0]))
+    assert (shape != uniform) == (own < other)
+    whole = macs(SHAPE, length, candidate.model.style, TASK.num_labels)
+    assert 0.59 * whole < macs(shape, length, candidate.model.style, TASK.num_labels) <= 0.6 * whole
+    assert all(torch.equal(before[name], value) for name, value in pruned.model.state_dict().items())
+
+
+def test_shares_are_learned_for_a_latency(candidate):
+    step = PruneTokens.of(speedup=1.25, number_format="float", **LEARNED)
+    (pruned,) = step.apply(candidate, RunContext(cost=Clock()))
+    latency = 1e3 * Clock().for_format("float")(pruned.model.shape).value
+    assert 4.7 < latency <= 4.8
+
+
 def test_a_target_elsewhere_cannot_measure_it():
     target = Target(url="http://device:8080")
     for step, fields in ((PruneTokens.of(speedup=2.0), ["speedup"]), (PruneTokens.of(keep=0.5), [])):
@@ -113,6 +144,23 @@ def test_latencies_are_in_the_key_only_where_they_count():
     assert PruneTokens.of(speedup=2.0).decisive_services(read, TASK, Target()) == read
     for fields in ({"keep": 0.5}, {"schedule": (0.5, 0.5, 0.5)}):
         assert PruneTokens.of(**fields).decisive_services(read, TASK, Target()) == {}
+
+
+def test_the_seed_is_in_the_key_where_shares_are_learned_alone():
+    read = {"seed": 3, "target": "here", "cost": "table"}
+    for fields, expected in (
+        ({"keep": 0.5}, []),
+        ({"speedup": 2.0}, ["target", "cost"]),
+        ({"keep": 0.5, "allocation": "learned"}, ["seed"]),
+        ({"speedup": 2.0, "allocation": "learned"}, ["seed", "target", "cost"]),
+    ):
+        assert list(PruneTokens.of(**fields).decisive_services(read, TASK, Target())) == expected
+
+
+def test_fields_that_came_later_are_in_the_key_where_they_are_given():
+    assert identity(PruneTokens.of(keep=0.5)) == {"schedule": [], "keep": 0.5}
+    learned = identity(PruneTokens.of(keep=0.5, allocation="learned", gate_epochs=1.0))
+    assert learned == {"schedule": [], "keep": 0.5, "allocation": "learned", "gate_epochs": 1.0}
 
 
 def test_a_schedule_may_be_made_stricter(candidate):
@@ -132,6 +180,7 @@ def test_a_schedule_may_be_made_stricter(candidate):
         ({"speedup": 2.0}, "speedup: there are no latencies of this target; use keep"),
         ({"schedule": (0.5, 0.6, 0.5)}, "no share may rise, but share 1 does, 0.5 to 0.6"),
         ({"schedule": (1, 1, 1)}, "changes nothing"),
+        ({"schedule": (0.5, 0.5, 0.5), "allocation": "learned"}, "divides a goal among the layers, and schedule does"),
         ({"schedule": (0.5,)}, "has 1 shares, the model 3 layers"),
         ({"keep": 0.1}, "keep: 0.1 is below the 0.1[1-9]+ that is left"),
     ],
@@ -154,6 +203,14 @@ def test_models_without_softmax_attention_or_with_one_layer_are_refused(build):
         assert reason in step.out_of_reach(build(shape), RunContext())
         with pytest.raises(InputError, match=reason):
             apply(step, build(shape))
+
+
+def test_gates_need_attention_that_they_can_weigh(build):
+    step = PruneTokens.of(keep=0.6, **LEARNED)
+    linear = SHAPE.with_attention("softmax", "kernel", "softmax")
+    assert "learned weighs tokens by gates in softmax attention" in step.out_of_reach(build(linear), RunContext())
+    with pytest.raises(InputError, match="prune_tokens: allocation: learned weighs"):
+        apply(step, build(linear))
 
 
 @pytest.mark.parametrize("match", [("logits",), ("logits", "hidden")])

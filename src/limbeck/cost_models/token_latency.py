@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from limbeck.core.bound import Bound
 from limbeck.core.cost import Cost, TargetCost
 from limbeck.core.shape import Shape
-from limbeck.core.token_schedule import STEPS, geometric, within_budget
+from limbeck.core.token_schedule import STEPS, even_exponents, scheduled, within_budget
 from limbeck.errors import InputError
 
 SLACKS = (0.7, 0.4, 0.0)
@@ -15,8 +15,15 @@ SLACKS = (0.7, 0.4, 0.0)
 meets it: fewer operations save less time than operations. The last is a single token after the first layer."""
 
 
-def within_latency(shape: Shape, bound: Bound, costs: TargetCost, operations: Cost, number_format: str) -> Shape:
-    """Return the shape with the gentlest geometric schedule whose latency is within a bound.
+def within_latency(
+    shape: Shape,
+    bound: Bound,
+    costs: TargetCost,
+    operations: Cost,
+    number_format: str,
+    exponents: Sequence[float] | None = None,
+) -> Shape:
+    """Return the shape with the gentlest schedule of these exponents whose latency is within a bound.
 
     A latency table knows no fewer tokens than the encoders that it was measured on. So one is measured with a schedule
     that should suffice by its operations, and others with stricter ones until the bound is met (``SLACKS``).
@@ -27,6 +34,8 @@ def within_latency(shape: Shape, bound: Bound, costs: TargetCost, operations: Co
         costs: The latencies on the target.
         operations: Operations of a shape for a typical text.
         number_format: Format that serves.
+        exponents: As for :func:`~limbeck.core.token_schedule.scheduled`; unless given, every layer passes on the same
+            share of what it reads.
 
     Returns:
         The shape; itself, if it is within the bound.
@@ -37,14 +46,15 @@ def within_latency(shape: Shape, bound: Bound, costs: TargetCost, operations: Co
     keep = _share(shape, bound, lambda: costs.of_schedule(shape).for_format(number_format))
     if keep >= 1:
         return shape
-    strictest = geometric(shape, 1 / STEPS)
+    powers = even_exponents(shape.depth) if exponents is None else exponents
+    strictest = scheduled(shape, powers, 1 / STEPS)
     for slack in SLACKS:
-        fewer = _within(operations, shape, slack * keep * operations(shape).value) or strictest
+        fewer = _within(operations, shape, slack * keep * operations(shape).value, powers) or strictest
         latency = costs.of_schedule(fewer).for_format(number_format)
         most = bound.amount(latency, shape)
         if latency(shape).value <= most:
             return shape
-        if fitting := _within(latency, shape, most):
+        if fitting := _within(latency, shape, most, powers):
             return fitting
     raise InputError(
         f"the goal of {1e3 * most:.4g} ms is below the {1e3 * latency(strictest).value:.4g} ms that are left with one "
@@ -52,8 +62,8 @@ def within_latency(shape: Shape, bound: Bound, costs: TargetCost, operations: Co
     )
 
 
-def _within(cost: Cost, shape: Shape, most: float) -> Shape | None:
-    return within_budget(shape, lambda each: cost(each).value, most)
+def _within(cost: Cost, shape: Shape, most: float, exponents: Sequence[float]) -> Shape | None:
+    return within_budget(shape, lambda each: cost(each).value, most, exponents)
 
 
 def _share(shape: Shape, bound: Bound, cost: Callable[[], Cost]) -> float:

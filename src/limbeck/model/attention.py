@@ -106,8 +106,13 @@ def bias_by_distance(table: Tensor, tokens: int, largest: int) -> Tensor:
 
 
 def added_to_scores(bias: Tensor, mask: Tensor | None) -> Tensor:
-    """Join a bias [batch or 1, heads, query, key] and a mask [batch, 1, 1, key] to what is added to scores."""
-    return bias if mask is None else bias.masked_fill(~mask, torch.finfo(bias.dtype).min)
+    """Join a bias [batch or 1, heads, query, key] and a mask [batch, 1, 1, key] to what is added to scores.
+
+    Where the mask is a number, it is added.
+    """
+    if mask is None:
+        return bias
+    return bias.masked_fill(~mask, torch.finfo(bias.dtype).min) if mask.dtype == torch.bool else bias + mask
 
 
 def softmax(
@@ -140,7 +145,7 @@ def local_mask(query: Tensor, mask: Tensor | None, size: int) -> Tensor | None:
 
     Args:
         query: Queries [batch, heads, position, head_dim], for their number and type.
-        mask: True where a token is [batch, 1, 1, key]; None if there is no padding.
+        mask: True where a token is, or what is added to the scores [batch, 1, 1, key]; None if there is no padding.
         size: Reach of the window to either side, in tokens.
 
     Returns:
@@ -150,6 +155,8 @@ def local_mask(query: Tensor, mask: Tensor | None, size: int) -> Tensor | None:
     if len(positions) <= size + 1:
         return mask
     near = ((positions[:, None] - positions).abs() <= size)[None, None]
+    if mask is not None and mask.dtype != torch.bool:
+        return mask.masked_fill(~near, torch.finfo(query.dtype).min).to(query.dtype)
     seen = near if mask is None else near & mask
     # added, not a mask of True and False: a query that sees no key, as padding may, would be NaN
     return torch.zeros(seen.shape, dtype=query.dtype, device=query.device).masked_fill(

@@ -92,8 +92,8 @@ class Encoder(nn.Module):
         [batch, seq, hidden], what the two parts of a layer read, normalized where they normalize it; ``context``
         [batch, seq, heads * head_dim] and ``neurons`` [batch, seq, ffn], the inputs of the two output projections;
         ``attention_output`` and ``ffn_output`` [batch, seq, hidden], their outputs; ``mask`` [batch, seq], True where a
-        token is. Where layers pass on fewer tokens, ``seq`` counts those that a layer reads; ``hidden`` has all, the
-        others as they were last and without gradient.
+        token is; ``positions`` [batch, seq]. Where layers pass on fewer tokens, ``seq`` counts those that a layer
+        reads; ``hidden`` has all, the others as they were last and without gradient.
 
         Args:
             input_ids: Token ids [batch, seq].
@@ -151,6 +151,7 @@ class Encoder(nn.Module):
             fewer = index + 1 < len(shape.layers) and remaining.fewer_after(layer_shape, own)
             layer_taps = {"attention": [], **tapped} if fewer else tapped
             y = layer(x, remaining.keys, layer_shape, shape.head_dim, own, layer_taps, self.lengths, turned)
+            y = remaining.updated(x, y)
             x = y if own.layers is None else x + own.layers * (y - x)
             if fewer:
                 x = remaining.drop(x, layer_taps["attention"][-1], layer_shape, own)

@@ -32,15 +32,15 @@ def received_attention(scores: Tensor, real: Tensor, heads: Tensor | None = None
 
     Args:
         scores: Attention scores before the softmax [batch, heads, query, key].
-        real: True where a token is [batch, position]; what padding attends to does not count.
+        real: True where a token is [batch, position]; what padding attends to does not count. Or how much it counts.
         heads: Multipliers of the heads [heads]; None stands for ones.
 
     Returns:
-        The sums [batch, key], without gradient.
+        The sums [batch, key].
     """
-    weights = scores.detach().float().softmax(-1)
+    weights = scores.float().softmax(-1)
     if heads is not None:
-        weights = weights * heads.detach()[:, None, None]
+        weights = weights * heads[:, None, None]
     return (weights * real[:, None, :, None]).sum((1, 2))
 
 
@@ -72,6 +72,10 @@ class RemainingTokens:
         given = (None if gates.heads is None else gates.heads[: widths.heads], gates.layers)
         return all(gate is None or bool(gate.any()) for gate in given)
 
+    def updated(self, x: Tensor, y: Tensor) -> Tensor:
+        """Return the states after a layer that made y of x, both [batch, remaining, hidden]: y, where none is gated."""
+        return y
+
     def drop(self, x: Tensor, scores: Tensor, widths: LayerWidths, gates: Gates) -> Tensor:
         """Leave tokens behind.
 
@@ -86,8 +90,8 @@ class RemainingTokens:
         """
         self.states, self.share, present = self.merged(x), widths.tokens, x.shape[1]
         real = torch.ones(x.shape[:2], dtype=torch.bool, device=x.device) if self.mask is None else self.mask
-        heads = None if gates.heads is None else gates.heads[: widths.heads]
-        ranked = received_attention(scores, real, heads).masked_fill(~real, -1.0)
+        heads = None if gates.heads is None else gates.heads[: widths.heads].detach()
+        ranked = received_attention(scores.detach(), real, heads).masked_fill(~real, -1.0)
         ranked[:, 0] = torch.inf
         width = int(kept(self.share, torch.tensor(self.width)))  # as of a text without padding
         best = ranked.sort(dim=1, descending=True, stable=True).indices[:, :width]
@@ -95,8 +99,7 @@ class RemainingTokens:
         index = best.masked_fill(spare, present).sort(dim=1).values  # in their order, spare places at the end
         spare, index = index == present, index.clamp_max(present - 1)
         real = real.gather(1, index) & ~spare
-        before = torch.arange(present, device=x.device).expand(len(x), -1) if self.positions is None else self.positions
-        self.positions = before.gather(1, index).masked_fill(~real, self.width)
+        self.positions = self.positions_of(x).gather(1, index).masked_fill(~real, self.width)
         self.mask = None if self.mask is None else real
         return x.gather(1, index[..., None].expand(-1, -1, x.shape[-1]))
 
@@ -118,7 +121,7 @@ class RemainingTokens:
         return spare.scatter(1, index, x.to(states.dtype))[:, :-1]
 
     def tap(self, x: Tensor, taps: dict[str, list[Tensor]]) -> None:
-        """Append what a layer is about to read to the taps ``hidden`` and ``mask``, if they are wanted.
+        """Append what a layer is about to read to the taps ``hidden``, ``mask`` and ``positions``, if they are wanted.
 
         Args:
             x: Hidden states of those that remain [batch, remaining, hidden].
@@ -129,6 +132,13 @@ class RemainingTokens:
         if "mask" in taps:
             here = torch.ones(x.shape[:2], dtype=torch.bool, device=x.device) if self.mask is None else self.mask
             taps["mask"].append(here)
+        if "positions" in taps:
+            taps["positions"].append(self.positions_of(x))
+
+    def positions_of(self, x: Tensor) -> Tensor:
+        """Return the positions of present states [batch, remaining]; places that hold no token may have any."""
+        all_there = torch.arange(x.shape[1], device=x.device).expand(len(x), -1)
+        return all_there if self.positions is None else self.positions
 
     @property
     def keys(self) -> Tensor | None:

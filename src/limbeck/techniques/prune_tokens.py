@@ -1,9 +1,10 @@
 """Let layers pass on fewer tokens: those that receive least attention are left behind.
 
 References: PoWER-BERT (Goyal et al., 2020, arXiv:2001.08950), which scores tokens by the attention that they receive;
-LTP (Kim et al., 2022, arXiv:2107.00910); ToP (Li et al., 2023, arXiv:2306.14393). Differs: the schedule is given or
-follows from a budget of operations or of measured latency, not learned; its shares are of each text's own length;
-tokens that are left behind keep their last state, for token classification and mean pooling.
+LTP (Kim et al., 2022, arXiv:2107.00910); ToP (Li et al., 2023, arXiv:2306.14393). Differs: the schedule is given, or
+follows from a budget of operations or of measured latency, divided evenly or by gates that are learned apart from the
+weights (``train/token_gates.py``); its shares are of each text's own length; tokens that are left behind keep their
+last state, for token classification and mean pooling.
 
     steps:
       - finetune: {}
@@ -15,7 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from itertools import pairwise
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from annotated_types import Ge, Gt, Le, Lt
@@ -23,10 +24,12 @@ from annotated_types import Ge, Gt, Le, Lt
 from limbeck.core.bound import Bound
 from limbeck.core.candidate import Candidate
 from limbeck.core.cost import TABLE_SECONDS
+from limbeck.core.field_groups import group
 from limbeck.core.shape import Shape
 from limbeck.core.step import RunContext, Step, StepInfo, Technique, step
-from limbeck.core.token_schedule import schedule_problem, with_schedule, within_budget
+from limbeck.core.token_schedule import schedule_problem, shares_problem, with_schedule, within_share
 from limbeck.errors import InputError
+from limbeck.train.token_gates_config import TokenGatesConfig
 
 if TYPE_CHECKING:
     from limbeck.core.target import Target
@@ -40,9 +43,9 @@ if TYPE_CHECKING:
         needs={"torch"},
         gives={"fewer_tokens"},
         drops={"elastic"},
-        reads={"target", "cost"},
+        reads={"seed", "target", "cost"},
         neutral=frozenset({"target"}),  # what it names is in the key
-        added=frozenset({"speedup", "latency_ms", "number_format"}),
+        added=frozenset({"speedup", "latency_ms", "number_format", "allocation", "samples", "gate_epochs"}),
         example={"schedule": (0.6, 0.6)},
     )
 )
@@ -50,8 +53,8 @@ class PruneTokens(Technique):
     """Let every layer pass on only the tokens that receive most attention, the first always among them.
 
     No weight changes: train next (``distill``, ``finetune``), so that the model learns to do with fewer. Exactly one of
-    ``schedule`` and the goals ``speedup``, ``latency_ms`` and ``keep``; for a goal every layer passes on the same share
-    of the tokens that it reads. Latency is that of a table measured on the target, for texts of typical length.
+    ``schedule`` and the goals ``speedup``, ``latency_ms`` and ``keep``. Latency is that of a table measured on the
+    target, for texts of typical length.
 
     Attributes:
         schedule: Share of a text's tokens that go on after each layer, one for each layer, never rising; after the
@@ -61,6 +64,7 @@ class PruneTokens(Technique):
         keep: Fraction of the operations to keep, for a text of the task's typical length.
         target: Name of the target that a latency is for, where a recipe has several [default: the first].
         number_format: The format that a latency is for.
+        gates: How a goal is divided among the layers.
     """
 
     schedule: tuple[Annotated[float, Ge(0.001), Le(1)], ...] = ()
@@ -69,6 +73,7 @@ class PruneTokens(Technique):
     keep: Annotated[float, Gt(0), Lt(1)] | None = None
     target: str | None = None
     number_format: Literal["int8", "float"] = "int8"
+    gates: TokenGatesConfig = group(default=TokenGatesConfig())
 
     @property
     def bound(self) -> Bound:
@@ -87,12 +92,12 @@ class PruneTokens(Technique):
             return [f"give one of {options}; got {', '.join(given) or 'none'}"]
         if self.target is not None and not self._measures:
             return [f"target: is for speedup and latency_ms, got {given[0]}"]
-        rising = [(index, low, high) for index, (low, high) in enumerate(pairwise(self.schedule), 1) if high > low]
-        if rising:
-            index, low, high = rising[0]
-            return [f"schedule: tokens do not come back, so no share may rise, but share {index} does, {low} to {high}"]
-        if self.schedule and min(self.schedule) == 1:
-            return ["schedule: all tokens go on after every layer, which changes nothing; give shares below 1"]
+        if problem := shares_problem(self.schedule):
+            return [problem]
+        if self.schedule and self.gates.allocation == "learned":
+            return [
+                "allocation: learned divides a goal among the layers, and schedule does so already; give one of them"
+            ]
         return []
 
     def goal_target(self) -> str | None:
@@ -106,14 +111,16 @@ class PruneTokens(Technique):
         return {self.bound.given[0]: f"latencies of fewer tokens cannot be measured at {target.url}; use keep"}
 
     def decisive_services(self, read: Mapping[str, Any], task: Task, target: Target) -> Mapping[str, Any]:
-        """Return what latencies depend on, where they count.
+        """Return what latencies depend on, where they count, and the seed where shares are learned.
 
         Args:
-            read: The target and its cost, in keys.
+            read: The seed, the target and its cost, in keys.
             task: Ignored.
             target: Ignored.
         """
-        return read if self._measures else {}
+        names = {"target", "cost"} if self._measures else set()
+        names |= {"seed"} if self.gates.allocation == "learned" else set()
+        return {name: value for name, value in read.items() if name in names}
 
     def out_of_reach(self, candidate: Candidate, context: RunContext, earlier: Sequence[Step] = ()) -> str | None:
         """Say why a model of this shape cannot have the schedule; None if it can.
@@ -137,17 +144,20 @@ class PruneTokens(Technique):
             return None
 
     def estimated_seconds(self, shape: Shape, rows: Mapping[str, int], tokens: float) -> float:
-        """Return the seconds of latency tables: of two schedules, as the first may be too gentle, and of the whole.
+        """Return the seconds of gates and of latency tables: of two schedules, as one may be too gentle, and the whole.
 
         Args:
             shape: Shape of the model.
             rows: Rows of the task, by split.
             tokens: Tokens of a typical text.
         """
-        return TABLE_SECONDS * (2 * (self.speedup is not None) + 3 * (self.latency_ms is not None))
+        tables = 2 * (self.speedup is not None) + 3 * (self.latency_ms is not None)
+        tables += self._measures and self.gates.allocation == "learned"
+        return TABLE_SECONDS * tables + self.gates.estimated_seconds(shape, rows, tokens)
 
     def apply(self, candidate: Candidate, context: RunContext) -> Iterator[Candidate]:
         """Yield the candidate with the schedule."""
+        from limbeck.cost_models.shape_cost import counted_cost
         from limbeck.model.pruning.slicing import set_shape
         from limbeck.model.pruning.subnetwork import forget_slices
 
@@ -158,20 +168,21 @@ class PruneTokens(Technique):
             shape = self._pruned(candidate, context)
         except InputError as error:
             raise InputError(f"prune_tokens: {error}") from error
+        if self.gates.allocation == "learned":
+            cost, within_goal = counted_cost("macs", candidate), partial(self._pruned, candidate, context)
+            shape = self.gates.divided(candidate, context, cost, shape, within_goal)
         set_shape(model, shape)
         forget_slices(model.config)
         context.log(f"{before} -> {shape}" if shape != before else f"no effect: the goal is met by {before}")
         yield replace(candidate, model=model, folder=None)
 
-    def _pruned(self, candidate: Candidate, context: RunContext) -> Shape:
+    def _pruned(self, candidate: Candidate, context: RunContext, exponents: Sequence[float] | None = None) -> Shape:
         """Return the shape with the schedule."""
         from limbeck.cost_models.shape_cost import counted_cost
         from limbeck.cost_models.token_latency import within_latency
 
         shape = candidate.model.shape
-        if shape.depth < 2:
-            raise InputError(f"needs at least two layers, for after the last one no token costs anything, got {shape}")
-        if problem := schedule_problem(shape, candidate.model.style):
+        if problem := schedule_problem(shape, candidate.model.style) or self.gates.problem_of(shape):
             raise InputError(problem)
         if self.schedule:
             return with_schedule(shape, self.schedule)
@@ -179,14 +190,6 @@ class PruneTokens(Technique):
         if self._measures:
             if context.cost is None:
                 raise InputError(f"{self.bound.given[0]}: there are no latencies of this target; use keep")
-            return within_latency(shape, self.bound, context.cost, operations, self.number_format)
+            return within_latency(shape, self.bound, context.cost, operations, self.number_format, exponents)
         assert self.keep is not None
-        whole = operations(shape).value
-        pruned = within_budget(shape, lambda each: operations(each).value, self.keep * whole)
-        if pruned is None:
-            least = operations(with_schedule(shape, (0.001,) * shape.depth)).value / whole
-            raise InputError(
-                f"keep: {self.keep:g} is below the {least:.3g} that is left with one token after the first layer; use "
-                "at least that, and prune besides"
-            )
-        return pruned
+        return within_share(shape, lambda each: operations(each).value, self.keep, exponents)

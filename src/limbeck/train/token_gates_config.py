@@ -1,0 +1,120 @@
+"""How a schedule of tokens is learned, a group of fields; imports no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from annotated_types import Ge, Gt, Le
+
+from limbeck.core.field_groups import CheckedGroup, without_effect
+from limbeck.core.token_schedule import choosing_layers
+from limbeck.errors import InputError
+from limbeck.train.config import PASSES, forward_seconds
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from limbeck.core.candidate import Candidate
+    from limbeck.core.cost import Cost
+    from limbeck.core.shape import Shape
+    from limbeck.core.step import RunContext
+
+VERSION = 1
+"""Raised when the same texts give another schedule: part of the name under which it is kept."""
+
+
+@dataclass(frozen=True)
+class TokenGatesConfig(CheckedGroup):
+    """Which layers leave how many tokens behind for a goal.
+
+    Attributes:
+        allocation: How a goal is divided among the layers: every layer passes on the same share of what it reads
+            (uniform), or the shares are learned with gates, so that the answers change least (learned).
+        samples: Training texts to learn the shares on; their labels are not read.
+        gate_epochs: Passes over these texts.
+    """
+
+    allocation: Literal["uniform", "learned"] = "uniform"
+    samples: Annotated[int, Ge(1), Le(1_000_000)] = 128
+    gate_epochs: Annotated[float, Gt(0), Le(1_000)] = 2.0
+
+    def problems(self) -> list[str]:
+        """Return the fields that have no effect."""
+        if self.allocation == "learned":
+            return []
+        return without_effect(self, ("samples", "gate_epochs"), "without allocation: learned")
+
+    def problem_of(self, shape: Shape) -> str | None:
+        """Return why the schedule of a model of this shape cannot be learned; None if it can."""
+        linear = {layer.attention for layer in shape.layers if layer.core[0] not in ("softmax", "local")}
+        if self.allocation == "uniform" or not linear:
+            return None
+        return (
+            f"allocation: learned weighs tokens by gates in softmax attention, and layers of {shape} have "
+            f"{min(linear)}; use uniform"
+        )
+
+    def estimated_seconds(self, shape: Shape, rows: Mapping[str, int], tokens: float) -> float:
+        """Return rough seconds of the fit: passes without gates, with gates, and of the two schedules compared.
+
+        Args:
+            shape: Shape of the model.
+            rows: Rows of the task, by split.
+            tokens: Tokens of a typical text.
+        """
+        if self.allocation == "uniform" or len(choosing_layers(shape)) < 2:
+            return 0.0
+        return forward_seconds(shape, min(self.samples, rows.get("train", 0)) * (3 + PASSES * self.gate_epochs), tokens)
+
+    def divided(
+        self,
+        candidate: Candidate,
+        context: RunContext,
+        cost: Cost,
+        uniform: Shape,
+        within_goal: Callable[[tuple[float, ...]], Shape],
+    ) -> Shape:
+        """Return the shape that meets a goal with learned shares; that with uniform ones where they are as good.
+
+        Args:
+            candidate: The model, with the task that gives the texts.
+            context: Seed, cache and log.
+            cost: Operations of a shape for a typical text.
+            uniform: The shape that meets the goal with every layer passing on the same share of what it reads.
+            within_goal: Returns the shape that meets it with a schedule of other exponents, or raises InputError.
+        """
+        shape = candidate.model.shape
+        if uniform == shape or len(choosing_layers(shape)) < 2:
+            return uniform
+        if (exponents := self._exponents(candidate, context, cost, cost(uniform).value)) is None:
+            return uniform
+        try:
+            return within_goal(exponents)
+        except InputError:  # of a latency, for which other schedules count than for operations
+            context.log("the learned schedule cannot meet the goal, so every layer passes on the same share")
+            return uniform
+
+    def _exponents(
+        self, candidate: Candidate, context: RunContext, cost: Cost, budget: float
+    ) -> tuple[float, ...] | None:
+        """Return the exponents of the learned schedule, stored; None where its answers are no nearer to the model's."""
+        import numpy as np
+
+        from limbeck.data.calibration import random_batches
+        from limbeck.model.checkpoints import fingerprint
+        from limbeck.storage.memmap import cached_arrays
+        from limbeck.train.token_gates import BATCH, learned_schedule
+
+        model, texts = fingerprint(candidate.model), f"{candidate.task.fingerprint}-{self.samples}-{context.seed}"
+
+        def learn() -> dict[str, np.ndarray]:
+            batches = random_batches(candidate.task, candidate.tokenizer, self.samples, context.seed, BATCH)
+            return learned_schedule(candidate, batches, cost, budget, self.gate_epochs, context.seed)
+
+        name = f"token-schedule-{VERSION}-{model}-{texts}-{self.gate_epochs:g}-{budget:.0f}"
+        learned = cached_arrays(context.keep, name, learn)
+        gain = "divergence of the answers on {} texts: {:.4g} with learned shares, {:.4g} with uniform ones"
+        context.log(gain.format(self.samples, *learned["divergences"]))
+        return tuple(map(float, learned["exponents"])) if np.less(*learned["divergences"]) else None
