@@ -116,7 +116,7 @@ def distill(
     tokenizer: PreTrainedTokenizerBase | None,
     data: Data,
     *,
-    match: Sequence[Literal["logits", "hidden", "attention", "relations"]] = ("logits",),
+    match: Sequence[Literal["logits", "hidden", "attention", "relations", "token_ranking"]] = ("logits",),
     epochs: float = 3.0,
     learning_rate: float = 5e-5,
     seed: int = 0,

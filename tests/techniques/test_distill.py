@@ -7,12 +7,13 @@ from transformers import BertConfig, BertModel
 from limbeck.core.candidate import Candidate
 from limbeck.core.shape import Shape
 from limbeck.core.step import RunContext, Teacher, problems_of
-from limbeck.data.batching import encode, predict
+from limbeck.data.batching import collate, encode, predict
 from limbeck.data.synthetic import toy_task, toy_tokenizer
 from limbeck.errors import InputError
 from limbeck.model.checkpoints import save_model
 from limbeck.techniques.distill import Distill
 from limbeck.train.layer_distillation import LayerDistillationConfig
+from limbeck.train.objectives import Outputs
 
 SMALL = Shape.uniform(layers=1, hidden=32, heads=2, ffn=16, head_dim=8)
 
@@ -102,6 +103,69 @@ def test_cached_outputs_teach_what_live_ones_do(make_model, tmp_path):
         distilled[cached] = student.model.state_dict()
     for name, weights in distilled[False].items():
         torch.testing.assert_close(distilled[True][name], weights, rtol=1e-2, atol=2e-3)
+
+
+RANKING = {"match": ("logits", "token_ranking"), "num_train_epochs": 1, "learning_rate": 1e-3}
+FEWER = Shape.uniform(layers=3, hidden=32, heads=4, ffn=16).with_tokens(0.7, 0.4, 0.4)
+WHOLE = Shape.uniform(layers=4, hidden=16, heads=2, ffn=16)
+
+
+@pytest.mark.parametrize("kind", ["classification", "tokens", "embedding"])
+def test_tokens_are_ranked_as_by_the_teacher(make_model, kind):
+    """Of another width, depth and number of heads."""
+    teacher, student = toy_candidate(make_model, kind, WHOLE, seed=1), toy_candidate(make_model, kind, FEWER, seed=2)
+    (_, term) = LayerDistillationConfig().terms(("token_ranking",), student, teacher, "distill")["token_ranking"]
+    encoded = encode(teacher.task, "train", teacher.tokenizer)
+    batch = collate(encoded, range(32))
+
+    @torch.no_grad()
+    def loss():
+        sides = (side.model.eval().run(batch, taps=("attention", "positions")) for side in (student, teacher))
+        return float(term(*(Outputs(*side) for side in sides), batch))
+
+    before = loss()
+    step = Distill.of(match=("token_ranking",), num_train_epochs=4, learning_rate=3e-3, evaluations_per_epoch=0)
+    (distilled,) = step.apply(student, lab_with(teacher))
+    assert distilled.model.shape == FEWER
+    assert loss() < 0.95 * before
+
+
+def test_a_cached_teacher_ranks_as_a_live_one(make_model):
+    distilled = {}
+    for cached in (False, True):
+        teacher, student = toy_candidate(make_model, shape=WHOLE, seed=1), toy_candidate(make_model, shape=FEWER)
+        list(Distill.of(**RANKING, cache_teacher=cached).apply(student, lab_with(teacher)))
+        distilled[cached] = student.model.state_dict()
+    for name, weights in distilled[False].items():
+        torch.testing.assert_close(distilled[True][name], weights, rtol=1e-2, atol=2e-3)
+
+
+def test_a_ranking_has_a_phase_of_its_own(make_model):
+    teacher, student = toy_candidate(make_model, shape=WHOLE, seed=1), toy_candidate(make_model, shape=FEWER, seed=2)
+    phases = []
+    step = Distill.of(**RANKING, intermediate_epochs=1)
+    assert not step.problems()
+    list(step.apply(student, lab_with(teacher, log=lambda message, **numbers: phases.append(set(numbers)))))
+    assert any("token_ranking" in names and "logits" not in names for names in phases)
+    assert any("logits" in names and "token_ranking" not in names for names in phases)
+
+
+def test_a_ranking_needs_layers_that_leave_tokens_behind(make_model):
+    step = Distill.of(match=("token_ranking",))
+    assert step.trait_problems({"torch", "teacher"}) == [
+        "match: token_ranking is for students whose layers pass on fewer tokens than they read; "
+        "put prune_tokens before it"
+    ]
+    assert step.trait_problems({"torch", "teacher", "fewer_tokens"}) == []
+    sides = (toy_candidate(make_model, seed=seed) for seed in (1, 2))
+    with pytest.raises(InputError, match="distill: token_ranking is for students whose layers pass on fewer tokens"):
+        list(step.apply(next(sides), lab_with(next(sides))))
+
+
+def test_a_teacher_that_lacks_tokens_cannot_rank_them(make_model):
+    teacher, student = toy_candidate(make_model, "pairs", seed=1), toy_candidate(make_model, shape=FEWER)
+    with pytest.raises(InputError, match="lacks tokens of the student"):
+        list(Distill.of(match=("token_ranking",)).apply(student, lab_with(teacher)))
 
 
 def test_a_further_teacher_must_be_a_trained_model(tmp_path):
@@ -236,6 +300,7 @@ def test_bad_input_is_told_before_any_training(make_model, name):
     ("fields", "problem"),
     [
         ({"hidden_weight": 2.0}, "hidden_weight: has no effect without hidden in match"),
+        ({"token_ranking_weight": 2.0}, "token_ranking_weight: has no effect without token_ranking in match"),
         ({"match": ["hidden"], "temperature": 1.0}, "temperature: has no effect without logits in match"),
         ({"logits_loss": "mse", "temperature": 1.0}, "temperature: has no effect with logits_loss: mse"),
         ({"intermediate_learning_rate": 1e-4}, "intermediate_learning_rate: has no effect without intermediate_epochs"),

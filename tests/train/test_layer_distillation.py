@@ -4,7 +4,8 @@ from limbeck.core.candidate import Candidate
 from limbeck.core.shape import LayerShape, Shape
 from limbeck.errors import InputError
 from limbeck.train.distillation_losses import AttentionLoss, HiddenLoss, RelationLoss
-from limbeck.train.layer_distillation import LayerDistillationConfig, most_heads, same_tokens
+from limbeck.train.layer_distillation import LayerDistillationConfig, most_heads, ranking_problems, same_tokens
+from limbeck.train.token_ranking import TokenRankingLoss
 
 TEACHER = Shape.uniform(layers=4, hidden=32, heads=4, ffn=64)
 
@@ -54,6 +55,7 @@ BAD = {
         TEACHER.with_tokens(1, 0.5, 0.5, 0.5),
         "pupil: match 'relations' comp",
     ),
+    "all tokens": ({}, "token_ranking", TEACHER, "pupil: token_ranking is for students whose layers pass on fewer"),
     "no layers": ({}, "relations", Shape(32, 8, ()), "needs attention heads"),
     "relations": ({"relation_heads": 3}, "relations", TEACHER, r"pupil.relation_heads: 3 does not .*use [24]"),
 }
@@ -64,6 +66,32 @@ def test_shapes_that_cannot_be_compared(make_model, case):
     fields, match, shape, message = BAD[case]
     with pytest.raises(InputError, match=message):
         LayerDistillationConfig(**fields).terms((match,), *sides(make_model, shape), "pupil")
+
+
+def test_layers_that_leave_tokens_behind_are_ranked(make_model):
+    """By the last layer of the teacher that attends to all tokens."""
+    student = TEACHER.with_tokens(1, 0.5, 0.5, 0.2)
+    config = LayerDistillationConfig(token_ranking_weight=0.5)
+    (weight, term) = config.terms(("logits", "token_ranking"), *sides(make_model, student), "pupil")["token_ranking"]
+    assert weight == 0.5
+    assert term == TokenRankingLoss(((1, 0.5),), 3)
+    local = Candidate(make_model(TEACHER.with_layer(3, attention="local:3")), None, None)
+    (_, term) = config.terms(("token_ranking",), sides(make_model, student)[0], local, "pupil")["token_ranking"]
+    assert term.teacher_layer == 2
+
+
+def test_a_teacher_that_reads_fewer_tokens_cannot_rank_them(make_model):
+    fewer, linear = TEACHER.with_tokens(1, 0.5, 0.5, 0.5), TEACHER.with_attention("kernel")
+    student = Candidate(make_model(fewer), None, None)
+    for shape in (fewer, linear):
+        teacher = Candidate(make_model(shape), None, None)
+        with pytest.raises(InputError, match="'token_ranking' imitates a teacher that attends to all tokens"):
+            LayerDistillationConfig().terms(("token_ranking",), student, teacher, "pupil")
+
+
+def test_a_recipe_without_fewer_tokens_has_no_ranking():
+    assert ranking_problems(("logits",), set()) == ranking_problems(("token_ranking",), {"fewer_tokens"}) == []
+    assert "put prune_tokens before it" in ranking_problems(("token_ranking",), {"torch"})[0]
 
 
 def test_tokens_are_the_same_if_the_vocabularies_are():

@@ -12,9 +12,10 @@ with match: [logits, hidden] the embeddings and the last hidden states.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
+from typing import TYPE_CHECKING, Annotated, Any
 
 from annotated_types import Ge, Gt, Le, MinLen
 
@@ -27,9 +28,11 @@ from limbeck.train.answer_distillation import AnswerDistillationConfig
 from limbeck.train.config import TRAINING, TrainingConfig
 from limbeck.train.distillation_presets import PRESETS
 from limbeck.train.layer_distillation import (
+    LAYERS,
     LayerDistillationConfig,
-    Layers,
+    Match,
     answers_only_problems,
+    ranking_problems,
     unused_weights,
 )
 
@@ -38,9 +41,6 @@ if TYPE_CHECKING:
     from limbeck.core.shape import Shape
     from limbeck.core.task_kind import TaskKind
     from limbeck.train.distillation import Terms
-
-Match = Literal["logits", "hidden", "attention", "relations"]
-LAYERS = get_args(Layers)
 
 
 @step(
@@ -53,7 +53,7 @@ LAYERS = get_args(Layers)
         reads={"seed", "teacher"},
         standardizes=True,
         files=frozenset({"teachers"}),
-        added=TRAINING.added | {"class_weights", "focal_gamma", "matryoshka"},
+        added=TRAINING.added | {"class_weights", "focal_gamma", "matryoshka", "token_ranking_weight"},
         presets=PRESETS,
         example={"num_train_epochs": 1, "match": ["logits", "hidden"], "task_weight": 0.5},
     )
@@ -139,6 +139,10 @@ class Distill(Technique):
         """Return why the step cannot learn from a teacher that only gives answers."""
         return answers_only_problems(teacher, self.match, self.answers.logits_loss)
 
+    def trait_problems(self, traits: AbstractSet[str]) -> list[str]:
+        """Return that the student leaves no tokens behind that could be ranked."""
+        return ranking_problems(self.match, traits)
+
     def kind_problems(self, kind: TaskKind) -> dict[str, str]:
         """Return why the labels of a kind of task cannot be weighted, or what cannot be kept of its rows."""
         problems = self.answers.kind_problems(kind)
@@ -157,7 +161,7 @@ class Distill(Technique):
         problems, inside = [], set(self.match) & set(LAYERS)
         if self.intermediate_epochs and not (inside and ("logits" in self.match or self.answers.task_weight)):
             problems.append(
-                "intermediate_epochs: has one phase for hidden, attention or relations and one for logits or labels, "
+                "intermediate_epochs: has one phase for the inside of the teacher and one for logits or labels, "
                 f"got match: [{', '.join(self.match)}]"
             )
         if self.cache_teacher and not inside:

@@ -23,6 +23,7 @@ the name of a data set, which is streamed. TFRecord is not read: not worth a dep
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated
 
@@ -33,7 +34,7 @@ from limbeck.core.field_groups import group
 from limbeck.core.step import RunContext, Technique, step
 from limbeck.errors import InputError
 from limbeck.train.config import TrainingConfig
-from limbeck.train.layer_distillation import LayerDistillationConfig, Layers
+from limbeck.train.layer_distillation import LayerDistillationConfig, Layers, ranking_problems
 from limbeck.train.pretraining import ON_TEXT, PRETRAINING, PretrainingConfig, check_sides, train_on_text
 
 if TYPE_CHECKING:
@@ -49,6 +50,7 @@ if TYPE_CHECKING:
         version=2,
         needs={"torch"},
         reads={"seed", "teacher"},
+        added=PRETRAINING.added | {"token_ranking_weight"},
         example={
             "num_train_epochs": 2,
             "per_device_train_batch_size": 8,
@@ -95,6 +97,10 @@ class PretrainDistill(Technique):
         objective = Weighted(terms, LiveTeacher(teacher.model.eval()))
         train_on_text(candidate, objective, self.training, self.pretraining, context)
         yield replace(candidate, folder=None)
+
+    def trait_problems(self, traits: AbstractSet[str]) -> list[str]:
+        """Return that the student leaves no tokens behind that could be ranked."""
+        return ranking_problems(self.match, traits)
 
     def estimated_seconds(self, shape: Shape, rows: Mapping[str, int], tokens: float) -> float | None:
         """Estimate the time of training on the task's own texts; None for a corpus, which would have to be read.

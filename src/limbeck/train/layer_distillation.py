@@ -26,16 +26,23 @@ if TYPE_CHECKING:
     from limbeck.core.shape import Shape
     from limbeck.train.distillation_losses import AttentionLoss, HiddenLoss, RelationLoss
     from limbeck.train.objectives import Term
+    from limbeck.train.token_ranking import TokenRankingLoss
 
-Layers = Literal["hidden", "attention", "relations"]
+Layers = Literal["hidden", "attention", "relations", "token_ranking"]
+Match = Literal["logits", "hidden", "attention", "relations", "token_ranking"]
+LAYERS: tuple[str, ...] = get_args(Layers)
 
 IMITATED: Mapping[tuple[str, ...], Set[str]] = {
     ("logits_weight", "temperature", "matryoshka"): {"logits"},
     ("hidden_weight",): {"hidden"},
     ("attention_weight",): {"attention"},
     ("relations_weight", "relation_heads"): {"relations", "attention"},  # of sides with other numbers of heads
+    ("token_ranking_weight",): {"token_ranking"},
 }
 """Fields that have an effect only where one of these parts is imitated."""
+
+
+NO_TOKENS_RANKED = "token_ranking is for students whose layers pass on fewer tokens than they read"
 
 
 def unused_weights(step: Step, match: Iterable[str]) -> list[str]:
@@ -55,7 +62,7 @@ def answers_only_problems(teacher: AnswersOnly, match: Iterable[str], logits_los
         match: What is to be imitated.
         logits_loss: How logits are compared.
     """
-    if inside := [part for part in match if part in get_args(Layers)]:
+    if inside := [part for part in match if part in LAYERS]:
         return [
             f"match: {', '.join(inside)} are inside the teacher, and '{teacher.source}' only gives answers: "
             f"{teacher.reason}; use match: [logits]"
@@ -76,6 +83,8 @@ class LayerDistillationConfig:
         hidden_weight: Weight of the hidden states.
         attention_weight: Weight of the attention scores.
         relations_weight: Weight of the relations.
+        token_ranking_weight: Weight of the ranking of tokens by layers that pass on fewer of them, which is to be that
+            of the teacher's last layer.
         hidden_loss: How hidden states are compared.
         attention_loss: How attention scores are compared.
         layer_map: Which teacher layer each student layer imitates; 'last' compares only the two last layers.
@@ -87,6 +96,7 @@ class LayerDistillationConfig:
     hidden_weight: Annotated[float, Ge(0), Le(1_000_000)] = 1.0
     attention_weight: Annotated[float, Ge(0), Le(1_000_000)] = 1.0
     relations_weight: Annotated[float, Ge(0), Le(1_000_000)] = 1.0
+    token_ranking_weight: Annotated[float, Ge(0), Le(1_000_000)] = 1.0
     hidden_loss: Literal["mse", "cosine"] = "mse"
     attention_loss: Literal["mse", "cosine"] = "mse"
     layer_map: Literal["uniform", "last_of_block", "top", "bottom", "dynamic", "last"] = "uniform"
@@ -94,8 +104,8 @@ class LayerDistillationConfig:
     shared_projection: bool = False
 
     def comparable(
-        self, match: tuple[Layers | Literal["logits"], ...], candidate: Candidate, teacher: Candidate
-    ) -> tuple[tuple[Layers | Literal["logits"], ...], str]:
+        self, match: tuple[Match, ...], candidate: Candidate, teacher: Candidate
+    ) -> tuple[tuple[Match, ...], str]:
         """Replace attention by relations where student and teacher differ in their numbers of heads.
 
         Args:
@@ -142,6 +152,8 @@ class LayerDistillationConfig:
             terms["attention"] = (self.attention_weight, self._attention(student, target, step))
         if "relations" in match:
             terms["relations"] = (self.relations_weight, self._relations(student, target, step))
+        if "token_ranking" in match:
+            terms["token_ranking"] = (self.token_ranking_weight, _token_ranking(student, target, step))
         return terms
 
     def _hidden(self, student: Shape, teacher: Shape, step: str) -> HiddenLoss:
@@ -199,6 +211,28 @@ def _check_tokens(match: Iterable[str], student: Shape, teacher: Shape, step: st
                 f"{step}: match '{pairs[0]}' compares all pairs of tokens, and the {side}'s layers read fewer of them "
                 f"({shape}); use match 'hidden' or 'logits'"
             )
+
+
+def _token_ranking(student: Shape, teacher: Shape, step: str) -> TokenRankingLoss:
+    from limbeck.train.token_ranking import TokenRankingLoss
+
+    shares = tuple((index, left) for index, (read, left) in enumerate(student.token_shares) if left < read)
+    if not shares:
+        raise InputError(f"{step}: {NO_TOKENS_RANKED}, and those of {student} do not; put prune_tokens before it")
+    judges = [index for index, layer in enumerate(teacher.layers) if layer.heads and layer.attention == "softmax"]
+    if teacher.tokens or not judges:
+        raise InputError(
+            f"{step}: match 'token_ranking' imitates a teacher that attends to all tokens, unlike {teacher}; leave it "
+            "out"
+        )
+    return TokenRankingLoss(shares, judges[-1])
+
+
+def ranking_problems(match: Iterable[str], traits: Set[str]) -> list[str]:
+    """Return that a student with these traits leaves no tokens behind whose ranking could be imitated."""
+    if "token_ranking" not in match or "fewer_tokens" in traits:
+        return []
+    return [f"match: {NO_TOKENS_RANKED}; put prune_tokens before it"]
 
 
 def _depths(student: Shape, teacher: Shape, step: str) -> tuple[int, int]:
