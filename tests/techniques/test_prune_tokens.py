@@ -118,7 +118,7 @@ def test_shares_are_learned_within_the_same_operations(build, candidate):
     assert step.out_of_reach(candidate, RunContext()) is None
     (pruned,) = step.apply(candidate, RunContext(log=messages.append))
     shape = pruned.model.shape
-    assert messages[0].startswith("divergence of the answers on 16 texts: ")
+    assert messages[0].startswith("divergence of the answers on held-out texts: ")
     own, other = (float(number) for number in re.findall(r"([\d.e-]+) with", messages[0]))
     assert (shape != uniform) == (own < other)
     whole = macs(SHAPE, length, candidate.model.style, TASK.num_labels)

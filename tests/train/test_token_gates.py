@@ -30,7 +30,7 @@ def candidate_of(make_model, kind="classification", shape=SHAPE, matters=range(4
 
 
 def learned(candidate, share=0.6, epochs=3.0, cost=COST, seed=0):
-    batches = random_batches(candidate.task, candidate.tokenizer, 24, seed, 4)
+    batches = random_batches(candidate.task, candidate.tokenizer, 48, seed, 4)
     return learned_schedule(candidate, batches, cost, share * cost(candidate.model.shape).value, epochs, seed)
 
 

@@ -93,7 +93,7 @@ def test_the_better_schedule_is_taken(candidate, monkeypatch):
 
     stored([0.5, 2.0, 2.0], [0.1, 0.2], monkeypatch)
     assert divided().tokens == (0.707, 0.25, 0.25)
-    assert messages == ["divergence of the answers on 16 texts: 0.1 with learned shares, 0.2 with uniform ones"]
+    assert messages == ["divergence of the answers on held-out texts: 0.1 with learned shares, 0.2 with uniform ones"]
     stored([0.5, 2.0, 2.0], [0.2, 0.2], monkeypatch)
     assert divided() == UNIFORM
 

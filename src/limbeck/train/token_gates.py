@@ -34,6 +34,8 @@ if TYPE_CHECKING:
     from limbeck.core.shape import Shape
     from limbeck.model.encoder import LimbeckForSequenceClassification
 
+HELD_OUT = 4
+"""One batch of so many is left out of the fit, for the comparison with the uniform schedule."""
 BATCH = 4
 """Texts in a batch: small, as scores of all pairs of tokens are held with their gradients."""
 LEARNING_RATE = 0.2
@@ -53,15 +55,16 @@ def learned_schedule(
 
     Args:
         candidate: The model, at least two of whose layers choose tokens; its weights do not change.
-        batches: Texts; labels are not read, but tell which tokens have answers.
+        batches: Texts, sorted by length; labels are not read, but tell which tokens have answers.
         cost: Cost of shapes.
         budget: The most that the schedule may cost, in its unit; some schedule of equal shares does.
         epochs: Passes over the texts.
         seed: Decides the order of the texts.
 
     Returns:
-        ``exponents`` [layers], and ``divergences`` [2]: means over the batches of how far the answers are from the
-        model's own with the learned schedule and with the uniform one; for classes in nats.
+        ``exponents`` [layers], and ``divergences`` [2]: means over texts that the fit leaves out, if it can, of
+        how far the answers are from the model's own with the learned schedule and with the uniform one; for classes in
+        nats.
     """
     model = on_accelerator(candidate.model).eval()
     distance = LogitLoss(temperature=1.0, problem_type=candidate.task.problem_type)
@@ -69,16 +72,15 @@ def learned_schedule(
     with _frozen(model):
         with torch.no_grad():
             answers = [logits_with(model, _all_tokens(batch), batch) for batch in moved]
-        fit = _Fit(model, cost, budget)
-        rng = random.Random(seed)
-        steps = max(1, round(epochs * len(moved)))
-        for step, index in enumerate(islice(_shuffled(len(moved), rng), steps)):
-            fit.step(step / steps, moved[index], answers[index], distance)
+        pairs = list(zip(moved, answers, strict=True))
+        fitted = [pair for index, pair in enumerate(pairs) if index % HELD_OUT] or pairs
+        fit, order = _Fit(model, cost, budget), _shuffled(fitted, random.Random(seed))
+        steps = max(1, round(epochs * len(fitted)))
+        for step, (batch, own) in enumerate(islice(order, steps)):
+            fit.step(step / steps, batch, own, distance)
         exponents = fit.exponents(fit.mean)
         divergences = [
-            _divergence(
-                model, within_budget(model.shape, partial(_value, cost), budget, powers), moved, answers, distance
-            )
+            _divergence(model, within_budget(model.shape, fit.cost, budget, powers), pairs[::HELD_OUT], distance)
             for powers in (exponents, None)
         ]
     return {"exponents": np.array(exponents), "divergences": np.array(divergences)}
@@ -159,19 +161,18 @@ class _Fit:
 def _divergence(
     model: LimbeckForSequenceClassification,
     shape: Shape | None,
-    batches: Sequence[Batch],
-    answers: Sequence[Tensor],
+    pairs: Sequence[tuple[Batch, Tensor]],
     distance: LogitLoss,
 ) -> float:
-    """Return the mean divergence of the answers of a shape, infinite where there is none."""
+    """Return the mean divergence of the answers of a shape from given ones, infinite where there is no shape."""
     if shape is None:
         return math.inf
     total = 0.0
     with torch.no_grad():
-        for batch, expected in zip(batches, answers, strict=True):
+        for batch, expected in pairs:
             logits = model.run(batch, shape=shape)[0]
             total += float(distance(Outputs(logits, {}), Outputs(expected, {}), batch))
-    return total / len(batches)
+    return total / len(pairs)
 
 
 def _all_tokens(batch: Batch) -> RemainingTokens:
@@ -182,10 +183,10 @@ def _value(cost: Cost, shape: Shape) -> float:
     return cost(shape).value
 
 
-def _shuffled(count: int, rng: random.Random) -> Iterator[int]:
-    """Yield the numbers below a count in random order, again and again."""
+def _shuffled(pairs: Sequence[tuple[Batch, Tensor]], rng: random.Random) -> Iterator[tuple[Batch, Tensor]]:
+    """Yield all in random order, again and again."""
     while True:
-        yield from rng.sample(range(count), count)
+        yield from rng.sample(pairs, len(pairs))
 
 
 @contextmanager

@@ -115,6 +115,6 @@ class TokenGatesConfig(CheckedGroup):
 
         name = f"token-schedule-{VERSION}-{model}-{texts}-{self.gate_epochs:g}-{budget:.0f}"
         learned = cached_arrays(context.keep, name, learn)
-        gain = "divergence of the answers on {} texts: {:.4g} with learned shares, {:.4g} with uniform ones"
-        context.log(gain.format(self.samples, *learned["divergences"]))
+        gain = "divergence of the answers on held-out texts: {:.4g} with learned shares, {:.4g} with uniform ones"
+        context.log(gain.format(*learned["divergences"]))
         return tuple(map(float, learned["exponents"])) if np.less(*learned["divergences"]) else None
