@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from limbeck.core import shape
-from limbeck.model.attention import CORES, core, kernel, linformer, scores, softmax, window
+from limbeck.model.attention import CORES, added_to_scores, core, kernel, linformer, local, scores, softmax, window
 
 
 @pytest.fixture
@@ -34,6 +34,22 @@ def reference(query, key, value, mask):
                 for k, power in zip(real, powers, strict=True):
                     result[batch, head, q] += power / sum(powers) * value[batch, head, k]
     return result
+
+
+@pytest.mark.parametrize("size", [1, 9])
+def test_a_mask_of_numbers_is_added_to_local_scores(tensors, size):
+    """Where they are 0 and hugely negative, as where they are True and False; padding is as if it were not there."""
+    query, key, value, mask = tensors
+    added = torch.zeros(mask.shape).masked_fill(~mask, torch.finfo(torch.float32).min)
+    torch.testing.assert_close(
+        local(query, key, value, added, size=size)[1, :, :3], local(query, key, value, mask, size=size)[1, :, :3]
+    )
+    half = torch.zeros(mask.shape).masked_fill(~mask, math.log(0.5))
+    weights = scores(query, key, half).softmax(-1)
+    torch.testing.assert_close(local(query, key, value, half, size=9), weights @ value)
+    bias = torch.randn(1, 3, 5, 5, generator=torch.Generator().manual_seed(1))
+    torch.testing.assert_close(added_to_scores(bias, half), bias + half)
+    torch.testing.assert_close(added_to_scores(bias, mask).softmax(-1), added_to_scores(bias, added).softmax(-1))
 
 
 def test_softmax_is_the_formula(tensors):

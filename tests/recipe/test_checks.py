@@ -416,3 +416,12 @@ def test_pairs_with_one_score_teach_no_order(step, path):
     if path is not None:
         assert "all have 1; use finetune: {pair_loss: contrastive}" in str(problems[0]) or "pair_loss" in path
     assert not unsuited_fields(placed, alike)
+
+
+@pytest.mark.parametrize("name", ["distill", "pretrain_distill"])
+def test_tokens_are_ranked_after_layers_leave_some_behind(name):
+    tokens, ranking = {"prune_tokens": {"keep": 0.5}}, {name: {"match": ["token_ranking"]}}
+    assert problems({"finetune": {}}, tokens, ranking) == []
+    reported = problems({"finetune": {}}, {"prune": {"heads": 2}}, ranking, tokens)
+    message = "match: token_ranking is for students whose layers pass on fewer tokens than they read"
+    assert reported == [f"steps[2].{name}: {message}; put prune_tokens before it"]

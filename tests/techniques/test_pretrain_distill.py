@@ -245,6 +245,17 @@ def test_texts_of_other_files_are_left_out(candidate, tmp_path):
     assert not any("held-out" in line for line in messages)
 
 
+def test_tokens_are_ranked_on_text(candidate):
+    messages = []
+    shape = Shape.uniform(layers=2, hidden=16, heads=2, ffn=16).with_tokens(0.5, 0.5)
+    context = context_for(candidate(FULL, 1), log=lambda message, **values: messages.append(message))
+    (pretrained,) = changed(STEP, match=("token_ranking",)).apply(candidate(shape), context)
+    (line,) = [line for line in messages if "held-out" in line]
+    before, after = (float(part) for part in line.rsplit(maxsplit=3)[-3::2])
+    assert after < before
+    assert pretrained.model.shape == shape
+
+
 def test_a_student_with_other_heads_imitates_relations(candidate):
     messages = []
     context = context_for(candidate(FULL, 1), log=lambda message, **numbers: messages.append(message))
