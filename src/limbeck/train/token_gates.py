@@ -42,7 +42,7 @@ LEARNING_RATE = 0.2
 """Of the logarithms of the steps between exponents; falls to 0."""
 FARTHEST = 3.0
 """How far these logarithms may go from those of the uniform schedule."""
-TEMPERATURES = (0.1, 0.02)
+TEMPERATURES = (0.3, 0.1)
 """Width of the soft boundary between tokens that go on and others, at first and at last."""
 DIFFERENCE = 0.1
 """Half the distance of the points that slopes of the cost are taken between."""

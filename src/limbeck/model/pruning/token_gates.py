@@ -3,8 +3,9 @@
 References: PoWER-BERT (Goyal et al., 2020, arXiv:2001.08950) and ToP (Li et al., 2023, arXiv:2306.14393) gate tokens by
 their rank in a layer, with a parameter for each rank or bin of ranks; LTP (Kim et al., 2022, arXiv:2107.00910) has one
 soft threshold a layer. Differs: a layer has one parameter, the share of tokens that go on, and the gate of a token is a
-sigmoid of how far its rank is within that share. A gate weighs the token as a key of later layers, where the originals
-scale its hidden state; at low temperatures this is exactly what :class:`RemainingTokens` computes.
+sigmoid of how far its rank is within that share, in log odds: so boundaries are as soft for small shares as for large
+ones, relative to them. A gate weighs the token as a key of later layers, where the originals scale its hidden state; at
+low temperatures this is exactly what :class:`RemainingTokens` computes.
 """
 
 from __future__ import annotations
@@ -21,6 +22,8 @@ from limbeck.model.token_pruning import RemainingTokens, received_attention
 if TYPE_CHECKING:
     from limbeck.model.encoder import LimbeckForSequenceClassification
 
+EDGE = 1e-4
+"""Least distance of shares and ranks from 0 and 1, of which log odds are taken."""
 LEAST = 1e-12
 """Of a gate whose logarithm is added to scores."""
 
@@ -39,11 +42,11 @@ class GatedTokens(RemainingTokens):
             mask: True where a token is [batch, position]; None if there is no padding.
             input_ids: Token ids [batch, position].
             shares: Share of a text's tokens that go on after each layer that chooses, scalars.
-            temperature: Width of the soft boundary, in shares of a text's tokens.
+            temperature: Width of the soft boundary, in log odds of a token's rank among those of its text.
         """
         super().__init__(mask, input_ids)
         self.real = torch.ones_like(input_ids, dtype=torch.bool) if self.mask is None else self.mask
-        self.gates, self.temperature = self.real.float(), temperature
+        self.gates, self._there, self.temperature = self.real.float(), self.real, temperature
         self._shares, self._begun = iter(shares), False
 
     def fewer_after(self, widths: LayerWidths, gates: Gates) -> bool:
@@ -68,10 +71,15 @@ class GatedTokens(RemainingTokens):
             widths: Ignored.
             gates: Ignored: no head is gated.
         """
-        received = received_attention(scores.detach(), self.gates.detach()).masked_fill(~self.real, -1.0)
+        share = next(self._shares)
+        received = received_attention(scores.detach(), self.gates.detach())
+        received = received / received.amax(1, keepdim=True) + self._there.float()  # those that remain come first
+        received = received.masked_fill(~self.real, -1.0)
         received[:, 0] = torch.inf
         ranks = received.sort(dim=1, descending=True, stable=True).indices.argsort(dim=1)
-        within = next(self._shares) - ranks / self.lengths[:, None].clamp_min(1)
+        relative = ranks / self.lengths[:, None].clamp_min(1)
+        self._there = self._there & (relative < share)
+        within = torch.logit(share.clamp(EDGE, 1 - EDGE)) - torch.logit(relative.clamp(EDGE, 1 - EDGE))
         opened = torch.sigmoid(within / self.temperature).masked_fill(ranks == 0, 1.0)
         self.gates, self._begun = torch.minimum(self.gates, opened), True
         return x
