@@ -46,7 +46,7 @@ class GatedTokens(RemainingTokens):
         """
         super().__init__(mask, input_ids)
         self.real = torch.ones_like(input_ids, dtype=torch.bool) if self.mask is None else self.mask
-        self.gates, self._there, self.temperature = self.real.float(), self.real, temperature
+        self.gates, self._remaining, self.temperature = self.real.float(), self.real, temperature
         self._shares, self._begun = iter(shares), False
 
     def fewer_after(self, widths: LayerWidths, gates: Gates) -> bool:
@@ -73,12 +73,12 @@ class GatedTokens(RemainingTokens):
         """
         share = next(self._shares)
         received = received_attention(scores.detach(), self.gates.detach())
-        received = received / received.amax(1, keepdim=True) + self._there.float()  # those that remain come first
-        received = received.masked_fill(~self.real, -1.0)
+        received = torch.where(self._remaining, received, received / (1 + received) - 1)  # behind all that remain
+        received = received.masked_fill(~self.real, -2.0)
         received[:, 0] = torch.inf
         ranks = received.sort(dim=1, descending=True, stable=True).indices.argsort(dim=1)
         relative = ranks / self.lengths[:, None].clamp_min(1)
-        self._there = self._there & (relative < share)
+        self._remaining = self._remaining & (relative < share)
         within = torch.logit(share.clamp(EDGE, 1 - EDGE)) - torch.logit(relative.clamp(EDGE, 1 - EDGE))
         opened = torch.sigmoid(within / self.temperature).masked_fill(ranks == 0, 1.0)
         self.gates, self._begun = torch.minimum(self.gates, opened), True
