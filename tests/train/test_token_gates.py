@@ -52,7 +52,7 @@ def test_tokens_stay_as_long_as_they_matter(make_model, make_batch):
     early, late = shares
     assert early[1] > uniform[1] + 0.1, "the second layer reads other tokens"
     assert early[2] < uniform[2], "and no later one"
-    assert late[3] > uniform[3] + 0.05, "the last layer alone reads other tokens"
+    assert late[3] > uniform[3] + 0.02, "the last layer alone reads other tokens"
     assert all(own < 0.7 * other for own, other in divergences)
 
 

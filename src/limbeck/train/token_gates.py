@@ -44,6 +44,8 @@ FARTHEST = 3.0
 """How far these logarithms may go from those of the uniform schedule."""
 TEMPERATURES = (0.3, 0.1)
 """Width of the soft boundary between tokens that go on and others, at first and at last."""
+LEAST = 1e-12
+"""Of a divergence whose logarithm is taken."""
 DIFFERENCE = 0.1
 """Half the distance of the points that slopes of the cost are taken between."""
 
@@ -139,7 +141,8 @@ class _Fit:
         gated = GatedTokens(batch["attention_mask"], batch["input_ids"], shares, first * (last / first) ** progress)
         logits = logits_with(self.model, gated, batch)
         loss = distance(Outputs(logits, {}), Outputs(answers, {}), batch)
-        slope, along = torch.autograd.grad(loss, (self.logs, ratio))
+        # of the logarithm, or a few texts with large divergences would decide
+        slope, along = torch.autograd.grad(loss.clamp_min(LEAST).log(), (self.logs, ratio))
         fixed = float(ratio.detach())
         price_along = self.price(logs, fixed + DIFFERENCE / 2) - self.price(logs, fixed - DIFFERENCE / 2)
         prices = [
