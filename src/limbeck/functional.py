@@ -88,7 +88,7 @@ def prune(
     """
     from limbeck.cost_models.measured_cost import MeasuredCost
     from limbeck.cost_models.shape_cost import pruning_cost
-    from limbeck.data.calibration import random_batches
+    from limbeck.data.calibration import sampled_apart
     from limbeck.model.pruning.prune import prune as prune_encoder
     from limbeck.techniques.prune import Prune
 
@@ -97,14 +97,18 @@ def prune(
     target = Target(threads=threads, batch=batch)
     with open_candidate(model, tokenizer, data) as candidate:
         measured = MeasuredCost(candidate, target, lambda name, build: build())
+        texts = (candidate.task, candidate.tokenizer, fields.samples, seed)
+        scored, held_out = sampled_apart(*texts, fields.pruning.held_out)
         pruned = prune_encoder(
             cast("LimbeckForSequenceClassification", candidate.model),
-            lambda: random_batches(candidate.task, candidate.tokenizer, fields.samples, seed),
+            scored,
             fields.pruning,
             pruning_cost(fields.pruning, candidate, measured, target, log or discard),
             criterion=fields.criterion,
             reconstruct=fields.reconstruct,
             seed=seed,
+            held_out=held_out,
+            log=log or discard,
         )
         pruned.eval()
         return pruned

@@ -144,3 +144,11 @@ def test_mcnemar_equals_the_binomial_test():
     wins, losses = int((first & ~second).sum()), int((second & ~first).sum())
     assert statistics.mcnemar(first, second) == pytest.approx(binomtest(wins, wins + losses).pvalue)
     assert statistics.mcnemar(first, first) == 1.0
+
+
+def test_errors_of_the_same_texts_are_compared_in_pairs():
+    """No difference seems to be one in no more than the share of cases that it should."""
+    rng = np.random.default_rng(0)
+    pairs = np.exp(rng.normal(size=(300, 1, 32)) * 2) * np.exp(rng.normal(0, 0.2, (300, 2, 32)))
+    assert np.mean([statistics.probably_less(first, second) >= 0.95 for first, second in pairs]) < 0.09
+    assert statistics.probably_less(pairs[0, 0] * 0.9, pairs[0, 0]) == 1.0

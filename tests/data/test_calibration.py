@@ -2,11 +2,12 @@ import random
 from dataclasses import replace
 
 import numpy as np
+import pytest
 
 from limbeck.core.judged_texts import Document, Query
 from limbeck.core.task import Split, Task
 from limbeck.data.batching import encode
-from limbeck.data.calibration import chosen_batches, first_batches, random_batches, spaced_texts
+from limbeck.data.calibration import chosen_batches, first_batches, held_out_batches, random_batches, spaced_texts
 from limbeck.data.synthetic import toy_task, toy_tokenizer
 
 TASK = toy_task("classification", train=40, validation=20, test=16)
@@ -22,6 +23,19 @@ def test_random_batches_hold_a_seeded_sample_the_shortest_first():
     assert [len(batch["index"]) for batch in batches] == [16, 4]
     assert rows != [row for batch in random_batches(TASK, TOKENIZER, 20, seed=4) for row in batch["index"].tolist()]
     assert sum(len(batch["index"]) for batch in random_batches(TASK, TOKENIZER, 99, seed=3)) == 40
+
+
+@pytest.mark.parametrize(("train", "count", "sizes"), [(40, 20, (20, 13)), (40, 99, (27, 13)), (200, 8, (8, 30))])
+def test_texts_that_are_held_out_are_in_no_sample(train, count, sizes):
+    task = toy_task("classification", train=train, validation=16, test=16)
+    parts = held_out_batches(task, TOKENIZER, count, 3, 30)
+    rows = [[row for batch in part for row in batch["index"].tolist()] for part in parts]
+    assert tuple(map(len, rows)) == sizes
+    assert len({*rows[0], *rows[1]}) == sum(sizes)
+    assert rows[0] == [row for batch in held_out_batches(task, TOKENIZER, count, 3, 30)[0] for row in batch["index"]]
+    for part in parts:
+        lengths = [length for batch in part for length in batch["attention_mask"].sum(1).tolist()]
+        assert lengths == sorted(lengths)
 
 
 def test_spaced_texts_are_single_and_from_all_over_the_split():

@@ -7,7 +7,7 @@ import torch
 
 from limbeck.core.analytic_cost import macs
 from limbeck.core.candidate import Candidate, Record
-from limbeck.core.cost import FormatCost
+from limbeck.core.cost import TABLE_SECONDS, FormatCost
 from limbeck.core.field_groups import changed
 from limbeck.core.measurement import Measurement
 from limbeck.core.search_space import Range, Space
@@ -236,9 +236,69 @@ def test_a_super_network_keeps_its_width_and_says_so_before_any_work(candidate):
     assert step.out_of_reach(candidate, context, (Finetune(),)) is None
 
 
+def scheduled_table(shape, number_format="int8"):
+    """A made-up latency by the tokens that layers read, and the hidden width; choosing tokens takes 0.01 ms."""
+    rows = zip(shape.layers, shape.token_shares, strict=True)
+    parts = sum(read * (layer.heads * 1e-4 + layer.ffn * 1e-5) + 1e-5 * (left < read) for layer, (read, left) in rows)
+    return Measurement("latency_p50", (1e-3 + parts) * shape.hidden / 32, "s")
+
+
+@pytest.mark.parametrize("fields", [{"hidden": "auto"}, {"tokens": "auto"}])
+def test_the_step_chooses_and_says_what_it_tried(candidate, keep, stored, fields):
+    messages, before = [], copy.deepcopy(candidate.model)
+    context = RunContext(
+        cost=FormatCost(scheduled_table), keep=keep, log=lambda message, **numbers: messages.append(message)
+    )
+    step = Prune.of(**SMALL, speedup=2.5, **fields)
+    assert step.out_of_reach(candidate, context) is None
+    (chosen,) = step.apply(candidate, context)
+    shape, tried = (
+        chosen.model.shape,
+        [message for message in messages if "answers to 16 other texts differ" in message],
+    )
+    assert scheduled_table(shape).value <= scheduled_table(FULL).value / 2.5
+    assert step.pruning.tries >= len(tried) == len(stored) >= 3
+    assert sum(f"; {shape}" in message for message in tried) >= 1
+    assert messages[-1] == f"{FULL} -> {shape}"
+    (again,) = step.apply(replace(candidate, model=before), context)
+    assert len(stored) == len(tried)
+    assert again.model.shape == shape
+    assert all(map(torch.equal, again.model.parameters(), chosen.model.parameters()))
+
+
+def test_a_goal_for_a_choice_is_out_of_reach_if_no_width_meets_it(candidate):
+    context = RunContext(cost=FormatCost(wide_table))
+    for latency, least in ((0.9, None), (0.4, "3x16 heads 0,0,1 of 8 ffn 0, the smallest that sees its text")):
+        assert Prune.of(**SMALL, latency_ms=latency).out_of_reach(candidate, context) is not None
+        message = Prune.of(**SMALL, latency_ms=latency, hidden="auto").out_of_reach(candidate, context)
+        assert (message is None) if least is None else (least in message)
+
+
+def test_fewer_tokens_are_a_trait_and_no_slice_has_them():
+    assert Prune.of(speedup=2.0, tokens="auto").further_traits() == {"fewer_tokens"}
+    assert not Prune.of(speedup=2.0, hidden="auto").further_traits()
+    assert Prune.of(speedup=2.0, tokens=0.5).trait_problems({"torch", "elastic"}) == [
+        "tokens: slices of a super-network read all tokens; take a slice first, by search"
+    ]
+    assert "put prune before" in Prune.of(speedup=2.0, hidden="auto").trait_problems({"torch", "fewer_tokens"})[0]
+
+
+def test_all_that_may_be_tried_is_in_the_estimate():
+    rows, seconds = {"train": 10_000}, {}
+    for hidden in (None, 24, "auto"):
+        step = Prune.of(keep=0.5, cost="macs", hidden=hidden)
+        seconds[hidden] = step.estimated_seconds(FULL, rows, 20.0)
+    assert 2 * seconds[None] == seconds[24]
+    assert 9 * seconds[None] < seconds["auto"] < 10 * seconds[None]
+    measured = [Prune.of(speedup=2.0, hidden=hidden).estimated_seconds(FULL, rows, 20.0) for hidden in (None, "auto")]
+    assert measured[1] > measured[0] + 4 * TABLE_SECONDS
+
+
 def test_a_width_enters_the_key_and_none_leaves_it_as_it_was():
     assert "hidden" not in identity(Prune.of(speedup=2.0))
+    assert "tokens" not in identity(Prune.of(speedup=2.0, hidden=24))
     assert identity(Prune.of(speedup=2.0, hidden=24))["hidden"] == 24
+    assert identity(Prune.of(speedup=2.0, hidden="auto"))["hidden"] == "auto"
 
 
 BAD = {

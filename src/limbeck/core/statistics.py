@@ -293,6 +293,17 @@ def paired_difference(
     return bootstrap(difference, len(labels), **options)
 
 
+def probably_less(first: np.ndarray, second: np.ndarray) -> float:
+    """Return the share of resamples of the same texts on which the mean of the first errors is less.
+
+    Args:
+        first: Errors [texts].
+        second: Errors on the same texts [texts].
+    """
+    gains = second - first
+    return float((resample(lambda index: float(gains[index].mean()), len(gains)).values > 0).mean())
+
+
 def difference_of_shares(
     first: ArrayLike, second: ArrayLike, *, level: float = LEVEL, resamples: int = 10 * RESAMPLES, seed: int = 0
 ) -> Interval:

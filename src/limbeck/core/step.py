@@ -185,6 +185,10 @@ class Step(Divisible, Keyed, ABC):
         """Return traits that these parameters need, besides those of ``info.needs``."""
         return frozenset()
 
+    def further_traits(self) -> AbstractSet[str]:
+        """Return traits that these parameters give the result besides those of ``info.gives``."""
+        return frozenset()
+
     def trait_problems(self, traits: AbstractSet[str]) -> list[str]:
         """Return why the step cannot take a candidate with these traits, besides those that it needs and lacks."""
         return []

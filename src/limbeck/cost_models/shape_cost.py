@@ -11,6 +11,7 @@ from limbeck.core import analytic_cost
 from limbeck.core.analytic_cost import NumberFormat
 from limbeck.core.cost import Cost, FunctionCost, RepeatedCost, TargetCost, WidthCost
 from limbeck.core.measurement import Measurement, machine
+from limbeck.core.token_schedule import geometric
 from limbeck.errors import InputError
 from limbeck.measure import samples
 
@@ -81,7 +82,7 @@ def pruning_cost(
     target: Target,
     log: Callable[..., None] = lambda message: None,
 ) -> Cost:
-    """Return the cost that a goal of pruning is stated in; of latencies, for the widths before and after a cut.
+    """Return the cost that a goal of pruning is stated in; of latencies, for widths and tokens before and after a cut.
 
     Args:
         config: The goal.
@@ -92,9 +93,15 @@ def pruning_cost(
     """
     number_format, profile = config.number_format, config.profile
     widths = config.hidden is not None or config.relative_to == "teacher"
-    if not widths or config.quantity != "latency" or profile is not None or measured is None:
+    if config.quantity != "latency" or profile is not None or measured is None:
         return cost_of(config.quantity, candidate, measured, target, number_format, profile=profile, log=log)
-    return WidthCost(lambda hidden: measured.of_width(hidden).for_format(number_format))
+    costs = measured
+    if config.tokens is not None:
+        fewest = geometric(candidate.model.shape, config.strictest)  # a table knows all that lies in between, too
+        costs = costs.of_schedule(fewest)
+    if not widths:
+        return costs.for_format(number_format)
+    return WidthCost(lambda hidden: costs.of_width(hidden).for_format(number_format))
 
 
 def latency_cost(

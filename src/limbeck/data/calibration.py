@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
+from functools import cache, partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 
     from limbeck.core.task import Task
     from limbeck.data.batching import Encoded
+
+    Batches = Callable[[], list[dict[str, Tensor]]]
 
 
 def random_batches(
@@ -33,9 +36,54 @@ def random_batches(
         batch_size: Texts in a batch.
     """
     encoded = _training_texts(task, tokenizer)
-    count = min(count, len(encoded))
-    rows = sorted(random.Random(seed).sample(range(len(encoded)), count), key=lambda row: encoded.lengths[row])
-    return [collate(encoded, rows[start : start + batch_size]) for start in range(0, count, batch_size)]
+    rows = random.Random(seed).sample(range(len(encoded)), min(count, len(encoded)))
+    return _by_length(encoded, rows, batch_size)
+
+
+def held_out_batches(
+    task: Task, tokenizer: PreTrainedTokenizerBase, count: int, seed: int, apart: int, batch_size: int = 16
+) -> tuple[list[dict[str, Tensor]], list[dict[str, Tensor]]]:
+    """Return batches of a random sample of training texts, and batches of other texts to judge by what came of it.
+
+    Args:
+        task: The task that gives texts and labels.
+        tokenizer: A fast tokenizer.
+        count: Texts of the sample; fewer where the task is short of texts, since a third of all is held out at most.
+        seed: Decides which texts are taken.
+        apart: Texts to hold out.
+        batch_size: Texts in a batch.
+
+    Returns:
+        The sample, and texts that are not in it; in each the shortest first.
+    """
+    encoded = _training_texts(task, tokenizer)
+    apart = min(apart, len(encoded) // 3)
+    rows = random.Random(seed).sample(range(len(encoded)), min(apart + count, len(encoded)))
+    return _by_length(encoded, rows[apart:], batch_size), _by_length(encoded, rows[:apart], batch_size)
+
+
+def sampled_apart(
+    task: Task, tokenizer: PreTrainedTokenizerBase, count: int, seed: int, apart: int
+) -> tuple[Batches, Batches]:
+    """Return functions that return texts to learn from, and texts to judge by; nothing is read before they are called.
+
+    Args:
+        task: The task that gives texts and labels.
+        tokenizer: A fast tokenizer.
+        count: Texts to learn from.
+        seed: Decides which texts are taken.
+        apart: Texts to judge by; where there are none, those to learn from are :func:`random_batches`.
+    """
+    if not apart:
+        return partial(random_batches, task, tokenizer, count, seed), list
+    parts = cache(partial(held_out_batches, task, tokenizer, count, seed, apart))
+    return lambda: parts()[0], lambda: parts()[1]
+
+
+def _by_length(encoded: Encoded, rows: Sequence[int], batch_size: int) -> list[dict[str, Tensor]]:
+    """Return batches of these rows, the shortest first."""
+    ordered = sorted(rows, key=lambda row: encoded.lengths[row])
+    return [collate(encoded, ordered[start : start + batch_size]) for start in range(0, len(ordered), batch_size)]
 
 
 def chosen_batches(

@@ -358,7 +358,7 @@ class CandidateBuilder:
                     step=step.info.name,
                     parameters=parameters(step),
                     shape=child.model.shape,
-                    traits=next_traits(parent.traits, step.info),
+                    traits=next_traits(parent.traits, step),
                     facts=child.facts,
                     duration=time.perf_counter() - start,
                     notes=tuple(notes),

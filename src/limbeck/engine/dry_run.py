@@ -198,7 +198,7 @@ class _Planner:
     def _make(self, placed: LocatedStep, candidate: _Planned, number: int, count: int) -> list[_Planned]:
         step = placed.step
         assert isinstance(step, Technique)
-        traits = next_traits(candidate.traits, step.info)
+        traits = next_traits(candidate.traits, step)
         rows = step.rows_after(candidate.rows)
         finished = self._children(step, candidate.key)
         if finished is not None:
@@ -228,7 +228,7 @@ class _Planner:
         self._row(placed, None, len(front), None, bool(children), seconds, 0, rough=not children, after=after, own=True)
         own = (len(self.rows) - 1,)
         first = next((candidate for candidate in front if needs(step) <= candidate.traits), front[0])
-        traits = next_traits(first.traits, step.info)
+        traits = next_traits(first.traits, step)
         if children:
             sizes = [self.store.bytes_of(child.key) for child in children]
             pairs = zip(children, sizes, strict=True)

@@ -11,7 +11,7 @@ from limbeck.core import early_exits
 from limbeck.core.combination import Combination
 from limbeck.core.field_groups import parameters
 from limbeck.core.model import AnswersOnly
-from limbeck.core.step import REGISTRY, TRAITS, Step, StepInfo, Technique, needs
+from limbeck.core.step import REGISTRY, TRAITS, Step, Technique, needs
 from limbeck.core.target import Target
 from limbeck.errors import InputError, LimbeckError, nearest
 from limbeck.recipe.parsing import LocatedStep, leaves
@@ -151,9 +151,9 @@ def _lengths(values: Mapping[str, Any], placed: Sequence[LocatedStep]) -> list[P
     return problems
 
 
-def next_traits(traits: frozenset[str], info: StepInfo) -> frozenset[str]:
-    """Return the traits of a step's result, from those of its input."""
-    return (traits - info.drops) | info.gives
+def next_traits(traits: frozenset[str], step: Step | type[Step]) -> frozenset[str]:
+    """Return the traits of a step's result, from those of its input; of a class, those for any parameters."""
+    return (traits - step.info.drops) | step.info.gives | (step.further_traits() if isinstance(step, Step) else set())
 
 
 def absent_splits(placed: Sequence[LocatedStep], task: Task) -> list[Problem]:
@@ -361,7 +361,7 @@ def _step(located: LocatedStep, state: _State, always: frozenset[str], problems:
     if epochs is None and "teacher" in info.gives:  # the first one of a lineage stays the teacher
         epochs = located.parsed is None or located.parsed.keeps_epochs()
     removed = {trait: f"'{info.name}' ({located.path})" for trait in info.drops & state.traits}
-    traits = next_traits(state.traits | wanted, info)  # reported once; later steps are checked as if it were there
+    traits = next_traits(state.traits | wanted, located.parsed or located.cls)  # what it wants was reported once
     return _State(traits, epochs, tuple((dict(state.taken) | removed).items()))
 
 

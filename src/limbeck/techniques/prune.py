@@ -9,15 +9,17 @@ width: see ``model/pruning/hidden_width.py``. Differs: any cost of shapes will d
     - prune: {speedup: 2.0}                                # by a latency table that is measured here
     - prune: {latency_ms: 1.5, profile: machine.jsonl}     # latency of another machine, learned from its data
     - prune: {speedup: 3.0, hidden: 288}                   # the hidden width first, and the rest of the goal within it
+    - prune: {speedup: 3.0, hidden: auto}                  # the width with which answers differ least
+    - prune: {speedup: 9.0, tokens: auto}                  # likewise the share of tokens that layers pass on
     - stages: [{prune: {speedup: [2, 3, 4], relative_to: teacher}}, {distill: {}}]  # each model made of the one before
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import replace
-from functools import partial
+from functools import cache, partial
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from annotated_types import Ge
@@ -30,14 +32,12 @@ from limbeck.core.shape import Shape
 from limbeck.core.step import RunContext, Step, StepInfo, Technique, step
 from limbeck.core.step_keys import ScoresParts
 from limbeck.errors import InputError
-from limbeck.model.pruning.config import FEWER_TOKENS, STAGES, PruningConfig
+from limbeck.model.pruning.config import FEWER_TOKENS, SLICES, STAGES, PruningConfig
 from limbeck.train.config import forward_seconds
 
 if TYPE_CHECKING:
     from limbeck.core.cost import Cost
     from limbeck.core.target import Target
-    from limbeck.model.encoder import LimbeckForSequenceClassification
-    from limbeck.model.pruning.slicing import RemovalOrders
 
 
 @step(
@@ -49,7 +49,7 @@ if TYPE_CHECKING:
         reads={"seed", "target", "cost", "teacher"},
         files=frozenset({"profile"}),
         neutral=frozenset({"target"}),  # what it names is in the key
-        added=frozenset({"hidden"}),
+        added=frozenset({"hidden", "tokens"}),
         example={"keep": 0.5, "hidden": 24, "cost": "macs", "ffn_multiple": 8, "samples": 32},
     )
 )
@@ -58,8 +58,10 @@ class Prune(ScoresParts, Technique):
 
     Exactly one goal: ``speedup`` (latency divided by this), ``latency_ms``, ``keep`` (fraction of the cost),
     ``size_mb``, or ``heads`` / ``ffn`` (the same number in every layer). Before it, ``layers`` keeps that many layers,
-    then ``hidden`` so many channels of the hidden states; they may stand alone. Latency is that of a table measured on
-    the target, or of a predictor learned from ``profile``; then no layer gets narrower than those that were measured.
+    then ``hidden`` so many channels of the hidden states; they may stand alone. ``hidden: auto`` and ``tokens: auto``
+    meet the goal in several ways, and keep what answers held-out texts most like the model as it came in. Latency is
+    that of a table measured on the target, or of a predictor learned from ``profile``; then no layer gets narrower than
+    those that were measured.
 
     Attributes:
         pruning: How far to prune.
@@ -87,8 +89,13 @@ class Prune(ScoresParts, Technique):
         return frozenset({"teacher"} if self.pruning.relative_to == "teacher" else ())
 
     def trait_problems(self, traits: AbstractSet[str]) -> list[str]:
-        """Return that the hidden width is cut before tokens are."""
-        return [FEWER_TOKENS] if self.pruning.hidden is not None and "fewer_tokens" in traits else []
+        """Return that the hidden width is cut before tokens are, and that slices read all of them."""
+        fewer = self.pruning.hidden is not None and "fewer_tokens" in traits
+        return [FEWER_TOKENS] * fewer + [SLICES] * (self.pruning.tokens is not None and "elastic" in traits)
+
+    def further_traits(self) -> frozenset[str]:
+        """Return that layers read fewer tokens, where there may be a schedule."""
+        return frozenset({"fewer_tokens"} if self.pruning.tokens is not None else ())
 
     def teacher_problems(self, teacher: AnswersOnly) -> list[str]:
         """Return that a teacher that only gives answers has no shape, where the goal is relative to it."""
@@ -123,20 +130,26 @@ class Prune(ScoresParts, Technique):
         """
         texts = min(self.samples, rows.get("train", 0)) * self.pruning.scoring_passes
         seconds = forward_seconds(shape, (4 if self.reconstruct else 3) * texts, tokens)
+        seconds += forward_seconds(shape, self.pruning.held_out * self.pruning.tries, tokens)
         return seconds + TABLE_SECONDS * self.pruning.latency_tables
 
     def apply(self, candidate: Candidate, context: RunContext) -> Iterator[Candidate]:
         """Yield the smaller candidate."""
-        from limbeck.data.calibration import random_batches
+        from limbeck.data.calibration import sampled_apart
+        from limbeck.model.pruning.kept_orders import kept_orders
         from limbeck.model.pruning.prune import prune
 
         if problems := self.problems():
             raise InputError(f"prune: {problems[0]}")
-        before, cost = candidate.model.shape, self._cost(candidate, context)
+        before, cost, task = candidate.model.shape, self._cost(candidate, context), candidate.task
+        texts = (task, candidate.tokenizer, self.samples, context.seed)
+        scored, held_out = sampled_apart(*texts, self.pruning.held_out)
+        name = f"{task.fingerprint}-{self.samples}-{context.seed}" + "-apart" * self.pruning.chooses
+        name += "-sampled" * (task.only_score is not None)  # once, labels were not sampled there
         try:
             model = prune(
                 candidate.model,
-                partial(random_batches, candidate.task, candidate.tokenizer, self.samples, context.seed),
+                scored,
                 self.pruning,
                 cost,
                 teacher=_teacher_shape(context),
@@ -144,7 +157,9 @@ class Prune(ScoresParts, Technique):
                 criterion=self.criterion,
                 reconstruct=self.reconstruct,
                 seed=context.seed,
-                keep_orders=partial(self._kept_orders, candidate, context),
+                keep_orders=partial(kept_orders, context.keep, f"{self.criterion}-{self.info.version}", name),
+                held_out=held_out,
+                log=context.log,
             )
         except InputError as error:
             raise InputError(f"prune: {error}") from error
@@ -153,24 +168,6 @@ class Prune(ScoresParts, Technique):
         if outside := cost(model.shape).detail.get("extrapolates"):
             context.log(f"its latency is a guess: beyond what was measured in {', '.join(outside)}")
         yield replace(candidate, model=model, folder=None)
-
-    def _kept_orders(
-        self,
-        candidate: Candidate,
-        context: RunContext,
-        model: LimbeckForSequenceClassification,
-        build: Callable[[], RemovalOrders],
-    ) -> RemovalOrders:
-        """Return the order in which parts go; stored, so one pass serves every goal of a model."""
-        from limbeck.model.checkpoints import fingerprint
-        from limbeck.model.pruning.slicing import RemovalOrders
-        from limbeck.storage.memmap import cached_arrays
-
-        method = f"{self.criterion}-{self.info.version}"
-        texts = f"{candidate.task.fingerprint}-{self.samples}-{context.seed}"
-        texts += "-sampled" * (candidate.task.only_score is not None)  # once, labels were not sampled there
-        name = f"order-{method}-{fingerprint(model)}-{texts}"
-        return RemovalOrders.from_arrays(cached_arrays(context.keep, name, lambda: build().to_arrays()))
 
     def _cost(self, candidate: Candidate, context: RunContext) -> Cost:
         """Return the cost of shapes, in the unit of the goal."""
@@ -186,13 +183,16 @@ class Prune(ScoresParts, Technique):
             context: The services that ``apply`` gets; the teacher may not be there yet.
             earlier: The steps in between.
         """
-        from limbeck.model.pruning.hidden_width import refusal
+        from limbeck.model.pruning.alternatives import out_of_reach
 
-        elastic = any("elastic" in step.info.gives for step in earlier)
-        if message := self.pruning.hidden and refusal(candidate.model, self.pruning.hidden, elastic=elastic):
-            return message
-        cost, ancestor = partial(self._cost, candidate, context), bool(context.teacher and context.teacher.ancestor)
-        return self.pruning.out_of_reach(candidate.model.shape, cost, _teacher_shape(context), ancestor=ancestor)
+        return out_of_reach(
+            candidate.model,
+            self.pruning,
+            cache(partial(self._cost, candidate, context)),
+            _teacher_shape(context),
+            ancestor=bool(context.teacher and context.teacher.ancestor),
+            elastic=any("elastic" in step.info.gives for step in earlier),
+        )
 
 
 def _teacher_shape(context: RunContext) -> Shape | None:

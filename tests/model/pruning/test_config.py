@@ -1,3 +1,5 @@
+import re
+
 import pytest
 
 from limbeck.core.cost import FunctionCost
@@ -99,3 +101,49 @@ def test_a_latency_relative_to_a_teacher_of_another_shape_is_refused_before_anyt
         config.goal(COST, narrow, WHOLE)
     counted = PruningConfig(keep=0.5, relative_to="teacher", cost="macs")
     assert counted.goal(COST, narrow, WHOLE).budget == WHOLE.weights / 2
+
+
+@pytest.mark.parametrize(
+    ("fields", "passes", "tables"),
+    [
+        ({"hidden": "auto"}, 5 + 4, 5),
+        ({"tokens": "auto"}, 6, 1),
+        ({"tokens": 0.8}, 1, 1),
+        ({"hidden": 24, "tokens": "auto"}, 6 + 6, 2),
+        ({"hidden": "auto", "tokens": "auto"}, 10 + 9, 5),
+        ({"hidden": "auto", "cost": "macs", "speedup": None, "keep": 0.5}, 5 + 4, 0),
+    ],
+)
+def test_a_choice_takes_passes_and_tables_for_all_that_is_tried(fields, passes, tables):
+    config = PruningConfig(**{"speedup": 4.0, **fields})
+    assert not config.problems()
+    assert (config.scoring_passes, config.latency_tables) == (passes, tables)
+    assert config.chooses == ("auto" in fields.values())
+    assert config.held_out == (512 if config.chooses else 0)
+    assert config.shape_after(WHOLE) is None
+
+
+def test_a_schedule_comes_last_and_is_of_what_stays():
+    config = PruningConfig(layers=3, hidden=24, keep=0.5, tokens=0.5, cost="macs")
+    expected = Shape.uniform(layers=3, hidden=24, heads=4, ffn=64, head_dim=8).with_tokens(0.5, 0.25, 0.25)
+    assert config.shortened(WHOLE) == expected
+    assert config.strictest == 0.5
+    assert PruningConfig(keep=0.5, tokens="auto").strictest == 0.5
+    assert PruningConfig(keep=0.5).strictest == 1.0
+    assert PruningConfig(keep=0.5).scheduled(WHOLE) is WHOLE
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"hidden": "auto"}, "hidden: auto weighs channels against heads and neurons; give speedup"),
+        ({"hidden": "auto", "heads": 2}, "hidden: auto weighs channels against heads and neurons; give speedup"),
+        ({"tokens": 0.5, "layers": 2}, "for a schedule alone use prune_tokens"),
+        ({"tokens": "auto", "size_mb": 1.0}, r"do not change what the goal counts \(size\)"),
+        ({"tokens": 0.5, "keep": 0.5, "cost": "parameters"}, r"do not change what the goal counts \(parameters\)"),
+        ({"tokens": "auto", "speedup": 2.0, "profile": "file"}, "latency data know no layers that read fewer"),
+    ],
+)
+def test_a_choice_needs_a_goal_that_it_changes(fields, message):
+    (problem,) = PruningConfig(**fields).problems()
+    assert re.search(message, problem)

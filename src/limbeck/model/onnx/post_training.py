@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from limbeck.core.paired import CountedLoss, Loss, loss_against
-from limbeck.core.statistics import largest_share, resample
+from limbeck.core.statistics import largest_share, probably_less
 from limbeck.model import external
 from limbeck.model.checkpoints import save_model
 from limbeck.model.onnx import smooth_quant
@@ -201,17 +201,6 @@ def smoothed(
             f"{probability:.2f} < {SURE:g} on {len(tried_on)} texts; no input is smoothed"
         )
     return plain
-
-
-def probably_less(first: np.ndarray, second: np.ndarray) -> float:
-    """Return the share of resamples of the same texts on which the mean of the first errors is less.
-
-    Args:
-        first: Errors [texts].
-        second: Errors on the same texts [texts].
-    """
-    gains = second - first
-    return float((resample(lambda index: float(gains[index].mean()), len(gains)).values > 0).mean())
 
 
 def is_shown(

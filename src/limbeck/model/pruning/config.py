@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -9,6 +10,7 @@ from annotated_types import Ge, Gt, Le
 
 from limbeck.core.bound import Bound, missing_profile, time_problem
 from limbeck.core.student_shape import layer_map
+from limbeck.core.token_schedule import geometric
 from limbeck.errors import InputError
 from limbeck.model.pruning.goals import CostGoal, Goal, UniformGoal
 
@@ -24,6 +26,32 @@ STAGES = "with relative_to: input each stage says how much smaller it is than th
 """What to write where the teacher is another model."""
 FEWER_TOKENS = "hidden: needs layers that read all tokens of a text; put prune before prune_tokens"
 """Why a model whose layers leave tokens behind keeps its width: their norm is another than that of the rest."""
+SLICES = "tokens: slices of a super-network read all tokens; take a slice first, by search"
+"""Why a super-network has no schedule."""
+AUTO: Literal["auto"] = "auto"
+"""The value of a field that is chosen by what comes of it."""
+WIDTH_SHARES = (1.0, 0.875, 0.75, 0.625, 0.5)
+"""Shares of the hidden width that are tried."""
+TOKEN_RATIOS = (0.9, 0.8, 0.7, 0.6, 0.5)
+"""Shares of the tokens that each layer passes on, of those that it reads, which are tried beside all tokens."""
+HELD_OUT = 512
+"""Texts by which results are compared: none of those that they were made with."""
+
+
+def hidden_widths(width: int) -> tuple[int, ...]:
+    """Return the hidden widths that are tried for a model, the widest first.
+
+    Apart from its own, they are multiples of 32, which kernels of matrix products like; of narrow models, of an eighth.
+
+    Args:
+        width: That of the model.
+
+    >>> hidden_widths(384), hidden_widths(32)
+    ((384, 352, 288, 256, 192), (32, 28, 24, 20, 16))
+    """
+    unit = max(1, min(32, width // 8))
+    rounded = (unit * math.floor(share * width / unit + 0.5) for share in WIDTH_SHARES[1:])
+    return tuple(dict.fromkeys([width, *(each for each in rounded if 2 <= each < width)]))
 
 
 @dataclass(frozen=True)
@@ -40,7 +68,10 @@ class PruningConfig:
         ffn: Feed-forward neurons to keep in every layer.
         layers: Whole layers to keep.
         hidden: Channels of the hidden states to keep, from which all layers read and to which they write; beside a
-            goal, which the other widths are then chosen for.
+            goal, which the other widths are then chosen for. With auto that of several widths whose result differs
+            least from the model as it came in, by its answers to texts that were held out.
+        tokens: Share of the tokens that each layer passes on, of those that it reads; beside a goal, which the widths
+            of layers are then chosen for. With auto that of several shares whose result differs least.
         layer_choice: Which layers: evenly spread, the top, the bottom, or those that matter most.
         cost: What a goal counts.
         profile: Latency data of another machine, made there by 'limbeck profile --full': latency is that machine's.
@@ -57,7 +88,8 @@ class PruningConfig:
     heads: Annotated[int, Ge(0), Le(10_000)] | None = None
     ffn: Annotated[int, Ge(0), Le(1_000_000)] | None = None
     layers: Annotated[int, Ge(1), Le(1_000)] | None = None
-    hidden: Annotated[int, Ge(2), Le(100_000)] | None = None
+    hidden: Annotated[int, Ge(2), Le(100_000)] | Literal["auto"] | None = None
+    tokens: Annotated[float, Ge(0.001), Le(1)] | Literal["auto"] | None = None
     layer_choice: Literal["uniform", "top", "bottom", "importance"] = "uniform"
     cost: Literal["latency", "macs", "parameters"] = "latency"
     profile: str | None = None
@@ -88,15 +120,37 @@ class PruningConfig:
         return bool(self.bound.given) or self.heads is not None or self.ffn is not None
 
     @property
+    def chooses(self) -> bool:
+        """Whether several results are compared, and the one whose answers differ least is taken."""
+        return AUTO in (self.hidden, self.tokens)
+
+    @property
+    def held_out(self) -> int:
+        """How many texts results are compared by."""
+        return HELD_OUT if self.chooses else 0
+
+    @property
+    def strictest(self) -> float:
+        """The least share of the tokens read that layers may pass on."""
+        return min(TOKEN_RATIOS) if self.tokens == AUTO else self.tokens or 1.0
+
+    @property
+    def tries(self) -> int:
+        """How many results there may be."""
+        widths = len(WIDTH_SHARES) if self.hidden == AUTO else 1
+        return widths + (len(TOKEN_RATIOS) if self.tokens == AUTO else 0)
+
+    @property
     def scoring_passes(self) -> int:
-        """How often the model is run on calibration texts, forward and back."""
-        return (self.narrows or self.layer_choice == "importance") + (self.hidden is not None)
+        """How often the model is run on calibration texts, forward and back; at most, where results are compared."""
+        narrower = 0 if self.hidden is None else self.tries - (self.hidden == AUTO)  # one has all channels
+        return self.tries * (self.narrows or self.layer_choice == "importance") + narrower
 
     @property
     def latency_tables(self) -> int:
-        """How many latency tables are measured: one for each hidden width."""
+        """How many latency tables are measured, at most: one for each hidden width."""
         measures = self.quantity == "latency" and self.profile is None
-        return measures * (1 if self.hidden is None else 2)
+        return measures * (len(WIDTH_SHARES) if self.hidden == AUTO else 1 if self.hidden is None else 2)
 
     def problems(self) -> list[str]:
         """Return the conflicts between fields."""
@@ -106,6 +160,8 @@ class PruningConfig:
             return [f"give one goal, got {', '.join(goals + uniform)}"]
         if not self.narrows and self.layers is None and self.hidden is None:
             return ["give a goal: speedup, latency_ms, keep, size_mb, heads and/or ffn, layers, or hidden"]
+        if problem := self._choice_problem():
+            return [problem]
         if self.cost != "latency" and (self.speedup or self.latency_ms):
             return [time_problem(self.cost)]
         if self.relative_to == "teacher" and not (self.speedup or self.keep):
@@ -115,6 +171,18 @@ class PruningConfig:
         if self.target is not None and self.quantity != "latency":
             return ["target: is for latencies, so the goal should be speedup, latency_ms, or keep with cost: latency"]
         return []
+
+    def _choice_problem(self) -> str | None:
+        """Return what is missing beside a choice or a schedule; None if nothing is."""
+        if self.hidden == AUTO and not self.bound.given:
+            return "hidden: auto weighs channels against heads and neurons; give speedup, latency_ms, keep or size_mb"
+        if self.tokens is not None and not self.bound.given:
+            return "tokens: is for a goal: speedup, latency_ms, keep or size_mb; for a schedule alone use prune_tokens"
+        if self.tokens is not None and self.quantity in ("size", "parameters"):
+            return f"tokens: fewer of them do not change what the goal counts ({self.quantity}); leave it out"
+        if self.tokens is not None and self.profile is not None:
+            return "tokens: latency data know no layers that read fewer; leave out profile, so that a table is measured"
+        return None
 
     def target_problems(self, target: Target) -> dict[str, str]:
         """Return that latencies cannot be measured for a goal where the target is elsewhere."""
@@ -171,16 +239,20 @@ class PruningConfig:
         return f"layers: the model has {depth} layers, got {self.layers}; use at most {depth}"
 
     def shortened(self, shape: Shape) -> Shape | None:
-        """Return the shape with the layers and channels that stay; None where scores decide, or it is impossible."""
+        """Return the shape of the layers, channels and tokens that stay; None where scores decide or none is left."""
         if self.hidden is not None:
-            if self.hidden > shape.hidden:
+            if self.hidden == AUTO or self.hidden > shape.hidden:
                 return None
             shape = replace(shape, hidden=self.hidden)
-        if self.layers is None:
-            return shape
-        if len(set(shape.layers)) > 1 or self.layers > shape.depth:
-            return None
-        return replace(shape, layers=shape.layers[: self.layers])
+        if self.layers is not None:
+            if len(set(shape.layers)) > 1 or self.layers > shape.depth:
+                return None
+            shape = replace(shape, layers=shape.layers[: self.layers])
+        return self.scheduled(shape)
+
+    def scheduled(self, shape: Shape) -> Shape:
+        """Return a shape whose layers pass on the share of tokens that is given; all that they read, where none is."""
+        return shape if self.tokens is None or self.tokens == AUTO else geometric(shape, self.tokens)
 
     def shape_after(self, shape: Shape) -> Shape | None:
         """Return the resulting shape where the goal alone decides it; None where scores and measured costs do."""

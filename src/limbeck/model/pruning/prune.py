@@ -6,15 +6,19 @@ Works on limbeck's encoder, without recipe or store; ``techniques/prune.py`` and
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import cache, partial
 from typing import TYPE_CHECKING, Literal, TypeVar
 
 from limbeck.errors import InputError
 from limbeck.model.pruning import optimal_brain_surgeon
-from limbeck.model.pruning.hidden_width import narrow_hidden, refusal
+from limbeck.model.pruning.alternatives import AnswerComparison, Chooser, alternatives
+from limbeck.model.pruning.goals import CostGoal
+from limbeck.model.pruning.hidden_width import narrow_hidden
 from limbeck.model.pruning.importance import CRITERIA
 from limbeck.model.pruning.reconstruction import Grams, collect, put, repaired
-from limbeck.model.pruning.slicing import Cut, RemovalOrder, RemovalOrders, Scores, slice_to
+from limbeck.model.pruning.slicing import Cut, RemovalOrder, RemovalOrders, Scores, set_shape, slice_to
+from limbeck.model.pruning.subnetwork import forget_slices
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -41,10 +45,12 @@ def prune(
     reconstruct: bool = True,
     seed: int = 0,
     keep_orders: Callable[[M, Callable[[], RemovalOrders]], RemovalOrders] = lambda model, build: build(),
+    held_out: Callable[[], Sequence[dict[str, Tensor]]] = tuple,
+    log: Callable[[str], None] = lambda message: None,
 ) -> M:
     """Cut layers, channels of the hidden states, heads and neurons of a model, and repair what stays.
 
-    Layers go first, then channels; heads and neurons are chosen in what is left.
+    Layers go first, then channels, then tokens; heads and neurons are chosen in what is left.
 
     Args:
         model: The model, an encoder with its head; it is used up.
@@ -57,9 +63,11 @@ def prune(
         reconstruct: Repair what is left by least squares on the texts.
         seed: Decides what the criterion draws.
         keep_orders: Returns the order in which parts of a model go, from a cache or by calling what it gets.
+        held_out: Returns texts that are not among the others, by which a width or a schedule is chosen.
+        log: Called with a message for each way that is tried, where there is something to choose.
 
     Returns:
-        The smaller model: the same one, unless its hidden states have fewer channels.
+        The smaller model: the same one, unless its hidden states have fewer channels, or there was something to choose.
 
     Raises:
         InputError: The model has nothing to cut, or no shape meets the goal.
@@ -67,18 +75,29 @@ def prune(
     before: Shape = model.shape
     if not before.depth:
         raise InputError("the model has no layers, so there is nothing to prune")
-    if config.hidden is not None and (message := refusal(model, config.hidden)):
-        raise InputError(message)
+    alternatives(model, config)  # refuses what cannot be, before any work
     goal, texts = config.goal(cost, before, teacher, ancestor=ancestor), cache(batches)
+    comparison = AnswerComparison.of(model, held_out()) if config.chooses else None
     if config.layers is not None:
         layers = config.evenly(before.depth) or important_layers(model, texts(), config.layers, criterion)
         slice_to(model, Cut.whole_layers(before, layers))
-    if config.hidden is not None:
-        model = narrow_hidden(model, texts, config.hidden, reconstruct=reconstruct, seed=seed)
-    if config.narrows:
-        orders = partial(keep_orders, model)
-        narrow(model, texts(), goal, criterion=criterion, reconstruct=reconstruct, seed=seed, keep_orders=orders)
-    return model
+        config = replace(config, layers=None)
+
+    def carry_out(model: M, config: PruningConfig) -> M:
+        if isinstance(config.hidden, int):
+            model = narrow_hidden(model, texts, config.hidden, reconstruct=reconstruct, seed=seed)
+        if (shape := config.scheduled(model.shape)) != model.shape:
+            set_shape(model, shape)
+            forget_slices(model.config)
+        if config.narrows:
+            orders = partial(keep_orders, model)
+            narrow(model, texts(), goal, criterion=criterion, reconstruct=reconstruct, seed=seed, keep_orders=orders)
+        return model
+
+    if comparison is None:
+        return carry_out(model, config)
+    assert isinstance(goal, CostGoal), "a choice needs a goal for the cost"
+    return Chooser(model, goal, carry_out, comparison, log).chosen(config)
 
 
 def narrow(
