@@ -67,6 +67,15 @@ def test_prune_takes_a_hidden_width(bert):
     assert all(torch.equal(before[name], value) for name, value in bert.state_dict().items())
 
 
+def test_prune_chooses_a_hidden_width_by_texts_that_are_held_out(bert):
+    messages = []
+    options = {"keep": 0.4, "cost": "macs", "samples": 16, "ffn_multiple": 16, "log": messages.append}
+    small = limbeck.prune(bert, TOKENIZER, TEXTS, hidden="auto", **options)
+    count = min(512, len(TEXTS) // 3)
+    assert any(message.startswith(f"hidden 32: answers to {count} other texts differ by") for message in messages)
+    assert f"hidden {small.shape.hidden}" in messages[-1]
+
+
 def test_a_result_is_saved_opened_and_trained_by_transformers(bert, tmp_path):
     small = limbeck.prune(bert, TOKENIZER, LABELED, heads=2, ffn=32, samples=16)
     limbeck.save_model(small, TOKENIZER, tmp_path / "small")

@@ -85,6 +85,7 @@ def test_hooks_of_a_step_have_defaults(registry):
     plain = step(StepInfo("echo", needs={"torch"}))(type("Plain", (Echo,), {}))()
     assert steps.needs(plain) == {"torch"}
     assert (plain.problems(), plain.file_problems(), plain.required_splits()) == ([], [], ())
+    assert plain.further_traits() == frozenset()
     assert (plain.shape_after("any shape"), plain.search_space("any shape")) == (None, None)
     assert (plain.rows_after({"train": 3}), plain.result_count(), plain.max_tokens()) == ({"train": 3}, 1, 0)
 

@@ -8,6 +8,7 @@ from limbeck.core.cost import FormatCost, WidthCost
 from limbeck.core.measurement import Measurement
 from limbeck.core.shape import Shape
 from limbeck.core.target import Target
+from limbeck.core.token_schedule import geometric
 from limbeck.cost_models.shape_cost import counted_cost, latency_cost, predicted_latency, pruning_cost
 from limbeck.data.synthetic import toy_task, toy_tokenizer
 from limbeck.errors import InputError
@@ -63,3 +64,17 @@ def test_a_goal_of_pruning_is_priced_at_the_width_of_each_shape(candidate):
     assert pruning_cost(PruningConfig(speedup=2.0), candidate, measured, Target())(FULL).value == 1.0
     macs = pruning_cost(PruningConfig(keep=0.5, hidden=24, cost="macs"), candidate, None, Target())
     assert macs(FULL).value == counted_cost("macs", candidate)(FULL).value
+
+
+@pytest.mark.parametrize(("tokens", "least"), [("auto", 0.5), (0.7, 0.7)])
+def test_a_goal_with_a_schedule_is_priced_by_what_knows_the_strictest_one(candidate, tokens, least):
+    class Measured(FormatCost):
+        def of_schedule(self, shape):
+            return FormatCost(lambda other, number_format: Measurement("latency_p50", min(shape.tokens), "s"))
+
+    measured = Measured(lambda shape, number_format: Measurement("latency_p50", 1.0, "s"))
+    for fields in ({}, {"hidden": 24}):
+        config = PruningConfig(speedup=2.0, tokens=tokens, **fields)
+        cost = pruning_cost(config, candidate, measured, Target())
+        assert cost(FULL).value == min(geometric(FULL, least).tokens)
+        assert isinstance(cost, WidthCost) == bool(fields)

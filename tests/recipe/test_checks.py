@@ -96,6 +96,9 @@ def test_the_hidden_width_is_cut_before_tokens_are(make_model, tmp_path):
     assert problems(training, {"prune": {"hidden": 96}}, tokens) == []
     assert problems(training, tokens, training, {"prune": {"heads": 2}}) == []
     message = "hidden: needs layers that read all tokens of a text; put prune before prune_tokens"
+    chosen = {"prune": {"keep": 0.5, "cost": "macs", "hidden": "auto", "tokens": "auto"}}
+    assert problems(training, chosen) == []
+    assert problems(training, chosen, training, chosen) == [f"steps[3].prune: {message}"]
     each = {"each": {"prune": {"hidden": [96, 64]}}}
     reported = problems(training, {"fork": [[], [tokens], [tokens, training]]}, each)
     assert reported == [f"steps[2].each.prune: {message}"]

@@ -1,4 +1,4 @@
-"""Choose between ways to meet one goal: each is carried out on a copy, and answers to held-out texts decide.
+"""Choose between several ways to meet one goal: each is carried out on a copy, and answers to held-out texts decide.
 
 A narrower model keeps more heads and neurons for the same cost, and one that leaves tokens behind wider layers. What
 that is worth is not in the scores of the parts, which are those of one width and one schedule; so every way is carried
@@ -37,8 +37,8 @@ M = TypeVar("M", bound="LimbeckForSequenceClassification")
 
 SURE = 0.95
 """How probable it has to be that answers differ less before more is changed than has to be."""
-PATIENCE = 2
-"""Ways in a row that are shown to be worse than the best before the rest, which changes still more, is left out."""
+WORSE_IN_A_ROW = 2
+"""After so many in a row that are shown to be worse than the best, the rest, which changes still more, is left out."""
 
 
 def alternatives(
@@ -99,8 +99,8 @@ def out_of_reach(
     """
     message: str | None = None
     try:
-        for way in alternatives(model, config, elastic=elastic):
-            if (message := way.out_of_reach(model.shape, cost, teacher, ancestor=ancestor)) is None:
+        for option in alternatives(model, config, elastic=elastic):
+            if (message := option.out_of_reach(model.shape, cost, teacher, ancestor=ancestor)) is None:
                 return None
     except InputError as error:
         return str(error)
@@ -186,10 +186,10 @@ def divergences(losses: OutputLosses, logits: Tensor, reference: Tensor, batch: 
 
 @dataclass(frozen=True, eq=False)
 class Outcome(Generic[M]):
-    """What came of a way to meet the goal.
+    """What came of an option.
 
     Attributes:
-        config: The way.
+        config: The option.
         model: The smaller model.
         divergences: How much its answers differ, by text [texts].
     """
@@ -206,14 +206,14 @@ class Outcome(Generic[M]):
 
 @dataclass(frozen=True, eq=False)
 class Chooser(Generic[M]):
-    """Tries ways to meet a goal.
+    """Carries out several options, and keeps one.
 
     Attributes:
-        model: The model, with the layers that stay; ways are carried out on copies.
+        model: The model, with the layers that stay; options are carried out on copies.
         goal: What the goal asks of the widths of layers.
         carry_out: Cuts a model, which is used up, as a goal without a choice says.
         comparison: Says how much answers differ.
-        log: Called with a message for each way, and for each choice.
+        log: Called with a message for each option, and for each choice.
     """
 
     model: M
@@ -228,7 +228,7 @@ class Chooser(Generic[M]):
         With a width and a schedule to choose, the width is chosen first, with all tokens, then the schedule.
 
         Raises:
-            InputError: No way meets the goal, or the model cannot have such a width or schedule.
+            InputError: No option meets the goal, or the model cannot have such a width or schedule.
         """
         best: Outcome[M] | None = None
         while config.chooses:
@@ -238,43 +238,41 @@ class Chooser(Generic[M]):
         assert best is not None, "there is nothing to choose"
         return best.model
 
-    def _best(self, ways: Sequence[PruningConfig], known: Outcome[M] | None) -> Outcome[M]:
-        """Return what comes of the best way.
+    def _best(self, options: Sequence[PruningConfig], earlier: Outcome[M] | None) -> Outcome[M]:
+        """Return what comes of the best option.
 
         Args:
-            ways: The ways, the least change first.
-            known: What came of one of them, if it has been carried out.
+            options: What to choose from, the least change first.
+            earlier: What came of one of them, if it has been carried out.
         """
-        simplest: Outcome[M] | None = None
-        least, worse, tried, shapes, message = simplest, 0, 0, set(), ""
-        name = "hidden" if len({way.hidden for way in ways}) > 1 else "tokens"
-        for way in ways:
-            shape = way.shortened(self.model.shape)
-            assert shape is not None, "alternatives are possible"
+        name = "hidden" if len({option.hidden for option in options}) > 1 else "tokens"
+        outcomes: list[Outcome[M]] = []  # the least change that meets the goal, and what differs least; no others
+        tried, worse, shapes, message = 0, 0, set(), None
+        for option in options:
+            shape = option.shortened(self.model.shape)
+            assert shape is not None, "options are possible"
             if shape in shapes:
                 continue
             shapes.add(shape)
-            if message := self._obstacle(way, shape):
-                self.log(f"{_label(way, name)}: {message}")
+            if message := self._obstacle(option, shape):
+                self.log(f"{_label(option, name)}: {message}")
                 continue
-            outcome = known if known is not None and known.config == way else self._outcome(way, name)
+            outcome = earlier if earlier and earlier.config == option else self._outcome(option, name)
             tried += 1
-            if simplest is None or least is None:
-                simplest = least = outcome
-                continue
-            worse = worse + 1 if probably_less(least.divergences, outcome.divergences) >= SURE else 0
-            least = outcome if outcome.mean < least.mean else least
-            if worse == PATIENCE:
+            worse = worse + 1 if outcomes and _differs_less(outcomes[-1], outcome) >= SURE else 0
+            if not outcomes or outcome.mean < outcomes[-1].mean:
+                outcomes = [*outcomes[:1], outcome]
+            if worse == WORSE_IN_A_ROW:
                 break
-        if simplest is None or least is None:
-            raise InputError(message)
-        return self._decided(simplest, least, name, tried)
+        if not outcomes:
+            raise InputError(message or "there is nothing to choose from")
+        return self._decided(outcomes[0], outcomes[-1], name, tried)
 
-    def _obstacle(self, way: PruningConfig, shape: Shape) -> str | None:
-        """Return why a way is not worth trying; None if it may be.
+    def _obstacle(self, option: PruningConfig, shape: Shape) -> str | None:
+        """Return why an option is not worth trying; None if it may be.
 
         Args:
-            way: The way.
+            option: The option.
             shape: What it makes of the model before heads and neurons go.
         """
         if message := self.goal.out_of_reach(shape):
@@ -283,36 +281,36 @@ class Chooser(Generic[M]):
         outside = set(cost(shape).detail.get("extrapolates", ())) - set(cost(before).detail.get("extrapolates", ()))
         if outside:
             return f"its latency would be a guess: beyond what was measured in {', '.join(sorted(outside))}"
-        of_all = replace(way, tokens=None).shortened(before)
+        of_all = replace(option, tokens=None).shortened(before)
         if of_all is not None and shape != of_all and cost(shape).value >= cost(of_all).value:
             return "choosing tokens costs more than it saves"
         return None
 
-    def _outcome(self, way: PruningConfig, name: str) -> Outcome[M]:
-        """Carry out a way."""
-        small = self.carry_out(copy.deepcopy(self.model), way)
-        outcome = Outcome(way, small, self.comparison.divergences(small))
+    def _outcome(self, option: PruningConfig, name: str) -> Outcome[M]:
+        """Carry out an option."""
+        small = self.carry_out(copy.deepcopy(self.model), option)
+        outcome = Outcome(option, small, self.comparison.divergences(small))
         mean, low, high = resampled_mean(outcome.divergences).interval
         count = len(outcome.divergences)
         interval = f"{mean:.3g} [{low:.3g}, {high:.3g}]"
-        self.log(f"{_label(way, name)}: answers to {count} other texts differ by {interval}; {small.shape}")
+        self.log(f"{_label(option, name)}: answers to {count} other texts differ by {interval}; {small.shape}")
         return outcome
 
     def _decided(self, simplest: Outcome[M], least: Outcome[M], name: str, tried: int) -> Outcome[M]:
-        """Return the way whose answers differ least if that is shown to be better than the simplest, else that.
+        """Return the option whose answers differ least if that is shown to be better than the simplest, else that.
 
         Args:
             simplest: What came of the least change that meets the goal.
-            least: What came of the way whose answers differ least.
+            least: What came of the option whose answers differ least.
             name: The field in which they differ.
-            tried: How many ways were compared. Of as many that are no better, the best seems to be better with a
+            tried: How many were compared. Of as many that are no better, the best seems to be better with a
                 probability of at most 1 - ``SURE`` (Bonferroni).
         """
         first, other = _label(simplest.config, name), _label(least.config, name)
         if least is simplest:
             self.log(f"{first}: its answers differ least of {tried}")
             return simplest
-        probability, sure = probably_less(least.divergences, simplest.divergences), 1 - (1 - SURE) / (tried - 1)
+        probability, sure = _differs_less(least, simplest), 1 - (1 - SURE) / (tried - 1)
         shown = probability >= sure
         evidence = f"with probability {probability:.3f} {'>=' if shown else '<'} {sure:.4g}, as {tried} were compared"
         if shown:
@@ -322,8 +320,13 @@ class Chooser(Generic[M]):
         return simplest
 
 
-def _label(way: PruningConfig, name: str) -> str:
-    """Return how a way reads: by the field in which ways differ."""
+def _differs_less(first: Outcome[M], second: Outcome[M]) -> float:
+    """Return the probability that the answers of the first differ less than those of the second."""
+    return probably_less(first.divergences, second.divergences)
+
+
+def _label(option: PruningConfig, name: str) -> str:
+    """Return how an option reads: by the field in which options differ."""
     if name == "hidden":
-        return f"hidden {way.hidden}"
-    return "all tokens" if way.tokens is None else f"tokens {way.tokens:g}"
+        return f"hidden {option.hidden}"
+    return "all tokens" if option.tokens is None else f"tokens {option.tokens:g}"

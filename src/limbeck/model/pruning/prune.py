@@ -64,7 +64,7 @@ def prune(
         seed: Decides what the criterion draws.
         keep_orders: Returns the order in which parts of a model go, from a cache or by calling what it gets.
         held_out: Returns texts that are not among the others, by which a width or a schedule is chosen.
-        log: Called with a message for each way that is tried, where there is something to choose.
+        log: Called with a message for each option that is tried, where there is something to choose.
 
     Returns:
         The smaller model: the same one, unless its hidden states have fewer channels, or there was something to choose.
