@@ -12,9 +12,10 @@ from transformers import AutoModelForSequenceClassification
 
 import limbeck
 from limbeck.core.candidate import Candidate
+from limbeck.core.shape import Shape
 from limbeck.core.step import RunContext, Teacher
 from limbeck.data.batching import collate, encode, predict
-from limbeck.data.synthetic import toy_task, toy_tokenizer
+from limbeck.data.synthetic import TOYS, toy_task, toy_tokenizer
 from limbeck.errors import InputError
 from limbeck.model.checkpoints import open_model, save_model
 from limbeck.model.family_table import FAMILIES
@@ -103,3 +104,24 @@ def test_it_imitates_the_whole_model_although_that_is_wider(family, match, tmp_p
     (distilled,) = step.apply(student, RunContext(teacher=teacher, scratch=tmp_path))
     assert distilled.model.shape.hidden == 24
     assert np.isfinite(predict(distilled.model, encode(TASK, "test", TOKENIZER), 4)).all()
+
+
+@pytest.mark.parametrize("toy", TOYS)
+def test_a_width_is_chosen_for_every_kind(make_model, toy):
+    """By answers to texts of the kind: classes, numbers, vectors, words and ranks."""
+    task = toy_task(toy, train=24, validation=12, test=12)
+    tokenizer, messages = toy_tokenizer(task), []
+    model = make_model(
+        Shape.uniform(layers=2, hidden=16, heads=2, ffn=16),
+        labels=task.num_labels,
+        kind=task.kind,
+        vocab_size=len(tokenizer),
+    )
+    step = Prune.of(keep=0.5, cost="macs", hidden="auto", samples=12, ffn_multiple=4)
+    context = RunContext(log=lambda message, **numbers: messages.append(message))
+    (chosen,) = step.apply(Candidate(model, tokenizer, task), context)
+    tried = [float(message.split("differ by ")[1].split()[0]) for message in messages if "texts differ by" in message]
+    assert len(tried) >= 3
+    assert min(tried) > 0
+    assert chosen.model.shape.hidden <= 16
+    assert f"-> {chosen.model.shape}" in messages[-1]

@@ -133,6 +133,10 @@ class AnswerComparison:
     def of(cls, model: LimbeckForSequenceClassification, batches: Sequence[dict[str, Tensor]]) -> AnswerComparison:
         """Let a model answer texts.
 
+        Args:
+            model: The model.
+            batches: The texts.
+
         Raises:
             InputError: There are no texts.
         """
@@ -226,6 +230,9 @@ class Chooser(Generic[M]):
         """Return the smaller model whose answers differ least; more is changed only where that is shown to be better.
 
         With a width and a schedule to choose, the width is chosen first, with all tokens, then the schedule.
+
+        Args:
+            config: The goal.
 
         Raises:
             InputError: No option meets the goal, or the model cannot have such a width or schedule.
