@@ -221,6 +221,8 @@ def test_schedules_that_cost_more_than_they_save_are_passed_over(model):
     chosen, tried, messages = choice(model, config, {"all": 1.0}, cost=FunctionCost(dear))
     assert (chosen, tried) == ("all", ["all"])
     assert sum("choosing tokens costs more than it saves" in message for message in messages) == len(TOKEN_RATIOS)
+    given = replace(config, tokens=0.5, hidden="auto")  # that is no question then
+    assert choice(model, given, {0.5: 0.0}, cost=FunctionCost(dear))[0] == 0.5
 
 
 def test_a_width_that_was_not_measured_is_no_choice(model):

@@ -261,7 +261,7 @@ class Chooser(Generic[M]):
             if shape in shapes:
                 continue
             shapes.add(shape)
-            if message := self._obstacle(option, shape):
+            if message := self._obstacle(option, shape, name):
                 self.log(f"{_label(option, name)}: {message}")
                 continue
             outcome = earlier if earlier and earlier.config == option else self._outcome(option, name)
@@ -275,12 +275,13 @@ class Chooser(Generic[M]):
             raise InputError(message or "there is nothing to choose from")
         return self._decided(outcomes[0], outcomes[-1], name, tried)
 
-    def _obstacle(self, option: PruningConfig, shape: Shape) -> str | None:
+    def _obstacle(self, option: PruningConfig, shape: Shape, name: str) -> str | None:
         """Return why an option is not worth trying; None if it may be.
 
         Args:
             option: The option.
             shape: What it makes of the model before heads and neurons go.
+            name: The field in which options differ; a schedule that is given is set whatever it costs.
         """
         if message := self.goal.out_of_reach(shape):
             return message
@@ -288,7 +289,7 @@ class Chooser(Generic[M]):
         outside = set(cost(shape).detail.get("extrapolates", ())) - set(cost(before).detail.get("extrapolates", ()))
         if outside:
             return f"its latency would be a guess: beyond what was measured in {', '.join(sorted(outside))}"
-        of_all = replace(option, tokens=None).shortened(before)
+        of_all = replace(option, tokens=None).shortened(before) if name == "tokens" else None
         if of_all is not None and shape != of_all and cost(shape).value >= cost(of_all).value:
             return "choosing tokens costs more than it saves"
         return None
