@@ -113,7 +113,8 @@ def test_equal_answers_do_not_differ_and_texts_are_judged_one_by_one(kind):
     width = 1 if kind in ("regression", "rerank") else 4
     first, second = torch.randn(2, 5, width, generator=rng).unbind()
     batch, losses = {"attention_mask": torch.ones(5, 3)}, OUTPUT_LOSSES[kind]
-    assert torch.equal(divergences(losses, first, first, batch), torch.zeros(5))
+    assert torch.equal(divergences(losses, first, first, batch), torch.zeros(5, dtype=torch.float64))
+    assert (divergences(losses, first + 1e-5 * second, first, batch) > 0).all()
     together = divergences(losses, second, first, batch)
     assert (together > 0).all()
     single = [divergences(losses, second[row : row + 1], first[row : row + 1], batch) for row in range(5)]
@@ -130,7 +131,7 @@ def test_answers_differ_by_what_the_kind_says():
     bits = before * (before / after).log() + (1 - before) * ((1 - before) / (1 - after)).log()
     assert np.allclose(divergences(OUTPUT_LOSSES["multi_label_classification"], second, first, {}), bits.sum(-1))
     numbers = divergences(OUTPUT_LOSSES["regression"], second[:, :1], first[:, :1], {})
-    assert torch.allclose(numbers, (second - first)[:, 0].square())
+    assert torch.allclose(numbers, (second - first)[:, 0].double().square(), atol=1e-6)
 
 
 def test_of_tokens_those_that_have_a_label_count():
@@ -138,6 +139,7 @@ def test_of_tokens_those_that_have_a_label_count():
     first, second = torch.randn(2, 2, 3, 4, generator=rng).unbind()
     labels, mask = torch.tensor([[-100, 1, 2], [0, -100, -100]]), torch.tensor([[1, 1, 1], [1, 1, 0]])
     losses = OUTPUT_LOSSES["single_label_classification"]
+    first, second = first.double(), second.double()
     each = F.kl_div(second.log_softmax(-1), first.log_softmax(-1), reduction="none", log_target=True).sum(-1)
     labeled = divergences(losses, second, first, {"labels": labels, "attention_mask": mask})
     assert torch.allclose(labeled, torch.stack([each[0, 1:].mean(), each[1, 0]]), atol=1e-6)

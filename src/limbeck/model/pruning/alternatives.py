@@ -151,7 +151,7 @@ class AnswerComparison:
         """Return how much the answers of another model differ, by text [texts]: :func:`divergences`."""
         losses = model.output_losses(self.answers[0].shape[-1])
         rows = zip(_answers(model, self.batches), self.answers, self.batches, strict=True)
-        return torch.cat([divergences(losses, *row) for row in rows]).double().numpy()
+        return torch.cat([divergences(losses, *row) for row in rows]).numpy()
 
 
 @torch.no_grad()
@@ -179,6 +179,7 @@ def divergences(losses: OutputLosses, logits: Tensor, reference: Tensor, batch: 
         logs = (first.log_softmax(-1), second.log_softmax(-1))
         return F.kl_div(*logs, reduction="none", log_target=True).sum(-1)
 
+    logits, reference = logits.double(), reference.double()  # in float32, small ones would be negative
     distances = losses.imitation(logits, reference, nats) - losses.imitation(reference, reference, nats)
     if logits.dim() == 2:
         return distances.flatten(1).sum(1) if distances.dim() > 1 else distances
