@@ -92,7 +92,7 @@ def test_widths_and_schedules_that_a_model_cannot_have_are_left_out(make_model):
     factorized = make_model(FULL, labels=3, vocab_size=len(TOKENIZER), embedding_size=24)
     assert [way.hidden for way in alternatives(factorized, replace(HALF, hidden="auto"))] == [32, 28, 20, 16]
     shallow = make_model(replace(FULL, layers=FULL.layers[:1]), labels=3, vocab_size=len(TOKENIZER))
-    with pytest.raises(InputError, match="tokens: after the last layer no token costs anything"):
+    with pytest.raises(InputError, match="tokens: needs at least two layers"):
         alternatives(shallow, replace(HALF, tokens=0.5))
     scheduled = make_model(geometric(FULL, 0.5), labels=3, vocab_size=len(TOKENIZER))
     with pytest.raises(InputError, match="hidden: needs layers that read all tokens"):

@@ -111,8 +111,6 @@ def _schedule_refusal(model: LimbeckForSequenceClassification, *, elastic: bool)
     """Return why layers of the model cannot pass on fewer tokens; None if they can."""
     if elastic or model.space is not None:
         return SLICES
-    if model.shape.depth < 2:
-        return f"tokens: after the last layer no token costs anything, so give two layers or more, got {model.shape}"
     problem = schedule_problem(model.shape, model.style)
     return f"tokens: {problem}" if problem else None
 
