@@ -165,7 +165,7 @@ def typical_length(candidate: Candidate, batch: int = 1, samples: int = 200, per
         samples: Texts to tokenize, at least eight batches.
         percent: Percentile to return instead of the median, 0 to 100.
     """
-    return int(np.percentile([max(lengths) for lengths in _batches(candidate, batch, samples)], percent))
+    return _longest(_batches(candidate, batch, samples), percent)
 
 
 def typical_batch(candidate: Candidate, batch: int) -> tuple[int, ...]:
@@ -175,8 +175,9 @@ def typical_batch(candidate: Candidate, batch: int) -> tuple[int, ...]:
         candidate: Gives the task and the tokenizer.
         batch: Texts in a batch.
     """
-    longest = typical_length(candidate, batch)
-    full = [lengths for lengths in _batches(candidate, batch) if len(lengths) == batch] or [[longest] * batch]
+    batches = _batches(candidate, batch)
+    longest = _longest(batches)
+    full = [lengths for lengths in batches if len(lengths) == batch] or [[longest] * batch]
     nearest = sorted(min(full, key=lambda lengths: abs(max(lengths) - longest)), reverse=True)
     return (longest, *(min(length, longest) for length in nearest[1:]))
 
@@ -207,6 +208,10 @@ def _batches(candidate: Candidate, batch: int, samples: int = 200) -> list[list[
     if candidate.task.task_kind.grouped:  # documents of a request are sorted
         lengths.sort()
     return [lengths[start : start + batch] for start in range(0, len(lengths), batch)]
+
+
+def _longest(batches: Sequence[Sequence[int]], percent: float = 50) -> int:
+    return int(np.percentile([max(lengths) for lengths in batches], percent))
 
 
 def _check_length(tokenizer: PreTrainedTokenizerBase, seq_len: int) -> None:

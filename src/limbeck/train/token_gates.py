@@ -47,7 +47,7 @@ TEMPERATURES = (0.3, 0.1)
 LEAST = 1e-12
 """Of a divergence whose logarithm is taken."""
 DIFFERENCE = 0.1
-"""Half the distance of the points that slopes of the cost are taken between."""
+"""Distance of the points that slopes of the cost are taken between."""
 
 
 def learned_schedule(
