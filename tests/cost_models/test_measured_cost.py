@@ -12,6 +12,7 @@ from limbeck.core.shape import Shape
 from limbeck.core.target import Target
 from limbeck.cost_models.collection import collect
 from limbeck.cost_models.measured_cost import MeasuredCost
+from limbeck.cost_models.table_measurement import Anchor
 from limbeck.data.synthetic import toy_task, toy_tokenizer
 
 FULL = Shape.uniform(layers=3, hidden=32, heads=4, ffn=64)
@@ -65,7 +66,9 @@ def test_for_a_fixed_width_there_is_one_table_a_format(make_model, supernet, mon
     requests = []
     monkeypatch.setattr(
         "limbeck.cost_models.table_measurement.memoized",
-        lambda candidate, target, number_format, memo, whole: requests.append((number_format, whole)) or object(),
+        lambda candidate, target, number_format, memo, whole, anchor: (
+            requests.append((number_format, whole)) or object()
+        ),
     )
     cost = MeasuredCost(supernet, Target(), lambda name, build: build(), FULL)
     assert not requests
@@ -74,35 +77,46 @@ def test_for_a_fixed_width_there_is_one_table_a_format(make_model, supernet, mon
     assert requests == [("int8", FULL), ("float", FULL)]
 
 
+def tables_asked_for(monkeypatch):
+    """Return where each table that is asked for is noted down, with its target, its whole shape and its anchor."""
+    requests = []
+
+    def table(candidate, target, number_format, memo, whole, anchor):
+        requests.append((target, whole, anchor))
+        return FunctionCost(lambda shape: latency(shape, number_format))
+
+    monkeypatch.setattr("limbeck.cost_models.table_measurement.memoized", table)
+    return requests
+
+
+def anchor(shape):
+    return Anchor(shape, latency(shape, "int8").value)
+
+
 def test_another_hidden_width_has_a_table_of_the_same_layers(supernet, monkeypatch):
-    requests, target = [], Target(threads=2, batch=3)
-    monkeypatch.setattr(
-        "limbeck.cost_models.table_measurement.memoized",
-        lambda candidate, target, number_format, memo, whole: requests.append((target, whole)) or object(),
-    )
+    requests, target = tables_asked_for(monkeypatch), Target(threads=2, batch=3)
     assert (cost := MeasuredCost(supernet, target, measure_now)).of_width(16) is cost  # a predictor knows all widths
     del supernet.model.config.space
     cost = MeasuredCost(supernet, target, measure_now, replace(FULL, layers=FULL.layers * 2))
     assert cost.of_width(32) is cost
     cost.of_width(24).for_format("int8")
-    assert requests == [(target, replace(FULL, hidden=24, layers=FULL.layers * 2))]
+    whole = replace(FULL, layers=FULL.layers * 2)
+    assert requests == [(target, whole, None), (target, replace(whole, hidden=24), anchor(whole))]
+    requests.clear()
     MeasuredCost(supernet, target, measure_now).of_width(24).for_format("int8")
-    assert requests[1] == (target, replace(FULL, hidden=24))
+    assert requests == [(target, None, None), (target, replace(FULL, hidden=24), anchor(FULL))]
 
 
 def test_a_schedule_of_tokens_has_a_table_of_the_same_layers(supernet, monkeypatch):
-    requests, target = [], Target(threads=2, batch=3)
-    monkeypatch.setattr(
-        "limbeck.cost_models.table_measurement.memoized",
-        lambda candidate, target, number_format, memo, whole: requests.append((target, whole)) or object(),
-    )
+    requests, target = tables_asked_for(monkeypatch), Target(threads=2, batch=3)
     fewer = FULL.with_tokens(0.5, 0.25, 0.2)
-    MeasuredCost(supernet, target, measure_now).of_schedule(fewer).for_format("int8")  # though it is elastic now
-    assert requests.pop() == (target, fewer)
-    MeasuredCost(supernet, target, measure_now, replace(FULL, layers=FULL.layers[:2])).of_schedule(fewer).for_format(
-        "int8"
-    )
-    assert requests == [(target, replace(FULL, layers=FULL.layers[:2]).with_tokens(0.5, 0.2))]
+    MeasuredCost(supernet, target, measure_now).of_schedule(fewer).for_format("int8")
+    assert requests == [(target, fewer, None)], "latencies of a super-network are predicted, so no table is its anchor"
+    del supernet.model.config.space
+    requests.clear()
+    shallow = replace(FULL, layers=FULL.layers[:2])
+    MeasuredCost(supernet, target, measure_now, shallow).of_schedule(fewer).for_format("int8")
+    assert requests == [(target, shallow, None), (target, shallow.with_tokens(0.5, 0.2), anchor(shallow))]
 
 
 def test_a_request_costs_the_calls_of_its_sub_batches(make_model, monkeypatch):
@@ -112,7 +126,7 @@ def test_a_request_costs_the_calls_of_its_sub_batches(make_model, monkeypatch):
     candidate = Candidate(make_model(FULL, labels=1, kind="rerank", vocab_size=len(tokenizer)), tokenizer, task)
     targets = []
 
-    def table(candidate, target, number_format, memo, whole):
+    def table(candidate, target, number_format, memo, whole, anchor):
         targets.append(target)
         return FunctionCost(lambda shape: latency(shape, number_format))
 

@@ -62,6 +62,25 @@ def test_a_table_is_measured_and_memoized(number_format, monkeypatch, in_process
         tables.memoized(Held, Target(seq_len=8), "int4", memo)
 
 
+def test_tables_of_two_widths_are_of_one_speed_of_the_machine(monkeypatch):
+    """The machine is half as fast when the second is measured."""
+    slowness = 1.0
+
+    def run_timed(session, payload, target):
+        shapes = [Shape.from_json(each) for each in payload["shapes"]]
+        parts = [each.hidden * (1 + sum(row.heads + row.ffn for row in each.layers)) for each in shapes]
+        return {"seconds": np.tile(slowness * 1e-6 * np.array(parts)[:, None, None], (1, 4, 2))}
+
+    monkeypatch.setattr("limbeck.measure.isolation.run_timed", run_timed)
+    wide, setting = Shape.uniform(layers=3, hidden=32, heads=4, ffn=64), Setting(style_of(Style()), Target(seq_len=8))
+    first = tables.build(wide, setting)
+    narrow, slowness = replace(wide, hidden=24), 2.0
+    second = tables.build(narrow, setting, tables.Anchor(wide, first(wide).value))
+    assert second(narrow).value == pytest.approx(0.75 * first(wide).value)
+    assert tables.build(narrow, setting)(narrow).value == pytest.approx(1.5 * first(wide).value), "as it is then"
+    assert (second.noise, second.held_out) == (0.0, first.held_out)
+
+
 def test_the_key_says_what_the_measured_graphs_are(monkeypatch, make_model):
     names = []
 

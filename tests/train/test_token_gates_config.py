@@ -91,15 +91,24 @@ def test_the_better_schedule_is_taken(candidate, monkeypatch):
     def divided():
         return LEARNED.divided(candidate, context, COST, UNIFORM, lambda powers: scheduled(SHAPE, powers, 0.5))
 
-    stored([0.5, 2.0, 2.0], [0.1, 0.2], monkeypatch)
+    stored([0.5, 2.0, 2.0], [[0.1, 0.2, 0.0], [0.2, 0.3, 0.1]], monkeypatch)
     assert divided().tokens == (0.707, 0.25, 0.25)
-    assert messages == ["divergence of the answers on held-out texts: 0.1 with learned shares, 0.2 with uniform ones"]
-    stored([0.5, 2.0, 2.0], [0.2, 0.2], monkeypatch)
-    assert divided() == UNIFORM
+    assert messages == [
+        "divergence of the answers to 3 other texts: 0.1 with learned shares, 0.2 with uniform ones; less with "
+        "probability 1.000, so they are taken"
+    ]
+
+
+@pytest.mark.parametrize("own", [[0.2, 0.2, 0.2], [0.1, 0.3, 0.1], [np.inf] * 3], ids=["equal", "by chance", "none"])
+def test_shares_that_are_not_shown_to_be_better_are_not_taken(candidate, monkeypatch, own):
+    messages = []
+    stored([0.5, 2.0, 2.0], [own, [0.2, 0.2, 0.2]], monkeypatch)
+    assert LEARNED.divided(candidate, RunContext(log=messages.append), COST, UNIFORM, pytest.fail) == UNIFORM
+    assert messages[0].endswith("too little to tell, so shares are uniform")
 
 
 def test_a_goal_that_learned_shares_cannot_meet_is_met_with_uniform_ones(candidate, monkeypatch):
-    stored([0.0, 2.0, 2.0], [0.1, 0.2], monkeypatch)
+    stored([0.0, 2.0, 2.0], [[0.1], [0.2]], monkeypatch)
     messages = []
 
     def fail(exponents):

@@ -98,8 +98,8 @@ class FewerTokens:
 class LatencyTable(Cost):
     """A Cost: predicted p50 latency of a shape, in seconds.
 
-    Two tables are comparable only if they were built together on an idle machine; within one, differences are good to
-    ``error_median`` (of the whole latency).
+    Two tables are comparable only if one was tied to the other when it was measured (``table_measurement.Anchor``);
+    within one, differences are good to ``error_median`` (of the whole latency).
 
     >>> attention, feed_forward = Curve((0, 2), (0.0, 2e-3)), Curve((0, 16), (0.0, 4e-3))
     >>> nothing = Curve((0,), (0.0,))

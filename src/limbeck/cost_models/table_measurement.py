@@ -6,6 +6,7 @@ import dataclasses
 import hashlib
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -25,8 +26,29 @@ from limbeck.measure.dummy_model import Setting, warm_calls
 VERSION = 2  #: part of the key of a stored table; bump it when the same input gives another table
 
 
+@dataclass(frozen=True)
+class Anchor:
+    """A model of another table, timed once more among those of a new one.
+
+    A machine may have another speed by then. Latencies of the new table are given in the speed of the other, so that
+    the two can be compared.
+
+    Attributes:
+        shape: Shape of the model.
+        seconds: Its latency in the other table.
+    """
+
+    shape: Shape
+    seconds: float
+
+
 def memoized(
-    candidate: Candidate, target: Target, number_format: str, memo: Memo, whole: Shape | None = None
+    candidate: Candidate,
+    target: Target,
+    number_format: str,
+    memo: Memo,
+    whole: Shape | None = None,
+    anchor: Anchor | None = None,
 ) -> LatencyTable:
     """Measure the table for the median length of a candidate's texts, once per ``memo``.
 
@@ -36,6 +58,7 @@ def memoized(
         number_format: ``float`` or ``int8``.
         memo: Returns the stored arrays of a key, or computes and stores them.
         whole: The table holds for everything that can be cut out of this shape; the candidate's own if None.
+        anchor: Ties the table to another one, with which it will be compared.
     """
     if number_format not in ("float", "int8"):
         raise InputError(f"number_format should be 'float' or 'int8', got '{number_format}'")
@@ -48,21 +71,25 @@ def memoized(
     inputs |= {"per_token": setting.per_token} | ({"long_texts": True} if setting.long_texts else {})
     inputs |= {"text_lengths": setting.text_lengths} if setting.text_lengths else {}
     inputs |= {"all_tokens": True} if shape.tokens and setting.reads_all > setting.per_token else {}  # newer, too
+    inputs |= {"anchor": [anchor.shape.to_json(), anchor.seconds]} if anchor else {}
     name = f"latency-table-{hashlib.sha256(canonical_json(inputs).encode()).hexdigest()[:16]}"
 
     def measure() -> dict[str, Any]:
-        table = build(shape, setting)
+        table = build(shape, setting, anchor)
         return {"json": np.frombuffer(json.dumps(table.to_json()).encode(), dtype=np.uint8)}
 
     return LatencyTable.from_json(json.loads(np.asarray(memo(name, measure)["json"], dtype=np.uint8).tobytes()))
 
 
-def build(shape: Shape, setting: Setting, *, seconds: float = 25.0, seed: int = 0) -> LatencyTable:
+def build(
+    shape: Shape, setting: Setting, anchor: Anchor | None = None, *, seconds: float = 25.0, seed: int = 0
+) -> LatencyTable:
     """Measure a table for everything that can be cut out of a shape.
 
     Args:
         shape: The largest shape.
         setting: How the encoders are made and run.
+        anchor: A model of another table, with which this one will be compared.
         seconds: Approximate timing budget; loading comes on top.
         seed: Seed of the sampled shapes.
     """
@@ -71,10 +98,12 @@ def build(shape: Shape, setting: Setting, *, seconds: float = 25.0, seed: int = 
     setting.check()
     full, target = as_shape(shape), setting.target
     fitted, held_out = designs(full, seed)
-    shapes = [each.to_json() for each in (*fitted, *held_out)]
+    shapes = [each.to_json() for each in (*fitted, *held_out, *([anchor.shape] if anchor else []))]
     payload = {"shapes": shapes, "setting": setting.to_json(), "seconds": seconds}
     answer = run_timed("limbeck.cost_models.table_measurement:session", payload, target)
-    times = undisturbed_seconds(answer["seconds"])
+    times = measured = undisturbed_seconds(answer["seconds"])
+    if anchor is not None:
+        times = measured[:-1] * anchor.seconds / measured[-1]
     described = (str(target), setting.number_format, setting.seq_len)
     table = fit(full, fitted, times[: len(fitted)], *described, all_tokens=setting.reads_all)
     errors = relative_errors(table, held_out, times[len(fitted) :])
@@ -84,7 +113,7 @@ def build(shape: Shape, setting: Setting, *, seconds: float = 25.0, seed: int = 
         error_median=float(np.median(errors)),
         error_p95=float(np.quantile(errors, 0.95)),
         held_out=len(held_out),
-        noise=float(np.median((quartiles[1] - quartiles[0]) / times)),
+        noise=float(np.median((quartiles[1] - quartiles[0]) / measured)),
         machine=environment()["processor"],
     )
 

@@ -21,8 +21,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from limbeck.core.logits import separate_texts
 from limbeck.core.token_schedule import choosing_layers, even_exponents, scheduled, within_budget
 from limbeck.model.placement import on_accelerator
+from limbeck.model.pruning.alternatives import divergences
 from limbeck.model.pruning.token_gates import GatedTokens, logits_with
 from limbeck.model.token_pruning import RemainingTokens
 from limbeck.train.distillation_losses import LogitLoss
@@ -64,9 +66,9 @@ def learned_schedule(
         seed: Decides the order of the texts.
 
     Returns:
-        ``exponents`` [layers], and ``divergences`` [2]: means over texts that the fit leaves out, if it can, of
-        how far the answers are from the model's own with the learned schedule and with the uniform one; for classes in
-        nats.
+        ``exponents`` [layers], and ``divergences`` [2, texts] of texts that the fit leaves out, if it can: how far the
+        answers are from the model's own with the learned schedule and with the uniform one
+        (:func:`limbeck.model.pruning.alternatives.divergences`).
     """
     model = on_accelerator(candidate.model).eval()
     distance = LogitLoss(temperature=1.0, problem_type=candidate.task.problem_type)
@@ -81,11 +83,11 @@ def learned_schedule(
         for step, (batch, own) in enumerate(islice(order, steps)):
             fit.step(step / steps, batch, own, distance)
         exponents = fit.exponents(fit.mean)
-        divergences = [
-            _divergence(model, within_budget(model.shape, fit.cost, budget, powers), pairs[::HELD_OUT], distance)
+        differences = [
+            _divergences(model, within_budget(model.shape, fit.cost, budget, powers), pairs[::HELD_OUT])
             for powers in (exponents, None)
         ]
-    return {"exponents": np.array(exponents), "divergences": np.array(divergences)}
+    return {"exponents": np.array(exponents), "divergences": np.stack(differences)}
 
 
 class _Fit:
@@ -161,21 +163,19 @@ class _Fit:
             self.mean += (self.logs.detach() - self.mean) / self._averaged
 
 
-def _divergence(
-    model: LimbeckForSequenceClassification,
-    shape: Shape | None,
-    pairs: Sequence[tuple[Batch, Tensor]],
-    distance: LogitLoss,
-) -> float:
-    """Return the mean divergence of the answers of a shape from given ones, infinite where there is no shape."""
+@torch.no_grad()
+def _divergences(
+    model: LimbeckForSequenceClassification, shape: Shape | None, pairs: Sequence[tuple[Batch, Tensor]]
+) -> np.ndarray:
+    """Return how far the answers of a shape are from given ones [texts], infinitely where there is no shape."""
     if shape is None:
-        return math.inf
-    total = 0.0
-    with torch.no_grad():
-        for batch, expected in pairs:
-            logits = model.run(batch, shape=shape)[0]
-            total += float(distance(Outputs(logits, {}), Outputs(expected, {}), batch))
-    return total / len(pairs)
+        return np.full(sum(len(answers) for _, answers in pairs), math.inf)
+    losses = model.output_losses(pairs[0][1].shape[-1])
+    by_batch = []
+    for batch, expected in pairs:
+        logits = separate_texts(model.run(batch, shape=shape)[0], batch)
+        by_batch.append(divergences(losses, logits, expected, batch))
+    return torch.cat(by_batch).cpu().numpy()
 
 
 def _all_tokens(batch: Batch) -> RemainingTokens:

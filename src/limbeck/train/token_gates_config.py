@@ -21,8 +21,10 @@ if TYPE_CHECKING:
     from limbeck.core.shape import Shape
     from limbeck.core.step import RunContext
 
-VERSION = 1
+VERSION = 2
 """Raised when the same texts give another schedule: part of the name under which it is kept."""
+SURE = 0.95
+"""How probable it has to be that answers change less with learned shares than with uniform ones."""
 
 
 @dataclass(frozen=True)
@@ -76,7 +78,7 @@ class TokenGatesConfig(CheckedGroup):
         uniform: Shape,
         within_goal: Callable[[tuple[float, ...]], Shape],
     ) -> Shape:
-        """Return the shape that meets a goal with learned shares; that with uniform ones where they are as good.
+        """Return the shape that meets a goal with learned shares, if they are shown to be better than uniform ones.
 
         Args:
             candidate: The model, with the task that gives the texts.
@@ -99,9 +101,10 @@ class TokenGatesConfig(CheckedGroup):
     def _exponents(
         self, candidate: Candidate, context: RunContext, cost: Cost, budget: float
     ) -> tuple[float, ...] | None:
-        """Return the exponents of the learned schedule, stored; None where its answers are no nearer to the model's."""
+        """Return the exponents of the learned schedule, stored; None unless it is shown to change answers less."""
         import numpy as np
 
+        from limbeck.core.statistics import probably_less
         from limbeck.data.calibration import random_batches
         from limbeck.model.checkpoints import fingerprint
         from limbeck.storage.memmap import cached_arrays
@@ -115,6 +118,13 @@ class TokenGatesConfig(CheckedGroup):
 
         name = f"token-schedule-{VERSION}-{model}-{texts}-{self.gate_epochs:g}-{budget:.0f}"
         learned = cached_arrays(context.keep, name, learn)
-        gain = "divergence of the answers on held-out texts: {:.4g} with learned shares, {:.4g} with uniform ones"
-        context.log(gain.format(*learned["divergences"]))
-        return tuple(map(float, learned["exponents"])) if np.less(*learned["divergences"]) else None
+        own, uniform = learned["divergences"]
+        probability = probably_less(own, uniform) if np.isfinite(own).all() else 0.0
+        means = f"{own.mean():.4g} with learned shares, {uniform.mean():.4g} with uniform ones"
+        shown = probability >= SURE
+        verdict = "so they are taken" if shown else "too little to tell, so shares are uniform"
+        context.log(
+            f"divergence of the answers to {len(own)} other texts: {means}; less with probability {probability:.3f}, "
+            f"{verdict}"
+        )
+        return tuple(map(float, learned["exponents"])) if shown else None
