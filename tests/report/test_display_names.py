@@ -28,6 +28,9 @@ def test_equal_names_are_told_apart_by_what_differs():
     named = names(stories.run_summary(records=records, measured=("t", "qa", "q2")))
     assert named["qa"] == "pruned 2.0x · distilled · INT8 · per_channel True"
     assert named["q2"] == "pruned 2.0x · distilled · INT8 · per_channel False"
+    records["q2"] = replace(records["qa"], key="q2", parameters={"per_channel": None})
+    named = names(stories.run_summary(records=records, measured=("t", "qa", "q2")))
+    assert named["q2"] == "pruned 2.0x · distilled · INT8 · per_channel not given"
     records["q3"] = replace(records["qa"], key="q3")
     named = names(stories.run_summary(records=records, measured=("qa", "q3")))
     assert len({named["qa"], named["q3"]}) == 2

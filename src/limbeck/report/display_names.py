@@ -150,4 +150,6 @@ def _differences(summary: RunSummary, keys: Sequence[str]) -> dict[str, str]:
 
 
 def _short(value: object) -> str:
+    if value is None:
+        return "not given"
     return f"{value:g}" if isinstance(value, float) else str(value)
