@@ -9,7 +9,7 @@ A saved model folder carries this file beside ``encoder.py``; it may import torc
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -19,8 +19,8 @@ from .vector_losses import cosent
 
 LEAST_WRONG = 1e-6
 """Lower bound of 1 - p in the focal factor, whose gradient is infinite at 0 for gamma below 1."""
-GAIN = 1
-"""Column of the gain in the labels of documents."""
+QUERY, GAIN = 0, 1
+"""Columns of the query and of the gain in the labels of documents."""
 IGNORE = -100
 """Label of tokens that do not count."""
 
@@ -55,6 +55,15 @@ class OutputLosses(ABC):
             compare: Compares two distributions over classes, given as logits [..., classes], or the logits themselves.
             as_numbers: Whether ``compare`` compares the logits themselves.
         """
+
+    def independent(self, values: Tensor, labels: Sequence[Tensor]) -> Tensor:
+        """Return values of independent examples, given one for each row: the means of rows that belong together.
+
+        Args:
+            values: [rows].
+            labels: Labels of the rows, batch by batch.
+        """
+        return values
 
     @abstractmethod
     def pseudo_labels(self, logits: Tensor, kind: str) -> Tensor:
@@ -197,6 +206,10 @@ class _Ranked(_Number):
 
     def on_labels(self, logits: Tensor, labels: Tensor) -> Tensor:
         return F.binary_cross_entropy_with_logits(logits.squeeze(-1), (labels[:, GAIN] > 0).to(logits.dtype))
+
+    def independent(self, values: Tensor, labels: Sequence[Tensor]) -> Tensor:
+        queries = torch.cat([batch[:, QUERY] for batch in labels])
+        return torch.stack([values[queries == query].mean() for query in queries.unique()])
 
     def sampled(self, logits: Tensor, rng: torch.Generator) -> Tensor:
         relevant = torch.bernoulli(logits.sigmoid(), generator=rng)

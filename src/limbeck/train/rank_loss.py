@@ -12,11 +12,8 @@ from typing import ClassVar
 import torch.nn.functional as F
 from torch import Tensor
 
-from limbeck.model.output_losses import GAIN, OUTPUT_LOSSES, RANKED
+from limbeck.model.output_losses import GAIN, OUTPUT_LOSSES, QUERY, RANKED
 from limbeck.train.objectives import Batch, Outputs, Taps
-
-QUERY = 0
-"""Column of the query in the labels of documents."""
 
 
 @dataclass(frozen=True)

@@ -158,6 +158,24 @@ def test_a_model_is_compared_with_its_answers_from_before(model):
         AnswerComparison.of(model, [])
 
 
+def test_documents_of_a_query_count_as_one(make_model):
+    task = toy_task("rerank", train=60, validation=16, test=16)
+    tokenizer = toy_tokenizer(task)
+    model = make_model(FULL, labels=1, kind="rerank", vocab_size=len(tokenizer))
+    _, held_out = held_out_batches(task, tokenizer, 24, seed=0, apart=20)
+    comparison = AnswerComparison.of(model, held_out)
+    with torch.no_grad():
+        model.classifier.weight += torch.randn(
+            model.classifier.weight.shape, generator=torch.Generator().manual_seed(0)
+        )
+    queries = torch.cat([batch["labels"][:, 0] for batch in held_out])
+    answers = torch.cat([model.eval().run(batch)[0] for batch in held_out]) - torch.cat(list(comparison.answers))
+    squares = answers.detach().double().square().squeeze(-1)
+    assert 1 < len(queries.unique()) < len(queries) == 20
+    expected = [float(squares[queries == query].mean()) for query in queries.unique()]
+    np.testing.assert_allclose(comparison.divergences(model), expected, rtol=1e-4)
+
+
 def choice(model, config, means, *, spread=0.1, cost=COST):
     """What is chosen if the answers to 40 texts differ by so much, and the messages; nothing is cut."""
     messages, tried, names = [], [], {}

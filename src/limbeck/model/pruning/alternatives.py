@@ -146,10 +146,12 @@ class AnswerComparison:
         return cls(batches, list(_answers(model, batches)))
 
     def divergences(self, model: LimbeckForSequenceClassification) -> np.ndarray:
-        """Return how much the answers of another model differ, by text [texts]: :func:`divergences`."""
+        """Return how much the answers of another model differ, by text [texts], or query: :func:`divergences`."""
         losses = model.output_losses(self.answers[0].shape[-1])
         rows = zip(_answers(model, self.batches), self.answers, self.batches, strict=True)
-        return torch.cat([divergences(losses, *row) for row in rows]).numpy()
+        by_row = torch.cat([divergences(losses, *row) for row in rows])
+        labels = [batch["labels"] for batch in self.batches if "labels" in batch]
+        return (losses.independent(by_row, labels) if labels else by_row).numpy()
 
 
 @torch.no_grad()
