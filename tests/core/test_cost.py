@@ -1,6 +1,6 @@
 import numpy as np
 
-from limbeck.core.cost import FormatCost, FunctionCost, RepeatedCost, WidthCost
+from limbeck.core.cost import FormatCost, FunctionCost, RepeatedCost, WidthCost, kept_in_memory
 from limbeck.core.measurement import Measurement
 from limbeck.core.shape import Shape
 
@@ -15,6 +15,13 @@ def test_many_repeats_the_value_where_there_is_no_interval():
 def test_many_gives_the_ends_of_an_interval():
     cost = FunctionCost(lambda shape: Measurement("latency", 2.0, "s", low=1.5, high=2.5))
     np.testing.assert_array_equal(cost.many(SHAPES[:1]), [[2.0, 1.5, 2.5]])
+
+
+def test_what_is_kept_in_memory_is_built_once():
+    memo, built = kept_in_memory(), []
+    for name in ("one", "two", "one"):
+        assert memo(name, lambda name=name: built.append(name) or {"is": name}) == {"is": name}
+    assert built == ["one", "two"]
 
 
 def test_no_shapes_cost_an_empty_array():

@@ -102,21 +102,26 @@ def test_another_hidden_width_has_a_table_of_the_same_layers(supernet, monkeypat
     cost.of_width(24).for_format("int8")
     whole = replace(FULL, layers=FULL.layers * 2)
     assert requests == [(target, whole, None), (target, replace(whole, hidden=24), anchor(whole))]
+    assert cost.of_width(24).of_width(32) is cost
     requests.clear()
-    MeasuredCost(supernet, target, measure_now).of_width(24).for_format("int8")
-    assert requests == [(target, None, None), (target, replace(FULL, hidden=24), anchor(FULL))]
+    cost.of_width(24).of_width(16).for_format("int8")
+    assert requests == [(target, whole, None), (target, replace(whole, hidden=16), anchor(whole))], "of the first alone"
+    deep = replace(FULL, layers=FULL.layers * 4)
+    MeasuredCost(supernet, target, measure_now, deep).of_width(24).for_format("int8")
+    assert requests[-1][-1] == anchor(whole), "nothing is extrapolated"
 
 
 def test_a_schedule_of_tokens_has_a_table_of_the_same_layers(supernet, monkeypatch):
     requests, target = tables_asked_for(monkeypatch), Target(threads=2, batch=3)
     fewer = FULL.with_tokens(0.5, 0.25, 0.2)
-    MeasuredCost(supernet, target, measure_now).of_schedule(fewer).for_format("int8")
-    assert requests == [(target, fewer, None)], "latencies of a super-network are predicted, so no table is its anchor"
-    del supernet.model.config.space
-    requests.clear()
+    MeasuredCost(supernet, target, measure_now).of_schedule(fewer).for_format("int8")  # though it is elastic now
+    assert requests.pop() == (target, fewer, None)
     shallow = replace(FULL, layers=FULL.layers[:2])
     MeasuredCost(supernet, target, measure_now, shallow).of_schedule(fewer).for_format("int8")
-    assert requests == [(target, shallow, None), (target, shallow.with_tokens(0.5, 0.2), anchor(shallow))]
+    assert requests.pop() == (target, shallow.with_tokens(0.5, 0.2), None)
+    del supernet.model.config.space
+    cost = MeasuredCost(supernet, target, measure_now, fewer)
+    assert cost.of_schedule(fewer) is cost, "it knows the schedule"
 
 
 def test_a_request_costs_the_calls_of_its_sub_batches(make_model, monkeypatch):

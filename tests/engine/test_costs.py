@@ -55,8 +55,16 @@ def test_the_whole_has_the_schedule_of_the_candidate(toys, tmp_path):
 def test_the_whole_of_a_narrower_candidate_is_as_narrow(toys, tmp_path, ancestor, depth):
     """So that one table prices every stage at that width; a larger model of another origin has no part in it."""
 
+    class Costs(FormatCost):
+        def __init__(self, whole):
+            super().__init__(lambda shape, number_format: Measurement(str(whole), 1.0, "s"))
+            self.whole = whole
+
+        def of_width(self, hidden):
+            return Costs(replace(self.whole, hidden=hidden))
+
     def factory(candidate, target, memo, whole):
-        return FormatCost(lambda shape, number_format: Measurement(str(whole), 1.0, "s"))
+        return Costs(whole)
 
     whole = Shape.uniform(layers=3, hidden=16, heads=2, ffn=32)
 

@@ -29,6 +29,18 @@ def measure_now(name: str, build: Callable[[], dict[str, Any]]) -> dict[str, Any
     return build()
 
 
+def kept_in_memory() -> Memo:
+    """Return a ``Memo`` that keeps arrays as long as it is there itself."""
+    kept: dict[str, dict[str, Any]] = {}
+
+    def memo(name: str, build: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+        if name not in kept:
+            kept[name] = build()
+        return kept[name]
+
+    return memo
+
+
 class Cost(Protocol):
     """The cost of a shape on one target, in one number format.
 

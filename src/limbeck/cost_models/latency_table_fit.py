@@ -45,6 +45,15 @@ def last_nodes(full: int) -> tuple[int, ...]:
     return nodes(full, (1 / 12, 1))
 
 
+def deepest(full: Shape) -> Shape:
+    """Return the largest shape that the table of a full one is fitted to: all its heads and neurons in a few layers."""
+    heads, ffn = max((row.heads for row in full.layers), default=0), max((row.ffn for row in full.layers), default=0)
+    if not heads or not ffn:
+        raise InputError(f"no latency table for an encoder without heads or neurons: {full}")
+    depth, core = min(full.depth, MOST_LAYERS), _cores(full)[0]
+    return Shape.uniform(depth, full.hidden, heads, ffn, head_dim=full.head_dim, attention=core)
+
+
 def designs(full: Shape, seed: int = 0, ragged: int = 8, held_out: int = 8) -> tuple[list[Shape], list[Shape]]:
     """Choose shapes to fit and shapes to validate on: one dimension varied at a time, and random ragged ones.
 
@@ -54,11 +63,8 @@ def designs(full: Shape, seed: int = 0, ragged: int = 8, held_out: int = 8) -> t
         ragged: Number of ragged shapes to fit.
         held_out: Number of ragged shapes to validate on.
     """
-    depth = min(full.depth, MOST_LAYERS)
-    heads, ffn = max((row.heads for row in full.layers), default=0), max((row.ffn for row in full.layers), default=0)
-    if not heads or not ffn:
-        raise InputError(f"no latency table for an encoder without heads or neurons: {full}")
-    cores = _cores(full)
+    largest, cores = deepest(full), _cores(full)
+    depth, heads, ffn = largest.depth, largest.layers[0].heads, largest.layers[0].ffn
     few, step = min(depth, 4), 16 if ffn >= 256 else 1  # 16: kernels are fastest at such widths, and pruning keeps them
 
     def same(layers: int, heads: int, ffn: int, core: str = cores[0]) -> Shape:
@@ -66,7 +72,7 @@ def designs(full: Shape, seed: int = 0, ragged: int = 8, held_out: int = 8) -> t
 
     shapes = [same(few, width, ffn // 2, core) for core in cores for width in head_nodes(heads)]
     shapes += [same(few, heads // 2, width) for width in ffn_nodes(ffn)]
-    shapes += [same(depth, heads, ffn), same(depth, 0, 0)]
+    shapes += [largest, same(depth, 0, 0)]
     shapes += [same(1, width, ffn // 2, core) for core in cores for width in last_nodes(heads)]
     shapes += [same(1, heads // 2, width) for width in last_nodes(ffn)]
     rng = random.Random(seed)

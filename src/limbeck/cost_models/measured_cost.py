@@ -19,8 +19,8 @@ class MeasuredCost(TargetCost):
     """Latency of shapes on the target, measured at the first call and kept in the store's memo.
 
     For everything that can be cut out of ``whole`` it is a table; for a super-network whose hidden width or head width
-    varies, which no table covers, a predictor that learns from shapes of its space. A table of another width or
-    schedule is tied to that of the model it is compared with.
+    varies, which no table covers, a predictor that learns from shapes of its space. The table of another width is tied
+    to the first one, as the two are compared.
 
     Args:
         candidate: The model whose slices are priced.
@@ -28,7 +28,7 @@ class MeasuredCost(TargetCost):
         memo: Keeps what was measured: (name, function that measures) -> JSON.
         whole: The shape whose slices a latency table covers; the candidate's own unless given.
         elastic: Whether slices of other widths count, where the candidate is a super-network.
-        compared_with: Costs of another width or schedule, in whose terms these are.
+        origin: Costs of the width that these are compared with.
     """
 
     def __init__(
@@ -39,10 +39,11 @@ class MeasuredCost(TargetCost):
         whole: Shape | None = None,
         *,
         elastic: bool = True,
-        compared_with: MeasuredCost | None = None,
+        origin: MeasuredCost | None = None,
     ) -> None:
-        self._elastic, self._compared_with = elastic, compared_with
-        self._candidate, self._memo, self._whole, self._served = candidate, memo, whole, target
+        self._elastic, self._origin = elastic, origin
+        self._candidate, self._memo, self._served = candidate, memo, target
+        self._whole: Shape = whole or candidate.model.shape
         (self._target, self._calls), self._request = target.of_sub_batch(), str(target)
         self._costs: dict[str, Cost] = {}
 
@@ -54,10 +55,10 @@ class MeasuredCost(TargetCost):
 
     def of_width(self, hidden: int) -> TargetCost:
         """Return the costs of everything that can be cut out of ``whole``, were it of another hidden width."""
-        whole: Shape = self._whole or self._candidate.model.shape
-        if hidden == whole.hidden or self._varies() is not None:
+        if hidden == self._whole.hidden or self._varies() is not None:
             return self
-        return self._of(replace(whole, hidden=hidden))
+        origin = self._origin or self
+        return origin if hidden == origin._whole.hidden else self._of(replace(self._whole, hidden=hidden), origin)
 
     def of_schedule(self, shape: Shape) -> TargetCost:
         """Return the costs of everything that can be cut out of ``whole``, were its layers to pass on fewer tokens.
@@ -67,12 +68,13 @@ class MeasuredCost(TargetCost):
         Args:
             shape: Has the schedule, which need not be of the same depth.
         """
-        return self._of(scheduled_like(self._whole or self._candidate.model.shape, shape), elastic=False)
+        whole = scheduled_like(self._whole, shape)
+        if whole == self._whole and self._varies() is None:
+            return self
+        return self._of(whole, elastic=False)
 
-    def _of(self, whole: Shape, *, elastic: bool = True) -> MeasuredCost:
-        """Return the costs of everything that can be cut out of another shape, to be compared with these."""
-        other = None if self._varies() else self  # predictions of a predictor are of no single measurement
-        return MeasuredCost(self._candidate, self._served, self._memo, whole, elastic=elastic, compared_with=other)
+    def _of(self, whole: Shape, origin: MeasuredCost | None = None, *, elastic: bool = True) -> MeasuredCost:
+        return MeasuredCost(self._candidate, self._served, self._memo, whole, elastic=elastic, origin=origin)
 
     def _varies(self) -> Space | None:
         """Return the space of a super-network whose hidden width or head width varies."""
@@ -90,13 +92,14 @@ class MeasuredCost(TargetCost):
         return self._of_request(self._table(number_format))
 
     def _table(self, number_format: str) -> Cost:
-        """Return the table of a call, tied to that of what it is compared with."""
+        """Return the table of a call, tied to that of the origin."""
+        from limbeck.cost_models.latency_table_fit import deepest
         from limbeck.cost_models.table_measurement import Anchor, memoized
 
         anchor = None
-        if (other := self._compared_with) is not None:
-            shape = other._whole or other._candidate.model.shape
-            anchor = Anchor(shape, other._table(number_format)(shape).value)
+        if self._origin is not None:
+            shape = deepest(self._origin._whole)
+            anchor = Anchor(shape, self._origin._table(number_format)(shape).value)
         return memoized(self._candidate, self._target, number_format, self._memo, self._whole, anchor)
 
     def _of_request(self, cost: Cost) -> Cost:

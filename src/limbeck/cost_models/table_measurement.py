@@ -34,8 +34,8 @@ class Anchor:
     the two can be compared.
 
     Attributes:
-        shape: Shape of the model.
-        seconds: Its latency in the other table.
+        shape: Shape of the model, as deep as those that the other table was fitted to, so that nothing is extrapolated.
+        seconds: Its latency by the other table.
     """
 
     shape: Shape

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 from limbeck.core.candidate import Candidate, Record
@@ -44,7 +43,7 @@ def make_cost(
     """Return the cost model of a candidate's shapes; latencies are measured once (:func:`measured_alone`).
 
     Models cut from a teacher share its table, so only one is measured and their latencies are comparable; those of
-    another hidden width share that of the teacher's layers at their width.
+    another hidden width share one of the teacher's layers at their width, which is tied to it.
 
     Args:
         candidate: The candidate.
@@ -57,6 +56,7 @@ def make_cost(
     """
     own: Shape = candidate.model.shape
     wider = teacher.shape if teacher is not None and teacher.shape is not None else own
-    whole = replace(wider, hidden=own.hidden) if own.is_part_of(wider, narrower=ancestor) else own
+    whole = wider if own.is_part_of(wider, narrower=ancestor) else own
     whole = scheduled_like(whole, own)  # a table that knows fewer tokens knows all of them, too
-    return (factory or measured_cost.MeasuredCost)(candidate, target, measured_alone(store), whole)
+    costs = (factory or measured_cost.MeasuredCost)(candidate, target, measured_alone(store), whole)
+    return costs.of_width(own.hidden)
