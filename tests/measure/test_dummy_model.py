@@ -32,6 +32,15 @@ def test_a_stand_in_answers_in_the_runtime(number_format, per_token, runtime):
 
 
 @pytest.mark.parametrize("runtime", ["torch", "onnxruntime"])
+def test_padding_is_a_word_of_the_small_vocabulary(runtime):
+    """ModernBERT's is token 50,283."""
+    style = style_of(Style(pad_token_id=50_283))
+    setting = Setting(style, Target(runtime=runtime, batch=2), seq_len=7, text_lengths=(7, 3))
+    runner = runner_of(RAGGED, setting)
+    assert np.isfinite(runner(runner.prepare(inputs(setting)))).all()
+
+
+@pytest.mark.parametrize("runtime", ["torch", "onnxruntime"])
 def test_a_stand_in_answers_in_half_precision(runtime):
     answers = []
     for precision in ("float32", "float16"):

@@ -41,6 +41,8 @@ def test_the_first_phase_learns_the_inside_alone_and_the_second_the_answers():
     )
     assert before == TrainingConfig(20, learning_rate=5e-5, weight_decay=0.1, evaluations_per_epoch=0)
     assert after == training
+    ((name, _, _),) = two_phases({"logits": (1.0, None)}, ("hidden", "relations"), training, 20, 5e-5)
+    assert name == "prediction", "no phase is empty"
 
 
 @pytest.mark.parametrize("kind", ["classification", "tokens", "multilabel"])

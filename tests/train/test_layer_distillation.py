@@ -80,6 +80,16 @@ def test_layers_that_leave_tokens_behind_are_ranked(make_model):
     assert term.teacher_layer == 2
 
 
+def test_where_all_tokens_go_on_a_ranking_is_left_out_if_there_is_more_to_imitate(make_model):
+    config, whole = LayerDistillationConfig(), sides(make_model, TEACHER)
+    match, note = config.comparable(("logits", "token_ranking", "attention"), *whole)
+    assert match == ("logits", "attention")
+    assert note == "no ranking of tokens is learned, as all of them go on"
+    assert config.comparable(("token_ranking",), *whole) == (("token_ranking",), "")
+    fewer = sides(make_model, TEACHER.with_tokens(1, 0.5, 0.5, 0.2))
+    assert config.comparable(("logits", "token_ranking"), *fewer) == (("logits", "token_ranking"), "")
+
+
 def test_a_teacher_that_reads_fewer_tokens_cannot_rank_them(make_model):
     fewer, linear = TEACHER.with_tokens(1, 0.5, 0.5, 0.5), TEACHER.with_attention("kernel")
     student = Candidate(make_model(fewer), None, None)

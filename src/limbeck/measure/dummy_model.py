@@ -167,8 +167,13 @@ def inputs(setting: Setting) -> dict[str, np.ndarray]:
     ids = np.random.default_rng(0).integers(5, VOCABULARY, (setting.target.batch, setting.seq_len))
     lengths = np.array(setting.text_lengths or [setting.seq_len] * setting.target.batch)
     mask = (np.arange(setting.seq_len) < lengths[:, None]).astype(ids.dtype)
-    pad = setting.style["pad_token_id"]
-    return {"input_ids": np.where(mask, ids, pad), "attention_mask": mask, "token_type_ids": np.zeros_like(ids)}
+    return {"input_ids": np.where(mask, ids, _padding(setting)), "attention_mask": mask, "token_type_ids": np.zeros_like(ids)}
+
+
+def _padding(setting: Setting) -> int:
+    """Return the id that stands for padding in the small vocabulary."""
+    pad: int = setting.style["pad_token_id"]
+    return pad if pad < VOCABULARY else 0
 
 
 def stand_in(shape: Shape, setting: Setting) -> LimbeckForSequenceClassification:
@@ -180,7 +185,8 @@ def stand_in(shape: Shape, setting: Setting) -> LimbeckForSequenceClassification
     layers |= {"layer_ffn": [row.ffn for row in shape.layers]}
     layers |= {"layer_attention": [row.attention for row in shape.layers]}
     layers |= {"layer_tokens": list(shape.tokens)} if shape.tokens else {}
-    config = LimbeckConfig(shape.hidden, shape.head_dim, **layers, **{**setting.style, "vocab_size": VOCABULARY})
+    style = {**setting.style, "vocab_size": VOCABULARY, "pad_token_id": _padding(setting)}
+    config = LimbeckConfig(shape.hidden, shape.head_dim, **layers, **style)
     return model_class(per_token=setting.per_token)(config)
 
 

@@ -41,6 +41,8 @@ def two_phases(
 ) -> Iterator[tuple[str, TrainingConfig, Terms]]:
     """Split a distillation: the student first learns the inside of its teacher alone, then the answers alone.
 
+    A phase without terms is left out.
+
     Args:
         terms: All terms of the loss, with their weights.
         inside: Names of the terms of the first phase.
@@ -53,8 +55,10 @@ def two_phases(
     """
     # the answers do not change sensibly before the second phase, so the first is not evaluated
     first = replace(training, num_train_epochs=epochs, learning_rate=learning_rate, evaluations_per_epoch=0)
-    yield "intermediate", first, {name: term for name, term in terms.items() if name in inside}
-    yield "prediction", training, {name: term for name, term in terms.items() if name not in inside}
+    if inner := {name: term for name, term in terms.items() if name in inside}:
+        yield "intermediate", first, inner
+    if outer := {name: term for name, term in terms.items() if name not in inside}:
+        yield "prediction", training, outer
 
 
 def teacher_outputs(

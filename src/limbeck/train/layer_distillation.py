@@ -106,7 +106,7 @@ class LayerDistillationConfig:
     def comparable(
         self, match: tuple[Match, ...], candidate: Candidate, teacher: Candidate
     ) -> tuple[tuple[Match, ...], str]:
-        """Replace attention by relations where student and teacher differ in their numbers of heads.
+        """Replace attention by relations where numbers of heads differ, and leave a ranking out where no token goes.
 
         Args:
             match: What to imitate.
@@ -114,8 +114,12 @@ class LayerDistillationConfig:
             teacher: The teacher.
 
         Returns:
-            ``match`` with the replacement, and a note that explains it; "" where nothing is replaced.
+            ``match`` with what is changed, and a note that explains it; "" where nothing is changed.
         """
+        if "token_ranking" in match and len(match) > 1 and not candidate.model.shape.tokens:
+            rest = tuple(name for name in match if name != "token_ranking")
+            match, note = self.comparable(rest, candidate, teacher)
+            return match, "; ".join(filter(None, ["no ranking of tokens is learned, as all of them go on", note]))
         student_heads, teacher_heads = (_head_counts(side.model.shape) for side in (candidate, teacher))
         if "attention" not in match or (student_heads == teacher_heads and len(student_heads) == 1):
             return match, ""
