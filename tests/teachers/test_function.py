@@ -42,7 +42,20 @@ def test_every_text_is_asked_for_once(teacher, task, logits_of):
     assert sorted(logits_of.requests) == sorted(set(task.split("train").texts))
 
 
-NAMED_FORMS = ("mapping", "mapping of scalars", "mapping of tensors", "frame")
+class PolarsFrame:
+    """What a data frame of polars is asked for; its to_dict takes other arguments than that of pandas."""
+
+    def __init__(self, rows):
+        self.columns, self._rows = list(rows[0]), rows
+
+    def to_dicts(self):
+        return self._rows
+
+    def to_dict(self, *, as_series=True):
+        return {name: [row[name] for row in self._rows] for name in self.columns}
+
+
+NAMED_FORMS = ("mapping", "mapping of scalars", "mapping of tensors", "frame", "frame of polars")
 FORMS = ("array", "list", "tuple", "tensor", "list of arrays", "list of tensors", "list of scalars", "unnamed frame")
 
 
@@ -64,6 +77,7 @@ def test_probabilities_in_any_form(teacher, task, logits_of, form):
             "mapping of scalars": [{name: np.float32(score) for name, score in row.items()} for row in named],
             "mapping of tensors": [{name: torch.tensor(score) for name, score in row.items()} for row in named],
             "frame": pandas.DataFrame(named)[list(reversed(task.label_names))],
+            "frame of polars": PolarsFrame(named),
         }[form]
 
     function = FunctionTeacher(answer, task)

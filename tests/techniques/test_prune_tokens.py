@@ -1,5 +1,3 @@
-import re
-
 import pytest
 import torch
 
@@ -118,9 +116,8 @@ def test_shares_are_learned_within_the_same_operations(build, candidate):
     assert step.out_of_reach(candidate, RunContext()) is None
     (pruned,) = step.apply(candidate, RunContext(log=messages.append))
     shape = pruned.model.shape
-    assert messages[0].startswith("divergence of the answers on held-out texts: ")
-    own, other = (float(number) for number in re.findall(r"([\d.e-]+) with", messages[0]))
-    assert (shape != uniform) == (own < other)
+    assert messages[0].startswith("divergence of 16 other answers: ")
+    assert (shape != uniform) == messages[0].endswith("so they are taken")
     whole = macs(SHAPE, length, candidate.model.style, TASK.num_labels)
     assert 0.59 * whole < macs(shape, length, candidate.model.style, TASK.num_labels) <= 0.6 * whole
     assert all(torch.equal(before[name], value) for name, value in pruned.model.state_dict().items())

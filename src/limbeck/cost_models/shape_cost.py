@@ -99,8 +99,9 @@ def pruning_cost(
     if config.tokens is not None:
         fewest = geometric(candidate.model.shape, config.strictest)  # a table knows all that lies in between, too
         costs = costs.of_schedule(fewest)
-    if not widths:
+    if not widths and config.tokens is None:
         return costs.for_format(number_format)
+    # made when it is asked for, as the model may be refused before
     return WidthCost(lambda hidden: costs.of_width(hidden).for_format(number_format))
 
 

@@ -12,7 +12,7 @@ from limbeck.errors import InputError
 
 SLACKS = (0.7, 0.4, 0.0)
 """Shares of the operations that a bound would leave by which schedules are measured, one after the other until one
-meets it: fewer operations save less time than operations. The last is a single token after the first layer."""
+meets it: fewer operations save less time than operations. The last is the strictest schedule."""
 
 
 def within_latency(
@@ -41,7 +41,7 @@ def within_latency(
         The shape; itself, if it is within the bound.
 
     Raises:
-        InputError: Even a single token after the first layer takes longer.
+        InputError: Even the strictest schedule takes longer.
     """
     keep = _share(shape, bound, lambda: costs.of_schedule(shape).for_format(number_format))
     if keep >= 1:
@@ -57,8 +57,8 @@ def within_latency(
         if fitting := _within(latency, shape, most, powers):
             return fitting
     raise InputError(
-        f"the goal of {1e3 * most:.4g} ms is below the {1e3 * latency(strictest).value:.4g} ms that are left with one "
-        "token after the first layer; ask for less, and prune besides"
+        f"the goal of {1e3 * most:.4g} ms is below the {1e3 * latency(strictest).value:.4g} ms that are left with the "
+        "strictest schedule; ask for less, and prune besides"
     )
 
 

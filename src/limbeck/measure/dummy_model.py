@@ -167,7 +167,11 @@ def inputs(setting: Setting) -> dict[str, np.ndarray]:
     ids = np.random.default_rng(0).integers(5, VOCABULARY, (setting.target.batch, setting.seq_len))
     lengths = np.array(setting.text_lengths or [setting.seq_len] * setting.target.batch)
     mask = (np.arange(setting.seq_len) < lengths[:, None]).astype(ids.dtype)
-    return {"input_ids": np.where(mask, ids, _padding(setting)), "attention_mask": mask, "token_type_ids": np.zeros_like(ids)}
+    return {
+        "input_ids": np.where(mask, ids, _padding(setting)),
+        "attention_mask": mask,
+        "token_type_ids": np.zeros_like(ids),
+    }
 
 
 def _padding(setting: Setting) -> int:

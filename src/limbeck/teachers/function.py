@@ -204,6 +204,17 @@ class Listable(Protocol):
 
 
 @runtime_checkable
+class RowFrame(Protocol):
+    """A data frame of polars."""
+
+    columns: Iterable[Any]
+
+    def to_dicts(self) -> list[dict[Any, Any]]:
+        """Return a mapping by column for each row."""
+        ...
+
+
+@runtime_checkable
 class Frame(Protocol):
     """A data frame of pandas."""
 
@@ -220,8 +231,8 @@ def _plain(answer: Any) -> Any:  # Any: whatever a function returns
     >>> _plain([{"no": np.float32(0.5), "yes": np.array(0.5)}, np.array([1, 0])])
     [{'no': 0.5, 'yes': 0.5}, [1, 0]]
     """
-    if isinstance(answer, Frame):
-        rows = answer.to_dict("records")
+    if isinstance(answer, (RowFrame, Frame)):
+        rows = answer.to_dicts() if isinstance(answer, RowFrame) else answer.to_dict("records")
         by_name = all(isinstance(column, str) for column in answer.columns)
         return _plain(rows if by_name else [list(row.values()) for row in rows])
     if isinstance(answer, Listable):

@@ -21,10 +21,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from limbeck.core.logits import separate_texts
-from limbeck.core.token_schedule import choosing_layers, even_exponents, scheduled, within_budget
+from limbeck.core.token_schedule import choosing_layers, even_exponents, scheduled
 from limbeck.model.placement import on_accelerator
-from limbeck.model.pruning.alternatives import divergences
 from limbeck.model.pruning.token_gates import GatedTokens, logits_with
 from limbeck.model.token_pruning import RemainingTokens
 from limbeck.train.distillation_losses import LogitLoss
@@ -36,8 +34,6 @@ if TYPE_CHECKING:
     from limbeck.core.shape import Shape
     from limbeck.model.encoder import LimbeckForSequenceClassification
 
-HELD_OUT = 4
-"""One batch of so many is left out of the fit, for the comparison with the uniform schedule."""
 BATCH = 4
 """Texts in a batch: small, as scores of all pairs of tokens are held with their gradients."""
 LEARNING_RATE = 0.2
@@ -54,7 +50,7 @@ DIFFERENCE = 0.1
 
 def learned_schedule(
     candidate: Candidate, batches: Sequence[Batch], cost: Cost, budget: float, epochs: float, seed: int
-) -> dict[str, np.ndarray]:
+) -> np.ndarray:
     """Learn the exponents of a schedule (``core.token_schedule.scheduled``) within a budget.
 
     Args:
@@ -66,9 +62,7 @@ def learned_schedule(
         seed: Decides the order of the texts.
 
     Returns:
-        ``exponents`` [layers], and ``divergences`` [2, texts] of texts that the fit leaves out, if it can: how far the
-        answers are from the model's own with the learned schedule and with the uniform one
-        (:func:`limbeck.model.pruning.alternatives.divergences`).
+        The exponents [layers].
     """
     model = on_accelerator(candidate.model).eval()
     distance = LogitLoss(temperature=1.0, problem_type=candidate.task.problem_type)
@@ -76,18 +70,11 @@ def learned_schedule(
     with _frozen(model):
         with torch.no_grad():
             answers = [logits_with(model, _all_tokens(batch), batch) for batch in moved]
-        pairs = list(zip(moved, answers, strict=True))
-        fitted = [pair for index, pair in enumerate(pairs) if index % HELD_OUT] or pairs
-        fit, order = _Fit(model, cost, budget), _shuffled(fitted, random.Random(seed))
-        steps = max(1, round(epochs * len(fitted)))
+        fit, order = _Fit(model, cost, budget), _shuffled(list(zip(moved, answers, strict=True)), random.Random(seed))
+        steps = max(1, round(epochs * len(moved)))
         for step, (batch, own) in enumerate(islice(order, steps)):
             fit.step(step / steps, batch, own, distance)
-        exponents = fit.exponents(fit.mean)
-        differences = [
-            _divergences(model, within_budget(model.shape, fit.cost, budget, powers), pairs[::HELD_OUT])
-            for powers in (exponents, None)
-        ]
-    return {"exponents": np.array(exponents), "divergences": np.stack(differences)}
+    return np.array(fit.exponents(fit.mean))
 
 
 class _Fit:
@@ -132,7 +119,7 @@ class _Fit:
         Args:
             progress: Share of the steps that are taken.
             batch: Texts.
-            answers: The model's answers to them with all tokens.
+            answers: The model's answers to them, with the tokens that its layers read so far.
             distance: Compares answers.
         """
         logs = self.logs.detach()
@@ -142,7 +129,8 @@ class _Fit:
         first, last = TEMPERATURES
         gated = GatedTokens(batch["attention_mask"], batch["input_ids"], shares, first * (last / first) ** progress)
         logits = logits_with(self.model, gated, batch)
-        loss = distance(Outputs(logits, {}), Outputs(answers, {}), batch)
+        # a divergence is a difference of two numbers that are nearly equal
+        loss = distance(Outputs(logits.double(), {}), Outputs(answers.double(), {}), batch)
         # of the logarithm, or a few texts with large divergences would decide
         slope, along = torch.autograd.grad(loss.clamp_min(LEAST).log(), (self.logs, ratio))
         fixed = float(ratio.detach())
@@ -161,21 +149,6 @@ class _Fit:
         if progress >= 0.5:  # late steps average out what single batches say
             self._averaged += 1
             self.mean += (self.logs.detach() - self.mean) / self._averaged
-
-
-@torch.no_grad()
-def _divergences(
-    model: LimbeckForSequenceClassification, shape: Shape | None, pairs: Sequence[tuple[Batch, Tensor]]
-) -> np.ndarray:
-    """Return how far the answers of a shape are from given ones [texts], infinitely where there is no shape."""
-    if shape is None:
-        return np.full(sum(len(answers) for _, answers in pairs), math.inf)
-    losses = model.output_losses(pairs[0][1].shape[-1])
-    by_batch = []
-    for batch, expected in pairs:
-        logits = separate_texts(model.run(batch, shape=shape)[0], batch)
-        by_batch.append(divergences(losses, logits, expected, batch))
-    return torch.cat(by_batch).cpu().numpy()
 
 
 def _all_tokens(batch: Batch) -> RemainingTokens:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cache, partial
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from annotated_types import Ge, Gt, Le
@@ -15,16 +16,20 @@ from limbeck.train.config import PASSES, forward_seconds
 
 if TYPE_CHECKING:
     import numpy as np
+    from torch import Tensor
 
     from limbeck.core.candidate import Candidate
     from limbeck.core.cost import Cost
     from limbeck.core.shape import Shape
     from limbeck.core.step import RunContext
+    from limbeck.model.encoder import LimbeckForSequenceClassification
 
 VERSION = 2
 """Raised when the same texts give another schedule: part of the name under which it is kept."""
 SURE = 0.95
 """How probable it has to be that answers change less with learned shares than with uniform ones."""
+HELD_OUT = 64
+"""Training texts by which the two are compared, of others than those that shares are learned on."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +64,7 @@ class TokenGatesConfig(CheckedGroup):
         )
 
     def estimated_seconds(self, shape: Shape, rows: Mapping[str, int], tokens: float) -> float:
-        """Return rough seconds of the fit: passes without gates, with gates, and of the two schedules compared.
+        """Return rough seconds of the fit, and of the comparison of two schedules with the model as it is.
 
         Args:
             shape: Shape of the model.
@@ -68,7 +73,8 @@ class TokenGatesConfig(CheckedGroup):
         """
         if self.allocation == "uniform" or len(choosing_layers(shape)) < 2:
             return 0.0
-        return forward_seconds(shape, min(self.samples, rows.get("train", 0)) * (3 + PASSES * self.gate_epochs), tokens)
+        texts = min(self.samples, rows.get("train", 0)) * (1 + PASSES * self.gate_epochs) + 3 * HELD_OUT
+        return forward_seconds(shape, texts, tokens)
 
     def divided(
         self,
@@ -87,44 +93,62 @@ class TokenGatesConfig(CheckedGroup):
             uniform: The shape that meets the goal with every layer passing on the same share of what it reads.
             within_goal: Returns the shape that meets it with a schedule of other exponents, or raises InputError.
         """
+        from limbeck.data.calibration import held_out_batches
+        from limbeck.train.token_gates import BATCH
+
         shape = candidate.model.shape
-        if uniform == shape or len(choosing_layers(shape)) < 2:
+        if uniform == shape:
             return uniform
-        if (exponents := self._exponents(candidate, context, cost, cost(uniform).value)) is None:
+        if len(choosing_layers(shape)) < 2:
+            context.log("a single layer chooses tokens, so there is nothing to divide among layers")
             return uniform
+        texts = (candidate.task, candidate.tokenizer, self.samples, context.seed, HELD_OUT, BATCH)
+        parts = cache(partial(held_out_batches, *texts))
+        exponents = self._exponents(candidate, context, cost, cost(uniform).value, lambda: parts()[0])
         try:
-            return within_goal(exponents)
+            learned = within_goal(exponents)
         except InputError:  # of a latency, for which other schedules count than for operations
             context.log("the learned schedule cannot meet the goal, so every layer passes on the same share")
             return uniform
+        return learned if _changes_less(candidate.model, learned, uniform, parts()[1], context.log) else uniform
 
     def _exponents(
-        self, candidate: Candidate, context: RunContext, cost: Cost, budget: float
-    ) -> tuple[float, ...] | None:
-        """Return the exponents of the learned schedule, stored; None unless it is shown to change answers less."""
-        import numpy as np
-
-        from limbeck.core.statistics import probably_less
-        from limbeck.data.calibration import random_batches
+        self,
+        candidate: Candidate,
+        context: RunContext,
+        cost: Cost,
+        budget: float,
+        texts: Callable[[], list[dict[str, Tensor]]],
+    ) -> tuple[float, ...]:
+        """Return the exponents of the learned schedule, stored."""
         from limbeck.model.checkpoints import fingerprint
         from limbeck.storage.memmap import cached_arrays
-        from limbeck.train.token_gates import BATCH, learned_schedule
-
-        model, texts = fingerprint(candidate.model), f"{candidate.task.fingerprint}-{self.samples}-{context.seed}"
+        from limbeck.train.token_gates import learned_schedule
 
         def learn() -> dict[str, np.ndarray]:
-            batches = random_batches(candidate.task, candidate.tokenizer, self.samples, context.seed, BATCH)
-            return learned_schedule(candidate, batches, cost, budget, self.gate_epochs, context.seed)
+            fit = (texts(), cost, budget, self.gate_epochs, context.seed)
+            return {"exponents": learned_schedule(candidate, *fit)}
 
-        name = f"token-schedule-{VERSION}-{model}-{texts}-{self.gate_epochs:g}-{budget:.0f}"
-        learned = cached_arrays(context.keep, name, learn)
-        own, uniform = learned["divergences"]
-        probability = probably_less(own, uniform) if np.isfinite(own).all() else 0.0
-        means = f"{own.mean():.4g} with learned shares, {uniform.mean():.4g} with uniform ones"
-        shown = probability >= SURE
-        verdict = "so they are taken" if shown else "too little to tell, so shares are uniform"
-        context.log(
-            f"divergence of the answers to {len(own)} other texts: {means}; less with probability {probability:.3f}, "
-            f"{verdict}"
-        )
-        return tuple(map(float, learned["exponents"])) if shown else None
+        sample = f"{candidate.task.fingerprint}-{self.samples}-{context.seed}"
+        name = f"token-schedule-{VERSION}-{fingerprint(candidate.model)}-{sample}-{self.gate_epochs:g}-{budget:.0f}"
+        return tuple(map(float, cached_arrays(context.keep, name, learn)["exponents"]))
+
+
+def _changes_less(
+    model: LimbeckForSequenceClassification,
+    learned: Shape,
+    uniform: Shape,
+    texts: list[dict[str, Tensor]],
+    log: Callable[[str], None],
+) -> bool:
+    """Return whether answers to texts are shown to change less with learned shares than with uniform ones."""
+    from limbeck.core.statistics import probably_less
+    from limbeck.model.pruning.alternatives import AnswerComparison
+
+    comparison = AnswerComparison.of(model, texts)
+    own, others = (comparison.divergences(model, shape) for shape in (learned, uniform))
+    probability = probably_less(own, others)
+    means = f"{own.mean():.4g} with learned shares, {others.mean():.4g} with uniform ones"
+    verdict = "so they are taken" if probability >= SURE else "too little to tell, so shares are uniform"
+    log(f"divergence of {len(own)} other answers: {means}; less with probability {probability:.3f}, {verdict}")
+    return probability >= SURE

@@ -140,25 +140,32 @@ class AnswerComparison:
         """
         if not batches:
             raise InputError(
-                "auto is decided by texts that are held out, a third of the training texts at most, and there are "
-                "fewer than three; give more texts, or a number"
+                "answers to texts decide that are held out, a third of the training texts at most, and there are fewer "
+                "than three; give more texts"
             )
         return cls(batches, list(_answers(model, batches)))
 
-    def divergences(self, model: LimbeckForSequenceClassification) -> np.ndarray:
-        """Return how much the answers of another model differ, by text [texts], or query: :func:`divergences`."""
+    def divergences(self, model: LimbeckForSequenceClassification, shape: Shape | None = None) -> np.ndarray:
+        """Return how much the answers of another model differ, by text [texts], or query: :func:`divergences`.
+
+        Args:
+            model: The other model.
+            shape: A smaller shape of it, such as one with a schedule of tokens.
+        """
         losses = model.output_losses(self.answers[0].shape[-1])
-        rows = zip(_answers(model, self.batches), self.answers, self.batches, strict=True)
+        rows = zip(_answers(model, self.batches, shape), self.answers, self.batches, strict=True)
         by_row = torch.cat([divergences(losses, *row) for row in rows])
         labels = [batch["labels"] for batch in self.batches if "labels" in batch]
         return (losses.independent(by_row, labels) if labels else by_row).numpy()
 
 
 @torch.no_grad()
-def _answers(model: LimbeckForSequenceClassification, batches: Sequence[dict[str, Tensor]]) -> Iterator[Tensor]:
+def _answers(
+    model: LimbeckForSequenceClassification, batches: Sequence[dict[str, Tensor]], shape: Shape | None = None
+) -> Iterator[Tensor]:
     model.eval()
     for batch in batches:
-        yield model.run({name: value.to(model.device) for name, value in batch.items()})[0].float().cpu()
+        yield model.run({name: value.to(model.device) for name, value in batch.items()}, shape=shape)[0].float().cpu()
 
 
 def divergences(losses: OutputLosses, logits: Tensor, reference: Tensor, batch: dict[str, Tensor]) -> Tensor:

@@ -5,7 +5,8 @@ their rank in a layer, with a parameter for each rank or bin of ranks; LTP (Kim 
 soft threshold a layer. Differs: a layer has one parameter, the share of tokens that go on, and the gate of a token is a
 sigmoid of how far its rank is within that share, in log odds: so boundaries are as soft for small shares as for large
 ones, relative to them. A gate weighs the token as a key of later layers, where the originals scale its hidden state; at
-low temperatures this is exactly what :class:`RemainingTokens` computes.
+low temperatures this is exactly what :class:`RemainingTokens` computes, but for local layers whose window is shorter
+than the text: it stays where it was, while :class:`RemainingTokens` counts distances over the tokens that are left.
 """
 
 from __future__ import annotations
