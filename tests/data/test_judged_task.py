@@ -5,10 +5,14 @@ import json
 import pytest
 
 from limbeck.core.judged_texts import Document, Example, Query
+from limbeck.core.sentence_embedding import SentenceEmbedding
+from limbeck.core.tokenizer import fit_embedding
 from limbeck.data.baseline import baseline
+from limbeck.data.batching import encode
 from limbeck.data.config import Options
 from limbeck.data.judged_task import judged_splits
 from limbeck.data.loading import check_task, load_judged, load_task
+from limbeck.data.synthetic import toy_task, toy_tokenizer
 from limbeck.errors import InputError
 
 DOCUMENTS = [{"_id": f"d{n}", "title": "", "text": f"text {n}" if n else ""} for n in range(6)]
@@ -69,7 +73,7 @@ def test_judgments_by_split_are_used_as_they_are(folder):
         (folder / "qrels" / f"{name}.tsv").write_text(f"q{query}\td{query}\t1\nq{query}\td5\t0\n")
     task = load_task({"path": str(folder), "kind": "embedding"})
     assert task.metric == "ndcg_at_10"
-    assert task.split("train").to_rows() == [{"text": "query 0", "pair": ".", "label": 1.0}]
+    assert task.split("train").to_rows() == [{"text": "query 0", "pair": ".", "label": {"search": 1.0}}]
     assert task.split("validation").texts[6:] == ("query 1",)
     assert task.split("test").texts[6:] == ("query 2",)
 
@@ -100,6 +104,22 @@ def test_queries_to_train_on_never_judge(folder, pairs, name):
     for splits in (task.splits, judged.splits):
         queries = [text for part in ("validation", "test") for text in splits[part].texts[6:]]
         assert sorted(queries) == ["query 1", "query 2", "query 3"]
+
+
+def test_pairs_to_train_on_have_the_prompts_of_queries_and_documents(folder, tmp_path):
+    by_split(folder, train=[0, 4], test=[1, 2])
+    task = load_task({"path": str(folder), "kind": "embedding"})
+    tokenizer = toy_tokenizer(toy_task())
+    encoded = {}
+    for name, prompts in (("none", {}), ("both", {"query": "good ", "document": "bad ", "other": "sunny "})):
+        fit_embedding(tokenizer, SentenceEmbedding(prompts=prompts))
+        encoded[name] = encode(task, "train", tokenizer)
+    good, bad = (tokenizer(word, add_special_tokens=False)["input_ids"] for word in ("good", "bad"))
+    for kind, word in (("input_ids", good), ("pairs", bad)):
+        before, after = (getattr(encoded[name], kind) for name in ("none", "both"))
+        assert [[ids[0], *word, *ids[1:]] for ids in before] == after
+    kept = type(task).from_folder(task.to_folder(tmp_path / "stored"))
+    assert encode(kept, "train", tokenizer).pairs == encoded["both"].pairs
 
 
 def test_judgments_to_train_on_alone_are_refused(folder, pairs):

@@ -188,6 +188,18 @@ def test_a_task_by_name_is_read_once_and_not_copied(begun, workspace, tmp_path, 
     assert not (tmp_path / "run" / "task").exists()
 
 
+def test_pairs_by_which_nothing_can_be_judged_are_refused_before_any_work(workspace, tmp_path):
+    rows = [{"text": f"a fine day {n}", "pair": f"a good day {n}"} for n in range(20)]
+    (tmp_path / "pairs.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    with pytest.raises(InputError, match=r"all validation pairs have the score 1, .*judge: FOLDER"):
+        compress(
+            str(workspace / "other"),
+            {"path": str(tmp_path / "pairs.jsonl"), "kind": "embedding"},
+            folder=tmp_path / "run",
+            store=tmp_path / "store",
+        )
+
+
 def test_one_shot_leaves_out_goals_that_the_whole_model_meets(begun, workspace, monkeypatch):
     monkeypatch.setattr("limbeck.cost_models.measured_cost.MeasuredCost", lambda *services: FormatCost(latency))
     events = []

@@ -65,6 +65,18 @@ def test_vectors_of_a_named_prompt(tmp_path, make_model):
         answer(tmp_path / "model", texts, prompt_name="querry")
 
 
+def test_texts_that_are_searched_have_the_prompt_of_documents(tmp_path, make_model):
+    task = toy_task("embedding", train=24, validation=8, test=8)
+    tokenizer = toy_tokenizer(task)
+    model = make_model(labels=task.num_labels, kind=task.kind, vocab_size=len(tokenizer))
+    model.config.sentence_embedding = SentenceEmbedding(prompts={"query": "good ", "document": "bad "}).to_json()
+    save_model(model, tokenizer, tmp_path / "model")
+    texts, pairs = list(task.split("test").texts), list(task.split("test").pairs)
+    found = answer(tmp_path / "model", texts, pairs, prompt_name="query")
+    plain = answer(tmp_path / "model", [f"good {text}" for text in texts], [f"bad {text}" for text in pairs])
+    assert [row["answer"] for row in found] == [row["answer"] for row in plain]
+
+
 def test_a_model_without_prompts_has_none_of_that_name(saved):
     folder, task, _ = saved("classification")
     with pytest.raises(InputError, match="has no prompt 'query'; it has none"):

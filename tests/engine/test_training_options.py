@@ -36,7 +36,10 @@ def test_what_the_user_says_wins():
         ("embedding", (0.0, 5.0), {}),
         ("embedding", (1.0, 1.0), {"pair_loss": "contrastive"}),
         ("rerank", ((0, 1.0, 1.0), (0, 0.0, 1.0)), {}),
+        ("rerank", ((0, 2.0, 1.0), (0, 0.0, 1.0)), {}),
         ("rerank", ((0, 0.7, 1.0), (0, 0.2, 1.0)), {"rank_loss": "pointwise"}),
+        ("rerank", ((0, 0.7, 1.0), (0, 0.0, 1.0)), {"rank_loss": "pointwise"}),
+        ("rerank", ((0, 3.0, 1.0), (0, -2.0, 1.0)), {"rank_loss": "pointwise"}),
         ("classification", (0, 1), {}),
     ],
 )

@@ -225,6 +225,24 @@ def test_a_class_that_does_not_exist_is_named_before_any_work(tmp_path):
         checked_task(parse(data), Store(tmp_path), task)
 
 
+def test_the_class_that_matters_may_have_the_name_that_the_data_have_for_it(pairs_of):
+    """The model's names replace those of the data after the recipe is checked."""
+    candidates = pairs_of("classification")
+    task = candidates[0].task
+    names = [f"LABEL_{index}" for index in range(task.num_labels)]
+    renamed = task.relabel(names, list(reversed(range(task.num_labels))))
+    for label in (task.label_names[0], names[-1], names[-1].lower()):
+        assert DecisionProbe(goal=DecisionGoal("best-f1", label)).task_problems(renamed) == {}
+    turned = [replace(each, task=renamed) for each in candidates]
+    facts = measure(turned, threshold="best-f1", positive=task.label_names[0])
+    assert list(facts[0, "threshold", "validation"].detail["thresholds"]) == [names[-1]]
+
+
+def test_bands_that_differ_little_have_names_of_their_own(pairs_of):
+    facts = measure(pairs_of("regression"), threshold="best-f1", bands=(1_000_000.0, 1_000_001.0, 0.5))
+    assert list(facts[0, "threshold", "validation"].detail["thresholds"]) == ["1e+06", "1000001.0", "0.5"]
+
+
 def test_a_temperature_needs_true_labels():
     task = replace(toy_task(train=8, validation=8, test=8), answered_by="my-model")
     problems = DecisionProbe(goal=DecisionGoal(temperature=True)).task_problems(task)

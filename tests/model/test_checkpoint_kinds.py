@@ -130,6 +130,13 @@ def test_without_a_pooler_the_head_is_untrained(tmp_path):
     assert load_pretrained(tmp_path).fresh_head
 
 
+def test_a_head_for_texts_is_none_for_words(tmp_path):
+    """Both are called classifier, and have a row for each label."""
+    bert(tmp_path)
+    for kind, fresh in (("classification", False), ("tokens", True)):
+        assert load_pretrained(tmp_path, task_kind=kind, label_names=("LABEL_0", "LABEL_1")).fresh_head == fresh
+
+
 def test_more_embeddings_than_tokens_are_kept_and_fewer_refused(tmp_path):
     tokens = word_pieces().get_vocab_size()
     answers_alike(tmp_path, bert(tmp_path, vocab_size=tokens + 56))

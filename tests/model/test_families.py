@@ -72,6 +72,12 @@ def test_features_beyond_a_family_are_refused(key, value):
     read_shape({"model_type": "bert", "position_embedding_type": "absolute", "is_decoder": False, "pruned_heads": {}})
 
 
+def test_a_family_without_a_table_of_positions_does_not_read_their_kind():
+    """As mmBERT's configuration has it, and ModernBERT's."""
+    for kind in ("sans_pos", "absolute"):
+        assert read_shape({"model_type": "modernbert", "position_embedding_type": kind}).hidden == 768
+
+
 @pytest.mark.parametrize(
     ("key", "family"),
     [("embedding_size", "electra"), ("embedding_size", "roformer"), ("input_embedding_size", "rembert")],

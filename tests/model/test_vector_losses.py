@@ -43,3 +43,11 @@ def test_in_batch_negatives_are_the_other_second_and_first_texts(rows):
         total += math.log(sum(map(math.exp, scores[i]))) - scores[i][i]
         total += math.log(sum(math.exp(row[i]) for row in scores)) - scores[i][i]
     assert float(in_batch_negatives(rows)) == pytest.approx(total / 10)
+    alike = torch.zeros(5, 5, dtype=torch.bool)
+    alike[0, 3] = alike[3, 0] = True
+    total -= math.log(sum(map(math.exp, scores[0]))) + math.log(sum(map(math.exp, scores[3])))
+    total -= math.log(sum(math.exp(row[0]) for row in scores)) + math.log(sum(math.exp(row[3]) for row in scores))
+    for i, other in ((0, 3), (3, 0)):
+        total += math.log(sum(math.exp(score) for j, score in enumerate(scores[i]) if j != other))
+        total += math.log(sum(math.exp(row[i]) for j, row in enumerate(scores) if j != other))
+    assert float(in_batch_negatives(rows, alike)) == pytest.approx(total / 10)

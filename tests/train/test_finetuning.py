@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 
 import torch
 
@@ -14,6 +15,7 @@ from limbeck.data.synthetic import toy_task, toy_tokenizer
 from limbeck.train.config import TrainingConfig
 from limbeck.train.finetuning import _standardize_output, train_on_task
 from limbeck.train.objectives import Weighted
+from limbeck.train.pair_loss import PairLoss
 from limbeck.train.rank_loss import RankLoss
 from limbeck.train.task_loss import TargetScale, TaskLoss
 
@@ -44,6 +46,21 @@ def test_without_a_validation_split_the_last_weights_are_kept(make_model):
     _, report, lines = trained(make_model, task, TrainingConfig(num_train_epochs=1))
     assert report.best_score is None
     assert "best" not in lines[-1]
+
+
+def test_pairs_that_all_have_one_score_choose_no_weights(make_model):
+    """The correlation with a constant is always 0, so the first weights would be the best."""
+    task = toy_task("embedding", train=16, validation=8, test=8)
+    alike = {name: replace(split, labels=(1.0,) * len(split)) for name, split in task.splits.items()}
+    task = replace(task, splits=alike)
+    tokenizer = toy_tokenizer(task)
+    candidate = Candidate(
+        make_model(labels=task.num_labels, kind=task.kind, vocab_size=len(tokenizer)), tokenizer, task
+    )
+    loss = PairLoss.of("contrastive", [1.0], (), candidate.model.width)
+    config = TrainingConfig(num_train_epochs=1.0, per_device_train_batch_size=8)
+    report = train_on_task(candidate, Weighted({"task": (1.0, loss)}), config, RunContext())
+    assert report.history == []
 
 
 def test_texts_all_over_the_split_show_whether_a_regression_head_is_trained(make_model, monkeypatch):

@@ -4,7 +4,7 @@ from limbeck.core.candidate import Candidate
 from limbeck.core.shape import LayerShape, Shape
 from limbeck.errors import InputError
 from limbeck.train.distillation_losses import AttentionLoss, HiddenLoss, RelationLoss
-from limbeck.train.layer_distillation import LayerDistillationConfig, most_heads, ranking_problems, same_tokens
+from limbeck.train.layer_distillation import LayerDistillationConfig, most_heads, same_tokens, token_problems
 from limbeck.train.token_ranking import TokenRankingLoss
 
 TEACHER = Shape.uniform(layers=4, hidden=32, heads=4, ffn=64)
@@ -100,8 +100,12 @@ def test_a_teacher_that_reads_fewer_tokens_cannot_rank_them(make_model):
 
 
 def test_a_recipe_without_fewer_tokens_has_no_ranking():
-    assert ranking_problems(("logits",), set()) == ranking_problems(("token_ranking",), {"fewer_tokens"}) == []
-    assert "put prune_tokens before it" in ranking_problems(("token_ranking",), {"torch"})[0]
+    assert token_problems(("logits",), set()) == token_problems(("token_ranking",), {"fewer_tokens"}) == []
+    assert "put prune_tokens before it" in token_problems(("token_ranking",), {"torch"})[0]
+    assert [text.split()[1] for text in token_problems(("logits", "relations", "attention"), {"fewer_tokens"})] == [
+        "'attention'",
+        "'relations'",
+    ]
 
 
 def test_tokens_are_the_same_if_the_vocabularies_are():

@@ -123,6 +123,8 @@ class Task:
     in them."""
     answered_by: str | None = field(default=None, compare=False)
     """The model whose answers are the labels, where the texts had none of their own; None for labels of the data."""
+    former_names: tuple[str, ...] = field(default=(), compare=False, repr=False)
+    """Names that the data have for the labels, in their order, where the model has others; "" for those they lack."""
     columns: ColumnRoles | None = field(default=None, compare=False, repr=False)
     """How the files were read; None where the task does not come from columns."""
 
@@ -151,7 +153,11 @@ class Task:
     @cached_property
     def only_score(self) -> float | None:
         """The score of all training pairs, where they have the same, and so no order; None for any other labels."""
-        labels = self.splits["train"].labels if self.task_kind.vectors and "train" in self.splits else ()
+        return self.only_score_of("train")
+
+    def only_score_of(self, split: str) -> float | None:
+        """Return the score of all pairs of a split, where they have the same, and so no order to judge vectors by."""
+        labels = self.splits[split].labels if self.task_kind.vectors and split in self.splits else ()
         first = labels[0] if labels else None
         return first if isinstance(first, float) and all(label == first for label in labels) else None
 
@@ -212,7 +218,30 @@ class Task:
             name: replace(split, labels=tuple(renumber(label, indices, width) for label in split.labels))
             for name, split in self.splits.items()
         }
-        return replace(self, splits=splits, label_names=tuple(label_names))
+        former = [""] * width
+        for name, index in zip(self.former_names or self.label_names, indices, strict=True):
+            former[index] = name
+        return replace(self, splits=splits, label_names=tuple(label_names), former_names=tuple(former))
+
+    def label_called(self, name: str) -> str:
+        """Return the label that a name means: exactly, or by the name that the data have, or but for its case.
+
+        >>> from limbeck.data.loading import task_from_lists
+        >>> task = task_from_lists("moods", train=(["good", "bad"] * 10, ["1", "0"] * 10))
+        >>> task = task.relabel(("DOWN", "UP"), [0, 1])
+        >>> [task.label_called(name) for name in ("UP", "1", "up", "sideways")]
+        ['UP', 'UP', 'UP', 'sideways']
+        """
+        for names in (self.label_names, self.former_names):
+            if name in names:
+                return self.label_names[names.index(name)]
+        alike = {
+            label
+            for names in (self.label_names, self.former_names)
+            for label, other in zip(self.label_names, names, strict=False)
+            if other.casefold() == name.casefold()
+        }
+        return alike.pop() if len(alike) == 1 else name
 
     def limit(self, seed: int = 0, **rows: int) -> Task:
         """Keep at most a number of rows of the named splits: ``task.limit(train=2000)``.

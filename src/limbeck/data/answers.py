@@ -13,6 +13,7 @@ import numpy as np
 
 from limbeck.core.assessment import UnseenWord
 from limbeck.core.model import AnswerSource
+from limbeck.data.encoding import part_of_search
 from limbeck.storage.memmap import Keep, cached_arrays
 
 if TYPE_CHECKING:
@@ -140,6 +141,8 @@ def keepable_answers(source: AnswerSource, task: Task, split: str, keep: Keep) -
 def _name(source: AnswerSource, task: Task, split: str) -> str:
     rows = task.split(split)
     read = [task.kind, task.label_names, task.max_length, task.mask_token, rows.texts, rows.pairs]
+    if any(parts := [part_of_search(label) for label in rows.labels]):  # which have prompts
+        read.append([part and part.__name__ for part in parts])
     return f"answers-{source.identity}-{hashlib.sha256(json.dumps(read).encode()).hexdigest()[:16]}"
 
 

@@ -140,7 +140,10 @@ def encode_apart(
     """
     first = encoding.encode(tokenizer, texts, prompts=search_prompts(tokenizer, labels))
     types, pad = first.get("token_type_ids"), tokenizer.pad_token_id or 0
-    second = () if pairs is None else encoding.encode(tokenizer, pairs)["input_ids"]
+    second: Sequence[list[int]] = ()
+    if pairs is not None:
+        prompts = search_prompts(tokenizer, labels, second=True)
+        second = encoding.encode(tokenizer, pairs, prompts=prompts)["input_ids"]
     return Encoded(first["input_ids"], types, labels, pad, kind, pairs=second)
 
 

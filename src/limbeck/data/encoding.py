@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol
 
 from annotated_types import Ge
 
+from limbeck.core.judged_texts import Document, Query
+from limbeck.core.search_score import SearchScore
 from limbeck.core.tokenizer import largest_length, spaced, with_spaces, without_segments
 
 if TYPE_CHECKING:
@@ -69,6 +71,7 @@ class TextEncoding:
         words: Whether a text is a list of words, each with a label, rather than running text.
         split_special_tokens: Whether special tokens that occur in a text are read as ordinary characters.
         prompt: What is put before each text.
+        prompts: Of a model that makes vectors, what is put before a 'query' and before a 'document' of a search.
     """
 
     max_length: Annotated[int, Ge(1)]
@@ -77,6 +80,7 @@ class TextEncoding:
     words: bool = False
     split_special_tokens: bool = False
     prompt: str = ""
+    prompts: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
     def of(cls, tokenizer: TaskTokenizer, max_length: int, *, words: bool = False) -> TextEncoding:
@@ -94,11 +98,13 @@ class TextEncoding:
             words=words,
             split_special_tokens=bool(getattr(tokenizer, "split_special_tokens", False)),
             prompt=str(getattr(tokenizer, "prompt", "")),
+            prompts={part.__name__.lower(): text for part, text in getattr(tokenizer, "search_prompts", {}).items()},
         )
 
     def to_json(self) -> dict[str, Any]:
         """Return plain values, as in ``limbeck.json``."""
-        return asdict(self)
+        data = asdict(self)
+        return data if self.prompts else {name: value for name, value in data.items() if name != "prompts"}
 
     @property
     def stride(self) -> int:
@@ -188,18 +194,32 @@ class TextEncoding:
         return json.dumps(state, ensure_ascii=False)
 
 
-def search_prompts(tokenizer: TaskTokenizer, labels: Sequence[object]) -> list[str] | None:
+def part_of_search(label: object, *, second: bool = False) -> type | None:
+    """Return whether a text is a ``Query`` or a ``Document`` of a search; None if it is of none.
+
+    Args:
+        label: The label of its row.
+        second: Whether it is the second text of a pair.
+    """
+    if isinstance(label, SearchScore):
+        return Document if second else Query
+    return type(label) if isinstance(label, (Query, Document)) else None
+
+
+def search_prompts(tokenizer: TaskTokenizer, labels: Sequence[object], *, second: bool = False) -> list[str] | None:
     """Return what a model wants before each text of a search; None where that is what it has before every text.
 
     Args:
         tokenizer: The model's tokenizer.
-        labels: The label of each text: ``Query`` or ``Document`` in a search.
+        labels: The label of each text, which says what part of a search it is, if it is any.
+        second: Whether the texts are the second ones of pairs.
     """
     prompts: Mapping[type, str] = getattr(tokenizer, "search_prompts", {})
     usual = getattr(tokenizer, "prompt", "")
-    if {usual, *prompts.values()} == {usual} or not {type(label) for label in labels} & prompts.keys():
+    parts = [part_of_search(label, second=second) for label in labels]
+    if {usual, *prompts.values()} == {usual} or not set(parts) & prompts.keys():
         return None
-    return [prompts[type(label)] for label in labels]
+    return [usual if part is None else prompts[part] for part in parts]
 
 
 def first_pieces(word_ids: Sequence[int | None], words: int) -> list[int | None]:

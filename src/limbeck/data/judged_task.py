@@ -12,6 +12,7 @@ from pathlib import Path
 from limbeck.core.judged_texts import BY_ROW, Document, Example, Judged, Query, metrics_for
 from limbeck.core.kinds import find
 from limbeck.core.paths import exists, user_path
+from limbeck.core.search_score import SearchScore
 from limbeck.core.task import Split, Task, choose
 from limbeck.data.beir import Retrieval, by_split, is_beir, read_splits, whole_split
 from limbeck.data.config import Options
@@ -196,7 +197,7 @@ def _positive_pairs(retrieval: Retrieval) -> Split:
         if gain > 0
     ]
     queries, documents = zip(*pairs, strict=True)
-    return Split(queries, (1.0,) * len(pairs), documents)
+    return Split(queries, (SearchScore(1.0),) * len(pairs), documents)
 
 
 def _probes(path: Path, options: Options, load: Load) -> tuple[dict[str, Split], list[str]]:

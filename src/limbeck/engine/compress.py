@@ -247,6 +247,12 @@ class _Compression:
         if has_no_labels(task):
             task = load_run_task(task, self.model, self.request.teacher, store)
         loaded, by_name = fit_length(as_task(task), self.model), names_task(task)
+        if (score := loaded.only_score_of("validation")) is not None:
+            raise InputError(
+                f"task {loaded.name}: all validation pairs have the score {score:g}, so no model is better than "
+                "another; say what the vectors are good for with judge: FOLDER (--task-set judge=FOLDER), or give "
+                "scored pairs for validation"
+            )
         spec = str(folder / FOLDER) if not by_name else task if isinstance(task, Mapping) else str(task)
         request = replace(self.request, name=name)
         if self.function is not None:

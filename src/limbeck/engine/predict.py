@@ -13,6 +13,8 @@ from limbeck.core.logits import require_finite_logits
 from limbeck.core.outputs import OutputSpec, output
 from limbeck.core.requests import requests_of
 from limbeck.core.retrieval import order
+from limbeck.core.search_score import SearchScore
+from limbeck.core.sentence_embedding import QUERY_PROMPTS
 from limbeck.data.encoding import TaskTokenizer, TextEncoding
 from limbeck.engine.description import Description, Request, read_description
 from limbeck.errors import InputError, nearest, shown
@@ -74,12 +76,14 @@ def answer(
     if not texts:
         return []
     source = f"'{model}'"
-    encoding = _encoding_of(model, description, tokenizer, described["max_length"], words=spec.per_token)
-    encoding = encoding if prompt is None else replace(encoding, prompt=prompt)
+    usual = _encoding_of(model, description, tokenizer, described["max_length"], words=spec.per_token)
+    encoding = usual if prompt is None else replace(usual, prompt=prompt)
     if spec.per_token:
         return _of_words(opened, tokenizer, encoding, spec, texts, aggregation, source)
     if output(spec.kind).vectors:
-        inputs = encode_apart(encoding, tokenizer, list(texts), pairs, (), spec.kind)
+        search = pairs is not None and prompt_name in QUERY_PROMPTS  # then second texts are documents
+        labels = [SearchScore()] * len(texts) if search else []
+        inputs = encode_apart(usual if search else encoding, tokenizer, list(texts), pairs, labels, spec.kind)
         return _vectors(spec, texts, pairs, list(predict(opened, inputs)), source)
     encodings = encoding.encode(tokenizer, texts, pairs)
     ids = encodings["input_ids"]

@@ -57,8 +57,10 @@ class Training:
 def loss_of(task: Task) -> dict[str, str]:
     """Return the field of ``finetune`` with a loss for labels that the usual one cannot learn; empty where it can."""
     kind, labels = task.task_kind, task.split("train").labels
-    if kind.grouped and rank_loss_problem("binary", [gain for _, gain, _ in labels]):
-        return {"rank_loss": "pointwise"}
+    if kind.grouped:
+        gains = [gain for _, gain, _ in labels]
+        scores = task.metric == "overlap_at_10" or any(gain < 0 or gain % 1 for gain in gains)
+        return {"rank_loss": "pointwise"} if scores or rank_loss_problem("binary", gains) else {}
     if kind.vectors and pair_loss_problem("cosent", labels):
         return {"pair_loss": "contrastive"}
     return {}

@@ -62,6 +62,10 @@ class TeacherCheck:
             self._log.note(f"{lacking}, so it is not compared with the constant answer")
             return
 
+        if builder.task.only_score_of("validation") is not None:
+            self._log.note("validation pairs all have one score, so the model is not compared with a constant answer")
+            return
+
         def compare_once() -> dict[str, Any]:
             candidate = builder.open(teacher)
             size = builder.recipe.target.batch if given is None and candidate.model.int8 else 32

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Annotated, Any
 
 from annotated_types import Ge, Le
@@ -83,7 +83,7 @@ class DecisionProbe(Probe):
 
     def task_problems(self, task: Task) -> dict[str, str]:
         """Return the fields that do not fit the task and its labels."""
-        problems = task.task_kind.goal_problems(self.goal, task.label_names)
+        problems = task.task_kind.goal_problems(_named(self.goal, task), task.label_names)
         if self.goal.temperature and task.answered_by is not None:
             reason = "the labels are a model's own answers, which do not say how often it is right; leave it out"
             problems = {"temperature": reason} | problems
@@ -125,7 +125,7 @@ class DecisionProbe(Probe):
             answers = self._answers(candidate, context)
             if compared is not None and index == compared.position:
                 original = answers
-            for fact in _facts(self.goal, candidate.task, answers, original or answers):
+            for fact in _facts(_named(self.goal, candidate.task), candidate.task, answers, original or answers):
                 yield index, fact
 
     def _answers(self, candidate: Candidate, context: RunContext) -> _Answers:
@@ -157,6 +157,11 @@ class _Answers:
         """
         logits, labels = self.splits[split]
         return task.task_kind.detections(logits, labels, task.label_names, goal, temperature)
+
+
+def _named(goal: DecisionGoal, task: Task) -> DecisionGoal:
+    """Return the goal with the task's own name of the class that matters."""
+    return goal if goal.positive is None else replace(goal, positive=task.label_called(goal.positive))
 
 
 def _facts(goal: DecisionGoal, task: Task, answers: _Answers, original: _Answers) -> Iterator[Measurement]:

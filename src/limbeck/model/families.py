@@ -92,8 +92,9 @@ def read_family(config: Mapping[str, Any], source: object) -> str:
             f"{source}: model_type '{model_type}' is not supported{code}; supported families: {supported}; {advice}"
         )
     required = {key: (None, value) for key, value in FAMILIES[str(model_type)].required.items()}
+    unread = () if FAMILIES[str(model_type)].style.get("absolute_positions", True) else ("position_embedding_type",)
     for key, allowed in (FEATURES | required).items():
-        if config.get(key) not in allowed:
+        if key not in unread and config.get(key) not in allowed:  # mmBERT, a ModernBERT, has 'sans_pos'
             raise UnsupportedModel(
                 f"{source}: config.json has {key} = {shown(config[key])}; the {model_type} family is supported with "
                 f"{allowed[1]!r} only (supported families: {supported})"

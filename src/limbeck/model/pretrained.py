@@ -88,6 +88,10 @@ def load_pretrained(
     ours = _translated(weights, names, shared=FAMILIES[style.family].shared_layers)
     if FAMILIES[style.family].interleaved:
         ours = _in_halves(ours, shape.head_dim)
+    other = "ForSequenceClassification" if per_token else "ForTokenClassification"
+    if any(str(name).endswith(other) for name in content.get("architectures") or ()):
+        # a word's class and a text's class have nothing in common
+        ours = {name: weight for name, weight in ours.items() if name.startswith("encoder.")}
     if embedding is not None:
         ours = {name: weight for name, weight in ours.items() if name.startswith("encoder.")} | dict(dense or {})
         settings |= {SECTION: embedding.to_json()}

@@ -55,13 +55,17 @@ def cosine_error(rows: Tensor, scores: Tensor) -> Tensor:
     return F.mse_loss(values, scores.to(values.dtype).reshape(-1))
 
 
-def in_batch_negatives(rows: Tensor) -> Tensor:
+def in_batch_negatives(rows: Tensor, alike: Tensor | None = None) -> Tensor:
     """Compute the cross-entropy of finding the second text of each pair among those of the batch, and the reverse.
 
     Args:
         rows: Both vectors of each pair, joined [rows, 2 * width].
+        alike: Which pairs have a text in common, and so are no negatives of each other [rows, rows].
     """
     first, second = (F.normalize(part, dim=-1) for part in halves(rows))
     scores = SCALE * first @ second.T
+    if alike is not None:
+        others = alike & ~torch.eye(len(alike), dtype=torch.bool, device=alike.device)
+        scores = scores.masked_fill(others, float("-inf"))
     right = torch.arange(len(scores), device=scores.device)
     return (F.cross_entropy(scores, right) + F.cross_entropy(scores.T, right)) / 2

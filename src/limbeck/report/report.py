@@ -42,6 +42,7 @@ BESIDE = {
     "mean_cosine": "mean cosine",
     "neighbor_overlap": "neighbor overlap",
     "ndcg_at_10": "nDCG@10",
+    "recall_at_100": "recall@100",
     "mrr_at_10": "MRR@10",
     "overlap_at_10": "top ten as the reference's",
 }

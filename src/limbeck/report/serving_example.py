@@ -156,7 +156,7 @@ SENTENCE_TRANSFORMERS = """\
 import sentence_transformers
 
 model = sentence_transformers.SentenceTransformer(".", trust_remote_code=True, device="cpu")
-print(model.encode("What a wonderful film.").tolist())
+print(model.encode_query("What a wonderful film.").tolist())  # encode_document for texts that are searched
 """
 """The example of a model of vectors in torch."""
 
@@ -197,7 +197,7 @@ def example(
     if words:
         sample = "words"
     if vectors:
-        sample = f'metadata["encoding"]["prompt"] + {sample}'
+        sample = f'metadata["encoding"]["prompts"]["query"] + {sample}'
     decided = output(kind).decision_code(decision) if decision is not None else ""
     prefix = 'words = "Anna lives in Oslo .".split()\n' if words else ""
     if runtime in SESSIONS:

@@ -135,9 +135,10 @@ def open_teacher(source: str, task: Task) -> Candidate:
 
 
 def open_teachers(sources: Iterable[str], task: Task) -> Iterator[tuple[str, Candidate]]:
-    """Open teachers of any origin one by one; yield each with a key of its content."""
+    """Open teachers of any origin one by one; yield each with a key of its content and of the order of its labels."""
     for source in sources:
-        yield lineage_key(None, "teacher", 2, {"source": content(source)}, {}), open_teacher(source, task)
+        read = {"source": content(source), "kind": task.kind, "labels": list(task.label_names)}
+        yield lineage_key(None, "teacher", 3, read, {}), open_teacher(source, task)
 
 
 def check_answers(source: str, opened: AnswerSource, task: Task) -> None:

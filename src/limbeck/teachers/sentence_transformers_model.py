@@ -11,6 +11,7 @@ import numpy as np
 from limbeck.core.judged_texts import Document, Query
 from limbeck.core.task import Task
 from limbeck.core.task_kind import OWN_LENGTH
+from limbeck.data.encoding import part_of_search
 from limbeck.errors import InputError, MissingExtra
 from limbeck.model._transformers import explained, quiet
 from limbeck.model.location import model_folder, sentence_folder
@@ -122,18 +123,21 @@ class SentenceTransformersTeacher:
         self._model.max_seq_length = min(task.max_length, self.max_length)
         try:
             first = self._vectors(rows.texts, rows.labels)
-            return first if rows.pairs is None else np.concatenate([first, self._vectors(rows.pairs)], axis=1)
+            if rows.pairs is None:
+                return first
+            return np.concatenate([first, self._vectors(rows.pairs, rows.labels, second=True)], axis=1)
         finally:
             self._model.max_seq_length = own
 
-    def _vectors(self, texts: Sequence[str], labels: Sequence[Any] = ()) -> np.ndarray:
+    def _vectors(self, texts: Sequence[str], labels: Sequence[Any], *, second: bool = False) -> np.ndarray:
         """Return the vectors of texts; queries and documents of a search have the model's prompts for them."""
         options: dict[str, Any] = {"batch_size": BATCH, "show_progress_bar": False, "convert_to_numpy": True}
         encoders = {Query: self._model.encode_query, Document: self._model.encode_document}
-        if not len(labels) or type(labels[0]) not in encoders:
+        parts = [part_of_search(label, second=second) for label in labels]
+        if None in parts or not parts:
             return np.asarray(self._model.encode(list(texts), **options), dtype=np.float32)
         vectors = np.empty((len(texts), self.width), dtype=np.float32)
         for part, encode in encoders.items():
-            if rows := [row for row, label in enumerate(labels) if isinstance(label, part)]:
+            if rows := [row for row, each in enumerate(parts) if each is part]:
                 vectors[rows] = encode([texts[row] for row in rows], **options)
         return vectors

@@ -32,7 +32,7 @@ from limbeck.train.layer_distillation import (
     LayerDistillationConfig,
     Match,
     answers_only_problems,
-    ranking_problems,
+    token_problems,
     unused_weights,
 )
 
@@ -140,8 +140,8 @@ class Distill(Technique):
         return answers_only_problems(teacher, self.match, self.answers.logits_loss)
 
     def trait_problems(self, traits: AbstractSet[str]) -> list[str]:
-        """Return that the student leaves no tokens behind that could be ranked."""
-        return ranking_problems(self.match, traits)
+        """Return what cannot be imitated as the student leaves tokens behind, or as it does not."""
+        return token_problems(self.match, traits)
 
     def kind_problems(self, kind: TaskKind) -> dict[str, str]:
         """Return why the labels of a kind of task cannot be weighted, or what cannot be kept of its rows."""

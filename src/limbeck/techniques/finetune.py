@@ -87,6 +87,14 @@ class Finetune(Technique):
             unused["rank_loss"] = "is for documents that are ranked for a query"
         return unused | weight_problems(kind, self.class_weights, self.focal_gamma)
 
+    def file_problems(self) -> list[str]:
+        """Return that several processes, each with some rows of a batch, cannot compare the documents of a request."""
+        from limbeck.distributed import context as processes
+
+        if self.rank_loss != "listwise" or processes.count() == 1:
+            return []
+        return [f"rank_loss: listwise compares whole requests, which one process can; {processes.count()} were started"]
+
     def label_problems(self, kind: TaskKind) -> dict[str, str]:
         """Return that there is nothing to learn from without labels."""
         return {"": f"{NO_LABELS}; use 'distill', which learns from the answers of 'teacher: MODEL'"}

@@ -34,7 +34,7 @@ from limbeck.core.field_groups import group
 from limbeck.core.step import RunContext, Technique, step
 from limbeck.errors import InputError
 from limbeck.train.config import TrainingConfig
-from limbeck.train.layer_distillation import LayerDistillationConfig, Layers, ranking_problems
+from limbeck.train.layer_distillation import LayerDistillationConfig, Layers, token_problems
 from limbeck.train.pretraining import ON_TEXT, PRETRAINING, PretrainingConfig, check_sides, train_on_text
 
 if TYPE_CHECKING:
@@ -99,8 +99,8 @@ class PretrainDistill(Technique):
         yield replace(candidate, folder=None)
 
     def trait_problems(self, traits: AbstractSet[str]) -> list[str]:
-        """Return that the student leaves no tokens behind that could be ranked."""
-        return ranking_problems(self.match, traits)
+        """Return what cannot be imitated as the student leaves tokens behind, or as it does not."""
+        return token_problems(self.match, traits)
 
     def estimated_seconds(self, shape: Shape, rows: Mapping[str, int], tokens: float) -> float | None:
         """Estimate the time of training on the task's own texts; None for a corpus, which would have to be read.

@@ -90,9 +90,11 @@ def train_on_task(
 
 
 def _evaluation(candidate: Candidate, config: TrainingConfig, scale: TargetScale | None) -> Evaluate | None:
-    """Return what scores a model on the validation split; None where nothing is evaluated."""
+    """Return what scores a model on the validation split; None where nothing is evaluated, or can be."""
     task = candidate.task
     if not config.evaluations_per_epoch or "validation" not in task.splits:
+        return None
+    if task.only_score_of("validation") is not None:  # no correlation with it is defined
         return None
     validation = _standardized(encode(task, "validation", candidate.tokenizer), scale)
 

@@ -232,11 +232,15 @@ def _token_ranking(student: Shape, teacher: Shape, step: str) -> TokenRankingLos
     return TokenRankingLoss(shares, judges[-1])
 
 
-def ranking_problems(match: Iterable[str], traits: Set[str]) -> list[str]:
-    """Return that a student with these traits leaves no tokens behind whose ranking could be imitated."""
-    if "token_ranking" not in match or "fewer_tokens" in traits:
-        return []
-    return [f"match: {NO_TOKENS_RANKED}; put prune_tokens before it"]
+def token_problems(match: Iterable[str], traits: Set[str]) -> list[str]:
+    """Return what cannot be imitated by a student with these traits, as it leaves tokens behind, or as it does not."""
+    if "fewer_tokens" not in traits:
+        return [f"match: {NO_TOKENS_RANKED}; put prune_tokens before it"] if "token_ranking" in match else []
+    return [
+        f"match: '{name}' compares all pairs of tokens, and the student's layers may read fewer of them; use 'hidden' "
+        "or 'logits'"
+        for name in sorted({"attention", "relations"} & set(match))
+    ]
 
 
 def _depths(student: Shape, teacher: Shape, step: str) -> tuple[int, int]:

@@ -65,12 +65,23 @@ class PairLoss:
         """
         first, second = halves(student.logits)
         sizes = (*self.matryoshka, first.shape[-1])
-        losses = [self._loss(torch.cat([first[:, :size], second[:, :size]], -1), batch["labels"]) for size in sizes]
+        losses = [self._loss(torch.cat([first[:, :size], second[:, :size]], -1), batch) for size in sizes]
         return torch.stack(losses).mean()
 
-    def _loss(self, rows: Tensor, scores: Tensor) -> Tensor:
+    def _loss(self, rows: Tensor, batch: Batch) -> Tensor:
+        scores = batch["labels"]
         if self.kind == "contrastive":
-            return in_batch_negatives(rows)
+            return in_batch_negatives(rows, _alike(batch["input_ids"]))
         if self.kind == "cosine":
             return cosine_error(rows, (scores - self.low) / (self.high - self.low))
         return cosent(rows, scores)
+
+
+def _alike(input_ids: Tensor) -> Tensor:
+    """Return which pairs have their first or their second text in common [rows, rows].
+
+    Args:
+        input_ids: First and second text of each pair, in turns [2 * rows, seq].
+    """
+    first, second = input_ids[0::2], input_ids[1::2]
+    return (first[:, None] == first[None]).all(-1) | (second[:, None] == second[None]).all(-1)

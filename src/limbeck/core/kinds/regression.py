@@ -23,6 +23,12 @@ print(value, max(bands, default=None))"""
 """The number and the beginning of its band, for the artefact's example."""
 
 
+def _name_of(band: float) -> str:
+    """Return the shortest text that is read as the number again."""
+    short = f"{band:g}"
+    return short if float(short) == band else repr(float(band))
+
+
 class Regression(SingleNumber):
     """A number. A label is a float; there are no label names."""
 
@@ -95,7 +101,7 @@ class Regression(SingleNumber):
             temperature: Ignored.
         """
         values, truth = self.decode(logits), self.truth(labels)
-        return {f"{band:g}": Detection(values, truth >= band, values >= band) for band in goal.bands}
+        return {_name_of(band): Detection(values, truth >= band, values >= band) for band in goal.bands}
 
     def describe(self, label: Label, names: Sequence[str]) -> str:
         """Format the number."""
