@@ -19,6 +19,7 @@ from limbeck.engine.compress_request import Request
 from limbeck.engine.dry_run import plan
 from limbeck.engine.planner import BOUNDS, GOALS, SEARCHES, SPEEDUPS, Planner
 from limbeck.errors import InputError
+from limbeck.measure.latency import Latency
 from limbeck.model.checkpoints import save_model
 from limbeck.recipe.recipe import check, parse, to_data
 
@@ -86,6 +87,30 @@ def test_cascades_are_tried_with_much_effort_or_where_the_mean_counts(workspace,
     probes = after[: after.index("latency") + 1]
     assert ("cascade" in after) == tried
     assert after[: 2 * len(probes) + 1] == [*probes, "cascade", *probes] if tried else after.count("latency") == 1
+
+
+def test_of_long_texts_fewer_tokens_are_read(workspace, make_model, monkeypatch):
+    """But for short texts, few layers, and where nothing is known of such graphs."""
+    deep = make_model(Shape.uniform(layers=4, hidden=32, heads=4, ffn=64), labels=3, vocab_size=60, max_positions=128)
+    save_model(deep, toy_tokenizer(TASK), workspace / "deep")
+    fork = names(planned(workspace, "deep", effort="quick").steps)[1]
+    monkeypatch.setattr("limbeck.engine.planner.LONG", 2)
+    assert names(planned(workspace, "deep", effort="quick").steps)[1] == [
+        *fork,
+        ["prune_tokens", "distill", "export", "quantize"],
+        ["prune_tokens", "prune", "distill", "export", "quantize"],
+    ]
+    assert ["prune_tokens", "export", "quantize"] in names(planned(workspace, "deep", effort="one-shot").steps)[1]
+    for options in ({"target": Target(runtime="openvino")}, {"strategy": "search"}, {"model": "other"}):
+        recipe = planned(workspace, **{"model": "deep", "effort": "quick", **options})
+        assert "prune_tokens" not in str(names(recipe.steps))
+
+
+def test_more_texts_are_timed_where_the_slowest_decide(workspace):
+    for statistic, samples in (("p50", 40), ("mean", 40), ("p99", 200)):
+        budget = Budget(latency_ms=2.0, latency_statistic=statistic)
+        (latency,) = {step for step in planned(workspace, budget=budget).steps if isinstance(step, Latency)}
+        assert latency.sample.samples == samples
 
 
 @pytest.mark.parametrize("effort", ["quick", "standard", "thorough"])
