@@ -119,6 +119,25 @@ def test_its_answers_are_written_and_an_interrupted_file_is_continued(teacher, t
         np.testing.assert_allclose(ScoreFile(path, task).answer(task, split), expected(teacher, split), atol=1e-5)
 
 
+def test_answers_to_further_texts_are_kept_beside(teacher, task, logits_of, tmp_path):
+    """As of augmentation, whose texts are no part of the task: a later run does not ask for them again."""
+    path, further = tmp_path / "teacher.jsonl", tmp_path / "further.jsonl"
+    function = FunctionTeacher(logits_of, task)
+    write_scores(function, task, path)
+    function.keep_in(further)
+    content = path.read_bytes()
+    rows = Split(("sunny day", "gloomy day") * 2, (0,) * 4)
+    more = Task(task.name, task.kind, {"train": rows}, task.label_names, task.metric)
+    answers = function.answer(more, "train")
+    assert path.read_bytes() == content, "by which the teacher is known"
+    assert len(further.read_text().splitlines()) == 2
+    asked = len(logits_of.requests)
+    again = FunctionTeacher(logits_of, task, path)
+    again.keep_in(further)
+    np.testing.assert_allclose(again.answer(more, "train"), answers, atol=1e-5)
+    assert len(logits_of.requests) == asked
+
+
 def test_earlier_answers_are_reused_whatever_the_function_says_now_and_only_new_texts_are_asked(task, tmp_path):
     """An LLM answers differently each time, and its texts may move: nothing is dropped, and nothing asked twice."""
     path, requested, messages = tmp_path / "teacher.jsonl", [], []

@@ -18,7 +18,9 @@ if TYPE_CHECKING:
     from limbeck.teachers.function import FunctionTeacher, TeacherFunction
 
 SCORES = "teacher.jsonl"
-"""File in a run's folder with the answers of a teacher function."""
+"""File in a run's folder with the answers of a teacher function to the texts of the task."""
+FURTHER = "teacher-further.jsonl"
+"""File beside it with answers to texts that steps made, which are no part of the teacher's key."""
 ANSWERS_ONLY = AnswersOnly("the function", "it is a function", probabilities=None)
 """What is known of a function before it is called."""
 
@@ -98,6 +100,7 @@ def prepare_teacher(
         check_answers(teacher.name, teacher, task)
         folder.mkdir(parents=True, exist_ok=True)
         write_scores(teacher, task, file)
+        teacher.keep_in(folder / FURTHER)
         return teacher
     if source is not None and _alone(source):
         check_answers(source, open_answers(source, task), task)

@@ -27,7 +27,7 @@ LOGITS_CURE = "if these are logits, subtract 1 from every score, since first ans
 
 
 class FunctionTeacher:
-    """Answers of a function, kept in memory so that it sees no text twice."""
+    """Answers of a function, kept in memory, and by :meth:`keep_in` in a file, so that it sees no text twice."""
 
     notes: tuple[str, ...] = ()
 
@@ -62,6 +62,7 @@ class FunctionTeacher:
         if earlier is not None:
             self._log_reuse(log, earlier.path)
         self._format: ScoreFormat | None = None
+        self._further: Path | None = None
         self._named: bool | None = None
         self.probabilities = False
         if task.task_kind.numeric:
@@ -69,10 +70,28 @@ class FunctionTeacher:
         self.order_assumed = self._ask_first()
         if earlier is None:
             return
+        self._check_form(earlier)
+        self._set_format(probabilities=earlier.probabilities)
+
+    def _check_form(self, earlier: ScoreFile) -> None:
+        """Refuse answers of another form than the function's."""
         if self._format is not None and self.probabilities != earlier.probabilities:
             now, before = ("probabilities", "logits")[:: 1 if self.probabilities else -1]
-            raise InputError(f"teacher function '{self.name}' gives {now}, {file} holds {before}; {ASK_AGAIN}")
-        self._set_format(probabilities=earlier.probabilities)
+            raise InputError(f"teacher function '{self.name}' gives {now}, {earlier.path} holds {before}; {ASK_AGAIN}")
+
+    def keep_in(self, path: Path) -> None:
+        """Read the answers that a file has, and append those to further texts, such as augmented ones.
+
+        Args:
+            path: A JSONL file, which need not exist.
+
+        Raises:
+            InputError: It is damaged, or holds answers to another task, or of another form.
+        """
+        if (earlier := _earlier(path, self._task)) is not None:
+            self._check_form(earlier)
+            self._logits = earlier.logits_by_text | self._logits
+        self._further = path
 
     def _ask_first(self) -> bool:
         """Ask new texts until it shows what the function returns; return whether it gives scores without labels.
@@ -139,6 +158,14 @@ class FunctionTeacher:
     def _keep(self, inputs: Sequence[Any], values: Sequence[np.ndarray]) -> None:
         for given, scores in zip(inputs, values, strict=True):
             self._logits[self._key(given)] = self._format.logits(scores) if self._format else scores.astype(np.float32)
+        if self._further is not None:
+            with self._further.open("a", encoding="utf-8", newline="\n") as file:
+                file.writelines(map(self.line_of, inputs))
+
+    def line_of(self, given: Any) -> str:
+        """Return the line of a score file for a text, a pair, or a list of words, that the function has answered."""
+        fields = _named(given, words=self._words) | self.scores_of(given)
+        return json.dumps(fields, ensure_ascii=False) + "\n"
 
     def _key(self, given: Any) -> Key:
         return input_key(given, words=self._words)
@@ -297,9 +324,7 @@ def write_scores(teacher: FunctionTeacher, task: Task, path: Path) -> None:
         for start in range(0, len(left), BATCH):
             batch = left[start : start + BATCH]
             teacher.ask(batch)
-            for given in batch:
-                fields = _named(given, words=words) | teacher.scores_of(given)
-                file.write(json.dumps(fields, ensure_ascii=False) + "\n")
+            file.writelines(map(teacher.line_of, batch))
             file.flush()
     sync(path)
 
