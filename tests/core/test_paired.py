@@ -11,7 +11,7 @@ from limbeck.core.answer_changes import Changes
 from limbeck.core.kinds import KINDS
 from limbeck.core.measurement import Measurement
 from limbeck.core.paired import ChangedShare, CountedLoss, ResampledLoss, UnpairedLoss, evidence, loss_against
-from limbeck.core.statistics import pack
+from limbeck.core.statistics import pack, pack_numbers
 from limbeck.core.target import Budget, Evidence
 from limbeck.core.task_kind import TaskKind
 
@@ -90,6 +90,18 @@ def test_paired_bootstrap_and_counts_agree_on_accuracy():
     for limit in (0.0, 3.0, 8.0):
         assert resampled.below(limit) == pytest.approx(exact.below(limit), abs=0.06)
     assert resampled.deviation == pytest.approx(exact.deviation, rel=0.15)
+
+
+def test_what_a_metric_is_a_mean_of_is_what_is_missing():
+    values = pack_numbers(np.random.default_rng(0).normal(0.8, 0.01, 1000))
+    for metric, counted in (("ndcg_at_10", "queries"), ("macro_f1", "texts")):
+        facts = [
+            Measurement("quality", value, "1", n=45, split="validation", detail={"metric": metric, "resampled": values})
+            for value in (0.8, 0.805)
+        ]
+        loss = loss_against(*facts)
+        assert isinstance(loss, ResampledLoss)
+        assert loss.counted == counted
 
 
 def test_values_without_answers_are_compared_by_their_intervals_or_as_numbers():

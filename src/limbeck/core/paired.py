@@ -27,6 +27,9 @@ QUANTILES = (np.arange(1000) + 0.5) / 1000
 ROUNDING = 1e-5  #: points that values kept in float32 may differ by
 CERTAIN = Evidence(1.0)  #: of the model itself
 
+BY_QUERY = frozenset({"ndcg_at_10", "mrr_at_10", "overlap_at_10", "recall_at_100"})
+"""Metrics that are means over queries."""
+
 
 @dataclass(frozen=True)
 class Loss(ABC):
@@ -125,9 +128,16 @@ class ResampledLoss(Loss):
 
     Attributes:
         values: The loss on each resample, in points [resamples].
+        unit: What was resampled.
     """
 
     values: np.ndarray = field(repr=False)
+    unit: Counted = "texts"
+
+    @property
+    def counted(self) -> Counted:
+        """What ``n`` and :meth:`missing` count."""
+        return self.unit
 
     def below(self, limit: float) -> float:
         """Return the share of resamples on which the loss is at most ``limit`` points."""
@@ -222,7 +232,7 @@ def loss_against(fact: Measurement, reference: Measurement) -> Loss:
             values = 100 * (unpack_numbers(before) - unpack_numbers(after))
             values = values[np.isfinite(values)]
             if len(values):
-                return ResampledLoss(points, n, values)
+                return ResampledLoss(points, n, values, "queries" if _metric(fact) in BY_QUERY else "texts")
         after, before = fact.detail.get("correct"), reference.detail.get("correct")
         if after and before and counts_rows(_metric(fact)):
             right, was_right = unpack(after, n), unpack(before, n)

@@ -22,7 +22,7 @@ Points = Annotated[float, Ge(0), Le(100)]
 Confidence = Annotated[float, Ge(0.5), Lt(1)]
 TestedLimit = Literal["max_drop", "max_flips"]
 """Limits that hold with a probability, by the answers to a sample of texts."""
-Counted = Literal["texts", "answers"]
+Counted = Literal["texts", "answers", "queries"]
 LatencyStatistic = Literal["p50", "mean", "p99"]
 """Which time of a call a latency is: the median, the mean, or the 99th percentile."""
 TYPICAL_SUB_BATCH = 8
