@@ -334,7 +334,7 @@ def save(folder: Path, key: str, *, to: Path, plain: bool = False, store: Store 
         folder: Folder of the run.
         key: Key of the candidate, or its beginning.
         to: New folder.
-        plain: Write a plain BERT or RoBERTa checkpoint (uniform shapes only).
+        plain: Write a plain checkpoint of its family: uniform shapes with a head of classes or numbers.
         store: Folder of finished work.
     """
     from limbeck.engine.ledger import Ledger
