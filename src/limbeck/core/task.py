@@ -229,8 +229,8 @@ class Task:
         >>> from limbeck.data.loading import task_from_lists
         >>> task = task_from_lists("moods", train=(["good", "bad"] * 10, ["1", "0"] * 10))
         >>> task = task.relabel(("DOWN", "UP"), [0, 1])
-        >>> [task.label_called(name) for name in ("UP", "1", "up", "sideways")]
-        ['UP', 'UP', 'UP', 'sideways']
+        >>> tuple(task.label_called(name) for name in ("UP", "1", "up", "sideways"))
+        ('UP', 'UP', 'UP', 'sideways')
         """
         for names in (self.label_names, self.former_names):
             if name in names:
