@@ -31,7 +31,7 @@ from limbeck._functional import (
     training_fields,
 )
 from limbeck.core.candidate import Candidate
-from limbeck.core.cost import kept_in_memory
+from limbeck.core.cost import in_memory
 from limbeck.core.measurement import Measurement
 from limbeck.core.step import RunContext, Teacher, discard
 from limbeck.core.target import Runtime, Target
@@ -97,7 +97,7 @@ def prune(
     fields = make_step(Prune, {**{name: goal for name, goal in goals.items() if goal is not None}, **options})
     target = Target(threads=threads, batch=batch)
     with open_candidate(model, tokenizer, data) as candidate:
-        measured = MeasuredCost(candidate, target, kept_in_memory())
+        measured = MeasuredCost(candidate, target, in_memory())
         texts = (candidate.task, candidate.tokenizer, fields.samples, seed)
         scored, held_out = sampled_apart(*texts, fields.pruning.held_out)
         pruned = prune_encoder(

@@ -1,6 +1,6 @@
 import numpy as np
 
-from limbeck.core.cost import FormatCost, FunctionCost, RepeatedCost, WidthCost, kept_in_memory
+from limbeck.core.cost import FormatCost, FunctionCost, RepeatedCost, WidthCost, in_memory
 from limbeck.core.measurement import Measurement
 from limbeck.core.shape import Shape
 
@@ -17,8 +17,8 @@ def test_many_gives_the_ends_of_an_interval():
     np.testing.assert_array_equal(cost.many(SHAPES[:1]), [[2.0, 1.5, 2.5]])
 
 
-def test_what_is_kept_in_memory_is_built_once():
-    memo, built = kept_in_memory(), []
+def test_what_is_in_memory_is_built_once():
+    memo, built = in_memory(), []
     for name in ("one", "two", "one"):
         assert memo(name, lambda name=name: built.append(name) or {"is": name}) == {"is": name}
     assert built == ["one", "two"]

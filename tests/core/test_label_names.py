@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from limbeck.core.label_names import is_token_classifier, label_difference, read_labels, silent
+from limbeck.core.label_names import is_token_classifier, label_called, label_difference, read_labels, silent
 from limbeck.errors import InputError
 
 TEXT = ["BertForSequenceClassification"]
@@ -91,3 +91,9 @@ MANY = [f"name {index}" for index in range(77)]
 def test_how_the_labels_of_two_models_differ(first, second, reason):
     assert label_difference(first, second) == reason
     assert bool(label_difference(second, first)) == bool(reason)
+
+
+def test_a_label_is_called_by_either_name_unless_that_could_be_two():
+    labels, former = ("NEG", "POS", "Neg"), ("0", "1", "2")
+    assert [label_called(name, labels, former) for name in ("POS", "1", "pos", "Neg")] == ["POS", "POS", "POS", "Neg"]
+    assert label_called("neg", labels, former) == "neg"

@@ -29,14 +29,14 @@ def measure_now(name: str, build: Callable[[], dict[str, Any]]) -> dict[str, Any
     return build()
 
 
-def kept_in_memory() -> Memo:
-    """Return a ``Memo`` that keeps arrays as long as it is there itself."""
-    kept: dict[str, dict[str, Any]] = {}
+def in_memory() -> Memo:
+    """Return a ``Memo`` that has its arrays in memory, as long as it is there itself."""
+    arrays: dict[str, dict[str, Any]] = {}
 
     def memo(name: str, build: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-        if name not in kept:
-            kept[name] = build()
-        return kept[name]
+        if name not in arrays:
+            arrays[name] = build()
+        return arrays[name]
 
     return memo
 

@@ -33,6 +33,25 @@ def listed(names: Sequence[str], limit: int = 6) -> str:
     return f"{first} and {len(names) - limit} more" if len(names) > limit else first
 
 
+def label_called(name: str, labels: Sequence[str], former: Sequence[str] = ()) -> str:
+    """Return the label that a name means: exactly, or by the name that it had, or but for its case; else the name.
+
+    Args:
+        name: What the user wrote.
+        labels: The labels.
+        former: Names that they had, in the same order.
+
+    >>> tuple(label_called(name, ("DOWN", "UP"), ("0", "1")) for name in ("UP", "1", "up", "sideways"))
+    ('UP', 'UP', 'UP', 'sideways')
+    """
+    for names in (labels, former):
+        if name in names:
+            return labels[names.index(name)]
+    pairs = [pair for names in (labels, former) for pair in zip(labels, names, strict=False)]
+    alike = {label for label, other in pairs if other.casefold() == name.casefold()}
+    return alike.pop() if len(alike) == 1 else name
+
+
 def label_difference(first: Sequence[str], second: Sequence[str]) -> str:
     """Return how the outputs of two models differ in number, names or order; empty if they do not.
 

@@ -223,26 +223,6 @@ class Task:
             former[index] = name
         return replace(self, splits=splits, label_names=tuple(label_names), former_names=tuple(former))
 
-    def label_called(self, name: str) -> str:
-        """Return the label that a name means: exactly, or by the name that the data have, or but for its case.
-
-        >>> from limbeck.data.loading import task_from_lists
-        >>> task = task_from_lists("moods", train=(["good", "bad"] * 10, ["1", "0"] * 10))
-        >>> task = task.relabel(("DOWN", "UP"), [0, 1])
-        >>> tuple(task.label_called(name) for name in ("UP", "1", "up", "sideways"))
-        ('UP', 'UP', 'UP', 'sideways')
-        """
-        for names in (self.label_names, self.former_names):
-            if name in names:
-                return self.label_names[names.index(name)]
-        alike = {
-            label
-            for names in (self.label_names, self.former_names)
-            for label, other in zip(self.label_names, names, strict=False)
-            if other.casefold() == name.casefold()
-        }
-        return alike.pop() if len(alike) == 1 else name
-
     def limit(self, seed: int = 0, **rows: int) -> Task:
         """Keep at most a number of rows of the named splits: ``task.limit(train=2000)``.
 

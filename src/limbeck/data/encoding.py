@@ -103,8 +103,7 @@ class TextEncoding:
 
     def to_json(self) -> dict[str, Any]:
         """Return plain values, as in ``limbeck.json``."""
-        data = asdict(self)
-        return data if self.prompts else {name: value for name, value in data.items() if name != "prompts"}
+        return asdict(self)
 
     @property
     def stride(self) -> int:

@@ -22,6 +22,7 @@ from limbeck.core.decision import (
     fit_threshold,
 )
 from limbeck.core.field_groups import group, without_effect
+from limbeck.core.label_names import label_called
 from limbeck.core.measurement import Measurement
 from limbeck.core.step import Probe, RunContext, StepInfo, step
 from limbeck.train.config import forward_seconds
@@ -161,7 +162,9 @@ class _Answers:
 
 def _named(goal: DecisionGoal, task: Task) -> DecisionGoal:
     """Return the goal with the task's own name of the class that matters."""
-    return goal if goal.positive is None else replace(goal, positive=task.label_called(goal.positive))
+    if goal.positive is None:
+        return goal
+    return replace(goal, positive=label_called(goal.positive, task.label_names, task.former_names))
 
 
 def _facts(goal: DecisionGoal, task: Task, answers: _Answers, original: _Answers) -> Iterator[Measurement]:
