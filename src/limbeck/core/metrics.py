@@ -316,6 +316,11 @@ def counts_rows(name: object) -> bool:
     return isinstance(name, str) and name in METRICS and METRICS[name].counts
 
 
+def counts_queries(name: object) -> bool:
+    """Return whether a metric, as a stored fact names it, is a mean over queries."""
+    return isinstance(name, str) and name in METRICS and any(find(kind).grouped for kind in METRICS[name].kinds)
+
+
 def check_form(kind: str, metric: str, labels: Sequence[Any]) -> None:
     """Refuse a metric that does not fit the form of the labels.
 

@@ -14,7 +14,7 @@ from statistics import NormalDist
 import numpy as np
 
 from limbeck.core.measurement import Measurement
-from limbeck.core.metrics import counts_rows
+from limbeck.core.metrics import counts_queries, counts_rows
 from limbeck.core.statistics import LEVEL, unpack, unpack_numbers, wilson_count
 from limbeck.core.target import Budget, Counted, Evidence, TestedLimit, Tests
 
@@ -26,9 +26,6 @@ PRIOR = 1 / 3
 QUANTILES = (np.arange(1000) + 0.5) / 1000
 ROUNDING = 1e-5  #: points that values kept in float32 may differ by
 CERTAIN = Evidence(1.0)  #: of the model itself
-
-BY_QUERY = frozenset({"ndcg_at_10", "mrr_at_10", "overlap_at_10", "recall_at_100"})
-"""Metrics that are means over queries."""
 
 
 @dataclass(frozen=True)
@@ -232,7 +229,7 @@ def loss_against(fact: Measurement, reference: Measurement) -> Loss:
             values = 100 * (unpack_numbers(before) - unpack_numbers(after))
             values = values[np.isfinite(values)]
             if len(values):
-                return ResampledLoss(points, n, values, "queries" if _metric(fact) in BY_QUERY else "texts")
+                return ResampledLoss(points, n, values, "queries" if counts_queries(_metric(fact)) else "texts")
         after, before = fact.detail.get("correct"), reference.detail.get("correct")
         if after and before and counts_rows(_metric(fact)):
             right, was_right = unpack(after, n), unpack(before, n)

@@ -215,8 +215,10 @@ def search_prompts(tokenizer: TaskTokenizer, labels: Sequence[object], *, second
     """
     prompts: Mapping[type, str] = getattr(tokenizer, "search_prompts", {})
     usual = getattr(tokenizer, "prompt", "")
+    if {usual, *prompts.values()} == {usual}:
+        return None
     parts = [part_of_search(label, second=second) for label in labels]
-    if {usual, *prompts.values()} == {usual} or not set(parts) & prompts.keys():
+    if not set(parts) & prompts.keys():
         return None
     return [usual if part is None else prompts[part] for part in parts]
 

@@ -138,9 +138,12 @@ class Planner:
         self.ready = fitted is not None and fitted.answers
         if task.task_kind.vectors and task.answered_by is None:  # any encoder has hidden states to pool
             self.ready = self.ready and description["vectors"]
-        long = median(lengths_of(task, description["max_length"])) >= LONG
-        problem = schedule_problem(self.shape, peek_style(model)) or FEWER_TOKENS.gates.problem_of(self.shape)
-        self.fewer_tokens = long and problem is None and self.shape.depth >= 4  # of fewer layers too little is left
+        self.fewer_tokens = (
+            median(lengths_of(task, description["max_length"])) >= LONG
+            and self.shape.depth >= 4  # of fewer layers too little is left
+            and schedule_problem(self.shape, peek_style(model)) is None
+            and FEWER_TOKENS.gates.problem_of(self.shape) is None
+        )
         self.may_linearize = request.effort != "one-shot" and not Linearize().task_problems(task)
 
     @property

@@ -89,11 +89,12 @@ def load_pretrained(
     if FAMILIES[style.family].interleaved:
         ours = _in_halves(ours, shape.head_dim)
     other = "ForSequenceClassification" if per_token else "ForTokenClassification"
-    if any(str(name).endswith(other) for name in content.get("architectures") or ()):
-        # a word's class and a text's class have nothing in common
+    # a word's class and a text's class have nothing in common
+    other_head = any(str(name).endswith(other) for name in content.get("architectures") or ())
+    if other_head or embedding is not None:
         ours = {name: weight for name, weight in ours.items() if name.startswith("encoder.")}
     if embedding is not None:
-        ours = {name: weight for name, weight in ours.items() if name.startswith("encoder.")} | dict(dense or {})
+        ours |= dict(dense or {})
         settings |= {SECTION: embedding.to_json()}
         with explained(name_or_path):
             return build(settings, ours, per_token=False, shape=shape, source=name_or_path)

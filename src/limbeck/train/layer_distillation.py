@@ -116,18 +116,18 @@ class LayerDistillationConfig:
         Returns:
             ``match`` with what is changed, and a note that explains it; "" where nothing is changed.
         """
+        notes = []
         if "token_ranking" in match and len(match) > 1 and not candidate.model.shape.tokens:
-            rest = tuple(name for name in match if name != "token_ranking")
-            match, note = self.comparable(rest, candidate, teacher)
-            return match, "; ".join(filter(None, ["no ranking of tokens is learned, as all of them go on", note]))
+            match = tuple(name for name in match if name != "token_ranking")
+            notes.append("no ranking of tokens is learned, as all of them go on")
         student_heads, teacher_heads = (_head_counts(side.model.shape) for side in (candidate, teacher))
-        if "attention" not in match or (student_heads == teacher_heads and len(student_heads) == 1):
-            return match, ""
-        changed = dict.fromkeys("relations" if name == "attention" else name for name in match)
-        return tuple(changed), (
-            f"attention is compared as relations: the student has {_listed(student_heads)} heads, "
-            f"the teacher {_listed(teacher_heads)}"
-        )
+        if "attention" in match and not (student_heads == teacher_heads and len(student_heads) == 1):
+            match = tuple(dict.fromkeys("relations" if name == "attention" else name for name in match))
+            notes.append(
+                f"attention is compared as relations: the student has {_listed(student_heads)} heads, "
+                f"the teacher {_listed(teacher_heads)}"
+            )
+        return match, "; ".join(notes)
 
     def terms(
         self, match: Iterable[str], candidate: Candidate, teacher: Candidate, step: str

@@ -26,8 +26,6 @@ if TYPE_CHECKING:
 
 VERSION = 2
 """Raised when the same texts give another schedule: part of the name under which it is kept."""
-SURE = 0.95
-"""How probable it has to be that answers change less with learned shares than with uniform ones."""
 HELD_OUT = 64
 """Training texts by which the two are compared, of others than those that shares are learned on."""
 
@@ -143,7 +141,7 @@ def _changes_less(
 ) -> bool:
     """Return whether answers to texts are shown to change less with learned shares than with uniform ones."""
     from limbeck.core.statistics import probably_less
-    from limbeck.model.pruning.alternatives import AnswerComparison
+    from limbeck.model.pruning.alternatives import SURE, AnswerComparison
 
     comparison = AnswerComparison.of(model, texts)
     own, others = (comparison.divergences(model, shape) for shape in (learned, uniform))
