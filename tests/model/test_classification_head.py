@@ -148,6 +148,42 @@ def test_a_reranker_says_so_in_its_configuration_and_another_kind_takes_it_back(
     assert not hasattr(again.config, "reranker")
 
 
+@pytest.mark.parametrize(
+    "declared",
+    [
+        {"sentence_transformers": {"activation_fn": "torch.nn.modules.activation.Sigmoid", "version": "5.1"}},
+        {"sbert_ce_default_activation_function": "torch.nn.modules.activation.Sigmoid"},
+    ],
+)
+def test_a_score_that_learns_plain_numbers_no_longer_declares_its_sigmoid(make_model, tmp_path, declared):
+    from limbeck.model.checkpoints import open_model, peek_outputs, save_model
+
+    task = toy_task("regression", train=12)
+    tokenizer, model = toy_tokenizer(task), make_model(labels=1, kind="regression")
+    model.config.problem_type = None
+    for key, value in declared.items():
+        setattr(model.config, key, value)
+    save_model(model, tokenizer, tmp_path / "score")
+    assert peek_outputs(tmp_path / "score").activation == "sigmoid"
+    tuned, _ = open_model(tmp_path / "score", task=task)
+    assert tuned.fresh_head  # its answers are no plain numbers yet
+    tuned.fresh_head, tuned.untrained = False, ""
+    save_model(tuned, tokenizer, tmp_path / "number")
+    spec = peek_outputs(tmp_path / "number")
+    assert (spec.kind, spec.activation, spec.trained) == ("regression", "identity", True)
+    assert spec.decode([3.7])["answer"] == pytest.approx(3.7)
+    kept = declared.get("sentence_transformers", {}).get("version")
+    assert tuned.config.sentence_transformers.get("version") == kept
+
+
+def test_a_number_may_be_declared_in_the_older_way(make_model):
+    model = make_model(labels=1, kind="regression")
+    model.config.problem_type = None
+    model.config.sbert_ce_default_activation_function = "torch.nn.modules.linear.Identity"
+    set_labels(model, (), "regression")
+    assert not model.fresh_head
+
+
 def test_any_single_output_ranks_documents(make_model):
     for problem_type, declared in ((None, "Sigmoid"), (None, "Identity"), ("regression", None)):
         model = make_model(labels=1, kind="regression")

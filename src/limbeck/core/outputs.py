@@ -51,6 +51,9 @@ def output(kind: str) -> Output:
     return SCORE if kind == SCORE.name else find(kind)
 
 
+SECTION, ACTIVATION = "sentence_transformers", "activation_fn"
+"""Where config.json says what sentence-transformers' CrossEncoder does with the single output."""
+LEGACY_ACTIVATION = "sbert_ce_default_activation_function"  #: the same, as written before sentence-transformers 4
 SCORE_ACTIVATIONS: Mapping[str, Activation] = {"sigmoid": "sigmoid", "identity": "identity", "tanh": "tanh"}
 """Activations of a single output by the lower-case names of torch's classes."""
 
@@ -272,9 +275,9 @@ def answer_code(kind: str, labels: str, default: str = "0") -> str:
 
 def _declared_activation(config: Mapping[str, Any], source: object) -> Activation | None:
     """Read the activation that sentence-transformers stores for a single output; None if there is none."""
-    section = config.get("sentence_transformers")
-    class_name = section.get("activation_fn") if isinstance(section, Mapping) else None
-    class_name = class_name or config.get("sbert_ce_default_activation_function")
+    section = config.get(SECTION)
+    class_name = section.get(ACTIVATION) if isinstance(section, Mapping) else None
+    class_name = class_name or config.get(LEGACY_ACTIVATION)
     if class_name is None:
         return None
     activation = SCORE_ACTIVATIONS.get(str(class_name).rpartition(".")[2].lower())

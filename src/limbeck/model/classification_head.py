@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from limbeck.core.kinds import KINDS, find
-from limbeck.core.outputs import OutputSpec, match_labels, missing_tensors
+from limbeck.core.outputs import ACTIVATION, LEGACY_ACTIVATION, SECTION, OutputSpec, match_labels, missing_tensors
 from limbeck.core.sentence_embedding import embedding_in
 from limbeck.core.task_kind import PROBLEM_TYPES
 from limbeck.errors import InputError
@@ -150,7 +150,7 @@ def set_labels(
             "id2label": dict(config.id2label or {}),
             "problem_type": config.problem_type,
             "architectures": ["ForTokenClassification"] if model.per_token else [],
-            "sentence_transformers": getattr(config, "sentence_transformers", None),
+            **{key: getattr(config, key, None) for key in (SECTION, LEGACY_ACTIVATION)},
             **{mark: getattr(config, mark, None) for mark in MARKS},
         }
     )
@@ -179,12 +179,17 @@ def _declare(config: LimbeckConfig, kind: TaskKind) -> None:
     """Note in a configuration what the outputs mean, so that limbeck and others read it back."""
     problem_type = kind.problem_type if kind.problem_type in PROBLEM_TYPES else None
     config.problem_type = problem_type  # type: ignore[assignment]  # these are transformers' names
-    for mark in MARKS:
-        if mark != kind.config_mark and hasattr(config, mark):
-            delattr(config, mark)
+    declared = any(getattr(config, key, None) for key in (SECTION, LEGACY_ACTIVATION))
+    section = {key: value for key, value in (getattr(config, SECTION, None) or {}).items() if key != ACTIVATION}
+    for key in (*MARKS, SECTION, LEGACY_ACTIVATION):
+        if key != kind.config_mark and hasattr(config, key):
+            delattr(config, key)
     if kind.config_mark is not None:
         setattr(config, kind.config_mark, True)
-        config.sentence_transformers = {"activation_fn": TORCH_NAMES[kind.activation]}  # as its CrossEncoder reads it
+    if kind.config_mark is not None or (declared and kind.numeric):
+        section[ACTIVATION] = TORCH_NAMES[kind.activation]  # as sentence-transformers' CrossEncoder reads it
+    if section:
+        setattr(config, SECTION, section)
 
 
 def _fit(own: OutputSpec, label_names: Sequence[str] | None, kind: Kind | None) -> tuple[str, Any, list[str]]:
