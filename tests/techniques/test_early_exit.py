@@ -50,6 +50,12 @@ def test_it_leaves_early_exports_and_quantizes(make_model, tmp_path, taught):
     assert small.model.leaves_early
 
 
+def test_without_labels_it_names_a_cure_that_it_has():
+    (cure,) = EarlyExit.of(**QUICK).label_problems(KINDS["classification"]).values()
+    assert cure.endswith("; use task_weight: 0")
+    assert not EarlyExit.of(**QUICK, task_weight=0).label_problems(KINDS["classification"])
+
+
 def test_the_teachers_answers_reach_every_head(make_model):
     teacher = toy_candidate(make_model, seed=1)
     context = RunContext(teacher=Teacher("t", lambda: teacher))

@@ -68,7 +68,7 @@ def softmax_problems(kind: TaskKind, options: Any, names: Iterable[str]) -> dict
 
 def label_weight_problems(task_weight: float) -> dict[str, str]:
     """Return why the loss on labels can have no weight where texts have none, by field; see ``Step.label_problems``."""
-    return {"task_weight": f"{NO_LABELS}; use match: [logits] with task_weight: 0"} if task_weight else {}
+    return {"task_weight": f"{NO_LABELS}; use task_weight: 0"} if task_weight else {}
 
 
 def forward_seconds(shape: Shape, texts: float, tokens: float) -> float:
