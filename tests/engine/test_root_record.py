@@ -6,10 +6,14 @@ from exported_pairs import exported
 from limbeck.core.candidate import Record
 from limbeck.core.early_exits import EarlyExits
 from limbeck.core.shape import Shape
+from limbeck.data.synthetic import toy_task, toy_tokenizer
 from limbeck.engine.root_record import check_graph, check_traits, root_record, untrained
 from limbeck.errors import InputError
+from limbeck.model.checkpoints import peek, save_model
 from limbeck.model.early_exits import add_exits, set_rule
 from limbeck.model.onnx.cascade import write_cascade
+from limbeck.model.onnx.export import to_onnx
+from limbeck.model.onnx.onnx_model import FLOAT_FILE, OnnxModel
 from limbeck.techniques.prune import Prune
 from limbeck.techniques.quantize import Quantize
 
@@ -48,6 +52,20 @@ def test_a_model_whose_layers_pass_on_fewer_tokens_says_so(make_model):
     shape = Shape.uniform(layers=2, hidden=8, heads=2, ffn=8)
     assert "fewer_tokens" not in root_record("k", "model", "folder", make_model(shape)).traits
     assert "fewer_tokens" in root_record("k", "model", "folder", make_model(shape.with_tokens(0.5, 0.5))).traits
+
+
+@pytest.mark.parametrize("threshold", [None, 0.9])
+def test_the_configuration_alone_says_the_same(make_model, tmp_path, threshold):
+    shape = Shape.uniform(layers=3, hidden=8, heads=2, ffn=8).with_tokens(1.0, 0.5, 0.5)
+    model, tokenizer = make_model(shape), toy_tokenizer(toy_task())
+    add_exits(model, EarlyExits((1,)))
+    set_rule(model, EarlyExits((1,), "confidence", threshold))
+    save_model(model, tokenizer, tmp_path / "torch")
+    assert peek(tmp_path / "torch")["traits"] == root_record("k", "model", "", model).traits
+    to_onnx(model, tmp_path / FLOAT_FILE)
+    written = OnnxModel(tmp_path, FLOAT_FILE, {**model.config.to_dict(), "model_type": "limbeck"})
+    save_model(written, tokenizer, tmp_path / "saved")
+    assert peek(tmp_path / "saved")["traits"] == root_record("k", "model", "", written).traits
 
 
 def test_a_step_that_cannot_take_a_model_is_refused():

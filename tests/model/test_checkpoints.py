@@ -126,8 +126,7 @@ def test_opening_gives_back_what_was_saved(tmp_path, tokenizer, shape, kind):
     assert opened.config.id2label == {0: "no", 1: "yes", 2: "maybe"}
     assert peek(tmp_path) == {
         "family": "bert", "shape": shape, "labels": ("no", "yes", "maybe"), "runtime": "torch", "max_length": 16,
-        "vector_length": 16, "elastic": False, "exits": False,
-        "cascade": False, "vectors": False, "prompts": {},
+        "vector_length": 16, "traits": {"torch"}, "vectors": False, "prompts": {},
     }  # fmt: skip
 
 

@@ -42,7 +42,7 @@ def test_a_stored_model_answers_the_same(model, tmp_path, translated):
     if translated:
         translate_folder(tmp_path)
         assert json.loads((tmp_path / "config.json").read_text())["model_type"] == "bert"
-    assert peek(tmp_path)["exits"]
+    assert peek(tmp_path)["traits"] == {"torch", "exits"}
     again, _ = open_model(tmp_path, task=TASK)
     assert again.leaves_early
     encoded = encode(TASK, "validation", TOKENIZER)

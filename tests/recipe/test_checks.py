@@ -10,12 +10,14 @@ from dataclasses import replace
 import pytest
 import torch
 
+from limbeck.core.early_exits import EarlyExits
 from limbeck.core.kinds import KINDS
 from limbeck.core.shape import Shape
 from limbeck.core.target import Budget, Target
 from limbeck.data.synthetic import toy_task, toy_tokenizer
 from limbeck.errors import InputError, RecipeError
 from limbeck.model.checkpoints import save_model
+from limbeck.model.early_exits import add_exits, set_rule
 from limbeck.recipe.checks import before_training, check_length, unsuited_fields, unsuited_limits
 from limbeck.recipe.parsing import locate
 from limbeck.recipe.recipe import Fork, Recipe, check, parse
@@ -197,6 +199,17 @@ def test_models_and_tasks_that_are_not_there(toys, tmp_path):
     assert "did you mean 'train'" in reported[1]
     (reported,) = check({"model": "bert", "task": {"train": "absent/train.csv"}, "steps": []})
     assert str(reported) == "task: absent/train.csv: there is no such file, nor a folder absent"
+
+
+@pytest.mark.parametrize(("threshold", "refused"), [(0.9, True), (None, False)])
+def test_only_early_exits_that_are_switched_on_bar_a_change_of_weights(make_model, tmp_path, threshold, refused):
+    model = make_model(Shape.uniform(layers=3, hidden=8, heads=2, ffn=8))
+    add_exits(model, EarlyExits((1,)))
+    set_rule(model, EarlyExits((1,), "confidence", threshold))
+    save_model(model, toy_tokenizer(toy_task()), tmp_path / "model")
+    steps = [{"distill": {}}]
+    found = check({"model": str(tmp_path / "model"), "teacher": "minilm-l6", "task": "movie-reviews", "steps": steps})
+    assert any("early exits" in str(problem) for problem in found) is refused
 
 
 def test_options_of_a_task_are_checked_without_reading_it():

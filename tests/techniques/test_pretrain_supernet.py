@@ -254,7 +254,7 @@ def test_the_task_comes_between_a_corpus_and_a_search(candidate, tmp_path):
     assert taken.startswith("steps[3] search: needs 'elastic'; 'pretrain_supernet' (steps[2]) removes it")
     ChannelOrder(STEP.slices.space(FULL, "pretrain_supernet")).mark(model, answers=False)
     save_model(model, candidate().tokenizer, tmp_path / "model")
-    assert not peek(tmp_path / "model")["elastic"]
+    assert "elastic" not in peek(tmp_path / "model")["traits"]
     assert problems("search") == ["steps[0] search: needs 'elastic'; put 'supernet' before it"]
 
 

@@ -13,7 +13,6 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -150,12 +149,11 @@ class _Planner:
 
     def root(self) -> _Planned:
         """Return the model of the recipe, as its configuration file describes it."""
-        shape, runtime = _peeked(self.recipe.model)
+        shape, traits = _peeked(self.recipe.model)
         self.whole = shape
         source = model_folder(self.recipe.model)
         files = source.glob("*.safetensors") if source else ()
         size = sum(path.stat().st_size for path in files) or None
-        traits = frozenset({"torch" if runtime == "torch" else "onnx"})
         return _Planned(self._stored_root(), shape, shape, traits, size, self.task_rows)
 
     def _stored_root(self) -> str | None:
@@ -306,19 +304,15 @@ class _Planner:
         return _peeked(self.recipe.teacher)[0] if only is None else None
 
 
-def _peeked(source: str) -> tuple[Shape | None, str]:
-    """Return shape and runtime of a model by its configuration; None and 'torch' where it is not here yet."""
+def _peeked(source: str) -> tuple[Shape | None, frozenset[str]]:
+    """Return shape and traits of a model by its configuration; None and 'torch' where it is not here yet."""
+    from limbeck.model.checkpoints import peek
+
     try:
-        facts = import_module("limbeck.model.checkpoints").peek(source)
+        facts = peek(source)
     except (InputError, OSError):
-        return None, "torch"
-    return facts["shape"], facts["runtime"]
-
-
-def _layer_parameters(shape: Shape) -> int:
-    """Count the weights of the layers (biases and norms are too few to matter here)."""
-    width = shape.hidden
-    return sum(4 * width * layer.heads * shape.head_dim + 2 * width * layer.ffn for layer in shape.layers)
+        return None, frozenset({"torch"})
+    return facts["shape"], facts["traits"]
 
 
 def _bytes_after(candidate: _Planned, shape: Shape | None, traits: frozenset[str]) -> int | None:
@@ -327,6 +321,6 @@ def _bytes_after(candidate: _Planned, shape: Shape | None, traits: frozenset[str
     if size is None:
         return None
     if shape is not None and candidate.shape is not None:
-        size -= 4 * (_layer_parameters(candidate.shape) - _layer_parameters(shape))
+        size -= 4 * (candidate.shape.weights - shape.weights)
     newly_int8 = "int8" in traits - candidate.traits
     return math.ceil(size / 4) if newly_int8 else size

@@ -36,7 +36,7 @@ from limbeck.model.folder_files import (
     onnx_path,
     without_code,
 )
-from limbeck.model.layout import WEIGHTS, shape_of, style_of, write_code
+from limbeck.model.layout import WEIGHTS, shape_of, style_of, traits_of, write_code
 from limbeck.model.location import (
     check_weights,
     checkpoint_tensor_names,
@@ -120,7 +120,7 @@ def open_model(
 
 
 def peek(source: str | Path) -> dict[str, Any]:
-    """Return what config.json says: family, shape, labels, runtime, whether it is a super-network, and its vectors.
+    """Return what config.json says: family, shape, labels, runtime, traits as a recipe's input, and its vectors.
 
     ``max_length`` and ``vector_length``, of a model that makes vectors, are in tokens; ``prompts`` has those by name.
     Opens no weights and does not import torch. ``labels`` is empty when the model has no head yet.
@@ -136,9 +136,7 @@ def peek(source: str | Path) -> dict[str, Any]:
         "shape": shape,
         "labels": read_labels(_with_architecture(config, folder, source), source),
         "runtime": config.get("limbeck_runtime", "torch"),
-        "elastic": bool(config.get("space")),
-        "exits": exits_in(config, source) is not None,
-        "cascade": cascade_in(config, source) is not None,
+        "traits": traits_of(config, shape, source),
         "max_length": most,
         "vector_length": most if embedding is None else min(most, embedding.max_length or most),
         "vectors": embedding is not None,

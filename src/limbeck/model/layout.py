@@ -8,6 +8,8 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+from limbeck.core.cascade import cascade_in
+from limbeck.core.early_exits import exits_in
 from limbeck.core.finite import load_json
 from limbeck.core.shape import LayerShape, Shape, attention_core, token_share
 from limbeck.errors import InputError
@@ -48,6 +50,27 @@ def shape_of(config: Mapping[str, Any]) -> Shape:
     tokens = config.get("layer_tokens") or [1.0] * len(heads)
     rows = zip(heads, ffn, map(attention_core, attention), map(token_share, tokens), strict=True)
     return Shape(config["hidden_size"], config["head_dim"], tuple(LayerShape(*row) for row in rows))
+
+
+def traits_of(config: Mapping[str, Any], shape: Shape, source: object = "model") -> frozenset[str]:
+    """Return the traits of a model as a recipe's input, from its config.json; see ``TRAITS`` of ``core/step.py``.
+
+    Heads after inner layers are early exits once a threshold says when they answer.
+
+    Args:
+        config: Content of config.json.
+        shape: The model's shape.
+        source: Name of the model in errors.
+    """
+    exits = exits_in(config, source)
+    present = {
+        "elastic": bool(config.get("space")),
+        "exits": exits is not None and exits.threshold is not None,
+        "cascade": cascade_in(config, source) is not None,
+        "fewer_tokens": bool(shape.tokens),
+    }
+    runtime = "torch" if config.get("limbeck_runtime", "torch") == "torch" else "onnx"
+    return frozenset({runtime, *(trait for trait, there in present.items() if there)})
 
 
 def style_of(config: Mapping[str, Any]) -> Style:

@@ -34,22 +34,19 @@ def meaning(
         function: The teacher, if it is a function in memory: the file that the recipe names is yet to be written.
     """
     problems = []
-    start = {"torch"}
+    start = frozenset({"torch"})
     teacher, wrong = (function, []) if function is not None else _teacher(values.get("teacher"))
     problems += wrong
     for key in ("model", "teacher"):
         if (source := values.get(key)) and not (key == "teacher" and (teacher is not None or wrong)):
             described, wrong_model = _model(source, key)
             problems += wrong_model
-            if key == "model" and described.get("runtime") not in (None, "torch"):
-                start = {"onnx"} | ({"cascade"} if described.get("cascade") else set())
-            elif key == "model":
-                start |= {trait for trait in ("elastic", "exits") if described.get(trait)}
-                start |= {"fewer_tokens"} if "shape" in described and described["shape"].tokens else set()
+            if key == "model":
+                start = described.get("traits", start)
     if "task" in values:
         problems += _task(values["task"])
     always = frozenset({"teacher"} if values.get("teacher") else ())
-    _walk(placed, {_State(frozenset(start), epochs=False if always else None)}, always, problems)
+    _walk(placed, {_State(start, epochs=False if always else None)}, always, problems)
     problems += _uncompared_limits(values, placed)
     for name, setting in settings(values).items():
         problems += _machine(setting.target, path_of(name), placed)

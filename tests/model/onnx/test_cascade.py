@@ -154,8 +154,7 @@ def test_the_configuration_has_both_shapes_and_a_saved_folder_no_code(make_model
     assert not list((tmp_path / "saved").glob("*.py"))
     again, _ = open_model(tmp_path / "saved")
     assert again.cascade == cascade.cascade
-    assert peek(tmp_path / "saved")["cascade"]
-    assert not peek(tmp_path / "saved")["exits"]
+    assert peek(tmp_path / "saved")["traits"] == {"onnx", "cascade"}
     with pytest.raises(InputError, match="saved"):
         open_model(tmp_path / "saved", runtime="torch")
 
