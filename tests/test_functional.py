@@ -154,6 +154,30 @@ def test_export_and_quantize_write_folders(bert, tmp_path):
     assert quality.runtime.startswith("onnxruntime")
 
 
+def test_a_folder_with_something_else_is_never_replaced(bert, tmp_path):
+    written = limbeck.export(bert, TOKENIZER, TEXTS, tmp_path / "onnx").folder
+    limbeck.quantize(bert, TOKENIZER, TEXTS, tmp_path / "onnx")  # an earlier result is
+    assert not (written / "onnx" / "model.onnx").exists()
+    (tmp_path / "results").mkdir()
+    (tmp_path / "results" / "notes.txt").write_text("mine")
+    (written / "notes.txt").write_text("mine")
+    bert.save_pretrained(tmp_path / "torch")
+    TOKENIZER.save_pretrained(tmp_path / "torch")
+    refused = "neither empty nor an exported model"
+    for folder, message in (
+        (tmp_path / "results", refused), (written, refused), (tmp_path, refused), (tmp_path / "torch", "which is read"),
+        (tmp_path / "torch" / "onnx", "which is read"),
+    ):  # fmt: skip
+        for write in (limbeck.export, limbeck.quantize):
+            with pytest.raises(InputError, match=message):
+                write(tmp_path / "torch", None, TEXTS, folder)
+    with pytest.raises(InputError, match="which is read"):
+        limbeck.quantize(limbeck.export(bert, TOKENIZER, TEXTS, tmp_path / "b"), TOKENIZER, TEXTS, tmp_path / "b")
+    with pytest.raises(InputError, match=refused):
+        limbeck.cascade(tmp_path / "b", tmp_path / "b", None, LABELED, tmp_path / "results")
+    assert (tmp_path / "results" / "notes.txt").read_text() == (written / "notes.txt").read_text() == "mine"
+
+
 def test_cascade_writes_a_folder_that_answers_as_the_one_or_the_other(bert, tmp_path):
     near = make_bert(0)
     near.classifier.weight.data += 0.1 * torch.randn(near.classifier.weight.shape)

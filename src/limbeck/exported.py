@@ -14,9 +14,10 @@ from limbeck._functional import (
     open_candidate,
     open_exported,
 )
+from limbeck.core.paths import user_path
 from limbeck.core.step import RunContext, discard
 from limbeck.errors import InputError
-from limbeck.storage.destination import check_destination, whole_folder
+from limbeck.storage.destination import check_destination, check_outside, whole_folder
 from limbeck.storage.drafts import temporary_folder
 
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ def cascade(
         tokenizer: The tokenizer of both; None for those of their folders.
         data: Texts that neither was trained on; the rule is fitted on their validation split, or on all rows where
             ``data`` is one list of them.
-        folder: New folder: the graph, configuration and tokenizer.
+        folder: New or empty folder, or an earlier result, which is replaced: the graph, configuration and tokenizer.
         max_changed: Largest share of answers that may differ from the larger model's, in per cent; it is shown to hold
             with 95 % confidence.
         log: Called with each message.
@@ -66,7 +67,7 @@ def cascade(
 
     check_labels(_labels("small", small), _labels("large", large))
     step = make_step(pairs.Cascade, {"max_changed": max_changed, **options})
-    check_destination(Path(folder), "folder")
+    _check_folder(folder, small, large)
     with (
         open_candidate(small, tokenizer, for_validation(data), fill=False) as first,
         open_candidate(large, tokenizer, first.task, fill=False) as last,
@@ -80,6 +81,31 @@ def cascade(
             combined, _ = pairs.cascade(first, last, draft, step.max_changed, step.criterion, context)
             save_model(combined, last.tokenizer, draft)
     return open_exported(folder)
+
+
+def _check_folder(folder: str | Path, *models: Any) -> None:
+    """Refuse a folder with anything but an earlier result, which is replaced whole, and the models' own folders.
+
+    Args:
+        folder: The folder that will be written.
+        *models: What is read; only folders matter.
+
+    Raises:
+        InputError: The folder cannot be used.
+    """
+    from limbeck.model.layout import is_exported
+    from limbeck.model.onnx.onnx_model import OnnxModel
+
+    path = user_path(Path(folder))
+    sources = [model.folder if isinstance(model, OnnxModel) else model for model in models]
+    check_outside(path, (source for source in sources if isinstance(source, (str, Path))), "folder")
+    check_destination(path, "folder")
+    if path.is_dir() and any(path.iterdir()) and not is_exported(path):
+        content = ", ".join(sorted(entry.name for entry in path.iterdir())[:3])
+        raise InputError(
+            f"folder {folder} is neither empty nor an exported model (it has {content}); name a new folder, "
+            f"for example {folder}-onnx"
+        )
 
 
 def _labels(name: str, model: OnnxModel | str | Path) -> tuple[str, ...]:
@@ -120,7 +146,7 @@ def export(
         model: The model.
         tokenizer: Its tokenizer; None for that of a folder or hub name.
         data: Texts to compare the answers on.
-        folder: New folder: ``onnx/model.onnx``, configuration, tokenizer and the torch weights.
+        folder: New or empty folder, or an earlier result, which is replaced: ``onnx/model.onnx``, configuration, tokenizer and the torch weights.
         fused: Use ONNX Runtime's fused operators; without, standard ONNX alone, for other runtimes.
         log: Called with each message.
         **options: Other fields of the step: ``parity_tolerance``, ``parity_texts``.
@@ -132,7 +158,7 @@ def export(
     from limbeck.techniques import export as onnx
 
     fields = checked_options(onnx.Export, {"fused": fused, **options})
-    check_destination(Path(folder), "folder")
+    _check_folder(folder, model)
     with open_candidate(model, tokenizer, data) as candidate, whole_folder(Path(folder)) as draft:
         own = candidate.tokenizer
         exported = onnx.export(candidate.model, own, candidate.task, draft, **fields, log=log or discard)
@@ -157,7 +183,7 @@ def quantize(
         model: A torch model, which is exported first, or an exported one.
         tokenizer: Its tokenizer; None for that of a folder or hub name.
         data: Texts for calibration and for the check of the export.
-        folder: New folder: ``onnx/model_quantized.onnx``, configuration, tokenizer and the torch weights.
+        folder: New or empty folder, or an earlier result, which is replaced: ``onnx/model_quantized.onnx``, configuration, tokenizer and the torch weights.
         mode: Ranges of activations: from each input (dynamic), or from the texts (static).
         fused: Use ONNX Runtime's fused operators; OpenVINO needs False, and mode 'static'.
         log: Called with each message.
@@ -170,7 +196,7 @@ def quantize(
     from limbeck.techniques import quantize as int8
 
     fields, log = checked_options(int8.Quantize, {"mode": mode, **options}), log or discard
-    check_destination(Path(folder), "folder")
+    _check_folder(folder, model)
     with (
         open_candidate(model, tokenizer, data) as candidate,
         temporary_folder() as scratch,

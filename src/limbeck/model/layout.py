@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Mapping
 from dataclasses import fields
@@ -41,6 +42,21 @@ LARGEST_HEADER = 100_000_000
 def model_files(folder: Path) -> list[Path]:
     """List the files that belong to a model, relative to its folder, code excepted."""
     return sorted({path.relative_to(folder) for pattern in PATTERNS for path in folder.glob(pattern) if path.is_file()})
+
+
+def is_exported(folder: Path) -> bool:
+    """Whether a folder holds an exported model of ours and nothing else.
+
+    Args:
+        folder: A folder.
+    """
+    files = {path.relative_to(folder) for path in folder.rglob("*") if not path.is_dir()}
+    known = {*model_files(folder), *map(Path, CODE)}
+    try:
+        config = json.loads((folder / "config.json").read_bytes())
+    except (OSError, ValueError):
+        return False
+    return files <= known and isinstance(config, dict) and config.get("limbeck_runtime", "torch") != "torch"
 
 
 def shape_of(config: Mapping[str, Any]) -> Shape:
