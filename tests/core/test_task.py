@@ -59,6 +59,11 @@ def test_whose_answers_the_labels_are_survives_and_is_no_part_of_the_value(task,
     assert answered.limit(train=5).answered_by == "my-model"
 
 
+def test_former_names_of_labels_survive(task, tmp_path):
+    renamed = task.relabel([f"new {name}" for name in task.label_names], range(task.num_labels))
+    assert Task.from_folder(renamed.to_folder(tmp_path / "task")).former_names == task.label_names
+
+
 def test_folder_is_plain_and_deterministic(task, tmp_path):
     first, second = task.to_folder(tmp_path / "a"), task.to_folder(tmp_path / "b")
     names = sorted(each.name for each in first.iterdir())

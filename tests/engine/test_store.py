@@ -13,6 +13,9 @@ import pytest
 
 from limbeck.core.candidate import Candidate
 from limbeck.core.paths import default_root
+from limbeck.core.task import Task
+from limbeck.data.synthetic import toy_task
+from limbeck.engine.store import Store
 from limbeck.errors import StoreError
 
 
@@ -58,6 +61,18 @@ def test_equal_tasks_are_kept_once(store, toys):
     store.put("a", candidate(toys, 1.0), {})
     store.put("b", candidate(toys, 2.0), {})
     assert [path.name for path in store.tasks.iterdir()] == [toys.ToyTask().fingerprint]
+
+
+def test_a_run_has_its_own_task_where_the_stored_one_lacks_the_former_names(store):
+    named = toy_task("classification", train=8, validation=8, test=8)
+    renamed = named.relabel(("a", "b", "c"), (0, 1, 2))
+    store.open_task = Task.from_folder
+    store.keep_task(replace(renamed, former_names=()))  # by an earlier run, from data with the model's own names
+    again = Store(store.root)
+    assert again.task(renamed.fingerprint).former_names == ()
+    again = Store(store.root)
+    again.use_task(renamed)
+    assert again.task(renamed.fingerprint).former_names == named.label_names
 
 
 def test_the_history_of_a_task_is_read_without_its_rows(store, toys):

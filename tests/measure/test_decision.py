@@ -200,6 +200,9 @@ def test_fields_that_mean_nothing_are_refused_before_any_work():
         ("regression", {"temperature": True}, "temperature", "no probabilities"),
         ("tokens", {"temperature": True}, "temperature", "has no meaning for tokens"),
         ("embedding", {"threshold": "best-f1"}, "threshold", "has no meaning for embedding"),
+        ("tokens", {"positive": "B-PER"}, "positive", "has no meaning for tokens"),
+        ("rerank", {"positive": "1"}, "positive", "has no meaning for rerank"),
+        ("embedding", {"bands": (1.0,)}, "bands", "has no meaning for embedding"),
     ],
 )
 def test_fields_that_do_not_fit_the_task_are_named(kind, fields, name, message):

@@ -266,6 +266,7 @@ class Task:
             "kind": self.kind,
             "metric": self.metric,
             "label_names": list(self.label_names),
+            "former_names": list(self.former_names),
             "max_length": self.max_length,
             "rows": {name: len(split) for name, split in self.splits.items()},
             "fingerprint": self.fingerprint,
@@ -303,6 +304,7 @@ class Task:
                 notes=tuple(head["notes"]),
                 history=tuple(head.get("history", ())),
                 answered_by=head.get("answered_by"),
+                former_names=tuple(head.get("former_names", ())),
             )
         except FileNotFoundError as error:
             raise InputError(f"{folder} is no complete task folder: {error.filename} is missing") from error

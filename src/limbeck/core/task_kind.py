@@ -9,6 +9,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import fields
 from typing import Any, ClassVar, Literal, NamedTuple, TypeAlias
 
 import numpy as np
@@ -252,7 +253,7 @@ class TaskKind(Output):
             goal: What is to be fitted.
             names: The label names.
         """
-        wanted = {"threshold": goal.threshold is not None, "temperature": goal.temperature}
+        wanted = {field.name: getattr(goal, field.name) != field.default for field in fields(goal)}
         return {field: f"has no meaning for {self.name}; leave it out" for field, given in wanted.items() if given}
 
     def detections(

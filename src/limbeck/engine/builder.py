@@ -52,6 +52,7 @@ class CandidateBuilder:
         log: Callable[..., None] = lambda step, key, message, /, **numbers: None,
     ) -> None:
         self.recipe, self.task, self.store, self._cost, self.log = recipe, task, store, cost, log
+        store.use_task(task)
         self.target = ""  # whose facts the records have, where the recipe has several
         self.records: MutableMapping[str, Record] = {}
         self.origins: dict[str, Provenance] = {}

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from limbeck.core.task import Task
 from limbeck.engine.given_teacher import ANSWERS_ONLY
 from limbeck.engine.store import Store
-from limbeck.engine.task_adaptation import fit_length
+from limbeck.engine.task_adaptation import adapt_task, fit_length
 from limbeck.errors import RecipeError
 from limbeck.recipe.checks import absent_splits, check_lengths, unsuited_fields, unsuited_limits
 from limbeck.recipe.recipe import Recipe, check, listing, placed_steps
@@ -35,8 +35,9 @@ def checked_task(
     steps = placed_steps(recipe)
 
     def check_steps(task: Task) -> None:
+        named, _ = adapt_task(recipe, task, store, dry=True)  # fields may have the model's names of the labels
         limits = unsuited_limits(vars(recipe), task.task_kind)
-        if problems := absent_splits(steps, task) + unsuited_fields(steps, task) + limits:
+        if problems := absent_splits(steps, task) + unsuited_fields(steps, named) + limits:
             raise RecipeError(listing(title, problems))
 
     if task is None:

@@ -250,12 +250,16 @@ class Store:
             self._open_tasks[fingerprint] = task
         return self._open_tasks[fingerprint]
 
+    def use_task(self, task: Task) -> None:
+        """Give candidates of this task's rows this very task, with what stored ones lack, as former label names."""
+        self._open_tasks[task.fingerprint] = task
+        self.folder.claim(self.tasks / task.fingerprint)
+
     def keep_task(self, task: Task) -> str:
         """Store a task, and return its fingerprint."""
+        self.use_task(task)
         fingerprint = task.fingerprint
-        self._open_tasks[fingerprint] = task
         folder = self.tasks / fingerprint
-        self.folder.claim(folder)
         if not folder.is_dir():
             with self.folder.writing(), draft_folder(folder) as draft:
                 task.to_folder(draft)

@@ -13,6 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
+from limbeck.core.paths import user_path
 from limbeck.errors import InputError
 from limbeck.storage.drafts import process_folder
 
@@ -71,7 +72,7 @@ def epoch_folders(folder: str | Path) -> list[Path]:
     Raises:
         InputError: There is no such folder, or it has no folder ``epoch_*``.
     """
-    folder = Path(folder).expanduser()
+    folder = user_path(folder)
     if not folder.is_dir():
         raise InputError(f"there is no folder {folder}")
     numbers = {path: re.fullmatch(r"epoch_(\d+)", path.name) for path in folder.iterdir() if path.is_dir()}
@@ -132,7 +133,7 @@ def with_epochs(teacher: Candidate, checkpoints: str | None, student: Candidate,
     if checkpoints is None:
         epochs = tuple(file for file in teacher.epoch_checkpoints if file.stem.startswith("epoch_"))
         return replace(teacher, epoch_checkpoints=epochs)
-    folders, initial = epoch_folders(checkpoints), Path(checkpoints).expanduser() / INITIAL
+    folders, initial = epoch_folders(checkpoints), user_path(checkpoints) / INITIAL
     to = (scratch or process_folder()) / "waypoints"
     first = [initial] if initial.is_dir() else []
     files = read_kept_weights([*first, *folders], teacher.model, teacher.task, to)

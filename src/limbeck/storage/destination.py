@@ -27,9 +27,9 @@ def check_outside(path: Path, inputs: Iterable[str | Path | None], option: str =
         InputError: Names the input.
     """
     check_name(path, option)
-    target = path.expanduser().resolve()
+    target = user_path(path).resolve()
     for source in inputs:
-        folder = Path(source).expanduser() if source else None
+        folder = user_path(source) if source else None
         if folder is not None and folder.is_dir() and target.is_relative_to(folder.resolve()):
             raise InputError(f"{option} {path} lies in {source}, which is read; name a folder outside it")
 
