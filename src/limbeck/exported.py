@@ -146,7 +146,8 @@ def export(
         model: The model.
         tokenizer: Its tokenizer; None for that of a folder or hub name.
         data: Texts to compare the answers on.
-        folder: New or empty folder, or an earlier result, which is replaced: ``onnx/model.onnx``, configuration, tokenizer and the torch weights.
+        folder: New or empty folder, or an earlier result, which is replaced: ``onnx/model.onnx``, configuration,
+            tokenizer and the torch weights.
         fused: Use ONNX Runtime's fused operators; without, standard ONNX alone, for other runtimes.
         log: Called with each message.
         **options: Other fields of the step: ``parity_tolerance``, ``parity_texts``.
@@ -183,7 +184,8 @@ def quantize(
         model: A torch model, which is exported first, or an exported one.
         tokenizer: Its tokenizer; None for that of a folder or hub name.
         data: Texts for calibration and for the check of the export.
-        folder: New or empty folder, or an earlier result, which is replaced: ``onnx/model_quantized.onnx``, configuration, tokenizer and the torch weights.
+        folder: New or empty folder, or an earlier result, which is replaced: ``onnx/model_quantized.onnx``,
+            configuration, tokenizer and the torch weights.
         mode: Ranges of activations: from each input (dynamic), or from the texts (static).
         fused: Use ONNX Runtime's fused operators; OpenVINO needs False, and mode 'static'.
         log: Called with each message.

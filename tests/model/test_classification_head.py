@@ -11,7 +11,7 @@ from limbeck.core.outputs import match_labels
 from limbeck.core.shape import Shape
 from limbeck.data.synthetic import toy_task, toy_tokenizer
 from limbeck.errors import InputError
-from limbeck.model.classification_head import build, check_finite, set_labels
+from limbeck.model.classification_head import build, set_labels
 
 SHAPE = Shape.uniform(layers=1, hidden=8, heads=2, ffn=4)
 NAMES = ("red", "green", "blue")
@@ -108,22 +108,6 @@ def test_a_score_must_be_trained_to_be_a_number():
         set_labels(model, (), "regression")
         assert model.fresh_head is fresh
         assert torch.equal(model.classifier.weight, given["classifier.weight"])  # training goes on from there
-
-
-@pytest.mark.parametrize(
-    ("bad", "word"), [(float("nan"), "NaN"), (float("inf"), "infinite"), (-float("inf"), "infinite")]
-)
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16, torch.float64])
-def test_what_is_no_number_is_named(bad, word, dtype):
-    given = {"a": torch.ones(3, dtype=dtype), "b": torch.ones(2, 2, dtype=dtype), "ids": torch.arange(3)}
-    check_finite(given)
-    given["b"][1, 1] = bad
-    with pytest.raises(InputError, match=rf"folder: 'b' has 1 {word} of 4 numbers"):
-        check_finite(given, "folder")
-
-
-def test_large_numbers_are_numbers():
-    check_finite({"a": torch.full((4, 1000), 3e38), "b": torch.full((9,), 6e4, dtype=torch.float16)})
 
 
 def test_a_reranker_says_so_in_its_configuration_and_another_kind_takes_it_back(make_model, tmp_path):

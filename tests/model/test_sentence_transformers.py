@@ -84,6 +84,13 @@ def test_parts_lie_in_the_folder(tmp_path):
         read_embedding(tmp_path)
 
 
+def test_a_dense_layer_with_nan_is_named(tmp_path):
+    broken = {**WEIGHTS, "dense.0.bias": torch.tensor([1.0, float("nan"), 0.0, 0.0, 0.0, 0.0])}
+    write(tmp_path, SentenceEmbedding(dense=(Dense(6),)), broken)
+    with pytest.raises(InputError, match=r"2_Dense/model\.safetensors: 'linear\.bias' has 1 NaN of 6 numbers"):
+        read_dense(tmp_path)
+
+
 def test_dense_weights_are_whole_safetensors(tmp_path):
     write(tmp_path, SentenceEmbedding(dense=(Dense(6),)))
     path = tmp_path / "2_Dense/model.safetensors"

@@ -29,8 +29,9 @@ from limbeck.core.tokenizer import fit_embedding, note_settings
 from limbeck.errors import InputError, UnsupportedModel, nearest
 from limbeck.model import external, families, interchange, pretrained
 from limbeck.model._transformers import explained, quiet
-from limbeck.model.classification_head import OTHER_EXITS, build, check_finite, our_head_tensors, set_labels
+from limbeck.model.classification_head import OTHER_EXITS, build, our_head_tensors, set_labels
 from limbeck.model.family_table import FAMILIES
+from limbeck.model.finite_weights import check_finite
 from limbeck.model.folder_files import (
     auto_map,
     onnx_path,

@@ -18,7 +18,7 @@ from limbeck.core.shape import LayerShape, Shape
 from limbeck.errors import InputError, UnsupportedModel, nearest
 from limbeck.model import layer_types
 from limbeck.model._transformers import explained, quiet
-from limbeck.model.classification_head import build, check_finite, head_parts, set_labels
+from limbeck.model.classification_head import build, head_parts, set_labels
 from limbeck.model.families import (
     bias_columns,
     joined,
@@ -29,6 +29,7 @@ from limbeck.model.families import (
     unknown_keys,
 )
 from limbeck.model.family_table import FAMILIES, Family
+from limbeck.model.finite_weights import check_finite
 from limbeck.model.folder_files import shards
 from limbeck.model.layout import tensor_sizes
 

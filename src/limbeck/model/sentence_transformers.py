@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from limbeck.core.sentence_embedding import ACTIVATIONS, Dense, SentenceEmbedding
 from limbeck.errors import InputError, UnsupportedModel, nearest, shown
 from limbeck.model._transformers import explained
+from limbeck.model.finite_weights import check_finite
 from limbeck.model.folder_files import inner_file, read_json, read_object
 
 if TYPE_CHECKING:
@@ -100,7 +101,7 @@ def read_dense(root: Path) -> dict[str, Tensor]:
         root: The folder with ``modules.json``.
 
     Raises:
-        InputError: A layer has no safetensors file, or one of another size than its configuration says.
+        InputError: A layer has no safetensors file, one of another size than its configuration says, or one with NaN.
     """
     from safetensors.torch import load_file
 
@@ -118,6 +119,7 @@ def read_dense(root: Path) -> dict[str, Tensor]:
         if set(tensors) != expected or len(tensors["linear.weight"]) != layer.width:
             sizes = {name: list(tensor.shape) for name, tensor in tensors.items()}
             raise InputError(f"{path} should hold {sorted(expected)} of width {layer.width}, got {sizes}")
+        check_finite(tensors, path)
         weights |= {f"dense.{index}.{name.removeprefix('linear.')}": tensor for name, tensor in tensors.items()}
     return weights
 
