@@ -153,6 +153,43 @@ def test_vectors_are_no_sets_of_names(tmp_path, names):
     assert load_task(str(path)).label_names == ("0", "1")  # of several lengths: lists of names
 
 
+def load_vectors(folder, vector, **options):
+    path = folder / "a.jsonl"
+    path.write_text("".join(json.dumps({"text": sentence(n), "labels": vector(n)}) + "\n" for n in range(12)))
+    return load_task({"path": str(path), **options})
+
+
+def test_digits_as_text_are_vectors_too(tmp_path):
+    task = load_vectors(tmp_path, lambda n: [str(n % 2), "1", "0"])
+    assert (task.kind, task.split("train").labels[:2]) == ("multilabel", ((0, 1, 0), (1, 1, 0)))
+
+
+def test_a_vector_of_minus_one_is_a_row_without_a_label(tmp_path):
+    hidden = lambda n: [-1, -1, -1] if n == 3 else [n % 2, 1, 0]  # noqa: E731
+    with pytest.raises(InputError, match=r"line 4: the label is empty or missing.*1 of 12 rows has no label"):
+        load_vectors(tmp_path, hidden)
+    task = load_vectors(tmp_path, hidden, on_unlabelled="drop")
+    assert (task.kind, task.label_names) == ("multilabel", ("0", "1", "2"))
+    one_hot = lambda n: [-1, -1] if n == 3 else [n % 2, 1 - n % 2]  # noqa: E731
+    with pytest.raises(InputError, match="every row has exactly one 1"):
+        load_vectors(tmp_path, one_hot, on_unlabelled="drop")
+
+
+@pytest.mark.parametrize("kind", [None, "multilabel", "classification"])
+def test_fractions_are_no_labels(tmp_path, kind):
+    with pytest.raises(InputError, match=r"line 6: the label should be a vector of 0 and 1, got \[0.5, 1.0\]"):
+        load_vectors(tmp_path, lambda n: [0.5, 1.0] if n == 5 else [n % 2, 1], kind=kind)
+
+
+@pytest.mark.parametrize("sign", [",", " ", "; "])
+def test_vectors_without_brackets(tmp_path, sign):
+    task = load(tmp_path, "text,labels", lambda n: (sentence(n), sign.join((str(n % 2), "1", "0"))))
+    assert (task.kind, task.label_names) == ("multilabel", ("0", "1", "2"))
+    assert task.split("train").labels[:2] == ((0, 1, 0), (1, 1, 0))
+    numbers = load(tmp_path, "text,score", lambda n: (sentence(n), f"{n % 2},{n % 3 // 2}"))  # decimal commas
+    assert numbers.kind == "regression"
+
+
 def test_lists_that_are_text(tmp_path):
     task = load(tmp_path, "text,labels", lambda n: (sentence(n), [["a", "b"], ["b"], []][n % 3]))
     assert (task.kind, task.label_names) == ("multilabel", ("a", "b"))

@@ -65,6 +65,13 @@ def test_rows_in_memory(given):
     assert rows(task) == set(zip(TEXTS, LABELS, strict=True))
 
 
+def test_arrays_of_a_row_are_vectors():
+    vectors = [np.array([number, 1, 0]) for number in NUMBERS]
+    task = as_task((TEXTS, vectors))
+    assert task.kind == "multilabel"
+    assert {label for split in task.splits.values() for label in split.labels} == {(0, 1, 0), (1, 1, 0)}
+
+
 def test_options_stand_beside_rows():
     assert as_task({"train": (TEXTS, LABELS), "max_length": 32, "name": "days"}).max_length == 32
     assert as_task({"train": DATASET, "name": "days"}).name == "days"

@@ -47,6 +47,10 @@ def test_texts_and_labels():
         ([(1, 0), (0, 1, 1)], False),
         ([("a", "b"), ("c", "d")], False),
         ([(1,), (0,)], False),
+        ([("0", "1"), ("1.0", 0)], True),
+        ([(1, 0), (-1, -1), (0, None)], True),
+        ([(1, 0), (0, 0.5)], False),
+        ([(1, 0), (0, 2)], False),
         (["1 0"], False),
         ([], False),
     ],
@@ -59,3 +63,19 @@ def test_scores_of_pairs_are_numbers_or_have_their_name():
     assert Profile("alike", ["0.5", "1"]).may_be_score
     assert Profile("score", ["high"]).may_be_score
     assert not Profile("negative", SENTENCES).may_be_score
+
+
+@pytest.mark.parametrize(
+    ("cells", "row"),
+    [
+        ([(0.1, 0.9), (1, 0)], 0),
+        ([None, (1, 0), ("0", "0.5")], 2),
+        ([(1.0, 0.0)], None),
+        ([(0.1, 0.9), (0.1,)], None),
+        ([("a", 0.5)], None),
+        ([("a",), ("a", "b")], None),
+        ([], None),
+    ],
+)
+def test_vectors_with_fractions(cells, row):
+    assert Profile("labels", cells).fractions == row

@@ -49,6 +49,20 @@ def is_unlabeled(cell: object) -> bool:
     return is_missing(cell)
 
 
+def is_hidden(cell: object) -> bool:
+    """Return whether a cell is -1, as data sets write a label that they do not tell."""
+    return not isinstance(cell, (bool, list, tuple, dict)) and str(cell).strip() in ("-1", "-1.0")
+
+
+def lacks_label(cell: object) -> bool:
+    """Return whether an element of a vector of labels is empty, stands for "no label", or is -1.
+
+    >>> [lacks_label(cell) for cell in (None, -1, "-1.0", 0)]
+    [True, True, True, False]
+    """
+    return is_unlabeled(cell) or is_hidden(cell)
+
+
 def parse_list(text: str) -> list[Scalar] | None:
     r"""Parse a list as Python, JSON or NumPy print it; return None if the text is not a list of words and numbers.
 

@@ -16,14 +16,14 @@ from limbeck.data.ambiguity import Choice, ambiguous, quoted
 from limbeck.data.cells import (
     NumberFormat,
     comma_is_ambiguous,
-    is_unlabeled,
+    lacks_label,
     number_format,
     parse_bool,
-    parse_list,
 )
 from limbeck.data.column_names import LABEL_WORDS, MORE_TEXT_WORDS, PAIR_WORDS, TEXT_WORDS
 from limbeck.data.config import Options
 from limbeck.data.conll import UNIVERSAL
+from limbeck.data.list_columns import parse_lists
 from limbeck.data.profile import MIN_ROWS, SCORES, Profile
 from limbeck.data.readers import Table, delimiter_hint
 from limbeck.errors import InputError, nearest, shown
@@ -66,36 +66,6 @@ class Columns:
     def roles(self) -> dict[str, str]:
         """The text columns by role."""
         return {"text": self.text, **({"pair": self.pair} if self.pair is not None else {})}
-
-
-def parse_lists(table: Table, columns: frozenset[str] | None = None) -> tuple[Table, frozenset[str]]:
-    """Parse lists written as text.
-
-    Args:
-        table: Any table.
-        columns: Columns that hold lists; if None, those whose filled cells are all lists.
-
-    Returns:
-        The table with parsed lists, and the names of these columns.
-    """
-    indices = [index for index, name in enumerate(table.columns) if columns is None or name in columns]
-    parsed: dict[int, list[Any]] = {}
-    for index in indices:
-        cells = [row[index] for row in table.rows]
-        filled = [cell for cell in cells if not is_unlabeled(cell)]
-        if columns is None and not (filled and isinstance(filled[0], str) and filled[0].lstrip()[:1] in ("[", "(")):
-            continue
-        values = [parse_list(cell) if isinstance(cell, str) else None for cell in cells]
-        if columns is None and sum(value is not None for value in values) < len(filled):
-            continue
-        parsed[index] = [cell if value is None else value for cell, value in zip(cells, values, strict=True)]
-    if not parsed:
-        return table, frozenset()
-    rows: list[Sequence[Any]] = [list(row) for row in table.rows]
-    for index, values in parsed.items():
-        for row, value in zip(rows, values, strict=True):
-            row[index] = value  # type: ignore[index]
-    return replace(table, rows=rows), frozenset(table.columns[index] for index in parsed)
 
 
 def resolve_column(table: Table, name: str) -> str:
@@ -306,6 +276,12 @@ class _Chooser:
             return "tokens", False, PLAIN
         if requested is not None and KINDS[requested].per_token:
             return requested, False, PLAIN
+        if (row := profile.fractions) is not None:
+            raise InputError(
+                f"{self.table.at(row)}: the label should be a vector of 0 and 1, got {shown(profile.cells[row])} in "
+                f"column '{profile.name}'; round it, or give the probabilities as those of a teacher (distill with "
+                "teacher: FILE)"
+            )
         vectors = profile.vectors
         if profile.lists or self.options.label_separator is not None:
             return (
@@ -341,9 +317,10 @@ class _Chooser:
         """Take vectors as several labels, or as one class if every row has exactly one and the user says so."""
         if self.options.kind is not None:
             return self.options.kind
-        single = [sum(bool(parse_bool(cell)) for cell in row) == 1 for row in rows]
-        if all(single) and len(rows) >= MIN_ROWS:
-            first = shown(list(rows[0]))
+        labeled = [row for row in rows if not any(map(lacks_label, row))]
+        single = [sum(bool(parse_bool(cell)) for cell in row) == 1 for row in labeled]
+        if all(single) and len(labeled) >= MIN_ROWS:
+            first = shown(list(labeled[0]))
             raise ambiguous(
                 self.table.where,
                 [

@@ -105,5 +105,6 @@ def _as_dataset(rows: Any) -> datasets.Dataset:  # a data set or a frame, of lib
 
 
 def _plain_list(column: Any) -> list[Any]:  # any sequence, array or series
-    """Return a column as a list of plain Python values, also of an array or a series."""
-    return list(column.tolist() if hasattr(column, "tolist") else column)
+    """Return a column as a list of plain Python values, also of an array or a series, and of cells that are arrays."""
+    cells = column.tolist() if hasattr(column, "tolist") else column
+    return [cell.tolist() if hasattr(cell, "tolist") else cell for cell in cells]

@@ -14,7 +14,16 @@ import numpy as np
 from limbeck.core.kinds import Kind, find
 from limbeck.core.task_kind import Label
 from limbeck.data.ambiguity import quoted
-from limbeck.data.cells import NumberFormat, is_missing, is_number, is_unlabeled, normalize_spelling, parse_bool
+from limbeck.data.cells import (
+    NumberFormat,
+    is_hidden,
+    is_missing,
+    is_number,
+    is_unlabeled,
+    lacks_label,
+    normalize_spelling,
+    parse_bool,
+)
 from limbeck.data.columns import Columns
 from limbeck.data.config import Options
 from limbeck.data.readers import Table, plural
@@ -125,13 +134,13 @@ def check_labeled(rows: dict[str, Rows], main: str, columns: Columns, options: O
     """
     if find(columns.kind).several and not columns.vectors:
         return  # an empty set of labels is valid
-    hidden = not any(_is_hidden(label) for label in rows[main].labels)
+    hidden = not any(is_hidden(label) for label in rows[main].labels)
     for split, part in list(rows.items()):
-        minus_is_hidden = all(map(_is_hidden, part.labels)) or (hidden and split != main)
+        minusis_hidden = all(map(is_hidden, part.labels)) or (hidden and split != main)
         unlabeled = [
             row
             for row, label in enumerate(part.labels)
-            if _lacks_label(label, columns.vectors) or (minus_is_hidden and _is_hidden(label))
+            if _lacks_label(label, columns.vectors) or (minusis_hidden and is_hidden(label))
         ]
         if not unlabeled:
             continue
@@ -146,13 +155,9 @@ def check_labeled(rows: dict[str, Rows], main: str, columns: Columns, options: O
         notes.append(f"{split}: {plural(len(unlabeled), 'row')} without a label dropped")
 
 
-def _is_hidden(label: object) -> bool:
-    return not isinstance(label, (bool, list, tuple, dict)) and str(label).strip() in ("-1", "-1.0")
-
-
 def _lacks_label(label: object, vector: bool) -> bool:
     if vector and isinstance(label, (list, tuple)):
-        return any(is_unlabeled(cell) or _is_hidden(cell) for cell in label)
+        return any(map(lacks_label, label))
     return is_unlabeled(label)
 
 
@@ -161,7 +166,7 @@ def _refuse_unlabeled(part: Rows, unlabeled: Sequence[int], columns: Columns, *,
     names = f"{'columns' if several else 'column'} {quoted(columns.label)}"
     if isinstance(label, (list, tuple)):
         what = f"{'have' if several else 'has'} a value that is neither 0 nor 1"
-    elif not _is_hidden(label) and (is_missing(label) or not str(label).strip()):
+    elif not is_hidden(label) and (is_missing(label) or not str(label).strip()):
         what = "is empty"
     else:
         what = f"says {str(label).strip()!r}, which means no label"

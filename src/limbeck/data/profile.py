@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-from limbeck.data.cells import is_missing, is_number, is_unlabeled, number_format, parse_bool
+from limbeck.data.cells import is_number, is_unlabeled, lacks_label, number_format, parse_bool
 from limbeck.data.column_names import ID_WORDS, LABEL_WORDS
 from limbeck.data.conll import is_word_numbering
 
@@ -67,14 +67,26 @@ class Profile:
         return 2 * len(self.filled) > len(self.cells) and None not in map(parse_bool, self.filled)
 
     @cached_property
-    def vectors(self) -> bool:
-        """Whether the filled cells are vectors of 0 and 1: lists of equal length, with two elements or more."""
-        if not self.filled or not all(isinstance(cell, (list, tuple)) and cell for cell in self.filled):
-            return False
+    def _elements(self) -> list[Any]:
+        """The elements of all filled cells, if these are lists of equal length with two elements or more."""
+        if not all(isinstance(cell, (list, tuple)) for cell in self.filled):
+            return []
         widths = {len(cell) for cell in self.filled}
-        values = [value for cell in self.filled for value in cell]
-        numeric = all(isinstance(value, (bool, int, float)) and not is_missing(value) for value in values)
-        return len(widths) == 1 and min(widths) > 1 and numeric and None not in map(parse_bool, values)
+        return [value for cell in self.filled for value in cell] if len(widths) == 1 and min(widths) > 1 else []
+
+    @cached_property
+    def vectors(self) -> bool:
+        """Whether the filled cells are vectors of 0 and 1 (also as text); an element may be -1 or empty: no label."""
+        return bool(self._elements) and all(
+            parse_bool(value) is not None or lacks_label(value) for value in self._elements
+        )
+
+    @cached_property
+    def fractions(self) -> int | None:
+        """The first row whose vector has a fraction, if the filled cells are vectors of numbers."""
+        if not self._elements or not all(is_number(str(value)) for value in self._elements):
+            return None
+        return next((row for row, cell in enumerate(self.cells) if _has_fraction(cell)), None)
 
     @property
     def may_be_score(self) -> bool:
@@ -110,3 +122,7 @@ class Profile:
             return False
         first = float(self.texts[0])
         return all(float(text) == first + index for index, text in enumerate(self.texts))
+
+
+def _has_fraction(cell: object) -> bool:
+    return isinstance(cell, (list, tuple)) and not all(float(value).is_integer() for value in cell)

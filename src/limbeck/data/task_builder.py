@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any
 from limbeck.core.kinds import Kind, find
 from limbeck.core.task import SPLITS, Split, Task, choose_rows
 from limbeck.data.cells import is_missing
-from limbeck.data.columns import Columns, choose_columns, parse_lists, resolve_column
+from limbeck.data.columns import Columns, choose_columns, resolve_column
 from limbeck.data.config import Options
 from limbeck.data.conll import BLANK
 from limbeck.data.labels import Encode, Rows, check_labeled, number_labels, to_python, unify_spelling
+from limbeck.data.list_columns import parse_lists
 from limbeck.data.readers import Table, plural
 from limbeck.data.requests import check_contrast, expand_triples, gather
 from limbeck.errors import InputError, shown
