@@ -79,6 +79,16 @@ READ = {  # header, row, (text, pair, label, unread, kind)
         lambda n: (sentence(n), ("yes", "no")[n % 2]),
         ("question", None, ("answer",), ()),
     ),
+    "a class beside a column of 0 and 1": (
+        "text,verified,category",
+        lambda n: (sentence(n), n % 2, "abc"[n % 3]),
+        ("text", None, ("category",), ("verified",)),
+    ),
+    "label, beside other columns of 0 and 1": (
+        "text,verified,label",
+        lambda n: (sentence(n), n % 3 // 2, n % 2),
+        ("text", None, ("label",), ("verified",)),
+    ),
     "both kinds of names": (
         "text,label,label_text",
         lambda n: (sentence(n), n % 2, "ab"[n % 2]),
@@ -222,6 +232,16 @@ AMBIGUOUS = {  # header, row, options, both readings
         "text,rude,spam,topic",
         lambda n: (sentence(n), n % 2, n % 3 // 2, "abc"[n % 3]),
         ["label: [rude, spam]", "label: topic"],
+    ),
+    "columns of 0 and 1, one of them with a label's name": (
+        "text,price,delivery,sentiment",
+        lambda n: (sentence(n), n % 2, n % 3 // 2, n % 5 // 3),
+        ["label: [price, delivery, sentiment]", "label: sentiment"],
+    ),
+    "columns of 0 and 1, two of them with a label's name": (
+        "text,intent,score",
+        lambda n: (sentence(n), n % 2, n % 3 // 2),
+        ["label: [intent, score]", "label: intent", "label: score"],
     ),
     "exactly one of each": (
         "text,up,down",

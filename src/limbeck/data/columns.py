@@ -145,28 +145,30 @@ class _Chooser:
         named = [lower[word] for word in LABEL_WORDS if word in lower and not lower[word].is_text]
         if self.table.words:
             return (self._tag_column(free),)
-        if named and (named[0].name.lower() in STRONG_LABEL_WORDS or len(named) == 1):
-            return (named[0].name,)
         if strong := [profile for profile in named if profile.name.lower() in STRONG_LABEL_WORDS]:
             return (strong[0].name,)
-        if len(named) > 1:
-            raise self._ambiguous_label([(profile.name,) for profile in named])
+        enough = len(self.table.rows) >= MIN_ROWS
+        binary = tuple(profile.name for profile in free if profile.binary)
+        several = self.table.headed and enough and len(binary) > 1 and any(profile.binary for profile in named)
+        if len(named) == 1 and not several:
+            return (named[0].name,)
+        if named:  # any of them, or all columns of 0 and 1 with it
+            raise self._ambiguous_label([*([binary] if several else []), *((profile.name,) for profile in named)])
         by_name = {profile.name for profile in free if profile.name.lower() in _TEXTS}
         if len(by_name) < len(free):
             texts = texts | by_name
         likely = [profile for profile in free if profile.name not in texts and profile.is_label]
         varied = [profile for profile in likely if profile.distinct > 1 or profile.binary]
-        binary = [profile for profile in varied if profile.binary]
-        if self.table.headed and len(binary) > 1 and len(self.table.rows) >= MIN_ROWS:
-            columns = tuple(profile.name for profile in binary)
+        binary = tuple(profile.name for profile in varied if profile.binary)
+        if self.table.headed and len(binary) > 1 and enough:
             if len(binary) < len(varied):
                 others = [(profile.name,) for profile in varied if not profile.binary]
-                raise self._ambiguous_label([columns, *others])
-            self.notes.append(f"the {len(columns)} columns of 0 and 1 are taken as one label each")
-            return columns
-        if len(varied) > 1 and len(self.table.rows) >= MIN_ROWS:
+                raise self._ambiguous_label([binary, *others])
+            self.notes.append(f"the {len(binary)} columns of 0 and 1 are taken as one label each")
+            return binary
+        if len(varied) > 1 and enough:
             raise self._ambiguous_label([(profile.name,) for profile in varied])
-        if len(varied) == 1 and len(self.table.rows) >= MIN_ROWS:
+        if len(varied) == 1 and enough:
             return (varied[0].name,)
         last = [name for name in self.table.columns if name not in texts and name not in self.requested.values()]
         return ((last or list(self.table.columns))[-1],)
