@@ -6,6 +6,7 @@ import json
 import runpy
 from pathlib import Path
 
+import datasets
 import numpy as np
 import pytest
 import torch
@@ -239,6 +240,19 @@ def test_evaluate_scores_the_split_that_is_asked_for(bert):
     assert quality.low <= quality.quality <= quality.high
     with pytest.raises(InputError, match="evaluate needs labels"):
         limbeck.evaluate(bert, TOKENIZER, TEXTS)
+
+
+@pytest.mark.parametrize("rows", [1, 3])
+@pytest.mark.parametrize("form", ["lists", "named", "data set"])
+def test_evaluate_scores_every_row_that_it_is_given(bert, rows, form):
+    """Also of one label, and a single row."""
+    labeled = (TEXTS[:rows], [TASK.label_names[1]] * rows)
+    table = datasets.Dataset.from_dict(dict(zip(("text", "label"), labeled, strict=True)))
+    data = {"lists": labeled, "named": {"test": labeled}, "data set": table}[form]
+    quality = limbeck.evaluate(bert, TOKENIZER, data)
+    assert (quality.metric, quality.examples) == ("accuracy", rows)
+    if form != "named":
+        assert limbeck.evaluate(bert, TOKENIZER, data, "train").examples == rows
 
 
 @pytest.mark.slow

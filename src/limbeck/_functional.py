@@ -59,8 +59,9 @@ def judged(data: Data, split: str | None) -> tuple[Task, str]:
     if names_task(data):
         return load_judged(data, split)
     if not isinstance(data, (Task, Mapping)):
-        data = {"train": data, "test": data}
-    task = as_task(data)
+        task = as_task({split or "test": data}, evaluation=True)
+    else:
+        task = as_task(data, evaluation=isinstance(data, Mapping) and "train" not in data)
     return task, split or ("test" if "test" in task.splits else list(task.splits)[-1])
 
 

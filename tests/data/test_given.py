@@ -90,3 +90,29 @@ def test_options_stand_beside_rows():
 def test_anything_else_is_one_error(given, message):
     with pytest.raises(InputError, match=message):
         as_task(given)
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"test": (TEXTS, ["up"] * len(TEXTS))},
+        {"test": (TEXTS[:1], ["up"])},
+        {"test": (TEXTS[:1], ["so it is"], [1.5]), "kind": "regression"},
+        {"validation": pandas.DataFrame({"text": TEXTS[:2], "label": ["up", "up"]})},
+        {"test": DATASET.select([0])},
+        datasets.DatasetDict({"dev": DATASET.select([0, 2])}),
+    ],
+    ids=lambda given: type(given).__name__,
+)
+def test_rows_to_evaluate_on_need_neither_a_training_split_nor_two_labels(given):
+    (split,) = as_task(given, evaluation=True).splits.values()
+    value = next(value for key, value in given.items() if key != "kind")
+    assert len(split) == len(value[0] if isinstance(value, tuple) else value)
+    with pytest.raises(InputError, match=r"no (train split|split 'train')"):
+        as_task(given)
+
+
+def test_rows_to_evaluate_on_need_labels():
+    hidden = datasets.Dataset.from_dict({"text": TEXTS[:2], "label": [-1, -1]})
+    with pytest.raises(InputError, match="split with labels, only test"):
+        as_task({"test": hidden}, evaluation=True)

@@ -7,7 +7,7 @@ import pytest
 from limbeck.core.metrics import METRICS
 from limbeck.data import hub
 from limbeck.data.config import Options
-from limbeck.data.loading import load_task
+from limbeck.data.loading import load_judged, load_task
 from limbeck.errors import InputError
 
 datasets = pytest.importorskip("datasets")
@@ -35,6 +35,21 @@ def test_a_local_data_set_is_loaded(tmp_path):
         load_task({"dataset": str(folder), "train": "trian"})
     with pytest.raises(InputError, match="split 'train': there is no column 'txt'; did you mean 'text'"):
         load_task({"dataset": str(folder), "text": "txt"})
+
+
+def test_a_test_split_alone_is_enough_to_evaluate_on(tmp_path):
+    folder = tmp_path / "reviews"
+    folder.mkdir()
+    (folder / "test.csv").write_text("text,label\nfair,up\nfine,up\n")
+    task, split = load_judged({"dataset": str(folder)})
+    assert (split, list(task.splits), len(task.split("test"))) == ("test", ["test"], 2)
+    with pytest.raises(InputError, match="no split 'validation'"):
+        load_judged({"dataset": str(folder)}, "validation")
+    with pytest.raises(InputError, match="has no split 'train'"):
+        load_task({"dataset": str(folder)})
+    (folder / "train.csv").write_text("text,label\ngood,up\nbad,down\npoor,down\n")
+    task, _ = load_judged({"dataset": str(folder)})
+    assert (task.label_names, sorted(task.splits)) == (("down", "up"), ["test", "train", "validation"])
 
 
 def test_a_data_set_that_cannot_be_had():

@@ -25,13 +25,14 @@ Given = Task | str | Path | Mapping[str, Any] | Sequence[Any] | Any
 """What :func:`as_task` accepts; Any stands for data sets and data frames, whose libraries are not imported here."""
 
 
-def as_task(given: Given) -> Task:
+def as_task(given: Given, *, evaluation: bool = False) -> Task:
     """Return the task that ``given`` stands for.
 
     Args:
         given: A :class:`Task`; a name, a path or a mapping of options (see ``load_task``); a ``datasets.Dataset`` or
             ``DatasetDict``, or a data frame; ``(texts, labels)`` or ``(texts, pairs, labels)``; or a mapping from
             ``train``, ``validation`` and ``test`` to any of those, with options of a task beside them.
+        evaluation: Whether rows in memory are only to evaluate a model on, as for :func:`build_task`.
 
     Raises:
         InputError: It is none of these, or its rows are unusable.
@@ -42,9 +43,9 @@ def as_task(given: Given) -> Task:
         return load_task(given)
     if isinstance(given, Mapping):
         options = {key: value for key, value in given.items() if not _is_rows(value)}
-        return _of_splits({key: value for key, value in given.items() if _is_rows(value)}, options)
+        return _of_splits({key: value for key, value in given.items() if _is_rows(value)}, options, evaluation)
     if _is_rows(given):
-        return _of_splits({"train": given}, {})
+        return _of_splits({"train": given}, {}, evaluation)
     raise InputError(
         f"task: expected a Task, a name, a path, a mapping, a data set or (texts, labels), got {type(given).__name__}"
     )
@@ -76,7 +77,7 @@ def _is_frame(value: object) -> bool:
     return hasattr(value, "columns") and hasattr(value, "to_dict")
 
 
-def _of_splits(splits: Mapping[str, Any], options: Mapping[str, Any]) -> Task:
+def _of_splits(splits: Mapping[str, Any], options: Mapping[str, Any], evaluation: bool) -> Task:
     """Build a task from splits that are all columns, or all data sets and frames."""
     columns = [name for name, rows in splits.items() if _is_columns(rows)]
     if columns and len(columns) < len(splits):
@@ -86,12 +87,13 @@ def _of_splits(splits: Mapping[str, Any], options: Mapping[str, Any]) -> Task:
             raise InputError(f"task: there is no split '{min(unknown)}'; the splits are {', '.join(SPLITS)}")
         lists = {name: tuple(map(_plain_list, rows)) for name, rows in splits.items()}
         others = {key: value for key, value in options.items() if key != "name"}
-        return task_from_columns(str(options.get("name") or DEFAULT_NAME), lists, **others)
+        return task_from_columns(str(options.get("name") or DEFAULT_NAME), lists, evaluation=evaluation, **others)
     settings = Options.parse({"name": DEFAULT_NAME, **options, "dataset": "in memory"})
-    tables, names, notes = tables_of({name: _as_dataset(rows) for name, rows in splits.items()}, settings)
+    loaded = {name: _as_dataset(rows) for name, rows in splits.items()}
+    tables, names, notes = tables_of(loaded, settings, evaluation=evaluation)
     if settings.label_names is None and (settings.kind is None or not KINDS[settings.kind].numeric):
         settings = replace(settings, label_names=names)
-    return build_task(settings.name or DEFAULT_NAME, tables, settings, notes)
+    return build_task(settings.name or DEFAULT_NAME, tables, settings, notes, evaluation=evaluation)
 
 
 def _as_dataset(rows: Any) -> datasets.Dataset:  # a data set or a frame, of libraries without types

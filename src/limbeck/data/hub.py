@@ -94,11 +94,14 @@ SPLIT_NAMES = {"train": ("train",), "validation": ("validation", "valid", "val",
 """Customary names of each split, of a data set or of files."""
 
 
-def load_tables(options: Options) -> tuple[dict[str, Table], tuple[str, ...] | None, list[str]]:
+def load_tables(
+    options: Options, *, evaluation: bool = False
+) -> tuple[dict[str, Table], tuple[str, ...] | None, list[str]]:
     """Load a data set.
 
     Args:
         options: What to load, and how.
+        evaluation: Whether it is only to evaluate a model on: then it needs no training split.
 
     Returns:
         Its tables by split, its label names if it declares them, and notes.
@@ -107,18 +110,30 @@ def load_tables(options: Options) -> tuple[dict[str, Table], tuple[str, ...] | N
         InputError: It cannot be loaded, lacks a split, or hides the labels of the training split.
     """
     assert options.dataset is not None
-    return tables_of(_load(options.dataset, options.config), options)
+    return tables_of(_load(options.dataset, options.config), options, evaluation=evaluation)
 
 
 def tables_of(
-    loaded: Mapping[str, Any], options: Options
+    loaded: Mapping[str, Any], options: Options, *, evaluation: bool = False
 ) -> tuple[dict[str, Table], tuple[str, ...] | None, list[str]]:
-    """Do the same as :func:`load_tables` for a data set that is loaded already (its splits by name)."""
+    """Do the same as :func:`load_tables` for a data set that is loaded already.
+
+    Args:
+        loaded: Its splits by name.
+        options: What to read, and how.
+        evaluation: As for :func:`load_tables`.
+
+    Returns:
+        The same.
+
+    Raises:
+        InputError: It lacks a split, or hides the labels of the training split or of all splits.
+    """
     tables: dict[str, Table] = {}
     names: tuple[str, ...] | None = None
     notes: list[str] = []
     for split, requested in options.splits.items():
-        source = _choose_split(split, requested, loaded, options)
+        source = _choose_split(split, requested, loaded, options, evaluation)
         if source is None:
             continue
         rows = loaded[source]
@@ -131,6 +146,10 @@ def tables_of(
             continue
         tables[split] = table
         names = names or _declared_names(rows.features, table, options)
+    if not tables:
+        raise InputError(
+            f"data set '{options.dataset}' has no train, validation or test split with labels, only {', '.join(loaded)}"
+        )
     return tables, names, notes
 
 
@@ -169,7 +188,9 @@ def _explained(dataset: str, config: str | None) -> Iterator[None]:
         ) from error
 
 
-def _choose_split(split: str, requested: str | None, loaded: Mapping[str, Any], options: Options) -> str | None:
+def _choose_split(
+    split: str, requested: str | None, loaded: Mapping[str, Any], options: Options, evaluation: bool
+) -> str | None:
     """Choose the split of the data set that serves as this split of the task."""
     if requested is not None:
         if requested not in loaded:
@@ -178,7 +199,7 @@ def _choose_split(split: str, requested: str | None, loaded: Mapping[str, Any], 
     if options.train or options.validation or options.test:
         return None  # the splits were named one by one, and this one was not
     name = next((name for name in SPLIT_NAMES[split] if name in loaded), None)
-    if name is None and split == "train":
+    if name is None and split == "train" and not evaluation:
         raise InputError(f"data set '{options.dataset}' has no split 'train'; {nearest('train', loaded)}")
     return name
 

@@ -88,7 +88,8 @@ def load_judged(
     location = _find(spec, Path(base) if base is not None else Path(), evaluation=True)
     if split is None and location.single:
         location = replace(location, files={"test": location.files["train"]})
-    evaluation = location.retrieval is not None or (bool(location.files) and "train" not in location.files)
+    hub = location.options.dataset is not None  # a data set tells its splits when it is loaded
+    evaluation = location.retrieval is not None or hub or (bool(location.files) and "train" not in location.files)
     split = split or "test"
     if location.files and evaluation and split not in location.files:
         raise InputError(f"task '{location.name}' has no split '{split}'; {nearest(split, location.files)}")
@@ -101,7 +102,10 @@ def load_judged(
 
 
 def _load(location: _Location, evaluated: str | None = None) -> Task:
-    """Load a task; of one that is only to evaluate a model on, ``evaluated`` names the split."""
+    """Load a task; of one that is only to evaluate a model on, ``evaluated`` names the split.
+
+    A data set of the hub that has a training split is loaded in full, since its labels are those of training.
+    """
     options = location.options
     if location.folder is not None:
         task = Task.from_folder(location.folder)
@@ -116,10 +120,12 @@ def _load(location: _Location, evaluated: str | None = None) -> Task:
         tables = _read_files(location.files, options)
         task = build_task(location.name, tables, options, evaluation=evaluated is not None)
         return judged_by(task, options, load_task, location.base)
-    tables, names, notes = load_tables(options)
+    tables, names, notes = load_tables(options, evaluation=evaluated is not None)
     if options.label_names is None and (options.kind is None or not KINDS[options.kind].numeric):
         options = replace(options, label_names=names)
-    return judged_by(build_task(location.name, tables, options, notes), options, load_task, location.base)
+    evaluation = evaluated is not None and "train" not in tables
+    task = build_task(location.name, tables, options, notes, evaluation=evaluation)
+    return judged_by(task, options, load_task, location.base)
 
 
 def check_task(spec: str | Path | Mapping[str, Any], *, base: str | Path | None = None) -> None:
@@ -234,12 +240,15 @@ def task_from_lists(
     return task_from_columns(name, {split: rows for split, rows in splits.items() if rows is not None}, **options)
 
 
-def task_from_columns(name: str, splits: Mapping[str, Sequence[Sequence[Any]]], **options: object) -> Task:
+def task_from_columns(
+    name: str, splits: Mapping[str, Sequence[Sequence[Any]]], *, evaluation: bool = False, **options: object
+) -> Task:
     """Build a task from lists by split; see :func:`task_from_lists`.
 
     Args:
         name: Name of the task.
         splits: ``(texts, labels)`` or ``(texts, pairs, labels)`` of each split, by its name.
+        evaluation: As for :func:`build_task`.
         **options: As for :func:`task_from_lists`.
 
     Returns:
@@ -257,9 +266,10 @@ def task_from_columns(name: str, splits: Mapping[str, Sequence[Sequence[Any]]], 
         tables[split] = table_of_columns(where, dict(zip(roles, columns, strict=True)))
         if not tables[split].rows:
             raise InputError(f"{where}: there are no rows in it")
-    has_pair = "train" in tables and "pair" in tables["train"].columns
+    main = tables.get("train") or next(iter(tables.values()), None)
+    has_pair = main is not None and "pair" in main.columns
     columns_given = {"text": "text", "label": "label", **({"pair": "pair"} if has_pair else {})}
-    return build_task(name, tables, Options.parse({**columns_given, **options}))
+    return build_task(name, tables, Options.parse({**columns_given, **options}), evaluation=evaluation)
 
 
 def _unknown(spec: str, path: Path) -> str:
