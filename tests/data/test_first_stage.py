@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import math
 import re
 from collections import Counter
@@ -80,8 +81,10 @@ def test_results_are_kept_and_damaged_ones_are_made_again(tmp_path, monkeypatch)
     assert candidates_of(RETRIEVAL, "bm25", 3) == first
     monkeypatch.undo()
     monkeypatch.setenv("LIMBECK_STORE", str(tmp_path / "store"))
-    path.write_text("{")
-    assert candidates_of(RETRIEVAL, "bm25", 3) == first
+    other_forms = ({"1": 5, "2": []}, {"1": first["1"]}, {**first, "1": ["x"]}, {**first, "1": [["a"]]}, [], None)
+    for damaged in ("{", "\ufffe", *map(json.dumps, other_forms)):
+        path.write_text(damaged)
+        assert candidates_of(RETRIEVAL, "bm25", 3) == first
 
 
 def test_documents_without_words_are_refused():

@@ -12,8 +12,9 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module, metadata
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol, TypeGuard
 
+from limbeck.core.digests import content
 from limbeck.core.finite import load_json
 from limbeck.core.paths import default_root, exists, user_path
 from limbeck.data.beir import Retrieval
@@ -83,7 +84,8 @@ def _ranked(retrieval: Retrieval, first_stage: str, count: int, base: Path) -> R
         rows = rank(model, documents, queries, min(count, len(ids)))
         return {query: [ids[row] for row in best] for query, best in zip(retrieval.queries, rows, strict=True)}
 
-    return _cached_ranking(_key(retrieval, first_stage, model, count), search)
+    source = {"bm25s": _library()} if first_stage == BM25 else {"model": content(model)}
+    return _cached_ranking(retrieval, _key(retrieval, source, count), search)
 
 
 def check_first_stage(first_stage: str, base: Path = Path()) -> None:
@@ -155,30 +157,36 @@ def _from_file(retrieval: Retrieval, path: Path, count: int) -> Ranked:
     return {query: [key for key in ranked if retrieval.documents[key]][:count] for query, ranked in best.items()}
 
 
-def _key(retrieval: Retrieval, first_stage: str, model: str, count: int) -> str:
-    digest = hashlib.sha256()
-    source: Mapping[str, object] = {"bm25s": _library()} if first_stage == BM25 else {"model": model}
-    if first_stage != BM25:
-        files = sorted(path for path in Path(model).rglob("*.safetensors")) if Path(model).is_dir() else []
-        source = {**source, "weights": [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in files]}
-    digest.update(json.dumps([VERSION, first_stage, count, source], sort_keys=True).encode())
+def _key(retrieval: Retrieval, source: Mapping[str, object], count: int) -> str:
+    """Return the name of a stored result: the content of the model's files decides, and of the texts."""
+    digest = hashlib.sha256(json.dumps([VERSION, count, source]).encode())
     for texts in (retrieval.documents, retrieval.queries):
         for key, text in texts.items():
             digest.update(json.dumps([key, text]).encode())
     return digest.hexdigest()[:24]
 
 
-def _cached_ranking(key: str, search: Callable[[], Ranked]) -> Ranked:
+def _cached_ranking(retrieval: Retrieval, key: str, search: Callable[[], Ranked]) -> Ranked:
     """Return the stored result of a key, or search and store it; a folder that cannot be written stores nothing."""
     root = default_root()
     path = root.with_name(f"{root.name}-first-stage") / f"{key}.json"
     with contextlib.suppress(OSError, ValueError):
-        content = load_json(path.read_text(encoding="utf-8"))
-        if isinstance(content, dict):
-            return {str(query): list(map(str, documents)) for query, documents in content.items()}
+        stored = load_json(path.read_text(encoding="utf-8"))
+        if _is_ranking(retrieval, stored):
+            return {query: stored[query] for query in retrieval.queries}
     ranked = search()
     with contextlib.suppress(OSError):
         path.parent.mkdir(parents=True, exist_ok=True)
         with replacing(path) as draft:
             draft.write_text(json.dumps(ranked), encoding="utf-8")
     return ranked
+
+
+def _is_ranking(retrieval: Retrieval, stored: Any) -> TypeGuard[Ranked]:  # any JSON
+    """Return whether a stored result has documents for every query, and no unknown ones."""
+    return (
+        isinstance(stored, dict)
+        and stored.keys() == retrieval.queries.keys()
+        and all(isinstance(documents, list) for documents in stored.values())
+        and all(isinstance(key, str) and retrieval.documents.get(key) for row in stored.values() for key in row)
+    )
