@@ -59,6 +59,24 @@ def test_minus_one_is_a_class_where_training_has_it(tmp_path):
     assert load_task(folder(tmp_path, train=TRAIN.replace(",0", ",None"))).label_names == ("1", "None")
 
 
+@pytest.mark.parametrize("kind", ["regression", "embedding", "rerank"])
+@pytest.mark.parametrize("drop", ["error", "drop"])
+def test_minus_one_is_a_number_among_others(tmp_path, kind, drop):
+    train = [0.5, -0.9, 1, 0.1, -0.25, 0.75] if kind != "rerank" else [0, 2, 1, 0, 3, 1]
+    row = "a{0},b{1},{2}\n".format
+    rows = "".join(row(number // 2, number, score) for number, score in enumerate(train))
+    test = "".join(row(number // 2, number, score) for number, score in enumerate((-1, 0.5, "-1.0", 1)))
+    header = "text,pair,score\n"
+    path = folder(tmp_path, train=header + rows, test=header + test)
+    task = load_task({"path": path, "kind": kind, "on_unlabelled": drop})
+    assert not any("without a label" in note for note in task.notes)
+    labels = task.split("test").labels
+    assert sorted(label[1] if kind == "rerank" else label for label in labels) == [-1, -1, 0.5, 1]
+    hidden = folder(tmp_path, test=header + row(0, 0, -1) + row(1, 1, -1))
+    task = load_task({"path": hidden, "kind": kind, "on_unlabelled": "drop"})
+    assert "test" not in task.splits
+
+
 def test_other_splits_may_spell_a_label_differently(tmp_path):
     path = folder(tmp_path, train="text,label\na,up\nb,down\n", test="text,label\nc,Up\nd,DOWN \n")
     task = load_task(path)

@@ -123,7 +123,8 @@ def _number_of(cell: object, numbers: NumberFormat, at: Callable[[], str]) -> fl
 def check_labeled(rows: dict[str, Rows], main: str, columns: Columns, options: Options, notes: list[str]) -> None:
     """Refuse rows without a label, or drop them, as ``on_unlabelled`` says.
 
-    -1 stands for a hidden label where all rows of a split have it, or where no row of the training split has it.
+    -1 stands for a hidden label where all rows of a split have it, or where no row of the training split has it; among
+    other numbers it is one of them.
 
     Args:
         rows: Rows by split; splits that lose rows are replaced, and those that lose all are removed.
@@ -132,9 +133,10 @@ def check_labeled(rows: dict[str, Rows], main: str, columns: Columns, options: O
         options: The user's options.
         notes: Receives a note about dropped rows.
     """
-    if find(columns.kind).several and not columns.vectors:
+    kind = find(columns.kind)
+    if kind.several and not columns.vectors:
         return  # an empty set of labels is valid
-    hidden = not any(is_hidden(label) for label in rows[main].labels)
+    hidden = not kind.numeric and not any(is_hidden(label) for label in rows[main].labels)
     for split, part in list(rows.items()):
         minusis_hidden = all(map(is_hidden, part.labels)) or (hidden and split != main)
         unlabeled = [
