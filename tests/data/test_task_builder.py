@@ -11,6 +11,7 @@ from limbeck.data.loading import load_task, task_from_lists
 from limbeck.errors import InputError
 
 TRAIN = "text,label\ngood,up\nbad,down\nfine,up\n"
+LISTS = "tokens,ner_tags\n" + "\"['Oslo', 'sleeps']\",\"['B-LOC', 'O']\"\n" * 3
 
 
 def folder(tmp_path, **files):
@@ -148,6 +149,16 @@ BAD = {  # file contents, options, message
         {"train_csv": TRAIN, "test_csv": "text,label\n,up\n"},
         {"on_empty": "drop"},
         "test.csv: no rows are left",
+    ),
+    "a list that is cut short": (
+        {"train_csv": LISTS + "\"['In', 'Oslo', 'now']\",\"['O' ... 'O']\"\n"},
+        {},
+        r"train.csv, line 5: column 'ner_tags' has lists written as text.*got \"\['O' ... 'O'\]\"",
+    ),
+    "a list with an empty element": (
+        {"train_csv": LISTS, "test_csv": LISTS + "\"['In', 'Oslo']\",\"['O', nan]\"\n"},
+        {},
+        r"test.csv, line 5: column 'ner_tags' has lists written as text.*got \"\['O', nan\]\"",
     ),
 }
 
@@ -309,3 +320,9 @@ def test_scores_of_documents_without_a_relevant_one_are_compared_as_rankings():
 def test_bad_lists(lists, message):
     with pytest.raises(InputError, match=message):
         task_from_lists("x", **lists)
+
+
+def test_a_column_of_lists_that_is_not_read_may_have_other_cells(tmp_path):
+    rows = [("good", "up", "['x']"), ("bad", "down", "['y']"), ("fine", "up", "none so far"), ("poor", "down", "['z']")]
+    content = "text,label,found\n" + "".join(f'{text},{label},"{found}"\n' for text, label, found in rows)
+    assert load_task(folder(tmp_path, train_csv=content)).kind == "classification"

@@ -14,7 +14,7 @@ from limbeck.data.columns import Columns, choose_columns, resolve_column
 from limbeck.data.config import Options
 from limbeck.data.conll import BLANK
 from limbeck.data.labels import Encode, Rows, check_labeled, number_labels, to_python, unify_spelling
-from limbeck.data.list_columns import parse_lists
+from limbeck.data.list_columns import parse_lists, refuse_other_cells
 from limbeck.data.readers import Table, plural
 from limbeck.data.requests import check_contrast, expand_triples, gather
 from limbeck.errors import InputError, shown
@@ -80,7 +80,8 @@ def build_task(
 
 def _prepare(table: Table, columns: Columns) -> Table:
     """Parse lists written as text, and join several label columns into one; of pairs without scores add one."""
-    table, _ = parse_lists(table, columns.lists)
+    table, lists = parse_lists(table, columns.lists)
+    refuse_other_cells(table, sorted(lists & {*columns.roles.values(), *columns.label}))
     if len(columns.label) == 1:
         return table
     indices = [table.columns.index(resolve_column(table, name)) for name in columns.label]
