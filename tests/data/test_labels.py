@@ -84,6 +84,18 @@ def test_other_splits_may_spell_a_label_differently(tmp_path):
     assert "the labels 'Up' are read as 'up'" in task.notes
 
 
+def test_tags_may_be_spelled_differently(tmp_path):
+    rows = ["Oslo\tB-LOC\nis\to\nin\to\n", "Rome\tb-loc\nis\tO\n", "Bern\tB-LOC\n\nBonn\tB-LOC\nis\to\n"]
+    (tmp_path / "train.conll").write_text("\n".join(rows))
+    task = load_task(str(tmp_path))
+    assert task.label_names == ("O", "B-LOC")
+    labels = {text: tags for part in task.splits.values() for text, tags in zip(part.texts, part.labels, strict=True)}
+    assert (labels["Oslo", "is", "in"], labels["Rome", "is"]) == ((1, 0, 0), (1, 0))
+    assert {"the labels 'b-loc' are read as 'B-LOC'", "the labels 'o' are read as 'O'"} <= {*task.notes}
+    task = load_task({"path": str(tmp_path), "label_names": ["O", "o", "B-LOC", "b-loc"]})
+    assert task.label_names == ("O", "o", "B-LOC", "b-loc")
+
+
 def test_names_and_their_order():
     assert [label_text(cell) for cell in (2, 2.0, "2.0", None, " ")] == ["2", "2", "2", None, None]
     assert sort_labels({"10", "9"}) == ("9", "10")

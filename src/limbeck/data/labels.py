@@ -188,7 +188,7 @@ def _refuse_unlabeled(part: Rows, unlabeled: Sequence[int], columns: Columns, *,
 def unify_spelling(
     rows: Mapping[str, Rows], main: str, columns: Columns, options: Options, notes: list[str]
 ) -> Mapping[str, str]:
-    """Choose one spelling for labels that differ only in case and spaces: the most frequent; given names stay.
+    """Choose one spelling for labels that differ only in case and spaces: the most frequent; given names and 'O' stay.
 
     Args:
         rows: Rows by split.
@@ -201,7 +201,7 @@ def unify_spelling(
         The chosen spelling for each name that is written differently.
     """
     kind = find(columns.kind)
-    if kind.per_token or kind.numeric or columns.vectors:
+    if kind.numeric or columns.vectors:
         return {}
     given = {label_text(name) or "" for name in options.label_names or ()}
     counts: Counter[str] = Counter()
@@ -220,7 +220,8 @@ def unify_spelling(
         wanted = [name for name in given if normalize_spelling(name) == folded]
         if len(fixed) > 1 or (given and len(wanted) != 1):
             continue  # they were named as different labels, or none of them was
-        best = wanted[0] if wanted else max(names, key=lambda name: _rank_spelling(name, counts[name]))
+        standard = wanted or [name for name in names if name == kind.first_label]
+        best = standard[0] if standard else max(names, key=lambda name: _rank_spelling(name, counts[name]))
         same |= {name: best for name in names if name != best}
         if others := [name for name in names if name != best]:
             notes.append(f"the labels {', '.join(map(repr, others))} are read as {best!r}")
