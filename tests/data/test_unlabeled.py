@@ -51,6 +51,15 @@ def test_every_kind_of_task_gets_rows_of_its_form(tmp_path, kind):
         assert (unlabeled.texts, unlabeled.pairs) == (("so sunny",), ("quite gray",))
 
 
+def test_words_have_the_label_of_words_that_a_model_does_not_see(tmp_path):
+    """Where only some words have answers, the others must not count as entities that were missed."""
+    task = replace(toy_task("tokens", train=8), metric="accuracy")
+    order = [*task.label_names[1:], "O"]
+    moved = task.relabel(order, [order.index(name) for name in task.label_names])
+    path = write(tmp_path, "more.txt", "so sunny\n")
+    assert with_texts_of(moved, path).split("train").labels == ((len(order) - 1,) * 2,)
+
+
 def test_a_word_may_hold_a_space(tmp_path):
     rows = [["Anna", "lives in", "New York"], ["Anna", "lives", "in", "", "Oslo"]]
     path = write(tmp_path, "more.jsonl", "".join(json.dumps({"words": row}) + "\n" for row in rows))

@@ -87,7 +87,7 @@ def texts_task(options: Options, kind: str, label_names: Sequence[str], load: Lo
     notes = [f"{where}: {plural(retained, 'text')} without labels"]
     if retained < len(rows):
         notes.append(f"{where}: {plural(len(rows) - retained, 'repeated or empty text')} left out")
-    splits = {name: placeholders(find(kind), part, len(label_names)) for name, part in parts.items()}
+    splits = {name: placeholders(find(kind), part, label_names) for name, part in parts.items()}
     metric = (None if options.judge else options.metric) or find(kind).fidelity_metric(label_names)
     name = options.name or (Path(options.texts).stem if isinstance(options.texts, str) else "texts")
     length = find(kind).usual_length if options.max_length is None else options.max_length

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from limbeck.core.metrics import default_label
 from limbeck.core.paths import exists
 from limbeck.core.requests import Judged
 from limbeck.core.task import Split, Task
@@ -71,7 +72,7 @@ def with_texts_of(task: Task, path: Path, columns: Sequence[str] = ()) -> Task:
     note = f"{path.name}: {plural(len(unique), 'text')} without labels"
     if overlap:
         note += f"; {plural(overlap, 'text')} of the validation or test split left out"
-    splits = {**task.splits, "train": placeholders(task.task_kind, list(unique.values()), task.num_labels)}
+    splits = {**task.splits, "train": placeholders(task.task_kind, list(unique.values()), task.label_names)}
     return replace(task, splits=splits, notes=(*task.notes, note))
 
 
@@ -104,17 +105,19 @@ def divided(task: Task, file: Path | None, columns: Sequence[str] = ()) -> tuple
     return labeled, task if file is None else with_texts_of(task, file, columns)
 
 
-def placeholders(kind: TaskKind, rows: Sequence[Row], width: int) -> Split:
+def placeholders(kind: TaskKind, rows: Sequence[Row], label_names: Sequence[str]) -> Split:
     """Build a split of texts, or of pairs of texts, whose labels are placeholders, not to be learned from.
 
     Args:
         kind: Kind of the task.
         rows: One text in each row, or two; where words have answers, a string is divided at white space.
-        width: Number of label names.
+        label_names: The label names; words have the one of words that a model does not see.
     """
+    width = len(label_names)
     if kind.per_token:
+        other = default_label(label_names)
         texts = tuple(tuple(row[0].split()) if isinstance(row[0], str) else row[0] for row in rows)
-        return Split(texts, tuple(kind.encode([0] * len(words), width, len(words)) for words in texts))
+        return Split(texts, tuple(kind.encode([other] * len(words), width, len(words)) for words in texts))
     if kind.grouped:
         if len(rows[0]) != 2:
             raise InputError(
