@@ -18,9 +18,10 @@ if TYPE_CHECKING:
     from limbeck.core.shape import LayerShape, Shape
     from limbeck.core.target import Budget, Limits, Target
     from limbeck.core.task import Task
-    from limbeck.data.loading import load_task, task_from_lists
+    from limbeck.data.loading import task_from_lists
     from limbeck.engine.compress import compress
     from limbeck.engine.run import run
+    from limbeck.engine.tasks import load_task
     from limbeck.engine.training_options import Training
     from limbeck.exported import cascade, export, quantize
     from limbeck.functional import distill, evaluate, latency, linearize, prune
@@ -75,7 +76,7 @@ _HOME = {
     "latency": "limbeck.functional",
     "linearize": "limbeck.functional",
     "load_recipe": "limbeck.recipe.recipe",
-    "load_task": "limbeck.data.loading",
+    "load_task": "limbeck.engine.tasks",
     "open_model": "limbeck.model.checkpoints",
     "prune": "limbeck.functional",
     "quantize": "limbeck.exported",

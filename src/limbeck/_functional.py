@@ -13,7 +13,8 @@ from limbeck.core.kinds import KINDS
 from limbeck.core.metrics import default_label
 from limbeck.core.step import RunContext, Technique
 from limbeck.core.task import Split, Task
-from limbeck.data.given import as_task, names_task
+from limbeck.data.given import names_task
+from limbeck.engine.tasks import as_task, load_judged
 from limbeck.errors import InputError
 from limbeck.recipe.validation import read
 from limbeck.storage.drafts import temporary_folder
@@ -54,8 +55,6 @@ def training_fields(data: Sequence[str] | Task, fields: Mapping[str, Any]) -> di
 
 def judged(data: Data, split: str | None) -> tuple[Task, str]:
     """Return the task and the split to score: every row, where the data are not split."""
-    from limbeck.data.loading import load_judged
-
     if names_task(data):
         return load_judged(data, split)
     if not isinstance(data, (Task, Mapping)):

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from limbeck.core.paths import cache_folder, exists, user_path
+from limbeck.core.paths import cache_folder, exists, is_path, user_path
 
 
 def test_a_home_directory_is_filled_in_where_there_is_one(monkeypatch, tmp_path):
@@ -38,3 +38,11 @@ def test_what_no_file_can_be_called_does_not_exist(path):
 
 def test_what_is_there_exists(tmp_path):
     assert exists(tmp_path)
+
+
+def test_a_hub_name_is_no_path(tmp_path, monkeypatch):
+    assert not is_path("owner/name")
+    assert is_path("./folder/of/models")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "owner").mkdir()
+    assert is_path("owner/name")

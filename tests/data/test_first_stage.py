@@ -126,5 +126,16 @@ def test_a_missing_library_is_named(monkeypatch):
 
 
 def test_a_missing_model_is_named(tmp_path):
-    with pytest.raises(InputError, match="no model folder"):
-        check_first_stage(str(tmp_path / "nowhere"))
+    (tmp_path / "somewhere").mkdir()
+    with pytest.raises(InputError, match=r"'first_stage': should be bm25.*no such file; did you mean 'somewhere'\?"):
+        check_first_stage(str(tmp_path / "somewere"))
+    check_first_stage("owner/name")  # only the hub can know it
+    check_first_stage(str(tmp_path / "somewhere"))
+
+
+def test_a_model_needs_what_ranks_by_it(tmp_path):
+    (tmp_path / "model").mkdir()
+    rank = lambda model, documents, queries, count: [list(range(count))[::-1]] * len(queries)  # noqa: E731
+    assert candidates_of(RETRIEVAL, "model", 2, tmp_path, rank) == {"1": ["b", "a"], "2": ["b", "a"]}
+    with pytest.raises(InputError, match=r"'model' is taken as a model, which limbeck\.load_task opens"):
+        candidates_of(RETRIEVAL, "model", 2, tmp_path)

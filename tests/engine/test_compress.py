@@ -181,7 +181,7 @@ def test_a_task_by_value_is_kept_beside_the_recipe(begun, tmp_path):
 
 def test_a_task_by_name_is_read_once_and_not_copied(begun, workspace, tmp_path, monkeypatch):
     read = []
-    monkeypatch.setattr(given, "load_task", lambda spec: read.append(spec) or load_task(spec))
+    monkeypatch.setattr(given, "load_task", lambda spec, **_: read.append(spec) or load_task(spec))
     recipe, task = begun(str(workspace / "task"))
     assert (recipe.task, read) == (str(workspace / "task"), [str(workspace / "task")])
     assert task.fingerprint == load_task(workspace / "task").fingerprint

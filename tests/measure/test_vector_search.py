@@ -42,7 +42,7 @@ def test_it_is_a_first_stage(make_model, texts, tmp_path, monkeypatch):
     monkeypatch.setenv("LIMBECK_STORE", str(tmp_path / "store"))
     saved(make_model, "embedding", tmp_path / "model")
     retrieval = Retrieval({str(i): text for i, text in enumerate(texts)}, {"q": texts[4]}, {"q": {"4": 1.0}})
-    assert candidates_of(retrieval, "model", 3, tmp_path)["q"][0] == "4"
+    assert candidates_of(retrieval, "model", 3, tmp_path, by_vectors)["q"][0] == "4"
 
 
 @pytest.mark.parametrize("name", ["tokenizer.json", "model.safetensors", "config.json"])
@@ -51,16 +51,15 @@ def test_a_ranking_belongs_to_the_content_of_the_model(make_model, texts, tmp_pa
     monkeypatch.setenv("LIMBECK_STORE", str(tmp_path / "store"))
     folder = Path(saved(make_model, "embedding", tmp_path / "model"))
     retrieval = Retrieval({str(i): text for i, text in enumerate(texts)}, {"q": texts[4]}, {"q": {"4": 1.0}})
-    rankings = [candidates_of(retrieval, "model", 3, tmp_path)]
-    search = lambda *_: [[5, 6, 7]]  # noqa: E731
-    monkeypatch.setattr("limbeck.measure.vector_search.by_vectors", search)
+    ranked = candidates_of(retrieval, "model", 3, tmp_path, by_vectors)
+    other = lambda *_: [[5, 6, 7]]  # noqa: E731
     shutil.copytree(folder, tmp_path / "copy")
-    assert candidates_of(retrieval, "copy", 3, tmp_path) == rankings[0]
+    assert candidates_of(retrieval, "copy", 3, tmp_path, other) == ranked
     path = folder / name
     content, status = path.read_bytes(), path.stat()
     path.write_bytes(bytes([content[0] ^ 1]) + content[1:])
     os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
-    assert candidates_of(retrieval, "model", 3, tmp_path)["q"] == ["5", "6", "7"]
+    assert candidates_of(retrieval, "model", 3, tmp_path, other)["q"] == ["5", "6", "7"]
 
 
 def test_a_model_without_vectors_is_refused(make_model, texts, tmp_path):

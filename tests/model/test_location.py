@@ -7,7 +7,7 @@ from huggingface_hub.errors import EntryNotFoundError
 
 from limbeck.errors import InputError
 from limbeck.model.checkpoints import open_model, peek
-from limbeck.model.location import ALIASES, embedding_of, is_path, model_folder, read_config
+from limbeck.model.location import ALIASES, embedding_of, model_folder, read_config
 
 
 def test_a_short_name_without_its_package_says_what_to_install(monkeypatch):
@@ -16,9 +16,7 @@ def test_a_short_name_without_its_package_says_what_to_install(monkeypatch):
         open_model("minilm-l6")
 
 
-def test_a_hub_name_is_no_path(tmp_path):
-    assert not is_path("owner/name")
-    assert is_path("./folder/of/models")
+def test_a_hub_name_is_no_folder(tmp_path):
     assert model_folder(str(tmp_path)) == tmp_path
     assert model_folder("owner/name") is None
 

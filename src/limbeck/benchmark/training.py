@@ -133,8 +133,8 @@ def make_training(
         task: The task with its options; ``training.task`` if None.
         loaded: The task that this names, where it is in memory already.
     """
-    from limbeck.data.loading import load_task
     from limbeck.data.task_file import with_settings
+    from limbeck.engine.tasks import load_task
 
     training.check()
     assert training.task is not None

@@ -158,7 +158,7 @@ def _task_of(training: Training, data: TaskOptions) -> str | dict[str, Any] | No
 
 def _load(task: str | Mapping[str, Any]) -> Task:
     """Load a task and print what was read."""
-    from limbeck.data.loading import load_task
+    from limbeck.engine.tasks import load_task
 
     loaded = load_task(task)
     report_data(loaded)

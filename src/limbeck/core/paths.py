@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -24,6 +25,13 @@ def exists(path: Path) -> bool:
     except (OSError, ValueError):
         return False
     return True
+
+
+def is_path(source: str) -> bool:
+    """Tell whether this can only be a path: a hub name is 'name' or 'owner/name', and no local folder is the owner."""
+    if not re.fullmatch(r"\w[\w.-]*(/\w[\w.-]*)?", source):
+        return True
+    return "/" in source and Path(source).parent.is_dir()
 
 
 def default_root() -> Path:

@@ -10,15 +10,16 @@ import contextlib
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
-from importlib import import_module, metadata
+from importlib import metadata
 from pathlib import Path
 from typing import Any, Protocol, TypeGuard
 
 from limbeck.core.digests import content
 from limbeck.core.finite import load_json
-from limbeck.core.paths import default_root, exists, user_path
+from limbeck.core.paths import default_root, exists, is_path, user_path
 from limbeck.data.beir import Retrieval
 from limbeck.data.corpus.documents import numbered_lines
+from limbeck.data.readers import missing_file
 from limbeck.errors import InputError, MissingExtra, nearest, shown
 from limbeck.storage.atomic import replacing
 
@@ -29,7 +30,7 @@ Ranked = dict[str, list[str]]
 
 
 class Ranker(Protocol):
-    """Ranks documents by an embedding model, in a package above this one."""
+    """Ranks documents by an embedding model: ``limbeck.measure.vector_search.by_vectors``."""
 
     def __call__(
         self, model: str, documents: Sequence[str], queries: Sequence[str], count: int
@@ -38,7 +39,9 @@ class Ranker(Protocol):
         ...
 
 
-def candidates_of(retrieval: Retrieval, first_stage: str, count: int, base: Path = Path()) -> Ranked:
+def candidates_of(
+    retrieval: Retrieval, first_stage: str, count: int, base: Path = Path(), rank: Ranker | None = None
+) -> Ranked:
     """Return the best documents of a first stage for each query, without those that have no text or are the query.
 
     Results are kept beside the store, so that a large corpus is searched once.
@@ -48,6 +51,7 @@ def candidates_of(retrieval: Retrieval, first_stage: str, count: int, base: Path
         first_stage: 'bm25', a file of results, or an embedding model.
         count: Documents for each query.
         base: Folder that a path is relative to.
+        rank: Ranks by an embedding model; data open no model themselves.
 
     Raises:
         InputError: There is no such file or model, or a result names an unknown document.
@@ -55,14 +59,14 @@ def candidates_of(retrieval: Retrieval, first_stage: str, count: int, base: Path
     """
     itself = {query: retrieval.itself(query) for query in retrieval.queries}
     depth = count + any(document is not None for document in itself.values())
-    ranked = _ranked(retrieval, first_stage, depth, base)
+    ranked = _ranked(retrieval, first_stage, depth, base, rank)
     return {
         query: [document for document in documents if document != itself[query]][:count]
         for query, documents in ranked.items()
     }
 
 
-def _ranked(retrieval: Retrieval, first_stage: str, count: int, base: Path) -> Ranked:
+def _ranked(retrieval: Retrieval, first_stage: str, count: int, base: Path, rank: Ranker | None) -> Ranked:
     """Return the best documents of a first stage that have a text.
 
     Args:
@@ -70,6 +74,7 @@ def _ranked(retrieval: Retrieval, first_stage: str, count: int, base: Path) -> R
         first_stage: As for :func:`candidates_of`.
         count: Documents for each query.
         base: Folder that a path is relative to.
+        rank: Ranks by an embedding model.
     """
     file = base / user_path(first_stage)
     if first_stage != BM25 and exists(file) and file.is_file():
@@ -78,10 +83,16 @@ def _ranked(retrieval: Retrieval, first_stage: str, count: int, base: Path) -> R
     documents = [retrieval.documents[key] for key in ids]
     model = str(file) if exists(file) else first_stage
 
+    ranker = _bm25 if first_stage == BM25 else rank
+    if ranker is None:
+        raise InputError(
+            f"data option 'first_stage': '{first_stage}' is taken as a model, which limbeck.load_task opens; "
+            "limbeck.data.loading.load_task needs its argument rank for it"
+        )
+
     def search() -> Ranked:
         queries = list(retrieval.queries.values())
-        rank = _bm25 if first_stage == BM25 else import_module("limbeck.measure.vector_search").by_vectors
-        rows = rank(model, documents, queries, min(count, len(ids)))
+        rows = ranker(model, documents, queries, min(count, len(ids)))
         return {query: [ids[row] for row in best] for query, best in zip(retrieval.queries, rows, strict=True)}
 
     source = {"bm25s": _library()} if first_stage == BM25 else {"model": content(model)}
@@ -97,8 +108,10 @@ def check_first_stage(first_stage: str, base: Path = Path()) -> None:
     """
     if first_stage == BM25:
         _library()
-    elif not exists(base / user_path(first_stage)) and ("/" in first_stage or "." in first_stage):
-        import_module("limbeck.model.checkpoints").peek_here(first_stage)
+    elif not exists(path := base / user_path(first_stage)) and is_path(first_stage):
+        raise InputError(
+            f"data option 'first_stage': should be bm25, a file of results or a model; {missing_file(path)}"
+        )
 
 
 def _library() -> str:
@@ -172,7 +185,7 @@ def _cached_ranking(retrieval: Retrieval, key: str, search: Callable[[], Ranked]
     path = root.with_name(f"{root.name}-first-stage") / f"{key}.json"
     with contextlib.suppress(OSError, ValueError):
         stored = load_json(path.read_text(encoding="utf-8"))
-        if _is_ranking(retrieval, stored):
+        if _is_ranking(stored, retrieval):
             return {query: stored[query] for query in retrieval.queries}
     ranked = search()
     with contextlib.suppress(OSError):
@@ -182,7 +195,7 @@ def _cached_ranking(retrieval: Retrieval, key: str, search: Callable[[], Ranked]
     return ranked
 
 
-def _is_ranking(retrieval: Retrieval, stored: Any) -> TypeGuard[Ranked]:  # any JSON
+def _is_ranking(stored: Any, retrieval: Retrieval) -> TypeGuard[Ranked]:  # any JSON
     """Return whether a stored result has documents for every query, and no unknown ones."""
     return (
         isinstance(stored, dict)

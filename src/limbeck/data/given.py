@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeGuard
 from limbeck.core.kinds import KINDS
 from limbeck.core.task import SPLITS, Task
 from limbeck.data.config import Options
+from limbeck.data.first_stage import Ranker
 from limbeck.data.hub import tables_of
 from limbeck.data.loading import load_task, task_from_columns
 from limbeck.data.task_builder import build_task
@@ -25,7 +26,7 @@ Given = Task | str | Path | Mapping[str, Any] | Sequence[Any] | Any
 """What :func:`as_task` accepts; Any stands for data sets and data frames, whose libraries are not imported here."""
 
 
-def as_task(given: Given, *, evaluation: bool = False) -> Task:
+def as_task(given: Given, *, evaluation: bool = False, rank: Ranker | None = None) -> Task:
     """Return the task that ``given`` stands for.
 
     Args:
@@ -33,6 +34,7 @@ def as_task(given: Given, *, evaluation: bool = False) -> Task:
             ``DatasetDict``, or a data frame; ``(texts, labels)`` or ``(texts, pairs, labels)``; or a mapping from
             ``train``, ``validation`` and ``test`` to any of those, with options of a task beside them.
         evaluation: Whether rows in memory are only to evaluate a model on, as for :func:`build_task`.
+        rank: Ranks by an embedding model, as for :func:`load_task`.
 
     Raises:
         InputError: It is none of these, or its rows are unusable.
@@ -40,7 +42,7 @@ def as_task(given: Given, *, evaluation: bool = False) -> Task:
     if isinstance(given, Task):
         return given
     if names_task(given):
-        return load_task(given)
+        return load_task(given, rank=rank)
     if isinstance(given, Mapping):
         options = {key: value for key, value in given.items() if not _is_rows(value)}
         return _of_splits({key: value for key, value in given.items() if _is_rows(value)}, options, evaluation)

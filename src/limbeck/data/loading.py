@@ -14,6 +14,7 @@ from limbeck.core.paths import exists, user_path
 from limbeck.core.task import SPLITS, Task
 from limbeck.data.beir import is_beir
 from limbeck.data.config import Options
+from limbeck.data.first_stage import Ranker
 from limbeck.data.hub import PRESETS, SPLIT_NAMES, load_tables
 from limbeck.data.judged_task import check_judge, check_search, judged_by, search_task
 from limbeck.data.readers import READERS, Reading, Table, check_file, missing_file, read_table, table_of_columns
@@ -56,7 +57,9 @@ class _Location:
     single: bool = False  #: whether the task is one file that was not named as a split
 
 
-def load_task(spec: str | Path | Mapping[str, Any], *, base: str | Path | None = None) -> Task:
+def load_task(
+    spec: str | Path | Mapping[str, Any], *, base: str | Path | None = None, rank: Ranker | None = None
+) -> Task:
     """Load and check a task.
 
     Args:
@@ -65,15 +68,20 @@ def load_task(spec: str | Path | Mapping[str, Any], *, base: str | Path | None =
             :class:`Options`, where ``path: NAME`` changes some options of a named task. A folder that has the name of
             a task is written ``./NAME``.
         base: Folder that paths are relative to.
+        rank: Ranks by an embedding model that is a ``first_stage``; ``limbeck.load_task`` has one.
 
     Raises:
         InputError: The task cannot be found or read, or its data are unusable or ambiguous.
     """
-    return _load(_find(spec, Path(base) if base is not None else Path()))
+    return _load(_find(spec, Path(base) if base is not None else Path()), rank=rank)
 
 
 def load_judged(
-    spec: str | Path | Mapping[str, Any], split: str | None = None, *, base: str | Path | None = None
+    spec: str | Path | Mapping[str, Any],
+    split: str | None = None,
+    *,
+    base: str | Path | None = None,
+    rank: Ranker | None = None,
 ) -> tuple[Task, str]:
     """Load a task to evaluate a model on, and choose the split to evaluate it on.
 
@@ -81,6 +89,7 @@ def load_judged(
         spec: As for :func:`load_task`, but files and judgments need no training split.
         split: The split; None means all rows of a single file, and 'test' otherwise.
         base: Folder that paths are relative to.
+        rank: As for :func:`load_task`.
 
     Raises:
         InputError: The task cannot be read, or has no such split.
@@ -96,12 +105,12 @@ def load_judged(
     if location.retrieval is not None:  # the other splits are not there to be limited
         limit = {name: count for name, count in location.options.limit.items() if name == split or name not in SPLITS}
         location = replace(location, options=replace(location.options, limit=limit))
-    task = _load(location, split if evaluation else None)
+    task = _load(location, split if evaluation else None, rank)
     check_form(task.kind, task.metric, task.split(split).labels)
     return task, split
 
 
-def _load(location: _Location, evaluated: str | None = None) -> Task:
+def _load(location: _Location, evaluated: str | None = None, rank: Ranker | None = None) -> Task:
     """Load a task; of one that is only to evaluate a model on, ``evaluated`` names the split.
 
     A data set of the hub that has a training split is loaded in full, since its labels are those of training.
@@ -114,7 +123,8 @@ def _load(location: _Location, evaluated: str | None = None) -> Task:
     if location.retrieval is not None and options.kind == EMBEDDING:
         return search_task(location.name, location.retrieval, options, evaluated=evaluated)
     if location.retrieval is not None:
-        return rerank_task(location.name, location.retrieval, options, location.base, evaluated=evaluated)
+        folder, base = location.retrieval, location.base
+        return rerank_task(location.name, folder, options, base, evaluated=evaluated, rank=rank)
     refuse_options(options)
     if options.dataset is None:
         tables = _read_files(location.files, options)
@@ -237,7 +247,8 @@ def task_from_lists(
         InputError: The lists fail a check; the checks are those of files, and messages count rows from 1.
     """
     splits = {"train": train, "validation": validation, "test": test}
-    return task_from_columns(name, {split: rows for split, rows in splits.items() if rows is not None}, **options)
+    given = {split: rows for split, rows in splits.items() if rows is not None}
+    return task_from_columns(name, given, evaluation=False, **options)
 
 
 def task_from_columns(

@@ -10,7 +10,7 @@ from limbeck.core.requests import requests_of
 from limbeck.core.task import Split, Task
 from limbeck.data.beir import Retrieval, by_split, read_splits, whole_split
 from limbeck.data.config import Options
-from limbeck.data.first_stage import candidates_of, check_first_stage
+from limbeck.data.first_stage import Ranker, candidates_of, check_first_stage
 from limbeck.data.readers import plural
 from limbeck.data.requests import check_contrast, request_rows
 from limbeck.data.task_builder import find_oddities, hold_out_validation
@@ -61,7 +61,13 @@ def check_options(folder: Path, options: Options, given: frozenset[str], base: P
 
 
 def rerank_task(
-    name: str, folder: Path, options: Options, base: Path = Path(), *, evaluated: str | None = None
+    name: str,
+    folder: Path,
+    options: Options,
+    base: Path = Path(),
+    *,
+    evaluated: str | None = None,
+    rank: Ranker | None = None,
 ) -> Task:
     """Read a folder and let the first stage choose the documents of each query.
 
@@ -77,6 +83,7 @@ def rerank_task(
         base: Folder that paths are relative to.
         evaluated: The split, if the task is only to evaluate a model on: its judgments are taken whole, unless
             ``folds`` or ``fold`` divides them, and nothing is added.
+        rank: Ranks by the embedding model that is the first stage.
 
     Raises:
         InputError: A file is missing or unusable, or there is nothing to train on.
@@ -85,7 +92,7 @@ def rerank_task(
     notes: list[str] = []
     parts = _parts(folder, options, notes, evaluated)
     trains = parts.keys() != {evaluated}
-    ranked = candidates_of(_together(parts), first_stage, count, base)
+    ranked = candidates_of(_together(parts), first_stage, count, base, rank)
     splits = {}
     for split, retrieval in parts.items():
         splits[split], recall = _rows(retrieval, ranked, complete=trains and split == "train")

@@ -18,10 +18,10 @@ from limbeck.core.kinds.embedding import Embedding
 from limbeck.core.outputs import OutputSpec
 from limbeck.core.task import Task
 from limbeck.data.config import Options
-from limbeck.data.loading import load_task
 from limbeck.data.texts_task import check_options, has_no_labels, texts_task
 from limbeck.engine.fingerprint import fingerprint
 from limbeck.engine.store import Store
+from limbeck.engine.tasks import load_task
 from limbeck.errors import InputError
 from limbeck.model.location import model_folder
 from limbeck.teachers.sentence_transformers_model import is_embedding_model

@@ -236,7 +236,8 @@ class _Compression:
             store: Where finished work is kept.
             listener: Receives each event as a dictionary.
         """
-        from limbeck.data.given import as_task, names_task
+        from limbeck.data.given import names_task
+        from limbeck.engine.tasks import as_task
 
         began = monotonic()
         name = f"compress-{Path(self.model).name}"

@@ -21,7 +21,7 @@ from limbeck.core.cascade import cascade_in
 from limbeck.core.early_exits import exits_in
 from limbeck.core.label_names import is_token_classifier, read_labels
 from limbeck.core.outputs import OutputSpec
-from limbeck.core.paths import user_path
+from limbeck.core.paths import is_path, user_path
 from limbeck.core.sentence_embedding import SECTION, embedding_in
 from limbeck.core.shape import Shape
 from limbeck.core.token_schedule import style_problem
@@ -42,7 +42,6 @@ from limbeck.model.location import (
     check_weights,
     checkpoint_tensor_names,
     embedding_of,
-    is_path,
     model_folder,
     read_config,
     sentence_folder,

@@ -42,13 +42,6 @@ def model_folder(source: str) -> Path | None:
     return read_config(source)[0] if source in ALIASES else None
 
 
-def is_path(source: str) -> bool:
-    """Tell whether this can only be a path: a hub name is 'name' or 'owner/name', and no local folder is the owner."""
-    if not re.fullmatch(r"\w[\w.-]*(/\w[\w.-]*)?", source):
-        return True
-    return "/" in source and Path(source).parent.is_dir()
-
-
 def read_config(source: str | Path) -> tuple[Path | None, dict[str, Any]]:
     """Return the folder of a model (None: it is on the hub) and the content of its config.json.
 

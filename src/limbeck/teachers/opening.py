@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING
 from limbeck.core.candidate import Candidate, lineage_key
 from limbeck.core.digests import content
 from limbeck.core.model import AnswersOnly, AnswerSource
-from limbeck.core.paths import user_path
+from limbeck.core.paths import is_path, user_path
 from limbeck.core.shape import canonical_json
 from limbeck.data.answers import judgeable
 from limbeck.errors import InputError, UnsupportedModel
 from limbeck.measure.label_order import TEXTS, compare_orders, fit_task
 from limbeck.model.checkpoints import peek, peek_here
-from limbeck.model.location import is_path, model_folder
+from limbeck.model.location import model_folder
 from limbeck.teachers.score_file import ScoreFile, gives_probabilities, is_score_file
 from limbeck.teachers.sentence_transformers_model import SentenceTransformersTeacher
 
