@@ -160,3 +160,7 @@ def test_rows_of_one_class_are_matched_by_its_number():
     assert match_labels(["NEGATIVE", "POSITIVE"], ["1"]) == Match((1,), ("NEGATIVE", "POSITIVE"), assumed=True)
     assert not match_labels(["NEGATIVE", "POSITIVE"], ["2"])
     assert not match_labels(["a", "b", "c"], ["0", "1"])
+    assert match_labels(["0", "1", "2"], ["2", "0"]) == Match((2, 0), ("0", "1", "2"))
+    assert match_labels(["LABEL_0", "LABEL_1", "LABEL_2"], ["LABEL_0", "LABEL_2"]).outputs == (0, 2)
+    assert not match_labels(["0", "1", "2"], ["2", "3"])
+    assert not match_labels(["0", "1", "2"], ["2", "0"], subset=False)

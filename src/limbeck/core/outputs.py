@@ -241,7 +241,8 @@ def match_labels(outputs: Sequence[str], labels: Sequence[str], *, subset: bool 
         available, wanted = [fold(name) for name in outputs], [fold(name) for name in labels]
         if len(set(available)) < len(available) or len(set(wanted)) < len(wanted):
             continue
-        if set(wanted) <= set(available) and (len(wanted) == len(available) or (subset and not silent(labels))):
+        some = subset and (fold is str or not silent(labels))  # a rating that no row has: 0 and 2 of 0, 1, 2
+        if set(wanted) <= set(available) and (len(wanted) == len(available) or some):
             return Match(tuple(available.index(name) for name in wanted), outputs)
     if subset and len(labels) == 1 < len(outputs) and (number := digits(labels[0])) and int(number) < len(outputs):
         return Match((int(number),), outputs, assumed=True)  # a file of one class, for evaluation only
