@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from dataclasses import replace
 
 import pytest
@@ -9,7 +11,7 @@ import pytest
 from limbeck.core.task_kind import OWN_LENGTH
 from limbeck.data.synthetic import toy_task, toy_tokenizer
 from limbeck.engine.store import Store
-from limbeck.engine.task_adaptation import adapt_task, fit_length
+from limbeck.engine.task_adaptation import adapt_task, fit_length, served_length
 from limbeck.errors import InputError
 from limbeck.model.checkpoints import save_model
 from limbeck.model.classification_head import set_labels
@@ -37,6 +39,17 @@ def test_open_lengths_are_those_of_the_model(models, make_model, tmp_path):
     assert fit_length(task, models / "upper") is task
     open_task = replace(task, max_length=OWN_LENGTH)
     assert fit_length(open_task, tmp_path / "nowhere") is open_task
+
+
+def test_an_artefact_is_judged_at_the_length_that_it_serves(models, tmp_path):
+    folder = models / "upper"
+    assert served_length(TASK, folder) is TASK
+    artefact = tmp_path / "artefact"
+    shutil.copytree(folder, artefact)
+    encoding = {"max_length": 24, "truncation_side": "right", "token_type_ids": False, "words": False}
+    (artefact / "limbeck.json").write_text(json.dumps({"max_length": 24, "encoding": encoding}))
+    assert TASK.max_length != 24
+    assert served_length(TASK, artefact) == replace(TASK, max_length=24)
 
 
 def test_the_length_of_vectors_is_not_that_of_other_answers():

@@ -51,7 +51,7 @@ def evaluate(
         json: Print JSON.
     """
     from limbeck.engine.answered_texts import load_judged_texts
-    from limbeck.engine.task_adaptation import fit_length
+    from limbeck.engine.task_adaptation import fit_length, served_length
     from limbeck.engine.tasks import load_judged
     from limbeck.measure.evaluation import check_calls
     from limbeck.measure.evaluation import evaluate as work
@@ -64,7 +64,7 @@ def evaluate(
     if (texts is None) != (reference is None):
         raise InputError("evaluate: --texts and --reference belong together; give the model whose answers count")
     loaded, split = load_judged(given, split) if reference is None else load_judged_texts(given, reference, split)
-    loaded = fit_length(loaded, model)
+    loaded = (fit_length if "max_length" in data.changes() else served_length)(loaded, model)
     check_length(model, loaded)
     report_data(loaded, model, (split,))
     fitted = fit_task(model, loaded)

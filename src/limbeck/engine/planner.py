@@ -88,8 +88,6 @@ LONG = 128
 FEWER_TOKENS = PruneTokens.of(keep=0.45, allocation="learned")
 """How such models are made. On BBC news, at 400 tokens, half the time is left, with equal accuracy."""
 
-P99_TEXTS = 200
-"""Texts that are timed where the slowest of a hundred calls decide."""
 FFN_STEP = 32
 LEARNING_RATE = 5e-5
 """Of every training after the fine-tuning."""
@@ -244,8 +242,10 @@ class _CandidatePlan:
         split = "test" if "test" in task.splits else "validation"
         quality = (Quality(split="validation"), *([Quality(split="test")] if split == "test" else []))
         indexed = (Throughput.of(split=split),) if task.task_kind.vectors else ()  # documents come in batches
-        tail = {"samples": P99_TEXTS} if self.budget.latency_statistic == "p99" else {}
-        measured: Steps = (Size(split=split), *quality, Latency.of(split=split, **tail), *indexed)
+        timed = (
+            Latency.for_p99(split, self.target) if self.budget.latency_statistic == "p99" else Latency.of(split=split)
+        )
+        measured: Steps = (Size(split=split), *quality, timed, *indexed)
         cascades: Steps = (Cascade(), *measured) if self._pairs(task.task_kind) else ()
         choice = Best() if self.budget.latency_ms or self.budget.size_mb else Cheapest()
         fitted = () if decision is None else (DecisionProbe(goal=decision, split=split),)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from limbeck.core.task import Task
 from limbeck.core.task_kind import OWN_LENGTH
+from limbeck.engine.description import read_description
 from limbeck.engine.fingerprint import fingerprint
 from limbeck.engine.store import Store
 from limbeck.errors import InputError
@@ -46,6 +47,19 @@ def adapt_task(recipe: Recipe, task: Task, store: Store, *, dry: bool = False) -
         answered |= fitted.answers
     notes = list(dict.fromkeys(notes))
     return (replace(adapted, notes=(*adapted.notes, *notes)) if notes else adapted), tuple(notes)
+
+
+def served_length(task: Task, source: str | Path) -> Task:
+    """Cut texts where an artefact does, whatever the task says, so that it is judged as it serves.
+
+    Args:
+        task: The task.
+        source: Folder or hub name of the model; of one that is no artefact the task decides.
+    """
+    description = read_description(source)
+    if description is None or description.encoding is None:
+        return fit_length(task, source)
+    return replace(task, max_length=description.encoding.max_length)
 
 
 def fit_length(task: Task, source: str | Path) -> Task:

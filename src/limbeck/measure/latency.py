@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from limbeck.core.candidate import Candidate
 from limbeck.core.field_groups import group
@@ -71,6 +71,17 @@ class Latency(Probe):
     """
 
     sample: TimedSample = group(default=TimedSample(samples=40, rounds=15))
+
+    @classmethod
+    def for_p99(cls, split: str, target: Target) -> Self:
+        """Return a probe with enough different calls for the slowest of a hundred to count.
+
+        Args:
+            split: Whose texts are timed.
+            target: Whether a call is one text, a batch, or a whole request.
+        """
+        texts = max(target.batch, target.candidates or 1)
+        return cls.of(split=split, samples=200) if texts == 1 else cls.of(split=split, samples=100 * texts, rounds=5)
 
     def required_splits(self) -> tuple[str, ...]:
         """Return the split whose texts are read."""
