@@ -1,5 +1,6 @@
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 
@@ -7,9 +8,11 @@ from limbeck.benchmark.grid import narrowed
 from limbeck.core.candidate import Candidate
 from limbeck.core.shape import LayerShape, Shape
 from limbeck.core.step import RunContext
+from limbeck.data.batching import encode, predict
 from limbeck.data.synthetic import toy_task, toy_tokenizer
 from limbeck.errors import InputError
 from limbeck.model.checkpoints import open_model, save_model
+from limbeck.model.pruning.subnetwork import extract
 from limbeck.search.subnet_scores import SliceScores
 from limbeck.techniques.student_init import StudentInit
 from limbeck.techniques.weight_sharing import WeightSharing
@@ -36,6 +39,20 @@ def test_every_slice_learns_the_task(make_model, rule):
     )
     shapes = [Shape.uniform(1, 32, 2, 64, head_dim=8), Shape.uniform(2, 32, 2, 64, head_dim=8), FULL]
     assert min(SliceScores(shared)(shapes)) > 0.8
+
+
+def test_slices_learn_numbers_of_any_size(make_model):
+    task = toy_task("regression", train=128, validation=40, test=8)
+    labels = [250_000.0 + 40_000.0 * label for label in task.split("train").labels]
+    task = replace(task, splits={**task.splits, "train": replace(task.split("train"), labels=tuple(labels))})
+    tokenizer = toy_tokenizer(task)
+    model = make_model(FULL, labels=1, kind="regression", vocab_size=len(tokenizer))
+    step = WeightSharing.of(layers=(1, 3), **{**LEARN, "num_train_epochs": 4})
+    shared = trained(step, Candidate(model, tokenizer, replace(task, splits={"train": task.split("train")})))
+    encoded = encode(shared.task, "train", tokenizer)
+    for shape in step.shapes(FULL).shapes:
+        answers = predict(extract(shared.model, shape), encoded)[:, 0]
+        assert abs(answers.mean() - np.mean(labels)) < np.std(labels)
 
 
 def test_what_no_slice_uses_is_cut_away_first(make_model):

@@ -43,6 +43,7 @@ Sizes = tuple[Annotated[int, Ge(1), Le(1_000_000)], ...]
         needs={"torch"},
         drops={"elastic"},
         reads={"seed"},
+        standardizes=True,
         example={
             "num_train_epochs": 1,
             "learning_rate": 1e-3,
@@ -154,7 +155,7 @@ class WeightSharing(Technique):
     def apply(self, candidate: Candidate, context: RunContext) -> Iterator[Candidate]:
         """Yield the model of which all are slices."""
         from limbeck.model.pruning.subnetwork import check_slice, extract
-        from limbeck.train.finetuning import train_on_task
+        from limbeck.train.finetuning import target_scale, train_on_task
         from limbeck.train.supernet_loss import SandwichLoss
         from limbeck.train.task_loss import TaskLoss
 
@@ -169,7 +170,6 @@ class WeightSharing(Technique):
         between = len(few.shapes) - 2 if rule == "sandwich" else len(few.shapes)
         terms = {"task": (1.0, TaskLoss(candidate.model.loss))}
         samples = min(self.samples, between)  # of two shapes a sandwich has both already
-        train_on_task(
-            candidate, SandwichLoss(terms, None, few, rule, samples, seed=context.seed), self.training, context
-        )
+        objective = SandwichLoss(terms, None, few, rule, samples, seed=context.seed)
+        train_on_task(candidate, objective, self.training, context, scale=target_scale(candidate.task))
         yield candidate
