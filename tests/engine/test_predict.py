@@ -150,6 +150,13 @@ def test_as_many_second_texts_as_texts(saved):
     assert answer(folder, []) == []
 
 
+def test_one_text_may_stand_for_all_second_texts(saved):
+    folder, _, _ = saved("pairs")
+    rows = answer(folder, ["a"], ["c", "d e"])
+    assert rows == answer(folder, ["a", "a"], ["c", "d e"])
+    assert [(row["text"], row["pair"]) for row in rows] == [("a", "c"), ("a", "d e")]
+
+
 @pytest.mark.parametrize(
     ("takes_pairs", "pairs", "message"), [(False, ["b"], "takes single texts"), (True, None, "pairs")]
 )

@@ -106,7 +106,7 @@ def predict(  # noqa: DOC103 the command line's help needs the bare name
     *texts: str,
     pair: Annotated[
         list[str] | None,
-        Parameter(help="Second text of a pair, for each text; a query's documents."),
+        Parameter(help="Second text of a pair, for each text; or several for one text, as the documents of a query."),
     ] = None,
     aggregation_strategy: Literal["first", "simple"] = "first",
     prompt_name: str | None = None,
@@ -135,7 +135,7 @@ def predict(  # noqa: DOC103 the command line's help needs the bare name
         return
     for row in sorted(answers, key=lambda row: row.get("rank", 0)) if len(set(inputs)) == 1 else answers:
         band = [] if "band" not in row else ["-" if row["band"] is None else f"{row['band']:g}"]
-        shown_text = row["pair"] if "rank" in row else row["text"]
+        shown_text = row["pair"] if "rank" in row or (pair and len(inputs) == 1) else row["text"]
         print("\t".join([str(row["answer"]), *band, shown_text]))
     if unseen := sum(len(row.get("unseen", ())) for row in answers):
         total = sum(len(row["labels"]) for row in answers)

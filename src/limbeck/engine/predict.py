@@ -39,8 +39,8 @@ def answer(
 
     Args:
         model: Folder or name of the model.
-        texts: Texts to answer; for a model that labels words, white space separates words. A reranker takes one query
-            for all documents, or one for each.
+        texts: Texts to answer; for a model that labels words, white space separates words. One text may stand for all
+            second texts, as the query of a reranker.
         pairs: Second texts, for a model of pairs; the documents of a reranker.
         aggregation: How entities take their tags from tokens, as ``aggregation_strategy`` in transformers: 'first'
             gives all tokens of a word the tag of its first, 'simple' gives each token its own.
@@ -65,7 +65,7 @@ def answer(
     described, spec = peek(model), peek_outputs(model)
     if not spec.trained:
         raise InputError(f"'{model}' has no trained head: {spec.untrained}; fine-tune it first")
-    texts = list(texts) * len(pairs) if pairs and len(texts) == 1 and output(spec.kind).grouped else texts
+    texts = list(texts) * len(pairs) if pairs and len(texts) == 1 else texts
     if pairs is not None and len(pairs) != len(texts):
         raise InputError(f"{len(texts)} texts but {len(pairs)} second texts; give one --pair for each text")
     description = read_description(model)
@@ -93,7 +93,9 @@ def answer(
         return _ranked(opened, inputs, spec, texts, pairs, request)
     answers = predict(opened, inputs)
     require_finite_logits(answers, texts, source)
-    return [{"text": text, **spec.decode(logits, decision)} for text, logits in zip(texts, answers, strict=True)]
+    seconds = [{} for _ in texts] if pairs is None else [{"pair": pair} for pair in pairs]
+    rows = zip(texts, seconds, answers, strict=True)
+    return [{"text": text, **second, **spec.decode(logits, decision)} for text, second, logits in rows]
 
 
 def _named(name: str, prompts: Mapping[str, str], model: str | Path) -> str:
