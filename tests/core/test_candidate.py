@@ -4,7 +4,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from limbeck.core.candidate import Candidate, Record, lineage_key
+from limbeck.core.candidate import Candidate, Record, lineage, lineage_key
 from limbeck.core.measurement import Measurement
 from limbeck.core.shape import Shape
 
@@ -19,6 +19,14 @@ def test_the_newest_fact_of_a_name_is_found():
     assert record.fact("quality").value == 0.85
     assert record.fact("quality", "test").value == 0.9
     assert record.fact("size") is None
+
+
+def test_the_lineage_leads_from_the_earliest_known_ancestor_to_the_record():
+    records = {key: Record(key, parent, "step") for key, parent in (("a", None), ("b", "a"), ("c", "b"), ("d", "gone"))}
+    assert [record.key for record in lineage(records, "c")] == ["a", "b", "c"]
+    assert lineage(records, "a") == [records["a"]]
+    assert lineage(records, "d") == [records["d"]]
+    assert lineage(records, "absent") == []
 
 
 @pytest.mark.parametrize(

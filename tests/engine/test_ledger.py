@@ -12,7 +12,7 @@ import pytest
 from limbeck.core.candidate import Record
 from limbeck.core.measurement import Measurement
 from limbeck.core.shape import Shape
-from limbeck.engine.ledger import Ledger, descends, lineage, record_to_json
+from limbeck.engine.ledger import Ledger, descends, record_to_json
 from limbeck.engine.stored_form import read_record
 from limbeck.errors import InputError, StoreError
 
@@ -40,7 +40,6 @@ def test_records_come_back_with_their_facts(tmp_path):
     assert [record.key for record in ledger.ancestors("bb")] == ["aaa", "bbb"]
     with pytest.raises(InputError, match="no record has the key 'c'"):
         ledger.ancestors("c")
-    assert lineage(records, "absent") == []
     first, last = "aaa", "bbb"
     assert (descends(records, last, first), descends(records, first, first)) == (True, True)
     assert not descends(records, first, last)

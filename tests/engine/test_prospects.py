@@ -7,10 +7,10 @@ from dataclasses import replace
 import pytest
 from limited_runs import LOOSE, left_out, widths
 
+from limbeck.core.candidate import lineage
 from limbeck.core.target import Budget, Evidence
 from limbeck.distributed.config import ExecutorConfig
 from limbeck.engine import prospects
-from limbeck.engine.ledger import lineage
 from limbeck.errors import InputError
 from limbeck.recipe.recipe import Fork, placed_steps
 from limbeck.techniques.selection import Best, Cheapest

@@ -58,6 +58,16 @@ class Record:
         return facts[-1] if facts else None
 
 
+def lineage(records: Mapping[str, Record], key: str) -> list[Record]:
+    """Return the records from the root to ``key``; none if ``key`` is not among them."""
+    chain: list[Record] = []
+    current: str | None = key
+    while current is not None and current in records:
+        chain.append(records[current])
+        current = records[current].parent
+    return chain[::-1]
+
+
 @dataclass(frozen=True)
 class Stored:
     """A stored candidate, opened only on demand; ``record`` has the facts measured so far."""

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from limbeck.core.candidate import Record
+from limbeck.core.candidate import lineage as lineage
 from limbeck.core.finite import json_text, load_json
 from limbeck.core.measurement import merge
 from limbeck.engine.stored_form import check_event, read_fact, read_record
@@ -39,16 +40,6 @@ def record_to_json(record: Record) -> dict[str, Any]:
         "duration": record.duration,
         "notes": list(record.notes),
     }
-
-
-def lineage(records: Mapping[str, Record], key: str) -> list[Record]:
-    """Return the records from the root to ``key``."""
-    chain: list[Record] = []
-    current: str | None = key
-    while current is not None and current in records:
-        chain.append(records[current])
-        current = records[current].parent
-    return chain[::-1]
 
 
 def descends(records: Mapping[str, Record], key: str, ancestor: str | None) -> bool:

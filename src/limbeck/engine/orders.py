@@ -13,14 +13,14 @@ from pathlib import Path
 from typing import Any, cast
 
 from limbeck import errors
-from limbeck.core.candidate import Record
+from limbeck.core.candidate import Record, lineage
 from limbeck.core.combination import Combination, as_made, as_written
 from limbeck.core.pieces import KnownResults, PiecesWanted
 from limbeck.core.step import Step, Technique
 from limbeck.distributed.workers import Log, Values
 from limbeck.engine.builder import CandidateBuilder
 from limbeck.engine.fingerprint import fingerprint
-from limbeck.engine.ledger import lineage, record_to_json
+from limbeck.engine.ledger import record_to_json
 from limbeck.engine.provenance import Provenance
 from limbeck.engine.store import Store, refusal
 from limbeck.engine.stored_form import read_record

@@ -7,12 +7,12 @@ training of a kind that never ran yet is scaled so from other trainings.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
 from typing import Any
 
-from limbeck.core.candidate import Record
+from limbeck.core.candidate import Record, lineage
 from limbeck.core.field_groups import parameters
 from limbeck.core.shape import Shape
 from limbeck.core.step import Step, registered
@@ -82,10 +82,10 @@ class PastTimes:
         for record in records:
             if record.parent is None:
                 continue
-            lineage = tuple(_lineage(by_key, record.parent))
-            root = lineage[0].key if lineage and lineage[0].parent is None else None
-            shape = lineage[-1].shape if lineage else None
-            past = _Past(record.step, record.parameters, record.duration, shape, root, lineage[1:])
+            before = tuple(lineage(by_key, record.parent))
+            root = before[0].key if before and before[0].parent is None else None
+            shape = before[-1].shape if before else None
+            past = _Past(record.step, record.parameters, record.duration, shape, root, before[1:])
             self._records_by_step.setdefault(record.step, []).append(past)
         self._probed: dict[str, list[tuple[Mapping[str, Any], float]]] = {}
         for name, values, seconds in probed:
@@ -122,15 +122,6 @@ class PastTimes:
     def _trainings(self) -> list[_Past]:
         steps = ((registered(name), past) for name, past in self._records_by_step.items())
         return [each for cls, past in steps if cls is not None and cls.info.trains for each in past]
-
-
-def _lineage(by_key: Mapping[str, Record], key: str | None) -> Iterator[Record]:
-    """Yield the records from the earliest known ancestor to ``key``."""
-    chain = []
-    while key is not None and key in by_key:
-        chain.append(by_key[key])
-        key = by_key[key].parent
-    yield from reversed(chain)
 
 
 def rows_after(records: Sequence[Record], rows: Rows) -> Rows:

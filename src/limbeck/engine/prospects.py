@@ -14,7 +14,7 @@ from itertools import pairwise
 from typing import Any
 
 from limbeck.core.acceptance import evidence_of, measured, value
-from limbeck.core.candidate import Record
+from limbeck.core.candidate import Record, lineage
 from limbeck.core.combination import Combination
 from limbeck.core.cost import WidthCost
 from limbeck.core.field_groups import parameters
@@ -23,7 +23,7 @@ from limbeck.core.shape import Shape
 from limbeck.core.step import Choice, Step, Technique, registered
 from limbeck.engine.builder import CandidateBuilder
 from limbeck.engine.choosing import better_than_constant
-from limbeck.engine.ledger import descends, lineage
+from limbeck.engine.ledger import descends
 from limbeck.engine.reference import reference
 from limbeck.engine.time_limit import TimeLimit
 from limbeck.recipe.parsing import LocatedStep, leaves

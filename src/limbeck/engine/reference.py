@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from limbeck.core.candidate import lineage
 from limbeck.core.step import Step
 from limbeck.engine.builder import CandidateBuilder
-from limbeck.engine.ledger import lineage
 from limbeck.engine.root_record import untrained
 
 

@@ -7,12 +7,11 @@ from contextlib import suppress
 from itertools import product, takewhile
 from typing import Protocol
 
-from limbeck.core.candidate import Record
+from limbeck.core.candidate import Record, lineage
 from limbeck.core.combination import Combination
 from limbeck.core.step import Technique
 from limbeck.engine.ahead import Ahead
 from limbeck.engine.builder import CandidateBuilder
-from limbeck.engine.ledger import lineage
 from limbeck.engine.probing import Prober
 from limbeck.engine.run_log import RunLog
 from limbeck.recipe.parsing import leaves

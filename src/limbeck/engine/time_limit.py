@@ -6,11 +6,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 from time import monotonic
 
-from limbeck.core.candidate import Record
+from limbeck.core.candidate import Record, lineage
 from limbeck.core.shape import Shape
 from limbeck.core.step import Probe, Step, Technique
 from limbeck.engine.builder import CandidateBuilder
-from limbeck.engine.ledger import lineage
 from limbeck.engine.past_times import PastTimes, Work, rows_after, typical_tokens
 from limbeck.recipe.parsing import LocatedStep, leaves
 

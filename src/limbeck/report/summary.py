@@ -12,7 +12,7 @@ from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
 
-from limbeck.core.candidate import Record
+from limbeck.core.candidate import Record, lineage
 from limbeck.core.target import Budget, Target
 
 if TYPE_CHECKING:
@@ -162,12 +162,7 @@ class RunSummary:
 
     def lineage(self, key: str) -> list[Record]:
         """Return the records from the root down to a candidate."""
-        chain: list[Record] = []
-        ancestor: str | None = key
-        while ancestor is not None and ancestor in self.records:
-            chain.append(self.records[ancestor])
-            ancestor = self.records[ancestor].parent
-        return chain[::-1]
+        return lineage(self.records, key)
 
 
 T = TypeVar("T")
