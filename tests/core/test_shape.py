@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from limbeck.core.shape import LayerShape, Shape, canonical_json, kept_tokens, token_share
+from limbeck.core.shape import LayerShape, Shape, canonical_json, kept_tokens, short_key, token_share
 from limbeck.errors import InputError
 
 FULL = Shape.uniform(layers=3, hidden=32, heads=4, ffn=64)
@@ -79,3 +79,9 @@ def test_canonical_json_has_one_spelling_and_no_nan():
     assert canonical_json({"b": [1.5], "a": "é"}) == canonical_json({"a": "é", "b": (1.5,)})
     with pytest.raises(ValueError, match="JSON"):
         canonical_json(float("nan"))
+
+
+def test_short_keys_stay_what_they_are_in_every_store():
+    value = {"step": "prune", "parameters": {"keep": 0.5, "layers": [1, 2]}, "text": "naïve"}
+    assert short_key(value) == short_key(dict(reversed(value.items()))) == "78368ada56f51130"
+    assert short_key([]) == "4f53cda18c2baa0c"

@@ -10,7 +10,6 @@ timed is written at once and never timed again by the same command on the same m
 from __future__ import annotations
 
 import csv
-import hashlib
 import json
 import random
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -25,7 +24,7 @@ from limbeck.benchmark.options import Mode
 from limbeck.core import analytic_cost as counts
 from limbeck.core.finite import load_json
 from limbeck.core.measurement import Measurement, environment, machine
-from limbeck.core.shape import Shape, canonical_json
+from limbeck.core.shape import Shape, short_key
 from limbeck.errors import InputError, LimbeckError
 from limbeck.measure.dummy_model import Setting
 from limbeck.measure.trial import Trial, peak_memory, time_trial
@@ -102,7 +101,7 @@ class Job:
     def key(self) -> str:
         """What is timed, where, and the how-manieth time."""
         identity = {"trial": self.trial.to_json(), "number": self.number, "machine": machine()}
-        return hashlib.sha256(canonical_json(identity).encode()).hexdigest()[:16]
+        return short_key(identity)
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,6 @@ its last checkpoint.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -19,7 +18,7 @@ from limbeck.benchmark.options import Mode, Training
 from limbeck.benchmark.plan import base_of
 from limbeck.benchmark.run import Bench, Row
 from limbeck.core.search_space import Listed
-from limbeck.core.shape import Shape, canonical_json
+from limbeck.core.shape import Shape, short_key
 from limbeck.core.task import Task
 from limbeck.distributed.config import ExecutorConfig
 from limbeck.engine.checked_task import checked_task
@@ -263,4 +262,4 @@ def _fresh(plan: Bench, base: str, task: Task, seed: int, store: Store) -> Path:
         set_shape(model, whole)
         save_model(model, tokenizer, folder)
 
-    return store.facts.keep(f"fresh-{hashlib.sha256(canonical_json(identity).encode()).hexdigest()[:16]}", build)
+    return store.facts.keep(f"fresh-{short_key(identity)}", build)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from limbeck.core.measurement import Measurement
-from limbeck.core.shape import Shape, canonical_json
+from limbeck.core.shape import Shape, short_key
 
 if TYPE_CHECKING:
     from limbeck.core.task import Task
@@ -102,7 +101,6 @@ def lineage_key(
         parameters: Parameters that decide the result.
         reads: Values of the services that the step reads.
     """
-    text = canonical_json(
+    return short_key(
         {"parent": parent, "step": step, "version": version, "parameters": dict(parameters), "reads": dict(reads)}
     )
-    return hashlib.sha256(text.encode()).hexdigest()[:16]

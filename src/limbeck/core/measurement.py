@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 import os
 import platform
@@ -13,7 +12,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from limbeck.core.shape import canonical_json
+from limbeck.core.shape import short_key
 
 UNITS = frozenset({"s", "1/s", "B", "1", "MAC", "FLOP"})
 """Seconds, texts per second, bytes, dimensionless (rates, ratios, counts), multiply-accumulates; FLOP is what older
@@ -137,7 +136,7 @@ def machine_of(facts: Mapping[str, Any]) -> str:
     """Return the same digest of the :func:`environment` of any machine; GPUs enter it only where there are some."""
     decisive = {name: facts[name] for name in ("processor", "instructions", "versions")}
     decisive |= {"accelerators": facts["accelerators"]} if facts.get("accelerators") else {}
-    return hashlib.sha256(canonical_json(decisive).encode()).hexdigest()[:16]
+    return short_key(decisive)
 
 
 def _cpuinfo(field_name: str) -> str:

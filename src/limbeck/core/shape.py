@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -326,3 +327,12 @@ def canonical_json(value: object) -> str:
     '{"a":[1,2],"b":1}'
     """
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+
+
+def short_key(value: object) -> str:
+    """Name a JSON value by its content, in 16 hexadecimal digits: equal values have equal names, always.
+
+    >>> short_key({"b": 1, "a": (1, "é")})
+    '8717ac25ea6b8854'
+    """
+    return hashlib.sha256(canonical_json(value).encode()).hexdigest()[:16]

@@ -21,7 +21,6 @@ a seed, and the fit is made again, the same, when it is opened.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -36,7 +35,7 @@ from limbeck.core.cost import Cost, Memo
 from limbeck.core.measurement import Measurement
 from limbeck.core.measurement import machine as this_machine
 from limbeck.core.search_space import Space
-from limbeck.core.shape import Shape, canonical_json
+from limbeck.core.shape import Shape, short_key
 from limbeck.core.target import Target
 from limbeck.core.token_schedule import check_reads_all
 from limbeck.cost_models.boosted_fit import BoostedFit, check_extra
@@ -134,7 +133,7 @@ class Predictor(Cost):
         kind: NumberFormat = "int8" if number_format == "int8" else "float"
         setting = Setting.of(candidate, target, kind)
         inputs = {"space": space.to_json(), "setting": setting.to_json(), "machine": this_machine(), "count": SAMPLES}
-        name = f"latency-predictor-{hashlib.sha256(canonical_json(inputs).encode()).hexdigest()[:16]}"
+        name = f"latency-predictor-{short_key(inputs)}"
 
         def measure() -> dict[str, Any]:
             with temporary_folder() as folder:
@@ -211,7 +210,7 @@ class Predictor(Cost):
     @property
     def key(self) -> str:  # type: ignore[override]  # computed here, a plain field elsewhere
         """Digest of what it learned from; equal keys mean equal predictions."""
-        return hashlib.sha256(canonical_json(self.to_json()).encode()).hexdigest()[:16]
+        return short_key(self.to_json())
 
     def to_json(self) -> dict[str, Any]:
         """Return the measured data that it is fitted to, as plain values."""

@@ -12,7 +12,6 @@ squares of the relative error, as increments that may not be negative: a wider l
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -22,7 +21,7 @@ import numpy as np
 from limbeck.core.analytic_cost import NumberFormat, check_format
 from limbeck.core.cost import Cost
 from limbeck.core.measurement import Measurement
-from limbeck.core.shape import LayerShape, Shape, canonical_json
+from limbeck.core.shape import LayerShape, Shape, short_key
 from limbeck.core.token_schedule import check_reads_all
 from limbeck.errors import InputError, nearest
 
@@ -179,7 +178,7 @@ class LatencyTable(Cost):
     @property
     def key(self) -> str:  # type: ignore[override]  # computed here, a plain field elsewhere
         """Digest of what was measured; equal keys mean equal predictions."""
-        return hashlib.sha256(canonical_json(self.to_json()).encode()).hexdigest()[:16]
+        return short_key(self.to_json())
 
     def to_json(self) -> dict[str, Any]:
         """Return a plain dictionary; of tokens only where layers pass on fewer."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,7 +15,7 @@ from limbeck.core.analytic_cost import NumberFormat, as_shape, of_model
 from limbeck.core.candidate import Candidate
 from limbeck.core.cost import Memo
 from limbeck.core.measurement import environment
-from limbeck.core.shape import Shape, canonical_json
+from limbeck.core.shape import Shape, short_key
 from limbeck.core.target import Target
 from limbeck.cost_models.latency_table import LatencyTable
 from limbeck.cost_models.latency_table_fit import designs, fit
@@ -72,7 +71,7 @@ def memoized(
     inputs |= {"text_lengths": setting.text_lengths} if setting.text_lengths else {}
     inputs |= {"all_tokens": True} if shape.tokens and setting.reads_all > setting.per_token else {}  # newer, too
     inputs |= {"anchor": [anchor.shape.to_json(), anchor.seconds]} if anchor else {}
-    name = f"latency-table-{hashlib.sha256(canonical_json(inputs).encode()).hexdigest()[:16]}"
+    name = f"latency-table-{short_key(inputs)}"
 
     def measure() -> dict[str, Any]:
         table = build(shape, setting, anchor)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import importlib.util
 import warnings
 from collections.abc import Callable, Mapping
@@ -12,7 +11,7 @@ from statistics import median
 from typing import Any
 
 from limbeck.core.model import EncoderStyle
-from limbeck.core.shape import Shape, canonical_json
+from limbeck.core.shape import Shape, short_key
 from limbeck.core.target import Runtime, Target
 from limbeck.core.task import Task
 from limbeck.engine.store import Store
@@ -71,7 +70,7 @@ class Case:
         identity = {"shape": self.shape.to_json(), "style": style_of(self.style), "seq_len": self.seq_len}
         identity |= {"machine": machine(), "per_token": self.per_token, **more}
         identity |= {"long_texts": True} if self.long_texts else {}  # newer than stored results
-        name = f"{name}-{hashlib.sha256(canonical_json(identity).encode()).hexdigest()[:16]}"
+        name = f"{name}-{short_key(identity)}"
         return store.facts.arrays(name, alone) if store is not None else alone()
 
 

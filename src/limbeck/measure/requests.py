@@ -6,14 +6,13 @@ at a time leaves the processor idle. What lies between is measured, once for eac
 
 from __future__ import annotations
 
-import hashlib
 import random
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from limbeck.core.measurement import machine
 from limbeck.core.requests import requests_of
-from limbeck.core.shape import canonical_json
+from limbeck.core.shape import short_key
 from limbeck.measure.samples import has_long_texts, pad_batch, token_lists
 
 if TYPE_CHECKING:
@@ -197,7 +196,7 @@ def best_sub_batches(candidate: Candidate, target: Target, memo: Memo) -> SubBat
         "sizes": SIZES,
     }
     identity |= {"long_texts": True} if has_long_texts(task, candidate.tokenizer) else {}  # newer than stored results
-    name = f"sub-batches-{hashlib.sha256(canonical_json(identity).encode()).hexdigest()[:16]}"
+    name = f"sub-batches-{short_key(identity)}"
     result = memo(name, lambda: _measure(candidate, target, tokens))
     sizes, seconds = list(map(int, result["sizes"])), list(map(float, result["seconds"]))
     best = min(range(len(sizes)), key=seconds.__getitem__)

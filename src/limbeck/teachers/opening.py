@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
@@ -10,7 +9,7 @@ from limbeck.core.candidate import Candidate, lineage_key
 from limbeck.core.digests import content
 from limbeck.core.model import AnswersOnly, AnswerSource
 from limbeck.core.paths import is_path, user_path
-from limbeck.core.shape import canonical_json
+from limbeck.core.shape import short_key
 from limbeck.data.answers import judgeable
 from limbeck.errors import InputError, UnsupportedModel
 from limbeck.measure.label_order import TEXTS, compare_orders, fit_task
@@ -180,4 +179,4 @@ def _identity(source: str, method: str = "") -> str:
     digests = content(str(model_folder(source) or source))
     if method:
         digests = {"content": digests, "method": method}
-    return hashlib.sha256(canonical_json(digests).encode()).hexdigest()[:16]
+    return short_key(digests)

@@ -5,7 +5,6 @@ Imports no torch.
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass, replace
@@ -15,7 +14,7 @@ from annotated_types import Ge, Le
 
 from limbeck.core.field_groups import without_effect
 from limbeck.core.model import AnswersOnly
-from limbeck.core.shape import canonical_json
+from limbeck.core.shape import short_key
 from limbeck.core.step import Step
 from limbeck.errors import InputError
 
@@ -270,7 +269,7 @@ def most_heads(*widths: int, most: int = 12) -> int:
 
 def vocabulary_key(tokenizer: PreTrainedTokenizerBase) -> str:
     """Hash a tokenizer's tokens and their ids."""
-    return hashlib.sha256(canonical_json(tokenizer.get_vocab()).encode()).hexdigest()[:16]
+    return short_key(tokenizer.get_vocab())
 
 
 def same_tokens(candidate: Candidate, teacher: Candidate) -> bool:

@@ -10,7 +10,6 @@ The trial leaves no trace: it takes no optimizer step, and gradients, modes and 
 
 from __future__ import annotations
 
-import hashlib
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -25,7 +24,7 @@ from torch import nn
 
 from limbeck.core.cost import Memo
 from limbeck.core.measurement import machine
-from limbeck.core.shape import canonical_json
+from limbeck.core.shape import short_key
 from limbeck.data.batching import Encoded, collate, length_batches
 from limbeck.distributed import context as processes
 from limbeck.distributed import gradients
@@ -245,7 +244,7 @@ def trial_name(device: torch.device, computation: Mapping[str, object]) -> str:
     parts: dict[str, object] = {"version": VERSION, "machine": machine(), "threads": torch.get_num_threads()}
     parts |= {"device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type}
     parts |= computation
-    return f"precision-{hashlib.sha256(canonical_json(parts).encode()).hexdigest()[:16]}"
+    return f"precision-{short_key(parts)}"
 
 
 def _signature(objective: Objective) -> str:
