@@ -5,9 +5,10 @@ import pytest
 from limbeck.core.shape import Shape
 from limbeck.core.target import Target
 from limbeck.errors import InputError
-from limbeck.measure.dummy_model import Setting, style_of
-from limbeck.measure.trial import Trial, session, time_trial
+from limbeck.measure.dummy_model import Setting, graph_of, style_of
+from limbeck.measure.trial import Trial, session, time_trial, weighed
 from limbeck.model.encoder import Style
+from limbeck.model.onnx.onnx_model import write
 
 SUPER = Shape.uniform(layers=2, hidden=32, heads=4, ffn=64)
 SMALL = Shape.uniform(layers=1, hidden=16, heads=2, ffn=32, head_dim=8)
@@ -34,6 +35,18 @@ def test_the_first_calls_do_not_count(trial):
 @pytest.mark.slow
 def test_it_runs_in_a_process_of_its_own():
     assert time_trial(Trial(SMALL, ONNX, 4, warmup_ratio=0.5)).shape == (2,)
+
+
+@pytest.mark.parametrize("runtime", ["onnxruntime", "openvino"])
+def test_the_memory_is_that_of_the_graph_in_the_file(runtime, tmp_path, monkeypatch):
+    """Not of one that is made while the memory is measured."""
+    if runtime == "openvino":
+        pytest.importorskip("openvino")
+    setting = replace(ONNX, target=Target(runtime=runtime))
+    file = write(graph_of(SMALL, setting), tmp_path / "model.onnx")
+    monkeypatch.setattr("limbeck.measure.dummy_model.graph_of", None)
+    payload = {"trial": Trial(SMALL, setting, lengths=(4, 9)).to_json(), "file": str(file), "calls": 2}
+    assert isinstance(weighed(payload)["bytes"], int)
 
 
 def test_what_cannot_be_timed_is_refused():

@@ -8,16 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from limbeck.core.shape import Shape
-from limbeck.core.target import Target
 from limbeck.errors import InputError
-from limbeck.measure.accelerator import providers, used_memory
-from limbeck.measure.backends import OnnxRunner, OpenVinoRunner, Runner, import_runtime
+from limbeck.measure.accelerator import used_memory
+from limbeck.measure.backends import import_runtime
 from limbeck.measure.dummy_model import Setting, graph_of, inputs, runner_of, stand_in
 from limbeck.storage.drafts import temporary_folder
 
@@ -108,30 +106,13 @@ def weighed(payload: dict[str, Any]) -> dict[str, Any]:
         importlib.import_module("limbeck.model.encoder")
     gc.collect()
     before = used_memory(target.device) or memory.resident()
-    if file is None:
-        call = _call(trial, [batch])
-    else:
-        runner = _opened(Path(file), target)
-        prepared = runner.prepare(batch)
-
-        def call(turn: int) -> np.ndarray:
-            return runner(prepared)
-
+    call = _call(trial, [batch], file)
     gc.collect()
     memory.forget_peak()
     for turn in range(payload["calls"]):
         call(turn)
     # allocators on a GPU keep what they had at most
     return {"bytes": (used_memory(target.device) or max(memory.peak(), memory.resident())) - before}
-
-
-def _opened(file: Path, target: Target) -> Runner:
-    from limbeck.model.onnx.onnx_model import open_session
-
-    if target.runtime == "openvino":
-        return OpenVinoRunner(file, target.threads)
-    where = providers(target.runtime, target.device)
-    return OnnxRunner(open_session(file, target.threads, providers=where), "")
 
 
 def session(payload: dict[str, Any]) -> dict[str, Any]:
@@ -148,9 +129,12 @@ def session(payload: dict[str, Any]) -> dict[str, Any]:
     return {"seconds": timing.seconds[0][int(trial.calls * trial.warmup_ratio) :]}
 
 
-def _call(trial: Trial, batches: Sequence[dict[str, np.ndarray]]) -> Callable[[int], Any]:
+def _call(
+    trial: Trial, batches: Sequence[dict[str, np.ndarray]], graph: str | None = None
+) -> Callable[[int], np.ndarray]:
+    """Load the model of a trial, from the file of its graph if there is one; return a call that answers a batch."""
     if trial.within is None:
-        runner = runner_of(trial.shape, trial.setting)
+        runner = runner_of(trial.shape, trial.setting, graph)
         prepared = [runner.prepare(batch) for batch in batches]
         return lambda turn: runner(prepared[turn % len(prepared)])
     import torch
