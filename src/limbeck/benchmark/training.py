@@ -246,20 +246,17 @@ def _fresh(plan: Bench, base: str, task: Task, seed: int, store: Store) -> Path:
     from limbeck.model.checkpoints import save_model
     from limbeck.model.classification_head import model_class
     from limbeck.model.configuration import LimbeckConfig
-    from limbeck.model.pruning.slicing import set_shape
+    from limbeck.model.layout import shape_config
 
     whole = Listed(tuple(point.shape for point in plan.points)).whole
     identity = {"shape": whole.to_json(), "task": str(task.fingerprint), "seed": seed, "version": 1}
 
     def build(folder: Path) -> None:
         tokenizer = word_pieces(task)
-        rows: dict[str, Any] = {"layer_heads": [row.heads for row in whole.layers]}
-        rows |= {"layer_ffn": [row.ffn for row in whole.layers], "num_labels": task.num_labels}
-        config = LimbeckConfig(whole.hidden, whole.head_dim, **rows, vocab_size=len(tokenizer))
+        config = LimbeckConfig(**shape_config(whole), num_labels=task.num_labels, vocab_size=len(tokenizer))
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             model = model_class(per_token=task.task_kind.per_token)(config)
-        set_shape(model, whole)
         save_model(model, tokenizer, folder)
 
     return store.facts.keep(f"fresh-{short_key(identity)}", build)

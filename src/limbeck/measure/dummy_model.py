@@ -184,13 +184,10 @@ def stand_in(shape: Shape, setting: Setting) -> LimbeckForSequenceClassification
     """Build a torch model of that shape with random weights."""
     from limbeck.model.classification_head import model_class
     from limbeck.model.configuration import LimbeckConfig
+    from limbeck.model.layout import shape_config
 
-    layers: dict[str, Any] = {"layer_heads": [row.heads for row in shape.layers]}
-    layers |= {"layer_ffn": [row.ffn for row in shape.layers]}
-    layers |= {"layer_attention": [row.attention for row in shape.layers]}
-    layers |= {"layer_tokens": list(shape.tokens)} if shape.tokens else {}
     style = {**setting.style, "vocab_size": VOCABULARY, "pad_token_id": _padding(setting)}
-    config = LimbeckConfig(shape.hidden, shape.head_dim, **layers, **style)
+    config = LimbeckConfig(**shape_config(shape), **style)
     return model_class(per_token=setting.per_token)(config)
 
 

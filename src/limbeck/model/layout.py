@@ -68,6 +68,18 @@ def shape_of(config: Mapping[str, Any]) -> Shape:
     return Shape(config["hidden_size"], config["head_dim"], tuple(LayerShape(*row) for row in rows))
 
 
+def shape_config(shape: Shape) -> dict[str, Any]:
+    """Return the keys of a config.json of ours that describe a shape, the inverse of :func:`shape_of`."""
+    keys = {
+        "hidden_size": shape.hidden,
+        "head_dim": shape.head_dim,
+        "layer_heads": [layer.heads for layer in shape.layers],
+        "layer_ffn": [layer.ffn for layer in shape.layers],
+        "layer_attention": [layer.attention for layer in shape.layers],
+    }
+    return keys | ({"layer_tokens": list(shape.tokens)} if shape.tokens else {})
+
+
 def traits_of(config: Mapping[str, Any], shape: Shape, source: object = "model") -> frozenset[str]:
     """Return the traits of a model as a recipe's input, from its config.json; see ``TRAITS`` of ``core/step.py``.
 

@@ -31,7 +31,7 @@ from limbeck.model.families import (
 from limbeck.model.family_table import FAMILIES, Family
 from limbeck.model.finite_weights import check_finite
 from limbeck.model.folder_files import shards
-from limbeck.model.layout import tensor_sizes
+from limbeck.model.layout import shape_config, tensor_sizes
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -140,11 +140,7 @@ def _settings(config: PretrainedConfig, shape: Shape, style: Style) -> dict[str,
         if isinstance(getattr(config, name, None), int)
     }
     return {
-        "hidden_size": shape.hidden,
-        "head_dim": shape.head_dim,
-        "layer_heads": [layer.heads for layer in shape.layers],
-        "layer_ffn": [layer.ffn for layer in shape.layers],
-        "layer_attention": [layer.attention for layer in shape.layers],
+        **shape_config(shape),
         "id2label": labels,
         "label2id": {name: index for index, name in labels.items()},
         "problem_type": config.problem_type,

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from limbeck.core.shape import Shape
+from limbeck.model.layout import shape_config
 
 if TYPE_CHECKING:
     from limbeck.model.configuration import LimbeckConfig
@@ -222,16 +223,11 @@ def write_layer_style(model: LimbeckForSequenceClassification) -> None:
 
 def write_shape(config: LimbeckConfig, shape: Shape) -> LimbeckConfig:
     """Write a shape into a configuration, and return the configuration."""
-    config.hidden_size, config.head_dim = shape.hidden, shape.head_dim
+    vars(config).pop("layer_tokens", None)
+    for key, value in shape_config(shape).items():
+        setattr(config, key, value)
     if config.embedding_size == shape.hidden:
         config.embedding_size = None
-    config.layer_heads = [layer.heads for layer in shape.layers]
-    config.layer_ffn = [layer.ffn for layer in shape.layers]
-    config.layer_attention = [layer.attention for layer in shape.layers]
-    if shape.tokens:
-        config.layer_tokens = list(shape.tokens)
-    else:
-        vars(config).pop("layer_tokens", None)
     config.position_heads = [
         list(row[: layer.heads]) for row, layer in zip(config.position_heads, shape.layers, strict=False)
     ]
