@@ -21,6 +21,8 @@ os.environ["OMP_NUM_THREADS"] = "1"
 
 import numpy as np
 import torch
+from learning_curve import learning_curve
+from mlp import MlpPredictor
 
 from limbeck.core.analytic_cost import of_model
 from limbeck.core.measurement import environment
@@ -28,8 +30,6 @@ from limbeck.core.target import Target
 from limbeck.cost_models.boosted_fit import check_extra
 from limbeck.cost_models.collection import Collection, collect, middle
 from limbeck.cost_models.latency_predictor import FEWEST, Errors, Predictor
-from limbeck.cost_models.learning_curve import learning_curve
-from limbeck.cost_models.mlp import MlpPredictor
 from limbeck.cost_models.shape_sampling import STEPS, sample_shapes, space_below
 from limbeck.measure.dummy_model import Setting, style_of
 from limbeck.model.checkpoints import open_model

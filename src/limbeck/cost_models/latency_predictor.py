@@ -14,7 +14,7 @@ Features outside the measured range are named, and the interval is widened.
 
 References: AutoTinyBERT (Yin et al., 2021, arXiv:2107.13686) and Bigger&Faster (2022, arXiv:2209.12127) predict with a
 multilayer perceptron from four features, layers / 12, hidden / 768, mean neurons / 3072 and mean attention width / 768
-(``mlp.MlpPredictor``). Differs: widths of single layers, and the last layer's, count; the model is additive first; it
+(``benchmarks/mlp.py``). Differs: widths of single layers, and the last layer's, count; the model is additive first; it
 states its error, its interval and where it extrapolates. Nothing is pickled: what is stored is the measured shapes and
 a seed, and the fit is made again, the same, when it is opened.
 """
