@@ -33,7 +33,7 @@ def features(shapes: Sequence[Shape]) -> np.ndarray:
 
 @dataclass(frozen=True)
 class MlpPredictor:
-    """A Cost without an interval. ``network`` maps features to latency / 200 ms."""
+    """Latency of shapes, without an interval. ``network`` maps features to latency / 200 ms."""
 
     network: Any
     target: str = ""
@@ -87,7 +87,7 @@ class MlpPredictor:
                 optimizer.step()
         return cls(network.eval(), target)
 
-    def many(self, shapes: Sequence[Shape]) -> np.ndarray:
+    def seconds_of(self, shapes: Sequence[Shape]) -> np.ndarray:
         """Predicted seconds [shapes]."""
         import torch
 
@@ -98,5 +98,5 @@ class MlpPredictor:
 
     def __call__(self, shape: Shape) -> Measurement:
         """Predicted latency."""
-        value = float(self.many([shape])[0])
+        value = float(self.seconds_of([shape])[0])
         return Measurement("latency_p50", value, "s", target=self.target, detail={"source": "mlp"})

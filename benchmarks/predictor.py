@@ -69,17 +69,17 @@ def evaluate(space, train, test, arguments: argparse.Namespace) -> dict:
     twice = [turns for shape, turns in test.measures.items() if {"first", "repeat"} <= {*turns} and shape != anchor]
     again = Errors.of(*(np.array([turns[name] for turns in twice]) for name in ("repeat", "first")))
     predictor = Predictor.of(train, arguments.seed)
-    errors_of = {"predictor": asdict(Errors.of(predictor.many(shapes), real))}
+    errors_of = {"predictor": asdict(Errors.of(predictor.seconds_of(shapes), real))}
     for width in arguments.mlp_widths:
         options = {"width": width, "steps": arguments.mlp_steps, "seed": arguments.seed}
         mlp = MlpPredictor.fit(predictor.shapes, predictor.seconds, **options)
-        errors_of[f"mlp {width}"] = asdict(Errors.of(mlp.many(shapes), real))
+        errors_of[f"mlp {width}"] = asdict(Errors.of(mlp.seconds_of(shapes), real))
     errors_of |= {"cross-validated": asdict(predictor.errors), "additive alone": asdict(predictor.errors_additive)}
     bounds = {level: float((real <= predictor.uppers(shapes, level)).mean()) for level in (0.5, 0.8, 0.9, 0.95)}
     sizes = [size for size in arguments.curve if FEWEST <= size < 0.9 * len(predictor.shapes)]
     curve = learning_curve(predictor.shapes, np.array(predictor.seconds), train.setting, sizes)
     many = [space.sample(Random(number)) for number in range(arguments.throughput)]
-    predictor.many(many[:10])
+    predictor.seconds_of(many[:10])
     start = time.perf_counter()
     predictor.uppers(many)
     return {

@@ -31,9 +31,9 @@ def test_it_learns_and_depends_on_the_seed_alone(space, pretended):
         MLP.MlpPredictor.fit(shapes, seconds, **options, seed=seed, target="here") for seed in (0, 0, 1)
     )
     assert (torch.random.get_rng_state() == state).all()
-    predicted = first.many(shapes)
+    predicted = first.seconds_of(shapes)
     assert np.median(np.abs(predicted / seconds - 1)) < 0.25
-    assert predicted.tolist() == again.many(shapes).tolist() != other.many(shapes).tolist()
+    assert predicted.tolist() == again.seconds_of(shapes).tolist() != other.seconds_of(shapes).tolist()
     fact = first(shapes[0])
     assert fact.value == pytest.approx(predicted[0], rel=1e-5)
     assert (fact.unit, fact.target, fact.low) == ("s", "here", None)
