@@ -19,11 +19,12 @@ def test_any_cost_is_asked_once_a_shape(ends):
         return Measurement("latency_p50", float(shape.depth), "s", **ends)
 
     costs = CachedCost(FunctionCost(cost))
-    assert costs.many(SHAPES).tolist() == [[value, ends.get("high", value)] for value in (1.0, 2.0, 2.0, 3.0)]
-    assert costs.many(SHAPES[:2]).tolist() == [[value, ends.get("high", value)] for value in (1.0, 2.0)]
+    expected = [[value, ends.get("low", value), ends.get("high", value)] for value in (1.0, 2.0, 2.0, 3.0)]
+    assert costs.many(SHAPES).tolist() == expected
+    assert costs.many(SHAPES[:2]).tolist() == expected[:2]
     assert len(priced) == 3
     assert costs(SHAPES[0]) is costs(SHAPES[0])
-    assert costs.many([]).shape == (0, 2)
+    assert costs.many([]).shape == (0, 3)
 
 
 def test_a_predictor_answers_many_as_it_answers_one(setting, space, pretended):
@@ -31,5 +32,5 @@ def test_a_predictor_answers_many_as_it_answers_one(setting, space, pretended):
     shapes = sample_shapes(space, 40)
     predictor = Predictor(setting, tuple(shapes), tuple(float(pretended(shape)) for shape in shapes))
     costs, priced = CachedCost(predictor), sample_shapes(space, 100, seed=1)
-    assert costs.many(priced).tolist() == [[fact.value, fact.high] for fact in map(costs, priced)]
-    assert costs.many([]).shape == (0, 2)
+    assert costs.many(priced).tolist() == [[fact.value, fact.low, fact.high] for fact in map(costs, priced)]
+    assert costs.many([]).shape == (0, 3)

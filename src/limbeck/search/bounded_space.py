@@ -60,7 +60,7 @@ class BoundedSpace:
 
     def excess(self, shapes: Sequence[Shape]) -> list[float]:
         """Return how far each shape is outside the limits, as a fraction of them; at most 0 if it fits [shapes]."""
-        values, highs = self.costs.many(shapes).T
+        values, _, highs = self.costs.many(shapes).T
         most = (highs if self.sure else values) / self.most - 1
         if not self.least:
             return [float(share) for share in most]
@@ -86,7 +86,7 @@ class BoundedSpace:
     def out_of_reach(self) -> str | None:
         """Return the message for a bound below the cost of the smallest shape; None if it is above."""
         smallest = self.space.smallest
-        value, high = self.costs.many([smallest])[0]
+        value, _, high = self.costs.many([smallest])[0]
         if (high if self.sure else value) <= self.most:
             return None
         unit = self.costs(smallest).unit

@@ -11,11 +11,11 @@ from limbeck.core.measurement import Measurement
 from limbeck.core.shape import Shape
 
 
-class CachedCost:
+class CachedCost(Cost):
     """A cost (a table, a predictor, a formula) that prices each shape once."""
 
     def __init__(self, cost: Cost) -> None:
-        self.cost = cost
+        self.cost, self.key = cost, cost.key
         self.measurements: dict[Shape, Measurement] = {}
         self._rows: dict[Shape, list[float]] = {}
 
@@ -26,8 +26,8 @@ class CachedCost:
         return self.measurements[shape]
 
     def many(self, shapes: Sequence[Shape]) -> np.ndarray:
-        """Return value and upper end of the interval [shapes, 2]; the value twice where there is no interval."""
+        """Return value, low end and high end of many shapes [shapes, 3]."""
         missing = [shape for shape in dict.fromkeys(shapes) if shape not in self._rows]
         if missing:
-            self._rows.update(zip(missing, self.cost.many(missing)[:, [0, 2]].tolist(), strict=True))
-        return np.array([self._rows[shape] for shape in shapes], dtype=float).reshape(-1, 2)
+            self._rows.update(zip(missing, self.cost.many(missing).tolist(), strict=True))
+        return np.array([self._rows[shape] for shape in shapes], dtype=float).reshape(-1, 3)
