@@ -1,6 +1,7 @@
 import numpy as np
+from format_cost import FormatCost
 
-from limbeck.core.cost import FormatCost, FunctionCost, RepeatedCost, WidthCost, in_memory
+from limbeck.core.cost import FunctionCost, RepeatedCost, WidthCost, in_memory
 from limbeck.core.measurement import Measurement
 from limbeck.core.shape import Shape
 

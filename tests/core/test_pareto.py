@@ -55,11 +55,6 @@ def test_equal_points_share_the_front_and_none_make_none():
     assert pareto.front([], ("max", "min")).tolist() == []
 
 
-def test_knee_is_on_the_front_and_survives_a_flat_objective():
-    points = [(0.9, 5.0), (0.9, 5.0), (0.1, 6.0)]
-    assert pareto.knee(points, ("max", "min")) == 0
-
-
 def test_the_reference_lies_beyond_every_point():
     for points in clouds(2):
         corner = pareto.beyond(points, ("max", "min"))

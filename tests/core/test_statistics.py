@@ -116,15 +116,14 @@ def test_paired_ratio_ignores_what_slows_a_whole_round():
     assert (ratio, low, high) == pytest.approx((3.0, 3.0, 3.0))
 
 
-def test_paired_difference_is_tighter_than_two_intervals():
+def test_the_difference_of_shares_of_the_same_examples_is_tighter_than_two_intervals():
     rng = np.random.default_rng(0)
-    labels = rng.integers(0, 2, 400)
-    first = np.where(rng.random(400) < 0.8, labels, 1 - labels)
+    first = rng.random(400) < 0.8
     second = first.copy()
-    second[:12] = 1 - labels[:12]
-    value, low, high = statistics.paired_difference(accuracy, first, second, labels)
-    assert value == pytest.approx(accuracy(first, labels) - accuracy(second, labels))
-    assert 0 <= low < value < high < 0.05
+    second[np.flatnonzero(first)[:10]] = False
+    value, low, high = statistics.difference_of_shares(first, second)
+    assert value == pytest.approx(10 / 400)
+    assert 0 < low < value < high < 0.05
 
 
 @pytest.mark.parametrize(("correct", "count"), [(0, 5), (3, 10), (87, 100), (1500, 1500)])

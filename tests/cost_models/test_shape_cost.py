@@ -1,10 +1,11 @@
 from dataclasses import replace
 
 import pytest
+from format_cost import FormatCost
 
 from limbeck.core import analytic_cost
 from limbeck.core.candidate import Candidate
-from limbeck.core.cost import FormatCost, WidthCost
+from limbeck.core.cost import WidthCost
 from limbeck.core.measurement import Measurement
 from limbeck.core.shape import Shape
 from limbeck.core.target import Target

@@ -6,9 +6,9 @@ import json
 from collections import Counter
 
 import pytest
+from format_cost import FormatCost
 from planned import TASK
 
-from limbeck.core.cost import FormatCost
 from limbeck.core.measurement import Measurement
 from limbeck.core.task import Task
 from limbeck.data import given, loading

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+from format_cost import FormatCost
 
 from limbeck.core.candidate import Candidate, Record
-from limbeck.core.cost import FormatCost
 from limbeck.core.measurement import Measurement
 from limbeck.core.shape import Shape
 from limbeck.core.target import Target

@@ -8,9 +8,9 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from format_cost import FormatCost
 from toy_runs import values
 
-from limbeck.core.cost import FormatCost
 from limbeck.core.measurement import Measurement
 from limbeck.engine.run import run
 from limbeck.errors import ServiceError

@@ -6,8 +6,8 @@ import random
 from dataclasses import replace
 
 import pytest
+from format_cost import FormatCost
 
-from limbeck.core.cost import FormatCost
 from limbeck.core.measurement import Measurement
 from limbeck.core.target import Budget, Target
 from limbeck.engine.result import read_result

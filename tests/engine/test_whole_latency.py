@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import pytest
+from format_cost import FormatCost
 from planned import TASK
 
-from limbeck.core.cost import FormatCost
 from limbeck.core.measurement import Measurement
 from limbeck.core.step import RunContext
 from limbeck.core.target import Target

@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from format_cost import FormatCost
 
 import limbeck.techniques  # noqa: F401 registers the steps
 from limbeck.core.candidate import Candidate, Stored
-from limbeck.core.cost import FormatCost
 from limbeck.core.field_groups import groups_of, parameters
 from limbeck.core.restricted_context import RestrictedContext
 from limbeck.core.search_space import Range, Space

@@ -5,6 +5,7 @@ from __future__ import annotations
 import family_models as families
 import numpy as np
 import pytest
+from format_cost import FormatCost
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import WhitespaceSplit
@@ -13,7 +14,6 @@ from transformers import PreTrainedTokenizerFast
 import limbeck.techniques  # noqa: F401 registers the steps
 from limbeck.core.analytic_cost import macs
 from limbeck.core.candidate import Candidate, Stored
-from limbeck.core.cost import FormatCost
 from limbeck.core.measurement import Measurement
 from limbeck.core.restricted_context import RestrictedContext
 from limbeck.core.search_space import Range, Space

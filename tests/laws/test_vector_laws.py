@@ -6,11 +6,11 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from format_cost import FormatCost
 
 import limbeck.techniques  # noqa: F401 registers the steps
 from limbeck.core.analytic_cost import macs
 from limbeck.core.candidate import Candidate
-from limbeck.core.cost import FormatCost
 from limbeck.core.measurement import Measurement
 from limbeck.core.restricted_context import RestrictedContext
 from limbeck.core.search_space import Range, Space

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import pytest
+from format_cost import FormatCost
 
-from limbeck.core.cost import FormatCost
 from limbeck.core.measurement import Measurement
 from limbeck.core.target import Budget
 from limbeck.recipe.recipe import Fork

@@ -4,10 +4,11 @@ from dataclasses import replace
 
 import pytest
 import torch
+from format_cost import FormatCost
 
 from limbeck.core.analytic_cost import macs
 from limbeck.core.candidate import Candidate, Record
-from limbeck.core.cost import TABLE_SECONDS, FormatCost
+from limbeck.core.cost import TABLE_SECONDS
 from limbeck.core.field_groups import changed
 from limbeck.core.measurement import Measurement
 from limbeck.core.search_space import Range, Space

@@ -3,10 +3,10 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from format_cost import FormatCost
 
 from limbeck.core.analytic_cost import as_shape
 from limbeck.core.candidate import Candidate
-from limbeck.core.cost import FormatCost
 from limbeck.core.field_groups import changed
 from limbeck.core.measurement import Measurement
 from limbeck.core.pareto import front

@@ -154,14 +154,3 @@ class RepeatedCost(Cost):
     def many(self, shapes: Sequence[Shape]) -> np.ndarray:
         """Return value, low end and high end of many shapes [shapes, 3]."""
         return self.cost.many(shapes) * self.calls
-
-
-class FormatCost(TargetCost):
-    """A function from a shape and a number format to a measurement, as a TargetCost."""
-
-    def __init__(self, function: Callable[[Shape, str], Measurement]) -> None:
-        self.function = function
-
-    def for_format(self, number_format: str) -> Cost:
-        """Return the cost in that number format."""
-        return FunctionCost(lambda shape: self.function(shape, number_format))

@@ -1,4 +1,4 @@
-"""Pareto dominance: fronts, ranks, hypervolume and knee.
+"""Pareto dominance: fronts, ranks and hypervolume.
 
 Points are arrays [points, objectives]; ``senses`` gives the direction of each objective, "max" or "min".
 """
@@ -147,17 +147,3 @@ def spread(points: ArrayLike, reference: ArrayLike, senses: Sequence[Sense], cou
         volume = volumes[best]
         selected.append(remaining.pop(best))
     return selected
-
-
-def knee(points: ArrayLike, senses: Sequence[Sense]) -> int:
-    """Return the index of the front's point nearest to the ideal point, objectives scaled to the range of the front.
-
-    >>> knee([(0.90, 10.0), (0.89, 3.0), (0.60, 2.0)], ("max", "min"))
-    1
-    """
-    lower = costs(points, senses)
-    members = np.flatnonzero(_front(lower))
-    values = lower[members]
-    span = np.ptp(values, axis=0)
-    scaled = (values - values.min(0)) / np.where(span > 0, span, 1.0)
-    return int(members[np.argmin((scaled**2).sum(1))])

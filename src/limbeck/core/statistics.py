@@ -266,33 +266,6 @@ def paired_ratio(
     )
 
 
-def paired_difference(
-    metric: Callable[[Any, Any], float],
-    first: Columns,
-    second: Columns,
-    labels: Columns,
-    **options: Unpack[BootstrapOptions],
-) -> Interval:
-    """Compute ``metric(first) - metric(second)`` on the same examples, resampled together.
-
-    An interval that excludes 0 shows a difference.
-
-    Args:
-        metric: Maps predictions and labels to a number.
-        first: Predictions of one model, one per example.
-        second: Predictions of the other, in the same order.
-        labels: One label per example.
-        **options: ``level``, ``resamples`` and ``seed`` of :func:`resample`.
-    """
-    select_first, select_second, select_labels = _selector(first), _selector(second), _selector(labels)
-
-    def difference(indices: np.ndarray) -> float:
-        resampled = select_labels(indices)
-        return float(metric(select_first(indices), resampled)) - float(metric(select_second(indices), resampled))
-
-    return bootstrap(difference, len(labels), **options)
-
-
 def probably_less(first: np.ndarray, second: np.ndarray) -> float:
     """Return the share of resamples of the same texts on which the mean of the first errors is less.
 
@@ -313,7 +286,9 @@ def probably_less(first: np.ndarray, second: np.ndarray) -> float:
 def difference_of_shares(
     first: ArrayLike, second: ArrayLike, *, level: float = LEVEL, resamples: int = 10 * RESAMPLES, seed: int = 0
 ) -> Interval:
-    """Compute the :func:`paired_difference` of two accuracies; only counts matter, so all resamples are drawn at once.
+    """Compute the difference of two accuracies on the same examples, resampled together.
+
+    An interval that excludes 0 shows a difference. Only counts matter, so all resamples are drawn at once.
 
     Args:
         first: Whether one model was correct [examples], bool.
