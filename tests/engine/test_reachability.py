@@ -22,7 +22,7 @@ def go(toys, tmp_path, monkeypatch):
         assert earlier
         return f"{self.keep} is too little" if self.keep < 0.1 else None
 
-    monkeypatch.setattr(toys.ToyPrune, "out_of_reach", out_of_reach, raising=False)
+    monkeypatch.setattr(toys.ToyPrune, "out_of_reach", out_of_reach)
 
     def run_steps(*steps):
         run_steps.questions = 0

@@ -109,9 +109,7 @@ def test_if_the_last_branch_of_a_fork_cannot_reach_its_goal_the_one_before_it_is
     limited, toys, late, monkeypatch
 ):
     monkeypatch.setattr(toys.ToyTrain, "shape_after", lambda self, shape: shape)
-    monkeypatch.setattr(
-        toys.ToyPrune, "out_of_reach", lambda self, *asked: "too little" if self.keep < 0.1 else None, raising=False
-    )
+    monkeypatch.setattr(toys.ToyPrune, "out_of_reach", lambda self, *asked: "too little" if self.keep < 0.1 else None)
     branches = [(toys.ToyTrain(by=keep), toys.ToyPrune(keep), toys.ToyExport()) for keep in (0.75, 0.5, 0.05)]
     steps = (toys.ToyTrain(), Fork(tuple(branches)), toys.ToyQuality(), toys.ToyClock(), Cheapest())
     assert widths(limited(*steps, budget=LOOSE, max_minutes=1)) == [4, 8]

@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal
 from annotated_types import Gt, Le
 
 from limbeck.core.combination import Combination, Pair
+from limbeck.core.goal import TechniqueWithGoal
 from limbeck.core.measurement import Measurement
 from limbeck.core.shape import Shape
 from limbeck.core.step import REGISTRY, Choice, Probe, StepInfo, Technique, step
@@ -122,7 +123,7 @@ class ToyTrain(Technique):
         return 7.0 * rows["train"]
 
 
-class ToyPrune(Technique):
+class ToyPrune(TechniqueWithGoal):
     """Narrow the model."""
 
     keep: Annotated[float, Gt(0), Le(1)] = 0.5
@@ -134,6 +135,9 @@ class ToyPrune(Technique):
 
     def shape_after(self, shape: Shape) -> Shape:
         return shape.with_layer(0, ffn=int(shape.layers[0].ffn * self.keep))
+
+    def out_of_reach(self, candidate: Any, context: Any, earlier: Sequence[Any] = ()) -> str | None:
+        return None
 
 
 class ToyLevels(Technique):

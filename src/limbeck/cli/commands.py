@@ -29,6 +29,8 @@ FAMILIES = {"measure": ("measure_commands", ("serve",), "Measure for other machi
 """Commands that have commands of their own: the module, its functions, and the summary."""
 OPTIONS = {"bench": {"default_parameter": Parameter(consume_multiple=True, negative=())}}
 """Further options of single commands, as :class:`cyclopts.App` takes them."""
+TECHNIQUES = {"Technique", "TechniqueWithGoal"}
+"""What a technique that has a command inherits from; a combination has none, since it takes two models."""
 
 
 class TechniqueSource(NamedTuple):
@@ -95,7 +97,7 @@ def read_techniques() -> Iterator[TechniqueSource]:
     """Read name and docstring of every technique from the source, without importing it."""
     for path in sorted((Path(__file__).parents[1] / "techniques").glob("*.py")):
         for node in ast.parse(path.read_text(encoding="utf-8")).body:
-            if isinstance(node, ast.ClassDef) and "Technique" in {ast.unparse(base) for base in node.bases}:
+            if isinstance(node, ast.ClassDef) and TECHNIQUES & {ast.unparse(base) for base in node.bases}:
                 yield _read_technique(node)
 
 

@@ -283,19 +283,6 @@ class Step(Divisible, Keyed, ABC):
         """Return how many texts the teacher reads meanwhile, whose time ``estimated_seconds`` leaves out."""
         return 0.0
 
-    def out_of_reach(self, candidate: Candidate, context: RunContext, earlier: Sequence[Step] = ()) -> str | None:
-        """Say why nothing that the step could make of a model of this shape meets its goal (engine/reachability.py).
-
-        Args:
-            candidate: The model that training is about to start from.
-            context: The services that ``apply`` gets; the teacher may not be there yet.
-            earlier: The steps between that model and this step; they keep its shape.
-
-        Returns:
-            The reason, or None if the goal may be met.
-        """
-        return None
-
 
 class Technique(Step):
     """Turns one candidate into others (usually one). It owns the model it receives: in-place surgery is legal."""

@@ -1,8 +1,8 @@
 """Detect goals that no model can reach before training starts, not after it.
 
-A step may have a method ``out_of_reach(candidate, context, earlier)`` that returns why nothing it could make from a
-model of this shape meets its goal, or None. It is called with the model that training is about to start from, provided
-that training keeps the shape. Anything it measures (a latency table) is cached, so the step itself reuses it.
+A ``TechniqueWithGoal`` says why nothing it could make from a model of this shape meets its goal, or None. It is asked
+about the model that training is about to start from, provided that training keeps the shape. Anything it measures (a
+latency table) is cached, so the step itself reuses it.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from functools import partial
 
 from limbeck.core.candidate import Candidate
 from limbeck.core.combination import Combination
+from limbeck.core.goal import TechniqueWithGoal
 from limbeck.core.step import Step, Technique
 from limbeck.engine.builder import CandidateBuilder
 from limbeck.errors import LimbeckError, StoreError
@@ -62,11 +63,12 @@ class Reach:
             if placed.branches is not None:
                 obstacles = [self._along(branch, chain) for branch in placed.branches]
                 return obstacles[0] if obstacles and all(obstacles) else None
-            if not isinstance(placed.step, Technique) or isinstance(placed.step, Combination):
+            step = placed.step
+            if not isinstance(step, Technique) or isinstance(step, Combination):
                 continue
-            if chain.earlier and _has_goal(placed.step) and (reason := self._ask(placed.step, chain)):
+            if chain.earlier and isinstance(step, TechniqueWithGoal) and (reason := self._ask(step, chain)):
                 return Obstacle(placed, reason)
-            following = self._after(placed.step, chain)
+            following = self._after(step, chain)
             if following is None:
                 return None
             chain = following
@@ -83,7 +85,7 @@ class Reach:
         trains = step.info.trains
         return replace(chain, earlier=(*chain.earlier, step)) if same and trains else None
 
-    def _ask(self, step: Step, chain: _Chain) -> str | None:
+    def _ask(self, step: TechniqueWithGoal, chain: _Chain) -> str | None:
         try:
             if chain.key not in self._opened:
                 self._opened[chain.key] = self._builder.open(chain.key)
@@ -95,8 +97,3 @@ class Reach:
             raise
         except LimbeckError:  # whatever is wrong with the step, it reports itself
             return None
-
-
-def _has_goal(step: Step) -> bool:
-    """Return whether the goal of a step can be out of reach; answering this opens the model."""
-    return type(step).out_of_reach is not Step.out_of_reach

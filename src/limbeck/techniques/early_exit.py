@@ -20,8 +20,9 @@ from annotated_types import Ge, Gt, Le
 from limbeck.core.candidate import Candidate
 from limbeck.core.early_exits import Criterion, EarlyExits, kind_problem, length_problem, usual_layers
 from limbeck.core.field_groups import group
+from limbeck.core.goal import TechniqueWithGoal
 from limbeck.core.model import AnswersOnly, AnswerSource
-from limbeck.core.step import RunContext, Step, Technique, step
+from limbeck.core.step import RunContext, Step, step
 from limbeck.errors import InputError
 from limbeck.train.answer_distillation import AnswerDistillationConfig
 from limbeck.train.config import TRAINING, TrainingConfig
@@ -47,7 +48,7 @@ ANSWERS = AnswerDistillationConfig(task_weight=1.0)
         example={"num_train_epochs": 1, "learning_rate": 1e-3, "max_changed": 60},
     )
 )
-class EarlyExit(Technique):
+class EarlyExit(TechniqueWithGoal):
     """Train heads after inner layers together with the last one, and fit when they answer.
 
     The model then computes only as many layers as a text needs, in PyTorch and in ONNX. The mean time of a call falls

@@ -22,8 +22,9 @@ from annotated_types import Ge, Le, MinLen
 
 from limbeck.core.candidate import Candidate
 from limbeck.core.field_groups import group, without_effect
+from limbeck.core.goal import TechniqueWithGoal
 from limbeck.core.shape import Shape, attention_core
-from limbeck.core.step import RunContext, Step, Technique, problems_of, step
+from limbeck.core.step import RunContext, Step, problems_of, step
 from limbeck.errors import InputError
 from limbeck.train.config import NO_LABELS, TRAINING, TrainingConfig
 from limbeck.train.guide_config import GuideConfig
@@ -52,7 +53,7 @@ if TYPE_CHECKING:
         },
     )
 )
-class Linearize(Technique):
+class Linearize(TechniqueWithGoal):
     """Replace the candidate's attention, keep all other weights, and train it on the task beside its guide.
 
     The loss is that of the task, ``alpha_output`` times that of the logits, and ``alpha_layer`` times the mean squared

@@ -29,7 +29,8 @@ from annotated_types import Ge, Gt, Le, Lt, MinLen
 
 from limbeck.core.candidate import Candidate
 from limbeck.core.field_groups import group
-from limbeck.core.step import RunContext, Step, Technique, problems_of, step
+from limbeck.core.goal import TechniqueWithGoal
+from limbeck.core.step import RunContext, Step, problems_of, step
 from limbeck.errors import InputError
 from limbeck.train.config import TrainingConfig
 from limbeck.train.pretraining import ON_TEXT, PRETRAINING, PretrainingConfig, check_sides, train_on_text
@@ -70,7 +71,7 @@ if TYPE_CHECKING:
         },
     )
 )
-class PretrainSupernet(Technique):
+class PretrainSupernet(TechniqueWithGoal):
     """Train the candidate on running text so that its slices of all shapes of a space are good pretrained models.
 
     They imitate the model that the recipe began with, are masked language models, or both. A range that is not given

@@ -27,9 +27,10 @@ from annotated_types import Ge
 from limbeck.core.candidate import Candidate
 from limbeck.core.cost import TABLE_SECONDS
 from limbeck.core.field_groups import group
+from limbeck.core.goal import TechniqueWithGoal
 from limbeck.core.model import AnswersOnly
 from limbeck.core.shape import Shape
-from limbeck.core.step import RunContext, Step, StepInfo, Technique, step
+from limbeck.core.step import RunContext, Step, StepInfo, step
 from limbeck.core.step_keys import ScoresParts
 from limbeck.errors import InputError
 from limbeck.model.pruning.config import FEWER_TOKENS, SLICES, STAGES, PruningConfig
@@ -53,7 +54,7 @@ if TYPE_CHECKING:
         example={"keep": 0.5, "hidden": 24, "cost": "macs", "ffn_multiple": 8, "samples": 32},
     )
 )
-class Prune(ScoresParts, Technique):
+class Prune(ScoresParts, TechniqueWithGoal):
     """Cut heads, neurons, layers and hidden width down to a goal.
 
     Exactly one goal: ``speedup`` (latency divided by this), ``latency_ms``, ``keep`` (fraction of the cost),
@@ -176,13 +177,7 @@ class Prune(ScoresParts, Technique):
         return pruning_cost(self.pruning, candidate, context.cost, context.target, context.log)
 
     def out_of_reach(self, candidate: Candidate, context: RunContext, earlier: Sequence[Step] = ()) -> str | None:
-        """Say why no cut of a model of this shape meets the goal; None if one may.
-
-        Args:
-            candidate: A model of the shape that will come in, trained or not.
-            context: The services that ``apply`` gets; the teacher may not be there yet.
-            earlier: The steps in between.
-        """
+        """Say why no cut of a model of this shape meets the goal; None if one may."""
         from limbeck.model.pruning.alternatives import out_of_reach
 
         return out_of_reach(

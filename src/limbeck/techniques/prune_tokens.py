@@ -25,8 +25,9 @@ from limbeck.core.bound import Bound
 from limbeck.core.candidate import Candidate
 from limbeck.core.cost import TABLE_SECONDS
 from limbeck.core.field_groups import group
+from limbeck.core.goal import TechniqueWithGoal
 from limbeck.core.shape import Shape
-from limbeck.core.step import RunContext, Step, StepInfo, Technique, step
+from limbeck.core.step import RunContext, Step, StepInfo, step
 from limbeck.core.token_schedule import schedule_problem, shares_problem, with_schedule, within_share
 from limbeck.errors import InputError
 from limbeck.train.token_gates_config import TokenGatesConfig
@@ -49,7 +50,7 @@ if TYPE_CHECKING:
         example={"schedule": (0.6, 0.6)},
     )
 )
-class PruneTokens(Technique):
+class PruneTokens(TechniqueWithGoal):
     """Let every layer pass on only the tokens that receive most attention, the first always among them.
 
     No weight changes: train next (``distill``, ``finetune``), so that the model learns to do with fewer. Exactly one of

@@ -20,8 +20,9 @@ from annotated_types import Ge, Le
 
 from limbeck.core.candidate import Candidate
 from limbeck.core.field_groups import group
+from limbeck.core.goal import TechniqueWithGoal
 from limbeck.core.shape import Shape
-from limbeck.core.step import RunContext, Step, StepInfo, Technique, step
+from limbeck.core.step import RunContext, Step, StepInfo, step
 from limbeck.errors import InputError
 from limbeck.search.bound_config import BoundConfig
 from limbeck.search.bounded_space import trained_space
@@ -54,7 +55,7 @@ EXAMPLE = {"keep": 0.7, "cost": "macs", "at_least": 0.2, "population": 4, "gener
         example=EXAMPLE,
     )
 )
-class Search(Technique):
+class Search(TechniqueWithGoal):
     """Search the space of a super-network, and give the best slices as models of their own.
 
     At most one bound: ``latency_ms``, ``speedup`` (over the largest slice), or ``keep`` (fraction of its cost); without
@@ -185,13 +186,7 @@ class Search(Technique):
         yield from self.scores(candidate, context).work_on(pieces)
 
     def out_of_reach(self, candidate: Candidate, context: RunContext, earlier: Sequence[Step] = ()) -> str | None:
-        """Say why no slice meets the bound; None if one may.
-
-        Args:
-            candidate: The model that will be made a super-network.
-            context: The services that ``apply`` gets.
-            earlier: The steps in between, that which makes the super-network among them.
-        """
+        """Say why no slice meets the bound of the super-network that an earlier step will make; None if one may."""
         makers, shape = [step for step in earlier if "elastic" in step.info.gives], candidate.model.shape
         if len(makers) != 1 or candidate.model.space is not None:
             return None

@@ -14,8 +14,9 @@ from typing import Annotated
 from annotated_types import Ge, Le
 
 from limbeck.core.candidate import Candidate
+from limbeck.core.goal import TechniqueWithGoal
 from limbeck.core.shape import Shape, check_head_widths
-from limbeck.core.step import RunContext, Step, StepInfo, Technique, step
+from limbeck.core.step import RunContext, Step, StepInfo, step
 from limbeck.core.student_shape import Init, StudentShape
 from limbeck.errors import InputError
 
@@ -34,7 +35,7 @@ WIDTHS = ("hidden", "heads", "ffn", "head_dim")
         example={"layers": 1, "hidden": 16, "ffn": 32},
     )
 )
-class StudentInit(Technique):
+class StudentInit(TechniqueWithGoal):
     """Give the candidate another, smaller shape; tokenizer, vocabulary and family stay.
 
     What is not given stays as it is. A fresh student knows nothing yet: let it imitate a teacher next

@@ -21,7 +21,8 @@ from annotated_types import Ge, Gt, Le, MinLen
 
 from limbeck.core.candidate import Candidate
 from limbeck.core.field_groups import group
-from limbeck.core.step import NO_TEACHER, RunContext, Step, Technique, problems_of, step
+from limbeck.core.goal import TechniqueWithGoal
+from limbeck.core.step import NO_TEACHER, RunContext, Step, problems_of, step
 from limbeck.core.step_keys import ScoresParts
 from limbeck.errors import InputError
 from limbeck.train.config import LAST_WEIGHTS, TRAINING, TrainingConfig, label_weight_problems, softmax_problems
@@ -67,7 +68,7 @@ if TYPE_CHECKING:
         },
     )
 )
-class Supernet(ScoresParts, Technique):
+class Supernet(ScoresParts, TechniqueWithGoal):
     """Train the candidate so that its slices of all shapes of a space are good models; 'search' chooses among them.
 
     A range that is not given stays at the candidate's own value. Without any, depth, hidden width and heads go down to

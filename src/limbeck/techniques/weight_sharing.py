@@ -20,9 +20,10 @@ from annotated_types import Ge, Le
 
 from limbeck.core.candidate import Candidate
 from limbeck.core.field_groups import group
+from limbeck.core.goal import TechniqueWithGoal
 from limbeck.core.search_space import Listed
 from limbeck.core.shape import Shape, check_head_widths
-from limbeck.core.step import RunContext, Step, Technique, step
+from limbeck.core.step import RunContext, Step, step
 from limbeck.errors import InputError
 from limbeck.train.config import LAST_WEIGHTS, NO_LABELS, TRAINING, TrainingConfig
 
@@ -53,7 +54,7 @@ Sizes = tuple[Annotated[int, Ge(1), Le(1_000_000)], ...]
         },
     )
 )
-class WeightSharing(Technique):
+class WeightSharing(TechniqueWithGoal):
     """Train the candidate so that its slices of the listed shapes answer the task.
 
     'student_init: {init: slice}' takes one of them.
