@@ -99,7 +99,7 @@ class TrainingBenchmark:
             failed += result.failed
             for key in result.front:
                 record = result.records[key]
-                form = "int8" if record.step == "quantize" else "float"
+                form = "int8" if "int8" in record.traits else "float"
                 for point in training_run.points:
                     if point.shape == record.shape:
                         facts[point, form, training_run.mode] = record.fact("quality", self.training.split)
