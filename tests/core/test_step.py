@@ -71,6 +71,12 @@ def test_a_declaration_names_fields_of_its_step(registry):
         class Writer(Echo):
             source: str = ""
 
+    with pytest.raises(ValueError, match="step 'writer': no field 'sourc'; did you mean 'source'"):
+
+        @step(StepInfo("writer", sizes={"sourc"}))
+        class Other(Echo):
+            source: str = ""
+
     assert "writer" not in registry.REGISTRY
 
 

@@ -78,6 +78,13 @@ def test_a_smaller_model_that_is_cut_in_another_way_is_not_judged_by_a_larger_on
         assert widths(result) == expected
 
 
+def test_a_step_declares_which_fields_are_sizes(limited, family, toys, monkeypatch):
+    """Models that differ in another field are made in other ways, and the larger says nothing of the smaller."""
+    tested(monkeypatch, w6=0.1)
+    monkeypatch.setattr(toys.ToyLevels, "info", replace(toys.ToyLevels.info, sizes=frozenset()))
+    assert widths(limited(*family(6, 4), budget=Budget(max_drop=1.0), max_minutes=60)) == [4, 6, 8]
+
+
 def test_finished_models_are_shown_as_they_come(limited, family):
     result = limited(*family(4), budget=LOOSE, max_minutes=60)
     shown = [event["message"] for event in limited.events if event["kind"] == "finished_model"]

@@ -386,8 +386,8 @@ class ToyFront(Choice):
 def _step_classes() -> dict[str, type]:
     training = {"reads": {"seed"}, "trains": True, "keeps_shape": True, "presets": PRESETS}
     step(StepInfo("toy-train", needs={"torch"}, gives={"teacher"}, **training))(ToyTrain)
-    step(StepInfo("toy-prune", needs={"torch"}))(ToyPrune)
-    step(StepInfo("toy-levels", needs={"torch"}))(ToyLevels)
+    step(StepInfo("toy-prune", needs={"torch"}, sizes={"keep"}))(ToyPrune)
+    step(StepInfo("toy-levels", needs={"torch"}, sizes={"ffn"}))(ToyLevels)
     step(StepInfo("toy-export", needs={"torch"}, gives={"onnx"}, drops={"torch"}, keeps_shape=True))(ToyExport)
     step(StepInfo("toy-augment"))(ToyAugment)
     step(StepInfo("toy-imitate", needs={"torch", "teacher"}, reads={"teacher"}))(ToyImitate)

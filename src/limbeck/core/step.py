@@ -69,6 +69,7 @@ class StepInfo:
         files: Fields that name files or folders: in recipes relative to the recipe's file; in the cache key their
             content counts, not the name.
         neutral: Fields that do not change the result and stay out of the cache key.
+        sizes: Fields that say how small the result is: steps that differ in them alone make models of several sizes.
         added: Fields that are newer than stored results: out of the cache key while they have their default.
         example: Field values with which the step runs in seconds on a tiny model: what the laws run.
         trains: A technique whose result has a trained head.
@@ -100,6 +101,7 @@ class StepInfo:
     presets: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     files: AbstractSet[str] = frozenset()
     neutral: AbstractSet[str] = frozenset()
+    sizes: AbstractSet[str] = frozenset()
     added: AbstractSet[str] = frozenset()
     example: Mapping[str, Any] = field(default_factory=dict)
     trains: bool = False
@@ -348,7 +350,7 @@ def step(info: StepInfo) -> Callable[[type[S]], type[S]]:
         decorated = dataclass(frozen=True)(cls)
         check_fields(decorated)
         names = {f.name for f in fields_of(decorated)}
-        named = {*info.aliases.values(), *info.files, *info.neutral, *info.added, *info.example}
+        named = {*info.aliases.values(), *info.files, *info.neutral, *info.sizes, *info.added, *info.example}
         if unknown := named - names:
             raise ValueError(f"step '{info.name}': no field '{min(unknown)}'; {nearest(min(unknown), names)}")
         decorated.info = info

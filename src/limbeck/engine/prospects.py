@@ -8,6 +8,7 @@ of the predictions, and limits to hold or to be broken with the budget's confide
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import pairwise
@@ -33,9 +34,7 @@ MARGIN = 1.1
 """Predicted latencies are different only if one is greater by this factor."""
 
 Changes = frozenset[tuple[str, str]]
-"""How a model was made after the fine-tuning: steps, with their parameters, but for SIZES where the shape changed."""
-SIZES = frozenset({"speedup", "latency_ms", "keep", "size_mb", "heads", "ffn", "layers", "schedule"})
-"""Parameters that say how much smaller a model becomes, in which two that are made the same way may differ."""
+"""How a model was made after the fine-tuning: steps, with their parameters, sizes left out where the shape changed."""
 
 
 @dataclass(frozen=True)
@@ -198,7 +197,7 @@ class Prospects:
         keys = [each.key for each in chain]
         start = keys.index(first) if first in keys else 0
         return frozenset(
-            _done(each.step, each.parameters, frozenset() if each.shape == before.shape else SIZES)
+            _done(each.step, each.parameters, frozenset() if each.shape == before.shape else _sizes(each))
             for before, each in pairwise(chain[start:])
         )
 
@@ -248,7 +247,13 @@ def _step_trains(record: Record) -> bool:
     return cls is not None and cls.info.trains
 
 
-def _done(step: str, values: Mapping[str, Any], without: frozenset[str] = frozenset()) -> tuple[str, str]:
+def _sizes(record: Record) -> AbstractSet[str]:
+    """Return the parameters of a record's step that say how small the model is."""
+    cls = registered(record.step)
+    return cls.info.sizes if cls is not None else frozenset()
+
+
+def _done(step: str, values: Mapping[str, Any], without: AbstractSet[str] = frozenset()) -> tuple[str, str]:
     return step, repr(sorted((name, value) for name, value in values.items() if name not in without))
 
 

@@ -50,6 +50,7 @@ if TYPE_CHECKING:
         reads={"seed", "target", "cost", "teacher"},
         files=frozenset({"profile"}),
         neutral=frozenset({"target"}),  # what it names is in the key
+        sizes={"speedup", "latency_ms", "keep", "size_mb", "heads", "ffn", "layers"},
         added=frozenset({"hidden", "tokens"}),
         example={"keep": 0.5, "hidden": 24, "cost": "macs", "ffn_multiple": 8, "samples": 32},
     )

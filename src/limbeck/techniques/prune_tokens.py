@@ -46,6 +46,7 @@ if TYPE_CHECKING:
         drops={"elastic"},
         reads={"seed", "target", "cost"},
         neutral=frozenset({"target"}),  # what it names is in the key
+        sizes={"schedule", "speedup", "latency_ms", "keep"},
         added=frozenset({"speedup", "latency_ms", "number_format", "allocation", "samples", "gate_epochs"}),
         example={"schedule": (0.6, 0.6)},
     )

@@ -48,6 +48,7 @@ EXAMPLE = {"keep": 0.7, "cost": "macs", "at_least": 0.2, "population": 4, "gener
         reads={"seed", "target", "budget", "cost"},
         files=frozenset({"profile"}),
         neutral=frozenset({"workers", "target"}),  # the target that is named is in the key
+        sizes={"latency_ms", "speedup", "keep"},
         presets={
             "autotinybert": {"number_format": "float", "at_least": 0.85, "at_most": 1.1, "sure": False},
             "bigger-and-faster": {"number_format": "int8", "at_least": 0.85, "at_most": 1.1, "sure": False},

@@ -31,6 +31,7 @@ WIDTHS = ("hidden", "heads", "ffn", "head_dim")
         needs={"torch"},
         drops={"elastic"},
         reads={"seed"},
+        sizes={"layers", "heads", "ffn"},
         headless=True,
         example={"layers": 1, "hidden": 16, "ffn": 32},
     )
