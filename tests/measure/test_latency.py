@@ -10,6 +10,7 @@ from limbeck.core.candidate import Record
 from limbeck.core.early_exits import EarlyExits
 from limbeck.core.restricted_context import RestrictedContext
 from limbeck.core.shape import Shape
+from limbeck.core.speed_up import speed_ratio
 from limbeck.core.step import Probe, RunContext
 from limbeck.core.target import Budget, Target
 from limbeck.engine.stored_form import read_fact
@@ -18,7 +19,6 @@ from limbeck.measure import latency
 from limbeck.measure.latency import MORE_TEXTS, Latency, facts
 from limbeck.measure.timed_session import TimedModels
 from limbeck.model.early_exits import add_exits, set_rule
-from limbeck.report.speed_up import speed_ratio
 from limbeck.techniques.selection import is_as_fast
 
 

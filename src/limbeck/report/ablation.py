@@ -15,9 +15,9 @@ from limbeck.core.candidate import Record
 from limbeck.core.measurement import Measurement
 from limbeck.core.metrics import counts_rows
 from limbeck.core.paired import ResampledLoss, loss_against
+from limbeck.core.speed_up import Ratio, Verdict, is_faster
 from limbeck.core.statistics import LEVEL, difference_of_shares, unpack
 from limbeck.report.formatting import signed
-from limbeck.report.speed_up import Ratio, Verdict, is_faster
 from limbeck.report.summary import RunSummary, once
 
 

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from limbeck.core.answer_changes import DRIFT, FLIPS
 from limbeck.core.measurement import CASCADE, Measurement
+from limbeck.core.speed_up import Ratio
 from limbeck.model.layout import model_files
 from limbeck.report.decisions import decision_figures
 from limbeck.report.display_names import changed_parameters, reference_line, reference_words
@@ -19,7 +20,6 @@ from limbeck.report.model_folder import onnx_file
 from limbeck.report.prediction_flips import drift_words, percent
 from limbeck.report.report import BESIDE, headline
 from limbeck.report.serving_example import artefact_example, runtime_of
-from limbeck.report.speed_up import Ratio
 from limbeck.report.stored_vectors import stored_rows
 from limbeck.report.summary import RunSummary
 from limbeck.report.table import Row, rows

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from limbeck.core.measurement import CASCADE, Measurement
 from limbeck.core.metrics import METRICS
+from limbeck.core.speed_up import is_faster
 from limbeck.core.target import TestedLimit
 from limbeck.report.ablation import gains, quality_change
 from limbeck.report.decisions import decision_lines, decision_values, decisions_json
@@ -19,7 +20,6 @@ from limbeck.report.early_exits import exit_lines, exits_json
 from limbeck.report.entity_types import types_json
 from limbeck.report.formatting import csv_text, megabytes, milliseconds, quality, quality_interval, rate, time_interval
 from limbeck.report.prediction_flips import changed_column, changed_values, changes_json
-from limbeck.report.speed_up import is_faster
 from limbeck.report.stored_vectors import stored_json
 from limbeck.report.summary import RunSummary, once
 from limbeck.report.table import Row, baseline_problems, better_than_baseline, rows, volume

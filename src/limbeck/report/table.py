@@ -12,10 +12,10 @@ from limbeck.core.candidate import Record
 from limbeck.core.measurement import CASCADE, Measurement
 from limbeck.core.paired import evidence
 from limbeck.core.pareto import beyond, hypervolume
+from limbeck.core.speed_up import Ratio, speed_ratio
 from limbeck.core.target import LatencyStatistic, TestedLimit
 from limbeck.report.display_names import names
 from limbeck.report.early_exits import exits_of
-from limbeck.report.speed_up import Ratio, speed_ratio
 from limbeck.report.summary import RunSummary, once
 
 

@@ -174,7 +174,7 @@ def is_as_fast(record: Record, first: Record, latency: str = "latency_p50") -> b
         first: Another one.
         latency: Name of the fact that is compared.
     """
-    from limbeck.report.speed_up import is_faster
+    from limbeck.core.speed_up import is_faster
 
     own, best = record.fact(latency), first.fact(latency)
     if own is None or best is None:

@@ -7,9 +7,9 @@ import pytest
 import stories
 
 from limbeck.core.measurement import Measurement
+from limbeck.core.speed_up import is_faster, speed_ratio
 from limbeck.core.statistics import pack_numbers
 from limbeck.measure.timing import Timing
-from limbeck.report.speed_up import is_faster, speed_ratio
 
 
 def test_speed_is_paired_within_rounds_of_one_session():
