@@ -5,7 +5,8 @@ from dataclasses import replace
 from limbeck.core.candidate import Record
 from limbeck.core.measurement import Measurement
 from limbeck.core.shape import LayerShape, Shape
-from limbeck.report.evaluated_shapes import evaluated_shapes, shapes_csv
+from limbeck.report.evaluated_shapes import shapes_csv
+from limbeck.search.evaluated_shapes import evaluated_shapes
 
 SMALL = Shape.uniform(layers=1, hidden=32, heads=2, ffn=64)
 RAGGED = Shape(32, 16, (LayerShape(2, 64), LayerShape(1, 16)))

@@ -1,43 +1,14 @@
-"""Every shape that a search evaluated, with its score and its cost, as a table.
-
-A search leaves them as a fact of its first winner (``evaluated_shapes``), so they are kept as long as that record is.
-"""
+"""Every shape that a search evaluated, with its score and its cost, as a table (``search/evaluated_shapes.py``)."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from limbeck.core.candidate import Record
-from limbeck.core.measurement import EVALUATED_SHAPES, Measurement
+from limbeck.core.measurement import EVALUATED_SHAPES
 from limbeck.core.shape import Shape
 from limbeck.report.formatting import csv_text
-
-
-def evaluated_shapes(
-    scores: Mapping[Shape, float],
-    costs: Sequence[float],
-    winners: Sequence[Shape],
-    cost: Measurement,
-    metric: str,
-    split: str,
-) -> Measurement:
-    """Return the fact that a search leaves with its first winner.
-
-    Args:
-        scores: Score of every evaluated shape.
-        costs: Cost of each of them.
-        winners: The shapes that the search returned.
-        cost: The cost of one of them, for its name and unit.
-        metric: Metric of the scores.
-        split: Split that they were scored on.
-    """
-    rows = [
-        [shape.to_json(), score, float(value), shape in winners]
-        for (shape, score), value in zip(scores.items(), costs, strict=True)
-    ]
-    detail = {"metric": metric, "cost": cost.name, "unit": cost.unit, "shapes": rows}
-    return Measurement(EVALUATED_SHAPES, float(len(rows)), "1", n=len(rows), split=split, detail=detail)
 
 
 def shapes_csv(records: Iterable[Record]) -> str:

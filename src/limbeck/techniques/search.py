@@ -142,7 +142,7 @@ class Search(TechniqueWithGoal):
     def apply(self, candidate: Candidate, context: RunContext) -> Iterator[Candidate]:
         """Yield the winners."""
         from limbeck.model.pruning.subnetwork import extract
-        from limbeck.report.evaluated_shapes import evaluated_shapes
+        from limbeck.search.evaluated_shapes import evaluated_shapes
         from limbeck.search.strategies import Settings, search_slices, study_settings
 
         if problems := self.problems() + self.budget_problems(context.budget):
