@@ -1,6 +1,7 @@
 """The import layers of the design: a package imports those below it, and nothing heavy where it must be light."""
 
 import ast
+import re
 from graphlib import TopologicalSorter
 from pathlib import Path
 
@@ -77,6 +78,14 @@ def test_no_modules_import_each_other():
 
 def test_every_package_has_its_place():
     assert sorted(path.parent.name for path in ROOT.glob("*/__init__.py")) == sorted(ORDER)
+
+
+def test_the_guide_lists_them_in_this_order():
+    guide = (ROOT.parent.parent / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    assert re.findall(r"^\| `(\w+)` \|", guide.split("## Adding a technique")[0], re.MULTILINE) == ["errors", *ORDER]
+    for package, others in BARRED.items():
+        for other in others:
+            assert re.search(rf"`{package}`( imports)?\snothing\sfrom\s`{other}`", guide), (package, other)
 
 
 def test_no_package_has_more_than_an_eighth_of_the_lines():

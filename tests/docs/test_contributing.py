@@ -32,6 +32,15 @@ def test_the_technique_in_the_guide(make_model, monkeypatch):
     assert steps.find("first_layers") is names["FirstLayers"]
 
 
+def test_traits_and_services_are_all_named():
+    (row,) = re.findall(r"^\| trait \| (.*) \|$", PAGE, re.MULTILINE)
+    assert set(re.findall("`(.*?)`", row)) == steps.TRAITS
+    page = (pages.ROOT / "docs" / "concepts" / "candidates.md").read_text(encoding="utf-8")
+    assert set(re.findall(r"`(\w+)`", page.split("## Traits")[1])) >= steps.TRAITS
+    (services,) = re.findall(r"services\s+that the step reads \((.*?)\)", page)
+    assert set(services.split(", ")) == steps.SERVICES
+
+
 def test_the_metric_in_the_guide(monkeypatch):
     monkeypatch.setattr(metrics, "METRICS", dict(metrics.METRICS))
     exec(compile(textwrap.dedent(BLOCKS[1]), "CONTRIBUTING.md", "exec"), dict(vars(metrics)))

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class EmbeddingSizes(Protocol):
-    """Sizes of the embedding tables; :class:`limbeck.model.encoder.Style` and a configuration have them."""
+    """Sizes of the embedding tables; :class:`limbeck.model.style.Style` and a configuration have them."""
 
     @property
     def vocab_size(self) -> int:
@@ -71,11 +71,6 @@ class EncoderStyle(EmbeddingSizes, Protocol):
     @property
     def pooler(self) -> str:
         """Activation of the layer before the output layer."""
-        ...
-
-    @property
-    def projections(self) -> str:
-        """Which learned projections of the sequence length Linformer's layers have."""
         ...
 
     @property

@@ -1,1 +1,1 @@
-"""Data-parallel training: the processes, their messages, and gradients summed over them."""
+"""Work on several processes and machines: executors with their workers, and data-parallel training."""

@@ -1,1 +1,1 @@
-"""The engine: reads recipes, runs their steps over candidates, and stores the results."""
+"""The engine: runs the steps of recipes over candidates, stores the results, and plans for ``compress``."""

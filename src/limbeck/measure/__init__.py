@@ -1,1 +1,1 @@
-"""Measuring: time, memory, size and quality of candidates, and costs predicted from a shape."""
+"""Measuring: time, memory, size, quality and portability of candidates, and times of dummy models of a shape."""

@@ -1,4 +1,4 @@
-"""Find the fastest of several ways to run a model at a given length, measured on the target with dummy models."""
+"""Find whether another way to run a model is faster than the usual one, measured on the target with dummy models."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""Storage that survives a crash: output folders, JSON lines, memory-mapped arrays, work spread over processes."""
+"""Files that survive a crash: atomic writes, locks, digests, JSON lines, YAML, memory-mapped arrays, output folders."""
