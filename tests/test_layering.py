@@ -23,8 +23,8 @@ LAYERS = (
 )
 """The packages, low to high; a package imports what stands before it here."""
 ORDER = [package for layer in LAYERS for package in layer]
-BARRED = {"recipe": {"techniques"}, "model": {"distributed"}, "data": {"model"}}
-"""What stands before a package and is none of its business: data know no network."""
+BARRED = {"recipe": {"techniques"}, "model": {"distributed"}, "data": {"model"}, "techniques": {"report"}}
+"""What stands before a package and is none of its business: data know no network, a page decides nothing."""
 REGISTRY = {"recipe": "limbeck.techniques"}
 """A package whose import registers what is in it, for one that names none of it."""
 ALLOWED = {package: {*ORDER[: ORDER.index(package) + 1]} - BARRED.get(package, set()) for package in ORDER}
