@@ -88,7 +88,7 @@ def profile(
         store: Folder of finished work; nothing else that uses it works here while shapes are timed.
     """
     from limbeck.core.target import Target
-    from limbeck.cost_models.machine_profile import profile as work
+    from limbeck.cost_models.machine_profile import profile as profile_machine
     from limbeck.recipe.validation import check_values
     from limbeck.storage.destination import check_destination
 
@@ -103,7 +103,7 @@ def profile(
     _refuse_idle(options, "applies to a full profile; add --full")
     if machines != Machines() or store is not None:
         raise InputError("--executor, --workers, --settings and --store apply to a full profile; add --full")
-    text = json_text(work(threads), indent=2)
+    text = json_text(profile_machine(threads), indent=2)
     if out is None:
         print(text)
     else:
@@ -235,7 +235,7 @@ def _measure(
     from limbeck.core.measurement import machine
     from limbeck.core.target import Target
     from limbeck.cost_models.graphs_ahead import GraphsAhead
-    from limbeck.cost_models.machine_profile import full as work
+    from limbeck.cost_models.machine_profile import full as full_profile
     from limbeck.cost_models.shape_sampling import STEPS, sample_shapes, space_below
     from limbeck.engine.store import Store as OpenStore
     from limbeck.measure.dummy_model import Setting, style_of
@@ -253,7 +253,7 @@ def _measure(
     settings = [Setting(style_of(style), target, number_format, options.seq_len) for number_format in formats]
     with open_workers(executor or ExecutorConfig(), out.parent) as workers:
         ahead = GraphsAhead(workers, (open_store(store) or OpenStore()).machine.alone)
-        dataset = work(
+        dataset = full_profile(
             out,
             space,
             settings,

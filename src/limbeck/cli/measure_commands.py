@@ -27,10 +27,10 @@ def serve(
     """
     from limbeck.cli._app import check_options
     from limbeck.engine.store import Store as OpenStore
-    from limbeck.measure.service.server import serve as work
+    from limbeck.measure.service.server import serve as serve_measurements
 
     check_options(options)
     options.token()  # what is wrong with it is said before anything is loaded
     opened = OpenStore.of(Path(store) if store else None)
     opened.prepare()
-    work(options, opened.machine.alone)
+    serve_measurements(options, opened.machine.alone)

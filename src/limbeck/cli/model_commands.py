@@ -54,7 +54,7 @@ def evaluate(
     from limbeck.engine.task_adaptation import fit_length, served_length
     from limbeck.engine.tasks import load_judged
     from limbeck.measure.evaluation import check_calls
-    from limbeck.measure.evaluation import evaluate as work
+    from limbeck.measure.evaluation import evaluate as evaluate_model
     from limbeck.measure.label_order import fit_task
     from limbeck.model.checkpoints import open_model
     from limbeck.recipe.checks import check_length
@@ -73,7 +73,7 @@ def evaluate(
     refuse_fresh_head(opened, model)
     if runtime == "openvino" and opened.runtime == "torch":
         raise InputError(f"'{model}' has no ONNX file for OpenVINO; export it first, or use --runtime torch")
-    result = work(opened, tokenizer, loaded, split, threads=threads, batch=batch, runtime=runtime)
+    result = evaluate_model(opened, tokenizer, loaded, split, threads=threads, batch=batch, runtime=runtime)
     if json:
         print_json(asdict(result) | ({"notes": list(fitted.notes)} if fitted.notes else {}))
         return

@@ -80,13 +80,13 @@ def compress(
         track: Tracker of the numbers of training.
         json: Print JSON.
     """
-    from limbeck.engine.compress import compress as work
+    from limbeck.engine.compress import compress as compress_model
 
     executor = machines.config()
     check_options(budget, serving, search, training, decision)
     options = asdict(budget) | asdict(serving) | asdict(search) | asdict(teaching) | asdict(folders)
     with event_listener(json, track) as show:
-        compressed = work(
+        compressed = compress_model(
             model,
             data.of(task_or_texts("compress", task, texts)),
             **options,
@@ -131,7 +131,7 @@ def run(
     """
     from limbeck.engine.outputs import check_destinations, deliver
     from limbeck.engine.run import default_folder
-    from limbeck.engine.run import run as work
+    from limbeck.engine.run import run as run_recipe
     from limbeck.recipe.recipe import chooses
 
     check_options(budget)
@@ -146,7 +146,7 @@ def run(
     if out is not None and not chooses(loaded):
         raise InputError(f"--out {out}: the recipe chooses no model to write there; end its steps with 'best: {{}}'")
     with event_listener(json, track) as show:
-        result = work(loaded, store, folder, show, executor=executor)
+        result = run_recipe(loaded, store, folder, show, executor=executor)
     return finish(result, deliver(result, out), json)
 
 
@@ -185,10 +185,10 @@ def check(recipe: str, *, json: Json = False) -> int:
         recipe: Path of a YAML file, or the name of a shipped recipe.
         json: Print JSON.
     """
-    from limbeck.recipe.recipe import check as work
+    from limbeck.recipe.recipe import check as check_recipe
     from limbeck.recipe.recipe import listing, load_recipe
 
-    problems = work(recipe)
+    problems = check_recipe(recipe)
     targets = _targets(load_recipe(recipe)) if not problems else {}
     if json:
         described = {"targets": targets} if targets else {}
@@ -231,12 +231,12 @@ def plan(
         store: Folder of finished work.
         json: Print JSON.
     """
-    from limbeck.engine.dry_run import plan as work
+    from limbeck.engine.dry_run import plan as plan_recipe
     from limbeck.engine.makespan import critical_path, makespan
     from limbeck.report.formatting import duration, megabytes
 
     loaded = _load_recipe(recipe, set, data)
-    dry_run, targets = work(loaded, store), _targets(loaded)
+    dry_run, targets = plan_recipe(loaded, store), _targets(loaded)
     times = {}
     if workers is not None:
         times = {"makespan": makespan(dry_run.graph, workers), "critical_path": critical_path(dry_run.graph)}

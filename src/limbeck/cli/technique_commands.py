@@ -94,7 +94,7 @@ def _run_recipe(
     Several results are written to numbered folders in it, the best first.
     """
     from limbeck.engine.outputs import SHAPES, check_destinations, nothing_lost
-    from limbeck.engine.run import run as work
+    from limbeck.engine.run import run as run_recipe
     from limbeck.recipe.recipe import parse
     from limbeck.report.artefact import keep_foreign
     from limbeck.report.evaluated_shapes import shapes_csv
@@ -103,7 +103,7 @@ def _run_recipe(
     recipe = parse(plain, name=name)
     check_destinations(out, inputs=(recipe.model, recipe.teacher))
     with event_listener(json, track) as show:
-        result = work(recipe, store, None, show, executor=executor)
+        result = run_recipe(recipe, store, None, show, executor=executor)
     if result.failed or not result.front:
         if json:
             print_json({"failed": [failure.error for failure in result.failed]})
