@@ -30,7 +30,7 @@ def timer(trial):
     return np.full(9, {"softmax": n * n, "linformer": 200 * n, "kernel": 2 * n * n}[core] * 1e-6)
 
 
-def scale(trial):
+def bytes_of(trial):
     return trial.setting.seq_len * 1000
 
 
@@ -45,7 +45,7 @@ def test_the_break_even_is_where_two_lines_cross():
 
 
 def test_every_core_at_every_length_with_memory(tmp_path):
-    rows = bench(PLAN, tmp_path, timer=timer, scale=scale)
+    rows = bench(PLAN, tmp_path, timer=timer, memory_of=bytes_of)
     assert len(rows) == 12
     assert rows[0].to_json()["peak_memory_mb"] == 0.06
     by_core = {break_even.core: break_even for break_even in break_evens(rows)}
@@ -77,12 +77,12 @@ def test_memory_is_not_measured_twice(tmp_path):
         if len(weighed) == 5:
             raise KeyboardInterrupt
         weighed.append(trial)
-        return scale(trial)
+        return bytes_of(trial)
 
     with pytest.raises(KeyboardInterrupt):
-        bench(PLAN, tmp_path, timer=timer, scale=breaks)
+        bench(PLAN, tmp_path, timer=timer, memory_of=breaks)
     measured = []
-    bench(PLAN, tmp_path, timer=timer, scale=lambda trial: measured.append(trial) or scale(trial))
+    bench(PLAN, tmp_path, timer=timer, memory_of=lambda trial: measured.append(trial) or bytes_of(trial))
     assert len(measured) == 12 - 5
     assert all(json.loads(line)["bytes"] for line in (tmp_path / MEMORY).read_text().splitlines())
 

@@ -6,7 +6,7 @@ from limbeck.core.shape import Shape
 from limbeck.core.target import Target
 from limbeck.errors import InputError
 from limbeck.measure.dummy_model import Setting, graph_of, style_of
-from limbeck.measure.trial import Trial, session, time_trial, weighed
+from limbeck.measure.trial import Trial, memory_session, session, time_trial
 from limbeck.model.encoder import Style
 from limbeck.model.onnx.onnx_model import write
 
@@ -46,7 +46,7 @@ def test_the_memory_is_that_of_the_graph_in_the_file(runtime, tmp_path, monkeypa
     file = write(graph_of(SMALL, setting), tmp_path / "model.onnx")
     monkeypatch.setattr("limbeck.measure.dummy_model.graph_of", None)
     payload = {"trial": Trial(SMALL, setting, lengths=(4, 9)).to_json(), "file": str(file), "calls": 2}
-    assert isinstance(weighed(payload)["bytes"], int)
+    assert isinstance(memory_session(payload)["bytes"], int)
 
 
 def test_what_cannot_be_timed_is_refused():

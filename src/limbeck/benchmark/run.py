@@ -99,7 +99,7 @@ class Job:
 
     @property
     def key(self) -> str:
-        """What is timed, where, and the how-manieth time."""
+        """Digest of what is timed, on which machine, and of the number of the repetition."""
         identity = {"trial": self.trial.to_json(), "number": self.number, "machine": machine()}
         return short_key(identity)
 
@@ -178,18 +178,16 @@ def bench(
     folder: Path,
     on_event: Callable[[dict[str, Any]], None] = lambda event: None,
     timer: Timer = time_trial,
-    scale: Callable[[Trial], int] = peak_memory,
+    memory_of: Callable[[Trial], int] = peak_memory,
 ) -> list[Row]:
     """Time what ``folder`` does not hold yet, and write the samples and the table beside it.
-
-    ``scale`` weighs: bytes that a trial needs while it answers.
 
     Args:
         plan: What to time.
         folder: Folder of the trials, the samples and the table.
         on_event: Called with a dictionary at every start and end.
         timer: Times a trial; returns the seconds of its calls.
-        scale: Returns the most memory that a trial needs while it answers, in bytes.
+        memory_of: Returns the most memory that a trial needs while it answers, in bytes.
 
     Returns:
         All rows, those measured earlier included.
@@ -205,40 +203,35 @@ def bench(
         entry = {"key": job.key, "label": job.point.label, "number": job.number, "trial": job.trial.to_json()}
         entry |= {"machine": environment()["processor"], "seconds": samples[job.key]}
         append_lines(folder / TRIALS, [json.dumps(entry)])
-    weighed = _weighed(plan, jobs, folder / MEMORY, scale, on_event) if plan.memory else {}
-    rows = list(_rows(plan, jobs, samples, weighed))
+    memory = _memory(jobs, folder / MEMORY, memory_of, on_event) if plan.memory else {}
+    rows = list(_rows(plan, jobs, samples, memory))
     _write_samples(rows, folder / SAMPLES)
     write_table(rows, folder / TABLE)
     return rows
 
 
-def _weighed(
-    plan: Bench,
-    jobs: Sequence[Job],
-    path: Path,
-    scale: Callable[[Trial], int],
-    on_event: Callable[[dict[str, Any]], None],
+def _memory(
+    jobs: Sequence[Job], path: Path, memory_of: Callable[[Trial], int], on_event: Callable[[dict[str, Any]], None]
 ) -> dict[str, int]:
-    """Bytes by the key of a first trial; what the file does not hold yet is measured and added to it."""
+    """Measure the bytes that first trials need, by their keys; what the file holds already is read from it."""
     firsts = [job for job in jobs if job.number == 0]
     sizes: dict[str, int] = _read(path, "bytes")
     todo = [job for job in firsts if job.key not in sizes]
     for done, job in enumerate(todo):
         number_format = job.trial.setting.form
         on_event({"done": done, "total": len(todo), "label": f"memory of {job.point.label}", "format": number_format})
-        sizes[job.key] = scale(job.trial)
+        sizes[job.key] = memory_of(job.trial)
         append_lines(path, [json.dumps({"key": job.key, "label": job.point.label, "bytes": sizes[job.key]})])
     return sizes
 
 
-def _rows(plan: Bench, jobs: Sequence[Job], samples: dict[str, Any], weighed: Mapping[str, int]) -> Iterator[Row]:
+def _rows(plan: Bench, jobs: Sequence[Job], samples: dict[str, Any], memory: Mapping[str, int]) -> Iterator[Row]:
     for setting in plan.settings:
         for point in plan.points:
             trials = [job for job in jobs if job.point == point and job.trial.setting == setting]
             trials.sort(key=lambda job: job.number)
             seconds = tuple(np.array(samples[job.key]) for job in trials)
-            memory = weighed.get(trials[0].key)
-            yield Row(point, setting, plan.within is not None, seconds, memory=memory)
+            yield Row(point, setting, plan.within is not None, seconds, memory=memory.get(trials[0].key))
 
 
 def _read(path: Path, what: str) -> dict[str, Any]:

@@ -86,11 +86,11 @@ def peak_memory(trial: Trial, calls: int = 3) -> int:
         payload: dict[str, Any] = {"trial": trial.to_json(), "file": None, "calls": calls}
         if trial.setting.target.runtime != "torch":
             payload["file"] = str(write(graph_of(trial.shape, trial.setting), folder / "model.onnx"))
-        answer = run_isolated("limbeck.measure.trial:weighed", payload, trial.setting.target.threads)
+        answer = run_isolated("limbeck.measure.trial:memory_session", payload, trial.setting.target.threads)
     return max(int(answer["bytes"]), 0)
 
 
-def weighed(payload: dict[str, Any]) -> dict[str, Any]:
+def memory_session(payload: dict[str, Any]) -> dict[str, Any]:
     """Import everything in the child process, note the memory, open the model and answer."""
     import gc
     import importlib
