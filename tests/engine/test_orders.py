@@ -12,7 +12,7 @@ import pytest
 
 from limbeck.engine import orders
 from limbeck.engine.builder import CandidateBuilder
-from limbeck.engine.orders import carry_out, error_of, order, receive, records_of, supply
+from limbeck.engine.orders import carry_out_order, error_of, order, receive, records_of, supply
 from limbeck.errors import InputError, StepFailed, StoreError
 from limbeck.recipe.parsing import leaves
 from limbeck.recipe.recipe import Recipe, placed_steps
@@ -33,7 +33,7 @@ def setting(toys, tmp_path, monkeypatch):
 
 def outcome_and_reports(builder, payload):
     heard = []
-    outcome = carry_out(json.loads(json.dumps(payload)), heard.append)  # it is plain data
+    outcome = carry_out_order(json.loads(json.dumps(payload)), heard.append)  # it is plain data
     return outcome, heard
 
 
@@ -82,15 +82,15 @@ def test_a_worker_with_a_store_of_its_own_asks_for_what_it_lacks(setting, toys, 
     builder, steps, root = setting
     monkeypatch.setattr(orders, "Store", lambda: toys.store(tmp_path / "node"))
     payload = order(builder, root, steps[0], 0, "token-of-another-folder.lock")
-    outcome = carry_out(payload, lambda values: None)
+    outcome = carry_out_order(payload, lambda values: None)
     assert outcome == {"missing": [root, f"tasks/{builder.task.fingerprint}"]}
-    outcome = carry_out({**payload, **supply(builder.store, outcome["missing"])}, lambda values: None)
+    outcome = carry_out_order({**payload, **supply(builder.store, outcome["missing"])}, lambda values: None)
     (record,) = records_of(outcome)
     assert not builder.store.has(record.key)
     receive(builder.store, outcome)
     assert builder.store.has(record.key)
     assert builder.children(builder.records[root], steps[0].step, 0) == ([record], True)
-    again = carry_out(payload, lambda values: None)  # it has the objects now
+    again = carry_out_order(payload, lambda values: None)  # it has the objects now
     assert [each.key for each in records_of(again)] == [record.key]
 
 
@@ -110,8 +110,8 @@ def test_a_worker_need_not_see_the_folder_of_a_teacher(setting, toys, tmp_path, 
     monkeypatch.setattr(orders, "Store", lambda: toys.store(tmp_path / "node"))
     (tmp_path / "teacher").rename(tmp_path / "on the driver alone")
     for step, payload in zip(builder.recipe.steps, payloads, strict=True):
-        missing = carry_out(payload, lambda values: None).get("missing", ())
-        outcome = carry_out({**payload, **supply(builder.store, missing)}, lambda values: None)
+        missing = carry_out_order(payload, lambda values: None).get("missing", ())
+        outcome = carry_out_order({**payload, **supply(builder.store, missing)}, lambda values: None)
         assert error_of(outcome) is None
         (record,) = records_of(outcome)
         receive(builder.store, outcome)
@@ -131,7 +131,8 @@ def test_a_step_that_asks_a_teacher_for_answers_is_carried_out_where_that_is(set
     elif how == "changed":
         file.write_text(file.read_text().replace("2.0", "3.0"))
     imitated, trained = (
-        carry_out({**payload, **supply(builder.store, [payload["key"]])}, lambda values: None) for payload in payloads
+        carry_out_order({**payload, **supply(builder.store, [payload["key"]])}, lambda values: None)
+        for payload in payloads
     )
     assert ("only gives answers" in imitated.get("elsewhere", "")) == (how != "there")
     assert ("weights" in imitated.get("message", "")) == (how == "there")  # which this teacher has not
@@ -148,8 +149,8 @@ def test_a_worker_gets_the_task_of_the_run_beside_that_of_the_candidate(setting,
     (augmented,), _ = builder.children(builder.records[root], augment.step, 0)
     monkeypatch.setattr(orders, "Store", lambda: toys.store(tmp_path / "node"))
     payload = order(builder, augmented.key, train, 0, "token-of-another-folder.lock")
-    missing = carry_out(payload, lambda values: None)["missing"]
-    outcome = carry_out({**payload, **supply(builder.store, missing)}, lambda values: None)
+    missing = carry_out_order(payload, lambda values: None)["missing"]
+    outcome = carry_out_order({**payload, **supply(builder.store, missing)}, lambda values: None)
     assert error_of(outcome) is None
     receive(builder.store, outcome)
     (record,) = records_of(outcome)
@@ -179,14 +180,14 @@ def test_a_full_disk_is_an_error_of_the_store_that_lies_on_it(setting, toys, tmp
     assert f"the disk of the store {builder.store.root} is full" in str(error_of(outcome))
     monkeypatch.setattr(orders, "Store", lambda: toys.store(tmp_path / "node"))
     payload = order(builder, root, steps[0], 0, "token-of-another-folder.lock")
-    missing = carry_out(payload, lambda values: None)["missing"]
-    outcome = carry_out({**payload, **supply(builder.store, missing)}, lambda values: None)
+    missing = carry_out_order(payload, lambda values: None)["missing"]
+    outcome = carry_out_order({**payload, **supply(builder.store, missing)}, lambda values: None)
     assert f"the disk of the store {tmp_path / 'node'} is full" in outcome["elsewhere"]
 
 
 def test_another_kind_of_machine_says_so(setting, monkeypatch):
     builder, steps, root = setting
     payload = order(builder, root, steps[0], 0, builder.store.folder.token())
-    outcome = carry_out({**payload, "base": "0" * 16}, lambda values: None)
+    outcome = carry_out_order({**payload, "base": "0" * 16}, lambda values: None)
     assert "another processor" in outcome["elsewhere"]
     assert not Path(builder.store.objects / ("0" * 16)).exists()

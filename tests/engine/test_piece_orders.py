@@ -9,7 +9,7 @@ import pytest
 from limbeck.core.step import RunContext
 from limbeck.engine import orders
 from limbeck.engine.builder import CandidateBuilder
-from limbeck.engine.orders import carry_out, order, receive
+from limbeck.engine.orders import carry_out_order, order, receive
 from limbeck.engine.piece_orders import piece_order, work_on
 from limbeck.recipe.parsing import leaves
 from limbeck.recipe.recipe import Recipe, placed_steps
@@ -30,7 +30,7 @@ def setting(toys, tmp_path, monkeypatch):
 
 
 def wanted(payload):
-    outcome = carry_out(json.loads(json.dumps({**payload, "results": {}})), lambda values: None)
+    outcome = carry_out_order(json.loads(json.dumps({**payload, "results": {}})), lambda values: None)
     return list(outcome["wanted"]["pieces"].values()), outcome["wanted"]["shared"]
 
 

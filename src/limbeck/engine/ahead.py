@@ -23,7 +23,7 @@ from limbeck.core.step import Probe, Technique
 from limbeck.distributed.executor import lane_of
 from limbeck.distributed.workers import Needs, Values, Workers
 from limbeck.engine.builder import CandidateBuilder
-from limbeck.engine.orders import carry_out, error_of, order, reason_of, receive, records_of, restore, supply
+from limbeck.engine.orders import carry_out_order, error_of, order, reason_of, receive, records_of, restore, supply
 from limbeck.engine.piece_orders import piece_order, work_on
 from limbeck.engine.pieces import Pieces, Results
 from limbeck.engine.provenance import Provenance
@@ -247,7 +247,7 @@ class Ahead:
         with self._hearing:
             ordered.repeated = 0
         sent = self._workers.submit(
-            carry_out,
+            carry_out_order,
             ordered.payload,
             needs=Needs(lane_of(ordered.step)),
             urgency=ordered.urgency,

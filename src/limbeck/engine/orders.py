@@ -41,7 +41,7 @@ OTHER_KIND = "it has another processor or other versions than the one that order
 """Why a machine cannot make the same as the one that ordered."""
 
 
-def elsewhere(reason: str) -> Values:
+def needs_other_machine(reason: str) -> Values:
     """Return the outcome where only another machine can make the same."""
     return {"elsewhere": f"{socket.gethostname()} cannot: {reason}"}
 
@@ -151,7 +151,7 @@ def open_order(payload: Values, report: Log) -> Setting | Values:
         builder.origins[record.key] = Provenance(step=technique, **described["made"])
     step = steps[payload["path"]]
     if _lacks_teacher(builder, payload["key"], step):
-        return elsewhere(NO_TEACHER)
+        return needs_other_machine(NO_TEACHER)
     return Setting(builder, step, shared)
 
 
@@ -163,7 +163,7 @@ def _lacks_teacher(builder: CandidateBuilder, key: str, step: Step) -> bool:
     return fingerprint(model_folder(source) or source) != builder.sources[source]
 
 
-def carry_out(payload: Values, report: Log) -> Values:
+def carry_out_order(payload: Values, report: Log) -> Values:
     """Carry out an order.
 
     Args:
@@ -192,7 +192,7 @@ def failure(payload: Values, error: Exception) -> Values:
     if disk_full(error) and not isinstance(error, StoreError):
         error = StoreError(refusal(error, Path(payload["store"]) if _is_shared(payload) else Store().root))
     if isinstance(error, StoreError) and not _is_shared(payload):
-        return elsewhere(str(error))
+        return needs_other_machine(str(error))
     return {"error": type(error).__name__, "message": str(error), "expected": isinstance(error, LimbeckError)}
 
 
@@ -209,7 +209,7 @@ def _carried_out(payload: Values, report: Log) -> Values:
     assert isinstance(step, Technique)
     base = builder.child_base(payload["key"], step, payload["seed"])
     if base != payload["base"]:
-        return elsewhere(OTHER_KIND)
+        return needs_other_machine(OTHER_KIND)
     if "results" in payload:
         spread = KnownResults(payload["results"])
         builder.spread = lambda first: spread if first == base else None  # no other step that has to be done again
@@ -257,7 +257,7 @@ def receive(store: Store, outcome: Values) -> None:
 
     Args:
         store: Where to keep it.
-        outcome: What :func:`carry_out` returned.
+        outcome: What :func:`carry_out_order` returned.
     """
     if objects := outcome.pop("objects", None):
         for name, data in objects.items():
@@ -270,7 +270,7 @@ def error_of(outcome: Mapping[str, Any]) -> Exception | None:
     """Return the error that an order ended with, as it would have been raised here; None without one.
 
     Args:
-        outcome: What :func:`carry_out` returned.
+        outcome: What :func:`carry_out_order` returned.
     """
     if "error" not in outcome:
         return None
@@ -285,6 +285,6 @@ def records_of(outcome: Mapping[str, Any]) -> Iterable[Record]:
     """Return the records that an order made.
 
     Args:
-        outcome: What :func:`carry_out` returned.
+        outcome: What :func:`carry_out_order` returned.
     """
     return [read_record(record) for record in cast(list[Values], outcome.get("records", []))]

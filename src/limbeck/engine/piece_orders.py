@@ -9,7 +9,7 @@ from limbeck.core.measurement import machine
 from limbeck.core.pieces import NOTHING, Piece, Result
 from limbeck.core.step import discard
 from limbeck.distributed.workers import Log, Values
-from limbeck.engine.orders import OTHER_KIND, Setting, elsewhere, failure, open_order
+from limbeck.engine.orders import OTHER_KIND, Setting, failure, needs_other_machine, open_order
 from limbeck.engine.target_runs import measured_at
 from limbeck.engine.transfer import KEPT_PREFIX, pack
 
@@ -45,7 +45,7 @@ def work_on(payload: Values, report: Log) -> Values:
 
 def _worked_on(payload: Values, report: Log) -> Values:
     if payload["machine"] != machine():
-        return elsewhere(OTHER_KIND)
+        return needs_other_machine(OTHER_KIND)
     opened = open_order(payload, report)
     if not isinstance(opened, Setting):
         return opened

@@ -62,12 +62,12 @@ def measured_at(builder: CandidateBuilder, target: str) -> CandidateBuilder:
     return other
 
 
-def everywhere(fronts: Mapping[str, Iterable[T]]) -> list[T]:
-    """Return what there is on some target, such as the candidates that are left, each once."""
+def union(fronts: Mapping[str, Iterable[T]]) -> list[T]:
+    """Return what there is on any target, such as the candidates that are left, each once."""
     return list(dict.fromkeys(key for front in fronts.values() for key in front))
 
 
-def joined(ends: Iterable[Fronts], names: Iterable[str]) -> Fronts:
+def join_branches(ends: Iterable[Fronts], names: Iterable[str]) -> Fronts:
     """Return what is left after the branches of a fork, or beside what a combination makes.
 
     Args:
@@ -92,7 +92,7 @@ def ends_of(targets: Mapping[str, TargetRun], fronts: Fronts, root: str) -> dict
     }
 
 
-def suited(fronts: Fronts, step: Technique, recipe: Recipe) -> tuple[Fronts, list[str]]:
+def fronts_for(fronts: Fronts, step: Technique, recipe: Recipe) -> tuple[Fronts, list[str]]:
     """Return the candidates that a technique is applied to, by target, and what a user should know of it.
 
     A technique with a goal is for that target, and its results are tried on all. Others may be for some targets alone,

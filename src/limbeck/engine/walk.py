@@ -35,7 +35,7 @@ from limbeck.engine.root_record import check_head, untrained
 from limbeck.engine.run_log import OnEvent, RunLog
 from limbeck.engine.store import Store
 from limbeck.engine.stored_task import FOLDER
-from limbeck.engine.target_runs import Fronts, TargetRun, ends_of, everywhere, joined, suited, target_runs
+from limbeck.engine.target_runs import Fronts, TargetRun, ends_of, fronts_for, join_branches, target_runs, union
 from limbeck.engine.weak_teacher import TeacherCheck
 from limbeck.errors import InputError, ProcessLost, StoreError
 from limbeck.recipe.checks import trained_first
@@ -115,7 +115,7 @@ class Walk:
                 maker = Replicas(self.builder, self.log, target.prober, self._children, self.ahead)
                 replicas |= maker.make(target.chosen)
         ends = ends_of(self.targets, fronts, self.root)
-        front, chosen = everywhere(fronts), everywhere({name: end.chosen for name, end in ends.items()})
+        front, chosen = union(fronts), union({name: end.chosen for name, end in ends.items()})
         teacher, compared = self.builder.teacher([*chosen, *front, self.root][0]), next(iter(ends.values())).reference
         end: dict[str, Any] = {"front": front, "chosen": chosen, "teacher": teacher, "replicas": replicas}
         end |= {"reference": compared}
@@ -204,7 +204,7 @@ class Walk:
             rest = [*steps[number:], *then]
             fronts = self._advance(fronts, placed, rest)
             if placed.branches is None and isinstance(placed.step, GATHERING):
-                self._schedule(rest, everywhere(fronts))
+                self._schedule(rest, union(fronts))
         return fronts
 
     def _schedule(self, steps: Steps, front: Sequence[str]) -> None:
@@ -222,20 +222,20 @@ class Walk:
         ends: list[Fronts] = []
         for number, branch in enumerate(branches, start=1):
             if obstacle := self._obstacle(branch, fronts):
-                with self.log.isolate_failure(obstacle.placed.path, obstacle.placed.name, everywhere(fronts)[0]):
+                with self.log.isolate_failure(obstacle.placed.path, obstacle.placed.name, union(fronts)[0]):
                     raise InputError(f"{obstacle.placed.name}: {obstacle.reason}")
                 self.position += sum(1 for _ in leaves(branch))
             elif self.prospects is None:
                 ends.append(self._walk(branch, fronts, then))
             else:
                 later = (self._obstacle(each, fronts) for each in branches[number:])
-                needed = not any(map(everywhere, ends)) and all(later)
+                needed = not any(map(union, ends)) and all(later)
                 ends.append(self._branch_in_time(self.prospects, branch, fronts, then, needed))
-        return joined(ends, self.targets)
+        return join_branches(ends, self.targets)
 
     def _obstacle(self, branch: Steps, fronts: Fronts) -> Obstacle | None:
         """Return the step of a branch that cannot reach its goal."""
-        front = everywhere(fronts)
+        front = union(fronts)
         return self.reach.obstacle(branch, front[0]) if len(front) == 1 else None
 
     def _branch_in_time(self, prospects: Prospects, branch: Steps, fronts: Fronts, then: Steps, needed: bool) -> Fronts:
@@ -249,13 +249,13 @@ class Walk:
             needed: Whether no other branch has a result.
         """
         with prospects.branch(needed) as may_be_left_out:
-            late = prospects.limit.over(branch, everywhere(fronts), self.recipe.seed) if may_be_left_out else None
+            late = prospects.limit.over(branch, union(fronts), self.recipe.seed) if may_be_left_out else None
             if late:
                 self.log.note(f"{branch[0].path} is left out with what follows: {late}")
                 self.position += sum(1 for _ in leaves(branch))
                 return {name: [] for name in fronts}
             ends = self._walk(branch, fronts, then)
-        keys = prospects.new(everywhere(ends))
+        keys = prospects.new(union(ends))
         for placed in then:
             if placed.branches is not None or not isinstance(placed.step, Probe):
                 break
@@ -274,7 +274,7 @@ class Walk:
         self.position += 1
         start = time.perf_counter()
         event = {"path": placed.path, "step": placed.name, "position": self.position, "total": self.total}
-        count, step_parameters = len(everywhere(fronts)), parameters(placed.step)
+        count, step_parameters = len(union(fronts)), parameters(placed.step)
         self.log.emit({"kind": "step_start", **event, "candidates": count, "parameters": step_parameters})
         match placed.step:
             case Combination() as step:
@@ -290,7 +290,7 @@ class Walk:
             case Choice():
                 fronts = {name: self._choose(target, fronts[name], placed) for name, target in self.targets.items()}
         seconds = time.perf_counter() - start
-        self.log.emit({"kind": "step_end", **event, "candidates": len(everywhere(fronts)), "seconds": seconds})
+        self.log.emit({"kind": "step_end", **event, "candidates": len(union(fronts)), "seconds": seconds})
         return fronts
 
     def _worthwhile(
@@ -305,7 +305,7 @@ class Walk:
             step: The step.
             rest: The steps after it.
         """
-        left, reasons = prospects.worthwhile(everywhere(fronts), step, rest, self.recipe.seed)
+        left, reasons = prospects.worthwhile(union(fronts), step, rest, self.recipe.seed)
         for key, reason in reasons.items():
             self.log.note(f"{placed.path}.{placed.name}: {prospects.name(key)} is left out: {reason}")
         return {name: [key for key in keys if key in left] for name, keys in fronts.items()}
@@ -322,14 +322,14 @@ class Walk:
             event: What events say of the step.
             rest: The steps after it.
         """
-        fronts, notes = suited(fronts, step, self.recipe)
+        fronts, notes = fronts_for(fronts, step, self.recipe)
         if self.prospects is not None:
             fronts = self._worthwhile(self.prospects, fronts, placed, step, rest)
         for note in notes:
             self.log.note(f"{placed.path}.{placed.name}: {note}")
-        front = everywhere(fronts)
+        front = union(fronts)
         children = dict(zip(front, self._make([(key, step) for key in front], placed, event), strict=True))
-        return {name: everywhere({key: children[key] for key in keys}) for name, keys in fronts.items()}
+        return {name: union({key: children[key] for key in keys}) for name, keys in fronts.items()}
 
     def _combine(self, fronts: Fronts, placed: LocatedStep, step: Combination, event: dict[str, Any]) -> Fronts:
         """Apply a combination to the pairs that it chooses for each target, and add what it makes to the candidates."""
@@ -337,10 +337,10 @@ class Walk:
         for name, target in self.targets.items():
             with self.log.isolate_failure(placed.path, placed.name):
                 pairs[name] = choose_pairs(target.builder, self.log, fronts[name], step, self.recipe.seed)
-        work = everywhere(pairs)
+        work = union(pairs)
         children = dict(zip(work, self._make(work, placed, event), strict=True))
         combined = {name: [key for pair in chosen for key in children[pair]] for name, chosen in pairs.items()}
-        return joined((fronts, combined), fronts)
+        return join_branches((fronts, combined), fronts)
 
     def _make(
         self, work: Sequence[tuple[str, Technique]], placed: LocatedStep, event: dict[str, Any]

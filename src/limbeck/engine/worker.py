@@ -70,14 +70,14 @@ def _help(order: Mapping[str, Any]) -> None:
         with processes.synchronized():
             store = Store(Path(order["store"]))
             task = store.task(store.card(order["arguments"]["parent"]).task)
-            carry_out(CandidateBuilder(parse(order["recipe"]), task, store), **order["arguments"])
+            apply_step(CandidateBuilder(parse(order["recipe"]), task, store), **order["arguments"])
     except ProcessLost:
         raise
     except Exception:  # process 0 sees the failure, and reports it
         return
 
 
-def carry_out(builder: CandidateBuilder, parent: str, seed: int, base: str, teacher: str | None) -> None:
+def apply_step(builder: CandidateBuilder, parent: str, seed: int, base: str, teacher: str | None) -> None:
     """Carry out the only step of a builder's recipe beside process 0, and discard the results.
 
     Args:

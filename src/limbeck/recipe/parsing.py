@@ -30,7 +30,7 @@ from limbeck.recipe.limits import (
     number_problem,
     source_problem,
 )
-from limbeck.recipe.relative_paths import beside, files_beside
+from limbeck.recipe.relative_paths import resolve_files, resolve_path
 from limbeck.recipe.targets import read_settings
 from limbeck.recipe.validation import Problem
 from limbeck.storage import yaml_text
@@ -169,7 +169,7 @@ class _Reader:
             if problem := name_problem(text) if key == "name" else source_problem(text):
                 self.wrong(key, problem)
             else:
-                values[key] = str(text) if key == "name" else beside(str(text), base)
+                values[key] = str(text) if key == "name" else resolve_path(str(text), base)
         for key in NUMBERS:
             if (number := data.get(key)) is None:
                 continue
@@ -194,10 +194,10 @@ class _Reader:
         if task is None:
             self.wrong("task", "is required: the name of a task, a folder or a mapping that says where the data is")
         elif isinstance(task, str):
-            values["task"] = beside(task, base)
+            values["task"] = resolve_path(task, base)
         elif isinstance(task, Mapping):
             values["task"] = {
-                key: beside(item, base) if key in FILES and isinstance(item, str) else item
+                key: resolve_path(item, base) if key in FILES and isinstance(item, str) else item
                 for key, item in task.items()
             }
         else:
@@ -263,7 +263,7 @@ class _Reader:
             return [LocatedStep(path)]
         cls = self.registry[name]
         if isinstance(value, Mapping):
-            value = files_beside(cls, value, base)
+            value = resolve_files(cls, value, base)
         step, problems = fields.read(cls, value, f"{path}.{name}")
         self.problems += problems
         return [LocatedStep(path, step, cls)]
@@ -353,7 +353,7 @@ class _Reader:
             self.wrong(where, f"no step called {shown(name)}; {nearest(name, self.registry)}")
             return None
         cls = self.registry[name]
-        given = files_beside(cls, given, base) if isinstance(given, Mapping) else {}
+        given = resolve_files(cls, given, base) if isinstance(given, Mapping) else {}
         own = {f.name for f in fields_of(cls)}
         lists = {
             key: values

@@ -98,10 +98,10 @@ def attention(
         return graph.op(
             "MultiHeadAttention", *parts, None, padding_mask(graph), bias, domain=FUSED, num_heads=layer.heads
         )
-    return everywhere(graph, parts, layer.heads)
+    return full_attention(graph, parts, layer.heads)
 
 
-def everywhere(graph: Graph, parts: Projections, heads: int) -> str:
+def full_attention(graph: Graph, parts: Projections, heads: int) -> str:
     """Write ONNX Runtime's attention over all tokens; without padding it has no mask, which has a faster kernel.
 
     Args:

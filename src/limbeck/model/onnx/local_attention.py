@@ -19,7 +19,7 @@ from limbeck.core.shape import LayerShape
 from limbeck.model.onnx.attention import (
     MASKED,
     Rotary,
-    everywhere,
+    full_attention,
     hidden,
     plain,
     scores,
@@ -71,7 +71,7 @@ def local(
     short = _within(graph, size)
     return graph.either(
         short,
-        lambda: [everywhere(graph, states, layer.heads)],
+        lambda: [full_attention(graph, states, layer.heads)],
         lambda: [_in_blocks(graph, states, layer.heads, head_dim, blocks)],
     )[0]
 
