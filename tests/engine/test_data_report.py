@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 from limbeck.data.synthetic import toy_task, toy_tokenizer
 from limbeck.engine.data_report import announce, data_report, token_counter
@@ -21,6 +22,19 @@ def test_tokens_are_counted_as_the_model_does(tmp_path):
     counted = token_counter(str(tmp_path))(words, None)
     assert counted == [len(ids) for ids in tokenizer(list(map(list, words)), is_split_into_words=True)["input_ids"]]
     assert data_report(task, str(tmp_path)).truncation[0].cut == 0
+
+
+def test_a_name_on_the_hub_counts_where_its_tokenizer_was_fetched_before(tmp_path, monkeypatch):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    task = toy_task()
+    repository = tmp_path / "models--owner--name"
+    (repository / "refs").mkdir(parents=True)
+    (repository / "refs" / "main").write_text("abc")
+    toy_tokenizer(task).save_pretrained(repository / "snapshots" / "abc")
+    (truncation, *_) = data_report(replace(task, max_length=2), "owner/name").truncation
+    assert truncation.cut > 0
+    assert token_counter("owner/other") is None
+    assert token_counter("no name/of/the hub") is None
 
 
 def test_a_tokenizer_that_is_not_at_hand_is_no_error(tmp_path):

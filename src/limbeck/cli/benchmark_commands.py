@@ -80,7 +80,7 @@ def bench(
     folder = folder or Path("runs") / f"bench-{id}"
     check_destination(folder, "--folder", within=True)
     task = _task_of(training, data)
-    loaded = _load(task) if task is not None else None
+    loaded = _load(task, grid.base) if task is not None else None
     spec = plan(grid, timing, loaded)
     own = open_store(store) or FolderStore()
     wanted = (spec, grid.base, training, own)
@@ -156,12 +156,12 @@ def _task_of(training: Training, data: TaskOptions) -> str | dict[str, Any] | No
     return data.of(training.task) if training.task else None
 
 
-def _load(task: str | Mapping[str, Any]) -> Task:
-    """Load a task and print what was read."""
+def _load(task: str | Mapping[str, Any], base: str) -> Task:
+    """Load a task and print what was read, and how many of its texts the base model cuts."""
     from limbeck.engine.tasks import load_task
 
     loaded = load_task(task)
-    report_data(loaded)
+    report_data(loaded, base)
     return loaded
 
 

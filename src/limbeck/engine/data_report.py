@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from limbeck.core.task import Task
@@ -41,9 +42,9 @@ def announce(on_event: Callable[[dict[str, Any]], None], task: Task, model: str 
 
 
 def token_counter(model: str) -> CountTokens | None:
-    """Return a function that counts tokens with a model folder's ``tokenizer.json``; None if it has none."""
+    """Return a function that counts tokens with a model's ``tokenizer.json``; None if it is not on this machine."""
     folder = model_folder(model)
-    path = folder / "tokenizer.json" if folder else None
+    path = folder / "tokenizer.json" if folder else _cached(model)
     if path is None or not path.is_file():
         return None
     from tokenizers import Tokenizer
@@ -62,3 +63,15 @@ def token_counter(model: str) -> CountTokens | None:
         return [len(encoding.ids) for encoding in tokenizer.encode_batch(inputs, is_pretokenized=words)]
 
     return count
+
+
+def _cached(name: str) -> Path | None:
+    """Return the tokenizer of a name on the hub that was fetched before; the hub is not asked."""
+    from huggingface_hub import try_to_load_from_cache
+    from huggingface_hub.errors import HFValidationError
+
+    try:
+        path = try_to_load_from_cache(name, "tokenizer.json")
+    except HFValidationError:  # it is no name on the hub; opening the model says so
+        return None
+    return Path(path) if isinstance(path, str) else None
