@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import runpy
+from functools import partial
 from pathlib import Path
 
 import datasets
@@ -153,6 +154,12 @@ def test_export_and_quantize_write_folders(bert, tmp_path):
     quality = limbeck.evaluate(tmp_path / "int8", None, LABELED)
     assert (quality.examples, quality.threads) == (32, 1)
     assert quality.runtime.startswith("onnxruntime")
+
+
+def test_impossible_targets_are_refused_before_any_work(bert):
+    for call in (partial(limbeck.prune, speedup=2.0, threads=0), partial(limbeck.latency, batch=0)):
+        with pytest.raises(InputError, match=r"(threads|batch) should be in .*got 0"):
+            call(bert, TOKENIZER, TEXTS)
 
 
 def test_a_folder_with_something_else_is_never_replaced(bert, tmp_path):

@@ -12,11 +12,12 @@ from limbeck.core.candidate import Candidate
 from limbeck.core.kinds import KINDS
 from limbeck.core.metrics import default_label
 from limbeck.core.step import RunContext, Technique
+from limbeck.core.target import Target
 from limbeck.core.task import Split, Task
 from limbeck.data.given import names_task
 from limbeck.engine.tasks import as_task, load_judged
 from limbeck.errors import InputError
-from limbeck.recipe.validation import read
+from limbeck.recipe.validation import check_values, read
 from limbeck.storage.drafts import temporary_folder
 
 if TYPE_CHECKING:
@@ -68,6 +69,13 @@ def for_validation(data: Data) -> Data:
     """Return data of which every row serves for validation, where they are not split."""
     split = names_task(data) or isinstance(data, (Task, Mapping)) or is_texts(data)
     return data if split else {"train": data, "validation": data}
+
+
+def checked_target(**fields: Any) -> Target:
+    """Return the target with these fields, checked as that of a recipe."""
+    target = Target(**fields)
+    check_values(target)
+    return target
 
 
 def make_step(cls: type[T], fields: Mapping[str, Any]) -> T:

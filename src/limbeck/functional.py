@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast, overload
 
 from limbeck._functional import (
     check_suits,
+    checked_target,
     is_texts,
     judged,
     make_step,
@@ -34,7 +35,7 @@ from limbeck.core.candidate import Candidate
 from limbeck.core.cost import in_memory
 from limbeck.core.measurement import Measurement
 from limbeck.core.step import RunContext, Teacher, discard
-from limbeck.core.target import Runtime, Target
+from limbeck.core.target import Runtime
 from limbeck.errors import InputError
 from limbeck.exported import cascade, export, quantize
 from limbeck.storage.drafts import keep_in, temporary_folder
@@ -95,7 +96,7 @@ def prune(
 
     goals = {"speedup": speedup, "latency_ms": latency_ms, "keep": keep, "size_mb": size_mb}
     fields = make_step(Prune, {**{name: goal for name, goal in goals.items() if goal is not None}, **options})
-    target = Target(threads=threads, batch=batch)
+    target = checked_target(threads=threads, batch=batch)
     with open_candidate(model, tokenizer, data) as candidate:
         measured = MeasuredCost(candidate, target, in_memory())
         texts = (candidate.task, candidate.tokenizer, fields.samples, seed)
@@ -309,7 +310,7 @@ def latency(
     from limbeck.measure.latency import Latency
 
     models = model if isinstance(model, Mapping) else {"": model}
-    target = Target(threads=threads, batch=batch, seq_len=seq_len, runtime=runtime, candidates=candidates)
+    target = checked_target(threads=threads, batch=batch, seq_len=seq_len, runtime=runtime, candidates=candidates)
     with contextlib.ExitStack() as stack:
         opened: list[Candidate] = []
         for each in models.values():

@@ -71,6 +71,7 @@ def test_nonsense_is_refused_before_anything_is_timed():
         for given, message in (
             (("bench", "--layers", 1, "--train", "both"), "--train needs a task"),
             (("bench", "--layers", 1, "--epochs", 2), "--epochs applies to training"),
+            (("bench", "--layers", 1, "--id", "../../out"), "--id: should be a name of at most 100 characters"),
             ((*SMALL[:-1], 1000, "--layers", 1, "--train", "shared"), "the task has 96 training texts; got 1,000"),
             ((*SMALL, "--layers", 1, "--train", "both", "--split", "tset"), "no split 'tset'"),
             ((*SMALL, "--layers", 1, 4, "--train", "both"), "4 layers cannot begin with the weights of 'tuned'"),

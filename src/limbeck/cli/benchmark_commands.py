@@ -72,9 +72,12 @@ def bench(
     from limbeck.benchmark.plan import plan
     from limbeck.benchmark.training import make_training
     from limbeck.engine.store import Store as FolderStore
+    from limbeck.recipe.limits import name_problem
     from limbeck.storage.destination import check_destination
 
     _check(grid, timing, training, track)
+    if problem := name_problem(id):
+        raise InputError(f"--id: {problem}")
     executor = _executor(machines, training)
     timing = _with_lengths(timing, lengths)
     folder = folder or Path("runs") / f"bench-{id}"
@@ -99,8 +102,9 @@ def bench(
 def _present(rows: Sequence[Row], failed: Sequence[Failure], folder: Path, words: tuple[str, str], json: bool) -> None:
     """Write the page with a title and a summary, and print the figures."""
     from limbeck.benchmark import report as bench_report
+    from limbeck.report.shareable import without_paths
 
-    title, summary = words
+    title, summary = without_paths(words)  # as the report of a run: the page may be shared
     page = folder / "report.html"
     page.write_text(bench_report.report(rows, title, summary), encoding="utf-8")
     if json:
