@@ -6,6 +6,7 @@ import shutil
 from dataclasses import replace
 
 import pytest
+import torch
 
 from limbeck.engine.builder import CandidateBuilder
 from limbeck.errors import InputError, StepFailed, UndeclaredService
@@ -153,3 +154,92 @@ def test_an_address_changes_no_key(builder, toys):
         root = shop.root(shop.recipe.model, 0).key
         keys.add((root, shop.child_base(root, step, 0), str(shop.reads(root, toys.ToyCost(), 0))))
     assert len(keys) == 1
+
+
+@pytest.mark.parametrize("error", [MemoryError("no room"), ValueError("no backend"), InputError("cannot be opened")])
+def test_an_intact_object_stays_whatever_opening_it_raises(builder, toys, monkeypatch, error):
+    shop = builder()
+    (trained,), _ = shop.children(shop.root(shop.recipe.model, 0), toys.ToyTrain(epochs=1), 0)
+    folder = shop.store.objects / trained.key
+
+    def refuse(source, **options):
+        raise error
+
+    with monkeypatch.context() as patch:
+        patch.setattr(shop.store, "open_model", refuse)
+        with pytest.raises(type(error), match=str(error)):
+            shop.open(trained.key)
+    assert folder.is_dir()
+    assert not (shop.store.root / "quarantine").exists()
+    assert shop.open(trained.key).folder == folder
+    assert toys.calls().count("epoch 1.0 0") == 1
+
+
+@pytest.fixture
+def interrupted(builder, toys):
+    """A builder, a step that was interrupted after the first of its epochs, and the step's key."""
+    shop, step = builder(), toys.ToyTrain(epochs=2)
+    root = shop.root(shop.recipe.model, 0)
+    base = shop.child_base(root.key, step, 0)
+    (shop.store.scratch(base) / "state.json").write_text("[1, [5.0, 6.0]]")
+    return shop, root, step, base
+
+
+def failing(toys, monkeypatch, *errors):
+    """Let the step raise these, one at each attempt, and then work."""
+    apply, left = toys.ToyTrain.apply, list(errors)
+
+    def attempt(step, candidate, context):
+        if left:
+            (context.scratch / "more").write_text("x")
+            raise left.pop(0)
+        yield from apply(step, candidate, context)
+
+    monkeypatch.setattr(toys.ToyTrain, "apply", attempt)
+
+
+def test_a_step_that_fails_twice_keeps_its_checkpoints(interrupted, toys, monkeypatch):
+    shop, root, step, base = interrupted
+    failing(toys, monkeypatch, ValueError("odd"), ValueError("odd"))
+    with pytest.raises(ValueError, match="odd"):
+        shop.children(root, step, 0)
+    assert (shop.store.work / base / "state.json").read_text() == "[1, [5.0, 6.0]]"
+    (child,), _ = shop.children(root, step, 0)
+    assert shop.open(child.key).model.weights == [6.0, 7.0]  # of the second epoch alone
+    assert list(shop.store.work.iterdir()) == []
+
+
+def test_a_step_that_works_without_its_checkpoints_deletes_them(interrupted, toys, monkeypatch):
+    shop, root, step, _ = interrupted
+    failing(toys, monkeypatch, ValueError("damaged"))
+    (child,), _ = shop.children(root, step, 0)
+    assert shop.open(child.key).model.weights == [3.0, 4.0]
+    assert list(shop.store.work.iterdir()) == []
+
+
+def test_a_lack_of_memory_costs_no_progress(interrupted, toys, monkeypatch):
+    shop, root, step, _ = interrupted
+    failing(toys, monkeypatch, torch.OutOfMemoryError("CUDA out of memory"))
+    with pytest.raises(torch.OutOfMemoryError):
+        shop.children(root, step, 0)
+    (child,), _ = shop.children(root, step, 0)
+    assert shop.open(child.key).model.weights == [6.0, 7.0]
+
+
+@pytest.mark.parametrize("begun", [True, False])
+def test_an_interrupted_new_beginning_goes_on_if_it_has_checkpoints(interrupted, begun):
+    shop, _, _, base = interrupted
+
+    def interrupted_again():
+        with shop.store.without_checkpoints(base):
+            folder = shop.store.scratch(base)
+            if begun:
+                (folder / "state.json").write_text("new")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted_again()
+    state = shop.store.work / base / "state.json"
+    assert state.read_text() == ("new" if begun else "[1, [5.0, 6.0]]")
+    shop.store.done(base)
+    assert list(shop.store.work.iterdir()) == []

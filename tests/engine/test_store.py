@@ -16,7 +16,7 @@ from limbeck.core.paths import default_root
 from limbeck.core.task import Task
 from limbeck.data.synthetic import toy_task
 from limbeck.engine.store import Store
-from limbeck.errors import StoreError
+from limbeck.errors import InputError, StoreError
 
 
 @pytest.fixture
@@ -217,3 +217,50 @@ def test_two_processes_may_put_the_same_damage_aside(store, toys):
     store.quarantine("abc", "damaged")
     store.quarantine("abc", "damaged")
     assert len(list((store.root / "quarantine").iterdir())) == 1
+
+
+@pytest.mark.parametrize("name", ["config.json", "card.json"])
+def test_what_cannot_be_read_now_is_not_damage(store, toys, monkeypatch, name):
+    store.put("abc", candidate(toys, 1.0), {})
+    read = type(store.root).open
+
+    def refuse(path, *arguments, **options):
+        if path.name == name:
+            raise OSError(errno.EMFILE, "Too many open files")
+        return read(path, *arguments, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(type(store.root), "open", refuse)
+        with pytest.raises(OSError, match="Too many open files"):
+            store.has("abc")
+    assert store.open("abc").model == toys.ToyModel([1.0])
+
+
+def test_a_task_that_cannot_be_read_now_stays(store, toys, monkeypatch):
+    store.put("abc", candidate(toys, 1.0), {})
+    again = toys.store(store.root)
+
+    def refuse(folder):
+        raise MemoryError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(again, "open_task", refuse)
+        with pytest.raises(MemoryError):
+            again.open("abc")
+    assert again.open("abc").task == toys.ToyTask()
+
+
+def test_an_object_of_an_earlier_version_stays_where_memory_is_short(store, toys, monkeypatch):
+    store.put("abc", candidate(toys, 1.0), {})
+    path, config = store.objects / "abc" / "card.json", store.objects / "abc" / "config.json"
+    old = {"format": 1, "task": json.loads(path.read_text())["task"], "files": {"config.json": config.stat().st_size}}
+    path.write_text(json.dumps(old))
+
+    def refuse(source, **options):
+        raise InputError("does not fit into memory") from MemoryError()
+
+    with monkeypatch.context() as patch:
+        patch.setattr(store, "open_model", refuse)
+        with pytest.raises(InputError, match="memory"):
+            store.has("abc")
+    assert store.has("abc")

@@ -1,3 +1,4 @@
+import errno
 import hashlib
 
 import pytest
@@ -31,3 +32,16 @@ def test_a_copy_has_the_recorded_content(tmp_path):
     assert (tmp_path / "b").read_bytes() == b"weights"
     with pytest.raises(DigestMismatch, match="a has other content than was written"):
         copy_checked(tmp_path / "a", tmp_path / "b", "0" * 64)
+
+
+def test_a_file_that_cannot_be_read_now_is_not_damaged(tmp_path, monkeypatch):
+    expected = {"a": write(tmp_path / "a", b"weights")}
+    (tmp_path / "b").mkdir()
+    assert damage(tmp_path, {**expected, "b": "x"}) == "b is missing"
+
+    def refuse(path):
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    monkeypatch.setattr("limbeck.storage.digests.file_digest", refuse)
+    with pytest.raises(OSError, match="Too many open files"):
+        damage(tmp_path, expected)

@@ -104,3 +104,18 @@ def test_weights_of_a_step_come_back_or_are_refused(tmp_path):
 
 def test_nothing_to_resume(tmp_path):
     assert state.load(Accelerator(cpu=True), tmp_path) is None
+
+
+@pytest.mark.parametrize("error", [torch.OutOfMemoryError("CUDA out of memory"), PermissionError(13, "denied")])
+def test_an_error_of_the_machine_costs_no_checkpoint(prepared, tmp_path, monkeypatch, error):
+    accelerator, _ = prepared
+    state.save(accelerator, tmp_path, {"steps": 1})
+
+    def refuse(folder):
+        raise error
+
+    with monkeypatch.context() as patch:
+        patch.setattr(accelerator, "load_state", refuse)
+        with pytest.raises(type(error)):
+            state.load(accelerator, tmp_path)
+    assert state.load(accelerator, tmp_path) == {"steps": 1}

@@ -37,6 +37,7 @@ from limbeck.model.location import model_folder
 from limbeck.recipe.checks import next_traits
 from limbeck.recipe.recipe import Recipe
 from limbeck.storage.disk import disk_full
+from limbeck.storage.machine_errors import is_machine_error
 from limbeck.train.config import kept_steps
 
 
@@ -142,17 +143,15 @@ class CandidateBuilder:
                 self.origins[record.key] = origin
 
     def open(self, key: str) -> Candidate:
-        """Return a private copy of a candidate, rebuilt if the store lost it or cannot read it."""
+        """Return a private copy of a candidate, rebuilt if the store lost it or its files are damaged."""
         if key == self.given_key:
             return self._open_given(key)
         self.ensure(key)
         try:
             return self.store.open(key)
-        except (MissingExtra, ImportError, MemoryError):
-            raise
-        except Exception as error:  # each file format has errors of its own for damage
-            if self.store.has(key):
-                self.store.quarantine(key, f"object {key} cannot be opened ({error})")
+        except Exception:  # each file format has errors of its own for damage
+            if self.store.has(key):  # its files are what was written, so another copy would not open either
+                raise
         self.ensure(key)
         return self.store.open(key)
 
@@ -317,18 +316,18 @@ class CandidateBuilder:
         return record
 
     def _apply(self, parent: Record, step: Technique, seed: int, base: str) -> list[Record]:
-        """Apply a technique; if it cannot resume from its checkpoints, it starts again without them."""
+        """Apply a technique; if it cannot resume from its checkpoints, it starts again, and they stay until it ends."""
         resumed = self.store.is_begun(base)
         try:
             return self._apply_once(parent, step, seed, base)
-        except (StoreError, ProcessLost, MissingExtra, MemoryError):
+        except (StoreError, ProcessLost, MissingExtra):
             raise
         except Exception as error:  # whatever a step raises over a damaged file
-            if not resumed or disk_full(error):
+            if not resumed or disk_full(error) or is_machine_error(error):
                 raise
             self.log(step.info.name, parent.key, f"it cannot resume where it stopped ({error}), and starts again")
-        self.store.done(base)
-        return self._apply_once(parent, step, seed, base)
+        with self.store.without_checkpoints(base):
+            return self._apply_once(parent, step, seed, base)
 
     def _apply_once(self, parent: Record, step: Technique, seed: int, base: str) -> list[Record]:
         """Apply a technique to a private copy and store every candidate it yields."""

@@ -37,6 +37,7 @@ from limbeck.errors import MissingExtra, StoreError
 from limbeck.storage.atomic import replacing, sync
 from limbeck.storage.digests import damage, folder_digests
 from limbeck.storage.drafts import draft_folder
+from limbeck.storage.machine_errors import MISSING, is_machine_error
 from limbeck.storage.machine_lock import MachineLock
 
 if TYPE_CHECKING:
@@ -135,7 +136,7 @@ class Store:
         folder = self.objects / key
         try:
             card = read_card(folder)
-        except (OSError, ValueError) as error:
+        except (*MISSING, ValueError) as error:
             reason = str(error).splitlines()[0]
             raise StoreError(f"object {key} in {self.root} is damaged: {CARD} cannot be read ({reason})") from None
         if card.key not in ("", key):
@@ -152,9 +153,11 @@ class Store:
     def _check_opens(self, key: str) -> None:
         try:
             self.open_model(self.objects / key)
-        except (MissingExtra, ImportError, MemoryError):
+        except (MissingExtra, ImportError):
             raise
         except Exception as error:  # each file format has errors of its own for damage
+            if is_machine_error(error):
+                raise
             raise StoreError(f"object {key} in {self.root} is damaged: it cannot be opened ({error})") from error
 
     def open(self, key: str) -> Candidate:
@@ -244,6 +247,8 @@ class Store:
                 if task.fingerprint != fingerprint:
                     raise ValueError(f"it holds the task {task.fingerprint}")
             except Exception as error:  # the readers of tasks have errors of their own for damage
+                if is_machine_error(error):
+                    raise
                 if folder.is_dir():
                     self._put_aside(folder, f"task {fingerprint} cannot be opened ({error})")
                 raise StoreError(f"the store {self.root} has no task {fingerprint}") from error
@@ -290,9 +295,33 @@ class Store:
         folder = self.work / key
         return folder.is_dir() and any(folder.iterdir())
 
+    @contextmanager
+    def without_checkpoints(self, key: str) -> Iterator[None]:
+        """Set the checkpoints of a step aside while the body begins it again; they come back if that fails too.
+
+        An interrupted body goes on with checkpoints of its own, if it has left any.
+
+        Args:
+            key: What the step makes.
+        """
+        folder, aside = self.work / key, self.work / f"{key}.aside"
+        self.folder.claim(aside)
+        with self.folder.writing():
+            shutil.rmtree(aside, ignore_errors=True)
+            folder.rename(aside)
+        try:
+            yield
+        except BaseException as error:
+            if isinstance(error, Exception) or not self.is_begun(key):
+                shutil.rmtree(folder, ignore_errors=True)
+                aside.rename(folder)
+            raise
+        shutil.rmtree(aside, ignore_errors=True)
+
     def done(self, key: str) -> None:
         """Delete the checkpoints of a finished step."""
-        shutil.rmtree(self.work / key, ignore_errors=True)
+        for name in (key, f"{key}.aside"):  # the latter where an attempt to begin again was interrupted
+            shutil.rmtree(self.work / name, ignore_errors=True)
 
     def _put_aside(self, path: Path, reason: str) -> None:
         """Move a damaged folder to the quarantine and report it; another process may have done so already."""

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from limbeck.core.digests import file_digest, files_of
 from limbeck.errors import LimbeckError
+from limbeck.storage.machine_errors import MISSING
 
 
 class DigestMismatch(LimbeckError):
@@ -26,15 +27,18 @@ def damage(folder: Path, digests: Mapping[str, str]) -> str | None:
     Args:
         folder: The folder.
         digests: SHA-256 of each file, by its name relative to the folder.
+
+    Raises:
+        OSError: A file is there and cannot be read now; it may be intact.
     """
     for name, digest in digests.items():
         path = folder / name
-        if ".." in path.parts or not path.is_file():
+        if ".." in path.parts:
             return f"{name} is missing"
         try:
             seen = file_digest(path)
-        except OSError as error:
-            return f"{name} cannot be read ({error.strerror})"
+        except MISSING:
+            return f"{name} is missing"
         if seen != digest:
             return f"{name} has other content than was written (SHA-256 {seen[:12]} instead of {digest[:12]})"
     return None

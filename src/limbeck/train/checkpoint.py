@@ -27,6 +27,7 @@ from limbeck.core.finite import load_json
 from limbeck.distributed import context as processes
 from limbeck.storage.atomic import replacing
 from limbeck.storage.digests import damage, folder_digests
+from limbeck.storage.machine_errors import is_machine_error
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -121,6 +122,8 @@ def load(
             try:
                 accelerator.load_state(str(path))
             except Exception as error:  # each file format raises its own errors for damaged files
+                if is_machine_error(error):
+                    raise
                 problem = _first_line(error)
             if not (problem := _any_problem(problem)):
                 return dict(metadata["loop"])
@@ -155,6 +158,8 @@ def _read(path: Path, count: int, check: Callable[[dict[str, Any]], None]) -> di
             raise ValueError(problem)
         check(loop)
     except Exception as error:  # each file format raises its own errors for damaged files
+        if is_machine_error(error):
+            raise
         return {"problem": _first_line(error)}
     return {"loop": loop}
 
