@@ -214,6 +214,15 @@ def test_gc_keeps_what_runs_ended_with():
     assert "2 stores" in call("gc", "runs/swept", "--store", "store")[2]
     status, out, err = call("gc", "runs/swept")
     assert (status, "removed 2 models, freed" in out) == (0, True), err
+    ledger = Path("runs/swept/ledger.jsonl")
+    end, checkpoint = ledger.read_text(), Path("swept/work/0123456789abcdef/checkpoint-1")
+    checkpoint.mkdir(parents=True)
+    ledger.write_text("".join(end.splitlines(keepends=True)[:-1]))  # a run that was interrupted goes on from it
+    assert call("gc", "runs/swept")[0] == 0
+    assert checkpoint.is_dir()
+    ledger.write_text(end)
+    assert call("gc", "runs/swept")[0] == 0
+    assert not checkpoint.exists()
     (remaining,) = objects.iterdir()
     assert remaining.name == json.loads(Path("runs/swept/ledger.jsonl").read_text().splitlines()[-1])["front"][0]
     assert call("gc", "--all", "--store", "swept")[0] == 0

@@ -47,6 +47,20 @@ def test_it_keeps_memo_and_what_is_wanted(store, toys):
     assert toys.store(store.root).open("aa").model == toys.ToyModel([1.0])
 
 
+def test_it_leaves_the_progress_of_a_run_that_will_go_on(store, toys):
+    put(store, toys, "aa", "bb")
+    (store.scratch("cc") / "checkpoint").write_text("x")
+    store.facts.keep("outputs", lambda folder: (folder / "a").write_text("a"))
+    store.quarantine("bb", "damaged")
+    store.folder.release()
+    collect(store, {"aa"}, unfinished=True)
+    assert names(store.work / "cc") == ["checkpoint"]
+    assert names(store.root / "kept") == ["outputs"]
+    assert names(store.root / "quarantine") == []
+    collect(store, {"aa"})
+    assert names(store.work) == names(store.root / "kept") == []
+
+
 def test_it_leaves_what_a_running_process_uses(store, toys):
     """Objects and tasks that it made or looked for, kept folders, checkpoints; all goes once it is gone."""
     put(store, toys, "aa", "bb", rows=("x",))

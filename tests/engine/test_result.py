@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from limbeck.engine.result import read_result, retained_keys
+from limbeck.engine.result import is_finished, read_result, retained_keys
 from limbeck.engine.run import run
 from limbeck.errors import InputError
 from limbeck.recipe.recipe import Recipe
@@ -58,9 +58,11 @@ def test_what_a_run_ended_with_is_worth_keeping(toys, tmp_path):
     recipe = Recipe(toys.model_folder(tmp_path / "model"), "movie-reviews", steps)
     result = run(recipe, toys.store(tmp_path / "store"), tmp_path / "run", task=toys.ToyTask())
     assert retained_keys(tmp_path / "run") == (result.store.root, {*result.front, result.teacher})
+    assert is_finished(tmp_path / "run")
     ledger = tmp_path / "run" / "ledger.jsonl"
     ledger.write_text("".join(ledger.read_text().splitlines(keepends=True)[:-1]))  # killed just before the end
     assert retained_keys(tmp_path / "run")[1] == set(result.records)
+    assert not is_finished(tmp_path / "run")
 
 
 def test_what_workers_made_ahead_of_an_interrupted_walk_is_worth_keeping(toys, tmp_path):

@@ -358,10 +358,10 @@ def save(folder: Path, key: str, *, to: Path, plain: bool = False, store: Store 
 def gc(*runs: Path, all: bool = False, store: Store = None) -> None:  # noqa: DOC103 the command line's help needs the bare name
     """Free disk space: remove models from the store, except the final ones of the given runs.
 
-    The front, the chosen model and the teacher of each run stay, and everything of an unfinished run. Intermediate
-    models, replicas, models of other runs, damaged ones and checkpoints of interrupted steps are removed. Reports,
-    ledgers and measurements stay, and so does everything that a running process makes or uses. A removed model is made
-    again when needed.
+    The front, the chosen model and the teacher of each run stay, and everything of an unfinished run; where one of the
+    runs is unfinished, all checkpoints and stored answers stay. Else these are removed, like intermediate models,
+    replicas, models of other runs and damaged ones. Reports, ledgers and measurements stay, and so does everything that
+    a running process makes or uses. A removed model is made again when needed.
 
     Args:
         runs: Folders of runs whose models stay, such as runs/quickstart.
@@ -370,7 +370,7 @@ def gc(*runs: Path, all: bool = False, store: Store = None) -> None:  # noqa: DO
     """
     from limbeck.core.paths import default_root
     from limbeck.engine.gc import collect
-    from limbeck.engine.result import retained_keys
+    from limbeck.engine.result import is_finished, retained_keys
     from limbeck.engine.store import Store as OpenStore
     from limbeck.report.formatting import megabytes
 
@@ -383,6 +383,7 @@ def gc(*runs: Path, all: bool = False, store: Store = None) -> None:  # noqa: DO
     if len(roots) > 1:
         raise InputError(f"these are in {len(roots)} stores, {', '.join(map(str, sorted(roots)))}; clean one at a time")
     opened = OpenStore(roots.pop() if roots else default_root())
-    collected = collect(opened, {key for _, keys in retained for key in keys})
+    keys = {key for _, keys in retained for key in keys}
+    collected = collect(opened, keys, unfinished=any(not is_finished(folder) for folder in runs))
     in_use = f"; {collected.in_use} in use by running processes stay" if collected.in_use else ""
     print(f"{opened.root}: removed {collected.models} models, freed {megabytes(collected.bytes)} MB{in_use}")

@@ -30,8 +30,8 @@ class Collected:
     in_use: int = 0
 
 
-def collect(store: Store, keep: Iterable[str] = ()) -> Collected:
-    """Remove all objects except those in ``keep``, and kept folders; memo and ledgers stay.
+def collect(store: Store, keep: Iterable[str] = (), *, unfinished: bool = False) -> Collected:
+    """Remove all objects except those in ``keep``, checkpoints and stored answers; memo and ledgers stay.
 
     Everything that a running process makes, has made or uses stays, too. Objects disappear by one rename, so a reader
     finds one whole or not at all.
@@ -39,6 +39,7 @@ def collect(store: Store, keep: Iterable[str] = ()) -> Collected:
     Args:
         store: The store.
         keep: Keys of the objects to retain.
+        unfinished: Whether a run that was interrupted will go on: checkpoints and stored answers then stay, too.
 
     Raises:
         StoreError: The folder is not a limbeck store.
@@ -56,7 +57,10 @@ def collect(store: Store, keep: Iterable[str] = ()) -> Collected:
             claimed = {path.name for path in all_objects if is_claimed(f"objects/{path.name}", in_use)}
             retained = {*keep, *claimed}
             objects = [path for path in all_objects if path.name not in retained]
-            waiting = [*objects, *_rest(store.root, in_use)]
+            waiting = [
+                *objects,
+                *_rest(store.root, ("quarantine",) if unfinished else ("quarantine", "work", "kept"), in_use),
+            ]
             tasks = {task for key in retained for task in _task_of(store.objects / key)}
             waiting += [path for path in store.tasks.glob("[!.]*") if path.name not in tasks | _tasks(in_use)]
             moved = [path.rename(trash / uuid.uuid4().hex) for path in waiting]
@@ -65,9 +69,9 @@ def collect(store: Store, keep: Iterable[str] = ()) -> Collected:
     return Collected(len(objects), freed, len(claimed - {*keep}))
 
 
-def _rest(root: Path, in_use: set[str]) -> Iterator[Path]:
-    """Yield the unused contents of the other folders."""
-    for folder in ("quarantine", "work", "kept"):
+def _rest(root: Path, folders: Iterable[str], in_use: set[str]) -> Iterator[Path]:
+    """Yield the unused contents of other folders than that of objects."""
+    for folder in folders:
         yield from (path for path in (root / folder).glob("[!.]*") if f"{folder}/{path.name}" not in in_use)
 
 

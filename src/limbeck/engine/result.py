@@ -316,6 +316,11 @@ def retained_keys(folder: str | Path) -> tuple[Path, set[str]]:
     return root, {key for key in (*ends["front"], *ends["chosen"], *others) if key}
 
 
+def is_finished(folder: str | Path) -> bool:
+    """Return whether a folder's newest run has come to its end."""
+    return any(event["event"] == "finished" for event in Ledger(Path(folder)).last())
+
+
 def _with_children(keys: set[str], recipe: Recipe, store: Store) -> set[str]:
     """Return keys with those of all that steps of a recipe have made from them.
 

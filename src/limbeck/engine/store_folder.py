@@ -248,8 +248,9 @@ def refusal(error: BaseException, root: Path) -> str | None:
                 "elsewhere, then run the same command again: what is finished is kept"
             )
         return (
-            f"the disk of the store {root} is full; free some space ('limbeck gc RUN') or set LIMBECK_STORE to a "
-            "folder elsewhere, then run the same command again: what is finished is kept"
+            f"the disk of the store {root} is full; free some space ('limbeck gc RUN' leaves what an unfinished run "
+            "goes on from), or move the store to another disk and set LIMBECK_STORE to it, then run the same command "
+            "again: what is finished is kept"
         )
     if isinstance(error, OSError) and error.errno in _REFUSED:
         return f"cannot write in the store {root}: {error}; set LIMBECK_STORE to a folder you may write"
