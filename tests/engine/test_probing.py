@@ -59,6 +59,37 @@ def test_a_probe_that_fails_on_one_measures_the_others(go, toys):
     assert [failure.error for failure in result.failed] == ["RuntimeError: cannot be measured"]
 
 
+@pytest.mark.parametrize("together", [True, False])
+def test_an_interrupted_probe_keeps_what_it_has_measured(go, toys, monkeypatch, together):
+    measure, left = toys.ToyQuality.measure, [KeyboardInterrupt()]
+
+    def interrupted(step, candidates, context):
+        if not together and len(candidates) > 1:
+            raise RuntimeError("together there is no room")
+        for number, fact in measure(step, candidates, context):
+            if left and candidates[number].model.ffn == 1:
+                raise left.pop()
+            yield number, fact
+
+    monkeypatch.setattr(toys.ToyQuality, "measure", interrupted)
+    steps = (toys.ToyLevels((4, 2, 1)), toys.ToyQuality())
+    with pytest.raises(KeyboardInterrupt):
+        go(*steps)
+    before = len(toys.calls())
+    result = go(*steps)
+    measured = [call for call in toys.calls()[before:] if call.startswith("quality")]
+    assert measured == (["quality 2", "quality 1"] if together else ["quality 1"])
+    assert len(values(result)) == 3
+
+
+def test_a_probe_that_fails_on_the_last_measures_no_other_twice(go, toys):
+    result = go(toys.ToyLevels((4, 2, 1)), toys.ToyQuality(refuse=1))
+    assert len(values(result)) == 2
+    assert [call for call in toys.calls() if call.startswith("quality")] == [
+        f"quality {ffn}" for ffn in (4, 2, 1, 2, 1)
+    ]
+
+
 def test_facts_of_different_sessions_are_not_compared(go, toys):
     train, thin, thinner = toys.ToyTrain(), toys.ToyPrune(), toys.ToyPrune(0.25)
     go(train, thin, toys.ToyClock())

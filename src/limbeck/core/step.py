@@ -310,7 +310,7 @@ class Probe(Step):
 
     @abstractmethod
     def measure(self, candidates: Sequence[Candidate], context: RunContext) -> Iterable[tuple[int, Measurement]]:
-        """Yield facts, each with the index of its candidate."""
+        """Yield facts, each with the index of its candidate; unless it is a ``group``, one candidate after another."""
 
 
 class Choice(Step):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import replace
 from functools import partial
@@ -23,6 +23,8 @@ from limbeck.recipe.parsing import LocatedStep
 
 Facts = dict[str, list[Measurement]]
 """Measurements by key."""
+Remember = Callable[[Facts], None]
+"""Stores the facts of candidates for other runs."""
 
 
 class Prober:
@@ -44,7 +46,8 @@ class Prober:
         """Measure what is missing; a candidate that cannot be measured leaves the front.
 
         A group that could not be measured together keeps what was measured one by one, as long as it stays the same
-        group; candidates that failed are tried again.
+        group; candidates that failed are tried again. Other facts are stored candidate by candidate, so an
+        interrupted run measures only the others.
 
         Args:
             front: Keys of the candidates.
@@ -76,13 +79,17 @@ class Prober:
             missing = [key for key in group if remembered[key] is None]
             if missing:
                 todo = list(dict.fromkeys([*first, *missing]))
-                start = time.perf_counter()
-                measured = self._measure(todo, first, whole, placed, seed)
-                seconds = (time.perf_counter() - start) / len(todo)
-                description = {"probe": step.info.name, "parameters": parameters(step), "seconds": seconds}
-                for key, facts in measured.items():
-                    remembered[key] = {**description, "facts": [fact.to_json() for fact in facts]}
-                    self.store.facts.remember(names[key], remembered[key])
+                start, done = time.perf_counter(), set[str]()
+
+                def remember(measured: Facts) -> None:
+                    done.update(measured)
+                    seconds = (time.perf_counter() - start) / max(1, len(done))
+                    description = {"probe": step.info.name, "parameters": parameters(step), "seconds": seconds}
+                    for key, facts in measured.items():
+                        remembered[key] = {**description, "facts": [fact.to_json() for fact in facts]}
+                        self.store.facts.remember(names[key], remembered[key])
+
+                remember(self._measure(todo, first, whole, placed, seed, remember))
                 if step.info.group and len({*(sessions := _sessions(remembered)).values()}) > 1:
                     self.store.facts.remember(_apart(names), sessions)
         for key in group:
@@ -92,9 +99,15 @@ class Prober:
         return [key for key in front if key not in lost]
 
     def _measure(
-        self, todo: Sequence[str], first: Sequence[str], whole: str | None, placed: LocatedStep, seed: int
+        self,
+        todo: Sequence[str],
+        first: Sequence[str],
+        whole: str | None,
+        placed: LocatedStep,
+        seed: int,
+        remember: Remember,
     ) -> Facts:
-        """Measure all together; if that fails, one by one, to find the one that fails.
+        """Measure all together; if that fails, those that are missing one by one, to find the one that fails.
 
         Args:
             todo: Keys of the candidates, those of ``first`` before the others.
@@ -102,26 +115,33 @@ class Prober:
             whole: Key of the model that answers are compared with.
             placed: The probe.
             seed: Seed of everything random.
+            remember: Stores what has been measured before the others are.
         """
         rest = [key for key in todo if key not in first]
         lane = lane_of(placed.step)
+        measured: Facts = {}
+
+        def note(facts: Facts) -> None:
+            measured.update(facts)
+            remember(facts)
+
+        measure = partial(self._measure_once, whole=whole, placed=placed, seed=seed, remember=note)
         if len(rest) > 1:
             try:
-                return run_alone(self.executor, Work(lane, partial(self._measure_once, todo, whole, placed, seed)))
+                return run_alone(self.executor, Work(lane, partial(measure, todo)))
             except (StoreError, ProcessLost, ServiceError):
                 raise
             except Exception as error:
                 self.log.note(f"{placed.name} failed on {len(todo)} candidates together ({error}); one by one now")
-        groups = [[*first, key] for key in rest] or [list(first)]
-        measured: Facts = {}
-        for finished in self.executor.run(
-            [Work(lane, partial(self._measure_once, group, whole, placed, seed)) for group in groups]
-        ):
+        groups = [[*first, key] for key in rest if key not in measured] or [list(first)]
+        for finished in self.executor.run([Work(lane, partial(measure, group)) for group in groups]):
             with self.log.isolate_failure(placed.path, placed.name, groups[finished.index][-1]):
-                measured |= finished.result()
+                note(finished.result())
         return measured
 
-    def _measure_once(self, todo: Sequence[str], whole: str | None, placed: LocatedStep, seed: int) -> Facts:
+    def _measure_once(
+        self, todo: Sequence[str], whole: str | None, placed: LocatedStep, seed: int, remember: Remember
+    ) -> Facts:
         step = placed.step
         assert isinstance(step, Probe)
         compared = Reference(whole, todo.index(whole)) if whole is not None and whole in todo else None
@@ -131,7 +151,11 @@ class Prober:
         machine, url = self.store.machine, self.builder.serving(step).target.url
         elsewhere = step.info.at_target and url is not None
         with machine.alone() if step.info.machine_bound and not elsewhere else machine.working():
+            last = 0
             for number, fact in step.measure(candidates, context):  # times must not share the cores
+                if number != last and not step.info.group:
+                    remember({todo[last]: measured[todo[last]]})
+                last = number
                 measured[todo[number]].append(fact)
         return measured
 
