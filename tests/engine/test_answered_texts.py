@@ -8,6 +8,7 @@ import pytest
 from limbeck.core.logits import activate
 from limbeck.core.shape import Shape
 from limbeck.core.soft_label import has_probabilities
+from limbeck.data import batching
 from limbeck.data.answers import answers
 from limbeck.data.baseline import baseline
 from limbeck.data.synthetic import toy_task, toy_tokenizer
@@ -51,6 +52,37 @@ def folders(make_model, tmp_path_factory):
 def texts():
     rows = toy_task("classification", train=300, validation=10, test=10).split("train").texts
     return list(dict.fromkeys(rows))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_interruption_loses_one_part_of_the_answers(folders, texts, kind, tmp_path, monkeypatch):
+    """The answers are those of a run that was not interrupted, and a message comes before the first."""
+    spec, source = {"texts": tuple(texts)}, str(folders / kind)
+    monkeypatch.setattr("limbeck.data.answers.CHUNK", 8)
+    expected = load_run_task(spec, source, None, Store(tmp_path / "whole"))
+    predict, done, messages = batching.predict, [], []
+
+    def interrupted(model, encoded, *more):
+        if len(done) == 3:
+            done.append("interrupted")
+            raise KeyboardInterrupt
+        done.append(len(encoded))
+        return predict(model, encoded, *more)
+
+    monkeypatch.setattr(batching, "predict", interrupted)
+    store = Store(tmp_path / "parts")
+    store.notify = messages.append
+    with pytest.raises(KeyboardInterrupt):
+        load_run_task(spec, source, None, store)
+    assert "answers" in messages[0]
+    answered = done[:-1]
+    task = load_run_task(spec, source, None, store)
+    assert task.fingerprint == expected.fingerprint
+    asked = [name for name in task.splits if kind != "embedding" or name != "train"]
+    assert sum(answered + done[4:]) == sum(len(task.split(name)) for name in asked)
+    before = len(messages)
+    load_run_task(spec, source, None, store)
+    assert len(messages) == before
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -63,7 +63,10 @@ def evaluate(
     given = data.of(task_or_texts("evaluate", task, texts))
     if (texts is None) != (reference is None):
         raise InputError("evaluate: --texts and --reference belong together; give the model whose answers count")
-    loaded, split = load_judged(given, split) if reference is None else load_judged_texts(given, reference, split)
+    if reference is None:
+        loaded, split = load_judged(given, split)
+    else:
+        loaded, split = load_judged_texts(given, reference, split, lambda text: print(f"note: {text}", file=sys.stderr))
     loaded = (fit_length if "max_length" in data.changes() else served_length)(loaded, model)
     check_length(model, loaded)
     report_data(loaded, model, (split,))

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 CHUNK = 512
 """Rows that are answered and stored together."""
+Answers = np.ndarray | list[np.ndarray]
+"""Logits of a split: [rows, labels]; where words have labels, [words, labels] of each row."""
 
 
 def answers(
@@ -33,7 +35,8 @@ def answers(
     split: str,
     batch_size: int | None = None,
     keep: Keep | None = None,
-) -> np.ndarray | list[np.ndarray]:
+    identity: str = "",
+) -> Answers:
     """Return a model's logits on a split, in its order.
 
     Args:
@@ -42,24 +45,33 @@ def answers(
         task: The task.
         split: Name of the split.
         batch_size: Texts answered together by a model that limbeck opens.
-        keep: ``RunContext.keep``, where answers of other teachers are kept.
+        keep: ``RunContext.keep``, where answers of other teachers are kept, part by part.
+        identity: Identifies the content of a model that limbeck opens, if its answers are to be kept, too.
 
     Returns:
         [rows, labels]; where words have labels, a list of [words, labels], NaN for words that the model did not see.
     """
-    from limbeck.data.batching import encode, predict
-
-    if not isinstance(model, AnswerSource):
+    if isinstance(model, AnswerSource):
+        ask, identity = model.answer, model.identity
+    else:
         assert tokenizer is not None  # a model that reads tokens comes with its tokenizer
-        encoded = encode(task, split, tokenizer)
-        logits = predict(model, encoded, batch_size)
-        return by_word(logits, encoded.first_pieces) if encoded.per_token else logits
-    if keep is None or not model.identity:
-        return model.answer(task, split)
-    logits = np.concatenate([_cached(model, part, split, keep) for part in _parts(task, split)])
+        ask = partial(_predicted, model, tokenizer, batch_size)
+    if keep is None or not identity:
+        return ask(task, split)
+    logits = np.concatenate([_cached(ask, identity, part, split, keep) for part in _parts(task, split)])
     if not task.task_kind.per_token:
         return logits
     return np.split(logits, np.cumsum([len(text) for text in task.split(split).texts])[:-1])
+
+
+def _predicted(
+    model: Runnable, tokenizer: PreTrainedTokenizerBase, batch_size: int | None, task: Task, split: str
+) -> Answers:
+    from limbeck.data.batching import encode, predict
+
+    encoded = encode(task, split, tokenizer)
+    logits = predict(model, encoded, batch_size)
+    return by_word(logits, encoded.first_pieces) if encoded.per_token else logits
 
 
 def by_word(
@@ -135,20 +147,21 @@ def keepable_answers(source: AnswerSource, task: Task, split: str, keep: Keep) -
     """
     if not source.identity:
         return {}
-    return {_name(source, part, split): partial(_cached, source, part, split, keep) for part in _parts(task, split)}
+    parts = {_name(source.identity, part, split): part for part in _parts(task, split)}
+    return {name: partial(_cached, source.answer, source.identity, part, split, keep) for name, part in parts.items()}
 
 
-def _name(source: AnswerSource, task: Task, split: str) -> str:
+def _name(identity: str, task: Task, split: str) -> str:
     rows = task.split(split)
     read = [task.kind, task.label_names, task.max_length, task.mask_token, rows.texts, rows.pairs]
     if any(parts := [part_of_search(label) for label in rows.labels]):  # which have prompts
         read.append([part and part.__name__ for part in parts])
-    return f"answers-{source.identity}-{hashlib.sha256(json.dumps(read).encode()).hexdigest()[:16]}"
+    return f"answers-{identity}-{hashlib.sha256(json.dumps(read).encode()).hexdigest()[:16]}"
 
 
-def _cached(source: AnswerSource, task: Task, split: str, keep: Keep) -> np.ndarray:
-    def ask() -> dict[str, np.ndarray]:
-        logits = source.answer(task, split)
+def _cached(ask: Callable[[Task, str], Answers], identity: str, task: Task, split: str, keep: Keep) -> np.ndarray:
+    def build() -> dict[str, np.ndarray]:
+        logits = ask(task, split)
         return {"logits": np.concatenate(logits) if task.task_kind.per_token else np.asarray(logits)}
 
-    return cached_arrays(keep, _name(source, task, split), ask)["logits"]
+    return cached_arrays(keep, _name(identity, task, split), build)["logits"]

@@ -1,7 +1,7 @@
 """Load the task of a run; texts without labels get the answers of the run's own model, or of its teacher, as labels.
 
-The measure is then fidelity: how far smaller models answer as that model does. Answers are stored, so the labels are
-the same whenever the run is resumed.
+The measure is then fidelity: how far smaller models answer as that model does. Answers are stored, part by part, so
+the labels are the same whenever the run is resumed, and nothing is answered twice.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from limbeck.core.kinds.embedding import Embedding
 from limbeck.core.outputs import OutputSpec
 from limbeck.core.task import Task
 from limbeck.data.config import Options
+from limbeck.data.readers import plural
 from limbeck.data.texts_task import check_options, has_no_labels, texts_task
 from limbeck.engine.fingerprint import fingerprint
 from limbeck.engine.store import Store
@@ -48,7 +49,7 @@ def load_run_task(
         spec: As for ``load_task``, or a mapping with ``texts``: a file of texts without labels, or the texts.
         model: The recipe's model, which answers such texts.
         teacher: The recipe's teacher, which answers them if there is one.
-        store: Where answers are kept.
+        store: Where answers are kept; it notifies the user before texts are answered.
         check: Refuses a task of texts that does not suit the recipe; called before any text is answered.
 
     Raises:
@@ -71,7 +72,7 @@ def load_run_task(
     name = hashlib.sha256(f"{content}-{task.fingerprint}-{VERSION}".encode()).hexdigest()[:16]
 
     def build(draft: Path) -> None:
-        _answered(task, source, vectors).to_folder(draft)
+        _answered(task, source, vectors, store, f"{content}-{VERSION}").to_folder(draft)
 
     folder = store.facts.keep(f"answered-{name}", build)
     stored = Task.from_folder(folder)
@@ -81,7 +82,10 @@ def load_run_task(
 
 
 def load_judged_texts(
-    spec: str | Path | Mapping[str, Any], reference: str, split: str | None = None
+    spec: str | Path | Mapping[str, Any],
+    reference: str,
+    split: str | None = None,
+    notify: Callable[[str], None] = lambda message: None,
 ) -> tuple[Task, str]:
     """Load texts without labels to evaluate a model on, with the answers of another as labels.
 
@@ -89,12 +93,14 @@ def load_judged_texts(
         spec: As for :func:`load_run_task`.
         reference: The model that answers the texts.
         split: The split; 'test' unless given.
+        notify: Receives a message before texts are answered.
 
     Raises:
         InputError: The texts cannot be read, the reference does not answer them, or there is no such split.
     """
     store = Store.of(None)
     store.prepare()
+    store.notify = notify
     task, split = load_run_task(spec, reference, None, store), split or "test"
     task.split(split)
     return task, split
@@ -132,23 +138,30 @@ def _length(source: str, kind: str) -> int:
     return int(peek(source)["vector_length" if find(kind).vectors else "max_length"])
 
 
-def _answered(task: Task, source: str, vectors: VectorSource | None) -> Task:
+def _answered(task: Task, source: str, vectors: VectorSource | None, store: Store, identity: str) -> Task:
     """Return the task with a model's answers as labels; of vectors, those of the held-out texts alone.
 
     Args:
         task: The task.
         source: The model.
         vectors: The model where limbeck does not open it.
+        store: Where parts of the answers are kept.
+        identity: Identifies the model's content.
     """
-    from limbeck.data.answers import answers
+    from limbeck.data.answers import CHUNK, answers
     from limbeck.model.checkpoints import open_model
 
     model, tokenizer = (vectors, None) if vectors is not None else open_model(source, task=task)
+    asked = {
+        name: split
+        for name, split in task.splits.items()
+        if not (task.task_kind.vectors and (name == "train" or is_judged(split.labels[0])))
+    }  # distillation asks the teacher itself
+    if count := sum(map(len, asked.values())):
+        store.notify(f"'{source}' answers {plural(count, 'text')}; every {CHUNK} answers are stored")
     splits = dict(task.splits)
-    for name, split in task.splits.items():
-        if task.task_kind.vectors and (name == "train" or is_judged(split.labels[0])):
-            continue  # distillation asks the teacher itself
-        logits = answers(model, tokenizer, task, name)
+    for name, split in asked.items():
+        logits = answers(model, tokenizer, task, name, keep=store.facts.keep, identity=identity)
         pairs = zip(logits, split.labels, strict=True)
         if name == "train":  # read by its answers alone
             labels = tuple(_rounded(task.task_kind.review(row, label, 1.0)[0]) for row, label in pairs)

@@ -245,6 +245,11 @@ class _Compression:
         out = Path(self.out) if self.out else None
         wanted, store = self._checked(folder, out), Store.of(store)
         store.prepare()
+
+        def note(message: str) -> None:
+            listener({"kind": "note", "message": message})
+
+        store.notify = note
         if has_no_labels(task):
             task = load_run_task(task, self.model, self.request.teacher, store)
         loaded, by_name = fit_length(as_task(task), self.model), names_task(task)
@@ -265,13 +270,7 @@ class _Compression:
         teacher: TeacherFunction | FunctionTeacher | None = self.function
         if request.teacher is not None:
             adapted, _ = adapt_task(draft, loaded, store)
-            teacher = prepare_teacher(
-                request.teacher,
-                adapted,
-                self.function,
-                folder,
-                lambda text: listener({"kind": "note", "message": text}),
-            )
+            teacher = prepare_teacher(request.teacher, adapted, self.function, folder, note)
         if not by_name:
             keep_task(loaded, folder)
         announce(listener, loaded, self.model)
@@ -279,8 +278,7 @@ class _Compression:
         whole = None
         if planner.needs_whole:
             whole = whole_latency(self.model, loaded, target, store, request.profile)
-            message = f"the whole model takes {whole:.3g} ms in INT8, as predicted; goals that it meets are left out"
-            listener({"kind": "note", "message": message})
+            note(f"the whole model takes {whole:.3g} ms in INT8, as predicted; goals that it meets are left out")
         recipe = planner.recipe(spec, target, linear, whole)
         if recipe != draft:
             checked_task(recipe, store, loaded, self.function)

@@ -67,10 +67,12 @@ def run(
     executor = executor or ExecutorConfig()
     executor.check(limited=recipe.max_minutes is not None)
     store = Store.of(store)
-    recipe, loaded = checked(recipe, store, run_folder, task, teacher)
-    with listening(on_event, progress) as listener, open_workers(executor, run_folder) as workers:
-        begun = start(recipe, loaded, store, run_folder, listener, cost, teacher=teacher, workers=workers, began=began)
-        return begun.finish()
+    with listening(on_event, progress) as listener:
+        store.notify = lambda message: listener({"kind": "note", "message": message})
+        recipe, loaded = checked(recipe, store, run_folder, task, teacher)
+        with open_workers(executor, run_folder) as workers:
+            given = {"teacher": teacher, "workers": workers, "began": began}
+            return start(recipe, loaded, store, run_folder, listener, cost, **given).finish()
 
 
 def checked(
