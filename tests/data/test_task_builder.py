@@ -296,11 +296,14 @@ def test_a_metric_that_does_not_read_scores_of_pairs_is_refused(metric):
 
 def test_scores_of_documents_without_a_relevant_one_are_compared_as_rankings():
     """So are a model's logits, which may all be negative."""
-    rows = [(f"query {row // 5}", f"document {row}", -1.0 - row % 5) for row in range(40)]
+    rows = [(f"query {row // 12}", f"document {row}", -1.0 - row % 12) for row in range(96)]
     with pytest.raises(InputError, match=r"'ndcg_at_10' does not fit labels that are scores .*'overlap_at_10'"):
         task_from_lists("x", train=list(zip(*rows, strict=True)), kind="rerank")
     train = list(zip(*rows, strict=True))
     assert task_from_lists("x", train=train, kind="rerank", metric="overlap_at_10").metric == "overlap_at_10"
+    few = [row for number, row in enumerate(rows) if number % 12 < 10]
+    with pytest.raises(InputError, match="split validation: no query has more than 10 documents, so overlap_at_10"):
+        task_from_lists("x", train=list(zip(*few, strict=True)), kind="rerank", metric="overlap_at_10")
 
 
 @pytest.mark.parametrize(

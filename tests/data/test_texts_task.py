@@ -64,13 +64,13 @@ def test_every_kind_takes_texts(kind):
 
 
 def test_requests_are_held_out_whole(tmp_path):
-    rows = [f"query {row // 6}\tdocument {row}" for row in range(60)]
+    rows = [f"query {row // 12}\tdocument {row}" for row in range(120)]
     (tmp_path / "pairs.txt").write_text("\n".join(rows))
     task = read(options(texts=str(tmp_path / "pairs.txt"), text="0", pair="1"), "rerank", ())
     assert task.metric == "overlap_at_10"
     queries = [set(split.texts) for split in task.splits.values()]
     assert sum(map(len, queries)) == len(set().union(*queries)) == 10
-    assert len(task.split("test")) == len(task.split("validation")) == 6
+    assert len(task.split("test")) == len(task.split("validation")) == 12
     with pytest.raises(InputError, match="a query and a document in each row"):
         read(options(), "rerank", ())
 
@@ -108,7 +108,7 @@ def test_pairs_have_two_columns(tmp_path):
     ],
 )
 def test_a_metric_of_other_labels_is_refused(tmp_path, kind, metric, message):
-    (tmp_path / "pairs.txt").write_text("\n".join(f"query {row // 6}\tdocument {row}" for row in range(60)))
+    (tmp_path / "pairs.txt").write_text("\n".join(f"query {row // 12}\tdocument {row}" for row in range(60)))
     given = {"texts": str(tmp_path / "pairs.txt"), "text": "0", "pair": "1"} if kind == "rerank" else {}
     with pytest.raises(InputError, match=message):
         read(options(**given, metric=metric), kind, ())

@@ -20,7 +20,7 @@ from limbeck.engine.planner import Planner
 from limbeck.engine.run import run
 from limbeck.engine.store import Store
 from limbeck.errors import InputError, RecipeError
-from limbeck.model.checkpoints import open_model, save_model
+from limbeck.model.checkpoints import open_model, peek_outputs, save_model
 from limbeck.recipe.recipe import parse
 from limbeck.report.model_card import figures
 from limbeck.report.report import errors_line
@@ -237,3 +237,69 @@ def test_vectors_are_judged_by_a_search_or_a_probe(folders, texts, form, tmp_pat
     score = candidate.task.score(logits, candidate.task.split("test").labels)
     assert fact.value == pytest.approx(score, abs=0.2)  # INT8 answers one by one
     assert (record.fact("recall_at_100", "test") is not None) == (form == "search")
+
+
+@pytest.fixture
+def cross_encoder(make_model, tmp_path):
+    """A cross-encoder as others save it: one output, without a mark of what it is for."""
+
+    def save(**config):
+        folder, tokenizer = tmp_path / "cross-encoder", toy_tokenizer(toy_task(train=60))
+        model = make_model(
+            Shape.uniform(2, 32, 4, 48), labels=1, kind="rerank", vocab_size=len(tokenizer), max_positions=64
+        )
+        model.fresh_head = False
+        save_model(model, tokenizer, folder)
+        written = json.loads((folder / "config.json").read_text())
+        written = {key: value for key, value in written.items() if key not in ("reranker", "sentence_transformers")}
+        (folder / "config.json").write_text(
+            json.dumps({**written, "id2label": {"0": "LABEL_0"}, "label2id": {}, **config})
+        )
+        return str(folder)
+
+    return save
+
+
+def pairs_of(texts, documents, tmp_path):
+    path = tmp_path / "pairs.tsv"
+    first = [(query, 7 * number) for number, query in enumerate(texts[:12])]
+    rows = [f"{query}\t{texts[(start + row) % len(texts)]}" for query, start in first for row in range(documents)]
+    path.write_text("\n".join(rows) + "\n")
+    return {"texts": str(path), "text": 0, "pair": 1}
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        {},
+        {"sentence_transformers": {"activation_fn": "torch.nn.modules.linear.Identity"}},
+        {
+            "sentence_transformers": {"activation_fn": "torch.nn.modules.activation.Sigmoid"},
+            "problem_type": "regression",
+        },
+    ],
+)
+def test_any_cross_encoder_ranks_pairs(cross_encoder, texts, tmp_path, config):
+    source, spec = cross_encoder(**config), pairs_of(texts, 12, tmp_path)
+    assert peek_outputs(source).kind == "score"
+    task = load_run_task(spec, source, None, Store(tmp_path / "store"))
+    assert (task.kind, task.metric) == ("rerank", "overlap_at_10")
+    model, tokenizer = open_model(source, task=task)
+    logits = answers(model, tokenizer, task, "test")
+    assert task.score(np.asarray(logits), task.split("test").labels) == 1
+    compressed = compress(
+        source,
+        {**spec, "max_length": 32},
+        max_drop=100,
+        effort="one-shot",
+        folder=tmp_path / "run",
+        store=tmp_path / "store",
+        allow_weak_teacher=True,
+    )
+    assert json.loads((compressed.artefact / "limbeck.json").read_text())["kind"] == "rerank"
+
+
+def test_too_few_documents_are_told_before_a_pair_is_answered(cross_encoder, texts, tmp_path, monkeypatch):
+    monkeypatch.setattr(answered_texts, "_answered", lambda *_: pytest.fail("a text was answered"))
+    with pytest.raises(InputError, match="split validation: no query has more than 10 documents"):
+        load_run_task(pairs_of(texts, 10, tmp_path), cross_encoder(), None, Store(tmp_path / "store"))

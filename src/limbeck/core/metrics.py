@@ -337,6 +337,22 @@ def check_form(kind: str, metric: str, labels: Sequence[Any]) -> None:
         raise InputError(f"metric '{metric}' does not fit labels that are {form.name}; {nearest(metric, form.metrics)}")
 
 
+def check_informative(kind: str, metric: str, split: str, labels: Sequence[Any]) -> None:
+    """Refuse a metric that has the same value for every model.
+
+    Args:
+        kind: Kind of task.
+        metric: Name of the metric.
+        split: Name of the split.
+        labels: The labels of the split.
+
+    Raises:
+        InputError: The labels leave nothing to compare.
+    """
+    if labels and (reason := find(kind).says_nothing(metric, labels)):
+        raise InputError(f"split {split}: {reason}")
+
+
 def check_metric(kind: str, metric: str, label_names: Sequence[str]) -> None:
     """Refuse a metric that does not fit the task.
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from limbeck.core.finite import load_json
 from limbeck.core.judged_texts import Example, is_asked, is_judged
 from limbeck.core.kinds import Kind, find
-from limbeck.core.metrics import check_form, check_metric
+from limbeck.core.metrics import check_form, check_informative, check_metric
 from limbeck.core.requests import choose_requests
 from limbeck.core.stored_labels import from_plain, to_plain
 from limbeck.errors import InputError, nearest, shown
@@ -244,8 +244,10 @@ class Task:
 
     def checked(self) -> Task:
         """Return the task; the metric has to fit the held-out labels, or all of them where none are held out."""
-        splits = [split for name, split in self.splits.items() if name != "train"] or list(self.splits.values())
-        check_form(self.kind, self.metric, [label for split in splits for label in split.labels])
+        splits = {name: split for name, split in self.splits.items() if name != "train"} or self.splits
+        check_form(self.kind, self.metric, [label for split in splits.values() for label in split.labels])
+        for name, split in splits.items():
+            check_informative(self.kind, self.metric, name, split.labels)
         return self
 
     def score(self, logits: np.ndarray | Sequence[np.ndarray], labels: np.ndarray | Sequence[Any]) -> float:

@@ -137,6 +137,10 @@ class TaskKind(Output):
             return "accuracy"  # there is nothing to leave out
         return self.default_metric
 
+    def says_nothing(self, metric: str, labels: Sequence[Label]) -> str:
+        """Return why a metric has the same value for every model on a split with these labels; '' if it has not."""
+        return ""
+
     def fidelity_metric(self, names: Sequence[str]) -> str:
         """Return the usual metric where the labels are a model's own answers."""
         return "agreement"

@@ -9,7 +9,7 @@ from types import MappingProxyType
 from typing import Any
 
 from limbeck.core.kinds import KINDS
-from limbeck.core.metrics import check_form, metrics_of
+from limbeck.core.metrics import check_form, check_informative, metrics_of
 from limbeck.core.paths import exists, user_path
 from limbeck.core.task import SPLITS, Task
 from limbeck.data.beir import is_beir
@@ -107,6 +107,7 @@ def load_judged(
         location = replace(location, options=replace(location.options, limit=limit))
     task = _load(location, split if evaluation else None, rank)
     check_form(task.kind, task.metric, task.split(split).labels)
+    check_informative(task.kind, task.metric, split, task.split(split).labels)
     return task, split
 
 

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 from limbeck.core.judged_texts import is_judged
 from limbeck.core.kinds import find
 from limbeck.core.kinds.embedding import Embedding
-from limbeck.core.outputs import OutputSpec
+from limbeck.core.kinds.rerank import Rerank
+from limbeck.core.outputs import OutputSpec, Score
 from limbeck.core.task import Task
 from limbeck.data.config import Options
 from limbeck.data.readers import plural
@@ -62,11 +63,12 @@ def load_run_task(
     check_options(options, tuple(spec))
     vectors = _vectors(source)
     outputs = _outputs(source) if vectors is None else OutputSpec(Embedding.name, (), "identity")
-    names = () if find(outputs.kind).numeric else outputs.labels
+    kind = Rerank.name if outputs.kind == Score.name else outputs.kind  # no task has scores that are not compared
+    names = () if find(kind).numeric else outputs.labels
     if options.max_length is None:
-        longest = _length(source, outputs.kind) if vectors is None else vectors.max_length
-        options = replace(options, max_length=min(find(outputs.kind).usual_length, longest))
-    task = replace(texts_task(options, outputs.kind, names, load_task), answered_by=source)
+        longest = _length(source, kind) if vectors is None else vectors.max_length
+        options = replace(options, max_length=min(find(kind).usual_length, longest))
+    task = replace(texts_task(options, kind, names, load_task), answered_by=source)
     check(task)
     content = fingerprint(model_folder(source) or source)
     name = hashlib.sha256(f"{content}-{task.fingerprint}-{VERSION}".encode()).hexdigest()[:16]

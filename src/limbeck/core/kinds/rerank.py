@@ -125,6 +125,20 @@ class Rerank(SingleNumber):
             return None
         return LabelForm("scores by which no document is relevant", ("overlap_at_10",))
 
+    def says_nothing(self, metric: str, labels: Sequence[Label]) -> str:
+        """Return that requests have too few documents for an overlap.
+
+        Args:
+            metric: Name of the metric.
+            labels: The labels of a split.
+        """
+        if metric != "overlap_at_10" or any(len(rows) > DEPTH for rows in requests_of(labels)):
+            return ""
+        return (
+            f"no query has more than {DEPTH} documents, so overlap_at_10, the share of the first {DEPTH} in common, is "
+            "1 for any order; give more documents for each query"
+        )
+
     def truth(self, labels: Sequence[Label] | np.ndarray) -> np.ndarray:
         """Return query, gain and ideal gain [rows, 3]."""
         return np.asarray(labels, dtype=float).reshape(-1, 3)
