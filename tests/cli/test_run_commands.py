@@ -180,6 +180,17 @@ def test_a_budget_that_nothing_meets_ends_with_3_and_the_nearest():
     assert "MB > 0.001 MB" in out
 
 
+def test_a_choice_that_fails_ends_with_3_as_no_model_is_written(monkeypatch):
+    def refuse(*_):
+        raise ValueError("no facts to choose by")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("limbeck.engine.walk.choose", refuse)
+        status, out, _ = call("run", recipe("unchosen.yaml", "export", "size", "quality", "best"))
+    assert (status, "no facts to choose by" in out, "artefact:" in out) == (3, True, False)
+    assert call("run", "unchosen.yaml")[0] == 0
+
+
 @pytest.mark.parametrize(
     ("setting", "message"),
     [

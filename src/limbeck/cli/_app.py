@@ -91,7 +91,7 @@ def finish(result: RunResult, written: Mapping[str, Path], as_json: bool) -> int
         as_json: Print JSON instead of tables.
 
     Returns:
-        The exit status: 3 if the chosen model exceeds limits, 1 if steps failed, else 0.
+        The exit status: 3 if the chosen model exceeds limits, or nothing could be chosen; 1 if steps failed; else 0.
     """
     from limbeck.engine.outputs import budget_violations
     from limbeck.report.report import front_table, named_headline, run_json
@@ -116,5 +116,6 @@ def finish(result: RunResult, written: Mapping[str, Path], as_json: bool) -> int
             console.print(f"incomplete: {gap}", style="red", markup=False, soft_wrap=True)
         for name, path in paths.items():
             console.print(f"{name}: {path}", markup=False, soft_wrap=True)
+    chosen = result.gaps or all(summary.chosen or not summary.chooses for summary in result.summaries.values())
     result.store.release()  # its models may be removed by gc now, even in the same process
-    return 3 if violations else 1 if result.failed else 0
+    return 3 if violations or not chosen else 1 if result.failed else 0

@@ -61,7 +61,8 @@ def compress(
     Fine-tunes the model if it has no head for the task yet, tries export, INT8, pruning (or a search for the best
     shape) and distillation, measures every candidate, and writes the chosen one to a folder that needs nothing but
     onnxruntime and tokenizers. Exit status 1: the model was written, but steps failed. 2: the fine-tuned teacher is no
-    better than a constant answer. 3: nothing meets the budget, or is better than that ('budget_violations' of --json).
+    better than a constant answer. 3: nothing meets the budget, or is better than that ('budget_violations' of --json),
+    or nothing could be chosen.
 
     Args:
         model: A Hugging Face folder or hub name, or 'minilm-l6' (needs limbeck[demo]).
