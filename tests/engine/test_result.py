@@ -113,7 +113,7 @@ def test_a_whole_ledger_has_no_gaps(result, toys, tmp_path):
 
 
 @pytest.mark.parametrize("share", [0.35, 0.6, 0.9])
-def test_a_ledger_that_is_cut_short_says_what_is_missing(result, toys, tmp_path, share):
+def test_a_ledger_that_is_cut_short_says_what_is_missing(result, toys, tmp_path, share, monkeypatch):
     ledger = tmp_path / "run" / "ledger.jsonl"
     content = ledger.read_bytes()
     ledger.write_bytes(content[: int(share * len(content))])
@@ -121,7 +121,10 @@ def test_a_ledger_that_is_cut_short_says_what_is_missing(result, toys, tmp_path,
     unread, ended, remedy = again.gaps
     assert unread.startswith("1 line of ")
     assert "did not end" in ended
-    assert f"limbeck run {tmp_path / 'run' / 'recipe.yaml'} --folder {tmp_path / 'run'}" in remedy
+    command = f"limbeck run {tmp_path / 'run' / 'recipe.yaml'} --folder {tmp_path / 'run'}"
+    assert f"'{command} --store {tmp_path / 'store'}' goes on" in remedy
+    monkeypatch.setenv("LIMBECK_STORE", str(tmp_path / "store"))
+    assert f"'{command}' goes on" in read_result(tmp_path / "run").gaps[-1]
     assert to_json(again.run_summary)["gaps"] == list(again.gaps)
     for text in (str(again), again._repr_html_()):
         assert "incomplete: 1 line of" in text

@@ -50,13 +50,13 @@ class Replicas:
         self._builder, self._log, self._prober, self._make, self._ahead = builder, log, prober, make, ahead
         self._recipe = builder.recipe
 
-    def make(self, chosen: Sequence[str]) -> dict[str, list[str]]:
-        """Return the keys of the replicas of each chosen candidate.
+    def make(self, chosen: Sequence[str]) -> dict[str, dict[int, str]]:
+        """Return the keys of the replicas of each chosen candidate, by seed; those that fail are missing.
 
         Args:
             chosen: Keys of the chosen candidates.
         """
-        replicas: dict[str, list[str]] = {}
+        replicas: dict[str, dict[int, str]] = {}
         seeds = [self._recipe.seed + number for number in range(1, self._recipe.replicas)]
         if self._ahead is not None:
             for key, seed in product(chosen, seeds):
@@ -66,7 +66,7 @@ class Replicas:
             self._log.emit({"kind": "replica_start", "key": key, "seed": seed, "total": len(seeds)})
             with self._log.isolate_failure("replicas", "replica", key):
                 replica = self._replay(key, seed)
-                replicas.setdefault(key, []).append(replica)
+                replicas.setdefault(key, {})[seed] = replica
                 self._log.ledger.append("note", message="replica", replica_of=key, key=replica, seed=seed)
                 for placed in [probe for probe, keys in self._prober.history if key in keys]:
                     if not placed.step.info.machine_bound:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, fields, replace
 from functools import cached_property, partial
@@ -71,6 +71,7 @@ class RunResult:
     reference: str | None = None
     failed: list[Failure] = field(default_factory=list)
     replicas: dict[str, list[str]] = field(default_factory=dict)
+    replica_seeds: Mapping[str, Sequence[int]] = field(default_factory=dict)  # in the order of the replicas
     environment: Mapping[str, Any] = field(default_factory=dict)
     task: Task | None = None  # None when the result was read from a ledger
     gaps: tuple[str, ...] = ()  # what is missing because the ledger is damaged, or the run did not end
@@ -147,7 +148,10 @@ class RunResult:
             target=setting.target,
             target_name=self.target,
             budget=setting.budget,
-            seeds=[recipe.seed + number for number in range(max(1, recipe.replicas))],
+            seeds=[
+                recipe.seed,
+                *dict.fromkeys(seed for key in self.replicas for seed in self.replica_seeds.get(key, ())),
+            ],
             model=without_paths(recipe.model),
             baseline=baseline(self.task) if self.task is not None else None,
             histories=without_paths(self._histories()),
@@ -234,6 +238,11 @@ def read_result(folder: str | Path, store: Store | None = None) -> RunResult:
     front, chosen = ends.get("front", leaves_of_run), ends.get("chosen", [])
     teacher, replicas = ends.get("teacher"), ends.get("replicas", {})
     reference = ends.get("reference", teacher)
+    replica_seeds: dict[str, list[int]] = {}
+    for event in events:
+        of, seed = event.get("replica_of"), event.get("seed")
+        if isinstance(of, str) and isinstance(seed, int):
+            replica_seeds.setdefault(of, []).append(seed)
     repeated = (key for keys in replicas.values() for key in keys)
     named = {*front, *chosen, teacher, reference, *parents, *replicas, *repeated}
 
@@ -251,8 +260,9 @@ def read_result(folder: str | Path, store: Store | None = None) -> RunResult:
         reference=reference if reference in records else None,
         failed=[_failure(event["failure"]) for event in events if event["event"] == "failed"],
         replicas={key: recorded(keys) for key, keys in replicas.items() if key in records},
+        replica_seeds=replica_seeds,
         environment=first["environment"],
-        gaps=_gaps(ledger, finished=bool(ends), lost=len(named - {None} - records.keys())),
+        gaps=_gaps(ledger, Path(first["store"]), finished=bool(ends), lost=len(named - {None} - records.keys())),
     )
     if not recipe.targets:
         return result
@@ -265,11 +275,12 @@ def read_result(folder: str | Path, store: Store | None = None) -> RunResult:
     return result.split(split, partial(ledger.records, events))
 
 
-def _gaps(ledger: Ledger, *, finished: bool, lost: int) -> tuple[str, ...]:
+def _gaps(ledger: Ledger, store: Path, *, finished: bool, lost: int) -> tuple[str, ...]:
     """Say what the newest run of a ledger lacks.
 
     Args:
         ledger: The ledger, just read.
+        store: Where the run keeps finished work.
         finished: Whether it has the end of the run.
         lost: Models that it names and does not describe.
     """
@@ -282,7 +293,9 @@ def _gaps(ledger: Ledger, *, finished: bool, lost: int) -> tuple[str, ...]:
     if not finished:
         gaps.append("the run did not end, or its end is lost: shown is what it reached, and nothing is chosen")
     if gaps:
-        gaps.append(f"'limbeck run {folder / 'recipe.yaml'} --folder {folder}' goes on, and repeats no finished work")
+        where = "" if store == Store().root else f" --store {store}"
+        command = f"limbeck run {folder / 'recipe.yaml'} --folder {folder}{where}"
+        gaps.append(f"'{command}' goes on, and repeats no finished work")
     return tuple(gaps)
 
 

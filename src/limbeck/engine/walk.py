@@ -107,7 +107,7 @@ class Walk:
         """Carry out the recipe of a run that has begun."""
         with self._noting_interruptions():
             fronts = self._walk(self.steps, {name: [self.root] for name in self.targets})
-            replicas: dict[str, list[str]] = {}
+            replicas: dict[str, dict[int, str]] = {}
             for target in self.targets.values():
                 if self.prospects and (reason := self.prospects.limit.too_late_for_replicas(target.chosen)):
                     self.log.note(f"replicas are left out: {reason}")
@@ -117,8 +117,8 @@ class Walk:
         ends = ends_of(self.targets, fronts, self.root)
         front, chosen = union(fronts), union({name: end.chosen for name, end in ends.items()})
         teacher, compared = self.builder.teacher([*chosen, *front, self.root][0]), next(iter(ends.values())).reference
-        end: dict[str, Any] = {"front": front, "chosen": chosen, "teacher": teacher, "replicas": replicas}
-        end |= {"reference": compared}
+        end: dict[str, Any] = {"front": front, "chosen": chosen, "teacher": teacher, "reference": compared}
+        end["replicas"] = {key: [*made.values()] for key, made in replicas.items()}
         end |= {"targets": {name: asdict(each) for name, each in ends.items()}} if self.recipe.targets else {}
         self.store.release(*front, *chosen, *filter(None, (teacher, *(each.reference for each in ends.values()))))
         seconds, failed = time.perf_counter() - self.start, self.log.failed
@@ -134,7 +134,8 @@ class Walk:
             teacher=teacher,
             reference=compared,
             failed=failed,
-            replicas=replicas,
+            replicas=end["replicas"],
+            replica_seeds={key: [*made] for key, made in replicas.items()},
             environment=environment(),
             task=self.task,
             builder=self.builder,
