@@ -45,6 +45,9 @@ def test_nothing_is_timed_for_options_that_are_wrong(workspace, tmp_path, monkey
         ({"device": "cuda:99"}, "torch finds no device 'cuda:99' here"),
         ({"device": "gpu"}, "no device 'gpu'"),
         ({"device": "cuda", "target": "http://board", "profile": "m.jsonl"}, "times ONNX graphs on a processor"),
+        ({"target": "candidates=50"}, r"got 'candidates=50'; 'candidates' is an option of its own \(--candidates 50\)"),
+        ({"target": "seq_len=64"}, r"'seq_len' is an option of its own \(--seq-len 64\)"),
+        ({"target": "x=5"}, "or ray:RESOURCE, got 'x=5'$"),
     ],
 )
 def test_what_cannot_serve_on_a_device_is_refused(workspace, tmp_path, options, message):

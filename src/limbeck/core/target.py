@@ -101,7 +101,10 @@ class Target:
         assert self.url is not None
         if not URL.fullmatch(self.url) and not RAY.fullmatch(self.url):
             forms = "http://HOST:PORT, https://HOST:PORT or ray:RESOURCE"
-            raise InputError(f"url: should be {forms}, got {shown(self.url)}")
+            name, equals, value = self.url.partition("=")
+            meant = f"; '{name}' is an option of its own (--{name.replace('_', '-')} {shown(value)[1:-1]})"
+            hint = meant if equals and name in vars(self) else ""
+            raise InputError(f"url: should be {forms}, got {shown(self.url)}{hint}")
         if self.candidates is not None:
             raise InputError(
                 "url: the measuring service times batches; requests of 'candidates' are timed on this machine"

@@ -169,8 +169,8 @@ def compress(
     budget = Budget(latency_ms, size_mb, max_drop, max_flips, confidence, latency_statistic)
     options = training or Training()
     request = Request(budget, strategy, effort, seed, replicas, "", options, allow_weak_teacher, None, decision)
-    request = replace(request, profile=_profile_for(target, profile), max_minutes=max_minutes)
     serving = Target(device, "onnxruntime", threads, batch, seq_len, candidates, target, precision)
+    request = replace(request, profile=_profile_for(target, profile), max_minutes=max_minutes)
     work = _Compression(str(model), request, serving, runtime, folder, out, executor or ExecutorConfig())
     return work.taught_by(teacher).listened(task, store, on_event, progress)
 
