@@ -10,12 +10,14 @@ import pytest
 
 from limbeck.core.shape import Shape
 from limbeck.core.target import Target
+from limbeck.core.task import Split, Task
 from limbeck.data.loading import load_task
 from limbeck.data.synthetic import toy_task, toy_tokenizer
 from limbeck.engine.runtime_selection import Case, faster_core, faster_runtime
 from limbeck.engine.store import Store
 from limbeck.errors import LimbeckError
 from limbeck.measure import paying
+from limbeck.model import checkpoints
 from limbeck.model.checkpoints import save_model
 
 TASK = toy_task(train=24, validation=8, test=8)
@@ -61,6 +63,15 @@ def test_a_linear_core_is_never_tried_below_the_break_even_length(folder, store,
     assert trials[0][:3] == (2, 2, "linformer:128")
     assert faster_core(case(folder, Target(seq_len=99)), Target(seq_len=99), store) == expected
     assert trials[1][3] == 99
+
+
+def test_vectors_are_of_each_text_of_a_pair_cut_where_the_model_cuts_it(folder, monkeypatch):
+    rows = Split((("one " * 90).strip(),) * 8, (0.0, 1.0) * 4, ("two " * 60,) * 8)
+    task = Task("pairs", "embedding", {"test": rows}, (), "spearman", max_length=128)
+    assert Case.of(str(folder / "other"), task, Target()).seq_len == 77  # of 92 and 62
+    described = checkpoints.peek(folder / "other") | {"vector_length": 40}
+    monkeypatch.setattr(checkpoints, "peek", lambda model: described)
+    assert Case.of(str(folder / "other"), task, Target()).seq_len == 40
 
 
 def test_short_texts_are_not_timed_at_all(folder, monkeypatch):

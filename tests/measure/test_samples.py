@@ -10,11 +10,12 @@ from limbeck.core.early_exits import EarlyExits
 from limbeck.core.judged_texts import Document, Query
 from limbeck.core.shape import Shape
 from limbeck.core.target import Target
-from limbeck.core.task import Split
+from limbeck.core.task import Split, Task
 from limbeck.data.synthetic import toy_task, toy_tokenizer
 from limbeck.errors import InputError
 from limbeck.measure.samples import (
     has_long_texts,
+    lengths_of,
     sample_rows,
     sorted_batches,
     text_decides,
@@ -36,6 +37,14 @@ def test_the_sample_has_the_lengths_of_the_split(task):
     for index, length in enumerate(sampled):
         assert lengths[4 * index] <= length <= lengths[4 * index + 3]
     assert sorted(sample_rows(task, "test", 99)) == list(range(40))
+
+
+def test_both_texts_of_a_pair_are_read_at_once_unless_each_gets_a_vector(task):
+    texts, pairs = ("one two three",) * 4, ("four five",) * 4
+    pair_task = replace(task, splits={"test": Split(texts, (0,) * 4, pairs)})
+    assert set(lengths_of(pair_task)) == {8}
+    vectors = Task("vectors", "embedding", {"test": Split(texts, (0.5, 1.0, 0.0, 0.2), pairs)}, (), "spearman")
+    assert sorted(lengths_of(vectors)) == [4] * 4 + [5] * 4
 
 
 def test_a_fixed_length_is_met_exactly(candidate, task, tokenizer):

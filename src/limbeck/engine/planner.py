@@ -137,7 +137,7 @@ class Planner:
         if task.task_kind.vectors and task.answered_by is None:  # any encoder has hidden states to pool
             self.ready = self.ready and description["vectors"]
         self.fewer_tokens = (
-            median(lengths_of(task, description["max_length"])) >= LONG
+            median(lengths_of(task, description["vector_length" if task.task_kind.vectors else "max_length"])) >= LONG
             and self.shape.depth >= 4  # of fewer layers too little is left
             and schedule_problem(self.shape, peek_style(model)) is None
             and FEWER_TOKENS.gates.problem_of(self.shape) is None

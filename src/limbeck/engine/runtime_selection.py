@@ -45,7 +45,7 @@ class Case:
         from limbeck.model.onnx.graph import LONG_TEXT
 
         facts = peek(model)
-        tokens = int(median(lengths_of(task, facts["max_length"])))
+        tokens = int(median(lengths_of(task, facts["vector_length" if task.task_kind.vectors else "max_length"])))
         texts = (target.seq_len or tokens, task.task_kind.per_token, tokens >= LONG_TEXT)
         return cls(facts["shape"], peek_style(model), *texts)
 

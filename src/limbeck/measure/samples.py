@@ -59,20 +59,23 @@ def lengths_of(task: Task, most: int = 512, samples: int = 40) -> tuple[int, ...
     """Estimate the tokens of sampled test texts from words and marks, without a tokenizer.
 
     Args:
-        task: Texts of its test split count, or else of its training split; pairs are taken together.
+        task: Texts of its test split count, or else of its training split; pairs are taken together, unless the task is
+            for vectors, of each text by itself.
         most: Longer texts are cut to this, or to the task's ``max_length``, as a model's input is.
-        samples: Texts to sample.
+        samples: Rows to sample.
     """
     from limbeck.core.task import texts_of
 
     split = "test" if "test" in task.splits else "train"
     rows, sides = task.split(split), list(texts_of(task.split(split)))
 
-    def tokens(row: int) -> int:
-        """Count those of a row's sides, each of which ends with a separator token, and the first token."""
-        return sum(len(PIECES.findall(side)) + 1 for side in sides[row :: len(rows)]) + 1
+    def texts(row: int) -> list[int]:
+        """Count what a model reads at once: sides, each with a separator token, and the first token."""
+        counts = [len(PIECES.findall(side)) + 1 for side in sides[row :: len(rows)]]
+        return [count + 1 for count in (counts if task.task_kind.vectors else [sum(counts)])]
 
-    return tuple(min(tokens(row), task.max_length, most) for row in sample_rows(task, split, samples))
+    sampled = sample_rows(task, split, samples)
+    return tuple(min(tokens, task.max_length, most) for row in sampled for tokens in texts(row))
 
 
 def token_batches(
