@@ -287,9 +287,12 @@ def test_any_cross_encoder_ranks_pairs(cross_encoder, texts, tmp_path, config):
     model, tokenizer = open_model(source, task=task)
     logits = answers(model, tokenizer, task, "test")
     assert task.score(np.asarray(logits), task.split("test").labels) == 1
+
+
+def test_compress_takes_a_cross_encoder_and_pairs(cross_encoder, texts, tmp_path):
     compressed = compress(
-        source,
-        {**spec, "max_length": 32},
+        cross_encoder(),
+        {**pairs_of(texts, 12, tmp_path), "max_length": 32},
         max_drop=100,
         effort="one-shot",
         folder=tmp_path / "run",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections import Counter
 
 import pytest
@@ -17,10 +18,11 @@ from limbeck.distributed.config import ExecutorConfig
 from limbeck.engine import checked_task as checking
 from limbeck.engine import compress as compressing
 from limbeck.engine.compress import compress
+from limbeck.engine.ledger import Ledger
 from limbeck.engine.planner import SEARCHES
 from limbeck.engine.training_options import Training
 from limbeck.errors import InputError, LimbeckError
-from limbeck.recipe.recipe import check
+from limbeck.recipe.recipe import check, to_data
 from limbeck.report.table import rows
 from limbeck.techniques.search import Search
 
@@ -262,3 +264,42 @@ def test_destinations_are_checked_before_anything_is_read(workspace, tmp_path):
     (tmp_path / "run" / "artefact" / "thesis.tex").write_text("")
     with pytest.raises(InputError, match="nor an earlier artefact"):
         compress(str(workspace / "other"), TASK, folder=tmp_path / "run")
+
+
+def test_the_default_folder_is_for_one_model_and_task(workspace, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("a", "b"):
+        shutil.copytree(workspace / "ready", tmp_path / name / "checkpoint-500")
+    config = json.loads((tmp_path / "b" / "checkpoint-500" / "config.json").read_text())
+    (tmp_path / "b" / "checkpoint-500" / "config.json").write_text(json.dumps({**config, "another": 1}))
+    shutil.copytree(workspace / "task", tmp_path / "more")
+    options = {"effort": "one-shot", "allow_weak_teacher": True, "progress": False, "store": tmp_path / "store"}
+
+    class Began(Exception):
+        """The run begins."""
+
+    def begin(recipe, task, store, folder, *more, **options):
+        Ledger(folder / "ledger.jsonl").append(
+            "run",
+            recipe=to_data(recipe, full=True),
+            environment={},
+            store="store",
+            task=task.fingerprint,
+            task_name=task.name,
+        )
+        raise Began
+
+    monkeypatch.setattr("limbeck.engine.compress.start", begin)
+
+    def go(model, task, **more):
+        with pytest.raises(Began):
+            compress(model, task, **options, **more)
+
+    go("a/checkpoint-500", str(workspace / "task"))
+    go("a/checkpoint-500", str(workspace / "task"))
+    go(str(tmp_path / "a" / "checkpoint-500"), str(workspace / "task"))  # the same model
+    with pytest.raises(InputError, match=r"run of the model .*a/checkpoint-500'.* \(--folder DIR\)"):
+        compress("b/checkpoint-500", str(workspace / "task"), **options)
+    with pytest.raises(InputError, match="run of the task 'task', whose artefact and report would be replaced"):
+        compress("a/checkpoint-500", "more", **options)
+    go("b/checkpoint-500", "more", folder="own")

@@ -154,15 +154,15 @@ def _answered(task: Task, source: str, vectors: VectorSource | None, store: Stor
     from limbeck.model.checkpoints import open_model
 
     model, tokenizer = (vectors, None) if vectors is not None else open_model(source, task=task)
-    asked = {
+    requested = {
         name: split
         for name, split in task.splits.items()
         if not (task.task_kind.vectors and (name == "train" or is_judged(split.labels[0])))
     }  # distillation asks the teacher itself
-    if count := sum(map(len, asked.values())):
+    if count := sum(map(len, requested.values())):
         store.notify(f"'{source}' answers {plural(count, 'text')}; every {CHUNK} answers are stored")
     splits = dict(task.splits)
-    for name, split in asked.items():
+    for name, split in requested.items():
         logits = answers(model, tokenizer, task, name, keep=store.facts.keep, identity=identity)
         pairs = zip(logits, split.labels, strict=True)
         if name == "train":  # read by its answers alone

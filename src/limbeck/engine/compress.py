@@ -18,7 +18,9 @@ from limbeck.engine.answered_texts import load_run_task
 from limbeck.engine.checked_task import checked_task
 from limbeck.engine.compress_request import Effort, Request, Strategy
 from limbeck.engine.data_report import announce
+from limbeck.engine.fingerprint import fingerprint
 from limbeck.engine.given_teacher import SCORES, prepare_teacher
+from limbeck.engine.ledger import Ledger
 from limbeck.engine.outputs import budget_violations, check_destinations, deliver
 from limbeck.engine.planner import Planner
 from limbeck.engine.progress import listening
@@ -34,6 +36,7 @@ from limbeck.engine.whole_latency import whole_latency
 from limbeck.errors import InputError, RenamedWarning, nearest
 from limbeck.measure.backends import check_runtime
 from limbeck.measure.service.client import check_service
+from limbeck.model.location import model_folder
 from limbeck.recipe.validation import check_values
 from limbeck.report.text import front_frame, summary, summary_html
 
@@ -160,7 +163,8 @@ def compress(
         allow_weak_teacher: Continue with a teacher that was not shown to be better than the best constant answer.
         decision: What thresholds and a temperature are fitted for on validation; they become part of the artefact.
         out: Folder of the artefact; ``<run folder>/artefact`` unless given.
-        folder: Folder of the run (recipe, ledger, report); ``runs/compress-<model>`` unless given.
+        folder: Folder of the run (recipe, ledger, report); ``runs/compress-<model>`` unless given. That one is refused
+            where it holds a run of another model or task.
         store: Where finished work is kept.
         on_event: See ``run``.
         progress: See ``run``.
@@ -194,6 +198,11 @@ def _named_or_function(teacher: str | Path | TeacherFunction | None) -> tuple[st
     if not callable(teacher):
         raise InputError(f"teacher: expected a model's name, a path or a function, got {type(teacher).__name__}")
     return None, teacher
+
+
+def _content(model: str) -> str:
+    """Return what identifies a model's content."""
+    return fingerprint(model_folder(model) or model)
 
 
 @dataclass(frozen=True)
@@ -240,8 +249,7 @@ class _Compression:
         from limbeck.engine.tasks import as_task
 
         began = monotonic()
-        name = f"compress-{Path(self.model).name}"
-        folder = Path(self.folder) if self.folder else default_folder(name)
+        name, folder = self._name, Path(self.folder) if self.folder else default_folder(self._name)
         out = Path(self.out) if self.out else None
         wanted, store = self._checked(folder, out), Store.of(store)
         store.prepare()
@@ -251,8 +259,9 @@ class _Compression:
 
         store.notify = note
         if has_no_labels(task):
-            task = load_run_task(task, self.model, self.request.teacher, store)
+            task = load_run_task(task, self.model, self.request.teacher, store, self._check_shared)
         loaded, by_name = fit_length(as_task(task), self.model), names_task(task)
+        self._check_shared(loaded)
         if (score := loaded.only_score_of("validation")) is not None:
             raise InputError(
                 f"task {loaded.name}: all validation pairs have the score {score:g}, so no model is better than "
@@ -304,6 +313,27 @@ class _Compression:
         if self.target.url is None:  # or that machine needs it
             check_runtime(self.runtime)
         return wanted
+
+    @property
+    def _name(self) -> str:
+        return f"compress-{Path(self.model).name}"
+
+    def _check_shared(self, task: Task) -> None:
+        """Refuse the default folder if its newest run is of another model or task, whose artefact would be replaced."""
+        folder = default_folder(self._name)
+        if self.folder or self.out or not (run := Ledger(folder / "ledger.jsonl").newest_run()):
+            return
+        model, name = run["recipe"].get("model", self.model), run.get("task_name", task.name)
+        if model != self.model and _content(model) != _content(self.model):
+            other = f"the model '{model}'"
+        elif name != task.name:
+            other = f"the task '{name}'"
+        else:
+            return
+        raise InputError(
+            f"{folder} holds a run of {other}, whose artefact and report would be replaced; give this run a folder of "
+            "its own (--folder DIR)"
+        )
 
     @property
     def _wanted(self) -> Target:

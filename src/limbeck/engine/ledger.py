@@ -120,6 +120,10 @@ class Ledger:
         count = "1 line" if len(lines) == 1 else f"{len(lines):,} lines"
         return f"{count} of {self.path} cannot be read ({numbers}): torn by a crash, or damaged"
 
+    def newest_run(self) -> dict[str, Any] | None:
+        """Return the event with which the newest run began; None if there is none."""
+        return next((event for event in reversed(self.read()) if event["event"] == "run"), None)
+
     def last(self) -> list[dict[str, Any]]:
         """Return the events of the newest run only."""
         events = self.read()

@@ -71,8 +71,10 @@ def run(
         store.notify = lambda message: listener({"kind": "note", "message": message})
         recipe, loaded = checked(recipe, store, run_folder, task, teacher)
         with open_workers(executor, run_folder) as workers:
-            given = {"teacher": teacher, "workers": workers, "began": began}
-            return start(recipe, loaded, store, run_folder, listener, cost, **given).finish()
+            begun = start(
+                recipe, loaded, store, run_folder, listener, cost, teacher=teacher, workers=workers, began=began
+            )
+            return begun.finish()
 
 
 def checked(

@@ -90,6 +90,7 @@ class RunEvent(TypedDict):
     environment: Plain
     store: str
     kept_task: NotRequired[str | None]
+    task_name: NotRequired[str]
 
 
 @with_config(strict=True)

@@ -118,7 +118,7 @@ class Walk:
         front, chosen = union(fronts), union({name: end.chosen for name, end in ends.items()})
         teacher, compared = self.builder.teacher([*chosen, *front, self.root][0]), next(iter(ends.values())).reference
         end: dict[str, Any] = {"front": front, "chosen": chosen, "teacher": teacher, "reference": compared}
-        end["replicas"] = {key: [*made.values()] for key, made in replicas.items()}
+        end["replicas"] = {key: [*by_seed.values()] for key, by_seed in replicas.items()}
         end |= {"targets": {name: asdict(each) for name, each in ends.items()}} if self.recipe.targets else {}
         self.store.release(*front, *chosen, *filter(None, (teacher, *(each.reference for each in ends.values()))))
         seconds, failed = time.perf_counter() - self.start, self.log.failed
@@ -135,7 +135,7 @@ class Walk:
             reference=compared,
             failed=failed,
             replicas=end["replicas"],
-            replica_seeds={key: [*made] for key, made in replicas.items()},
+            replica_seeds={key: [*by_seed] for key, by_seed in replicas.items()},
             environment=environment(),
             task=self.task,
             builder=self.builder,
@@ -156,6 +156,7 @@ class Walk:
             environment=environment(),
             store=str(self.store.root),
             task=str(self.task.fingerprint),
+            task_name=self.task.name,
             kept_task=FOLDER if self._keeps_task else None,
         )
         self._write_recipe()
