@@ -6,12 +6,12 @@ import pytest
 
 from limbeck.cli._app import check_options
 from limbeck.cli.run_options import Folders, Search, Serving, Teaching
-from limbeck.engine.compress_request import Request
+from limbeck.engine.compress_request import CompressRequest
 from limbeck.errors import InputError
 
 
 def test_the_defaults_are_those_of_the_python_api():
-    request = Request()
+    request = CompressRequest()
     assert (Search().strategy, Search().effort, Search().seed) == (request.strategy, request.effort, request.seed)
     assert (Search().replicas, Search().max_minutes) == (request.replicas, request.max_minutes)
     assert Teaching().allow_weak_teacher == request.allow_weak_teacher

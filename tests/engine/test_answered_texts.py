@@ -15,7 +15,7 @@ from limbeck.data.synthetic import toy_task, toy_tokenizer
 from limbeck.engine import answered_texts
 from limbeck.engine.answered_texts import load_run_task
 from limbeck.engine.compress import compress
-from limbeck.engine.compress_request import Request
+from limbeck.engine.compress_request import CompressRequest
 from limbeck.engine.planner import Planner
 from limbeck.engine.run import run
 from limbeck.engine.store import Store
@@ -174,7 +174,7 @@ def test_vectors_have_no_loss_of_their_own_to_train_other_attention_with(folders
     for kind in KINDS:
         task = load_run_task({"texts": tuple(texts)}, str(folders / kind), None, Store(tmp_path))
         assert bool(Linearize().task_problems(task)) == (kind == "embedding")
-        planner = Planner(str(folders / kind), task, Request())
+        planner = Planner(str(folders / kind), task, CompressRequest())
         assert planner.may_linearize == (kind != "embedding")
 
 

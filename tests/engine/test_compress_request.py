@@ -6,7 +6,7 @@ import pytest
 
 from limbeck.core.decision import DecisionGoal
 from limbeck.core.target import Budget
-from limbeck.engine.compress_request import Request
+from limbeck.engine.compress_request import CompressRequest
 from limbeck.errors import InputError
 
 
@@ -26,9 +26,9 @@ from limbeck.errors import InputError
 )
 def test_what_makes_no_sense_is_refused(values, message):
     with pytest.raises(InputError, match=message):
-        Request(**values).check()
+        CompressRequest(**values).check()
 
 
 def test_what_can_be_asked_is_accepted():
-    Request().check()
-    Request(Budget(latency_ms=2.0), "both", "thorough", replicas=3, max_minutes=30.0).check()
+    CompressRequest().check()
+    CompressRequest(Budget(latency_ms=2.0), "both", "thorough", replicas=3, max_minutes=30.0).check()

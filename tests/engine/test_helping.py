@@ -3,7 +3,7 @@ from dataclasses import replace
 import pytest
 
 from limbeck.engine.builder import CandidateBuilder
-from limbeck.engine.helping import helped, together
+from limbeck.engine.helping import applied_by_all, runs_on_all_processes
 from limbeck.recipe.recipe import Recipe
 
 
@@ -34,6 +34,6 @@ def test_the_others_get_the_same_teacher(builder, toys, monkeypatch):
 
 def test_a_process_alone_asks_nobody(builder, toys, monkeypatch):
     monkeypatch.setattr("limbeck.distributed.context.all_gather", lambda *error, **order: pytest.fail("it is alone"))
-    assert not together(toys.ToyTrain())
-    with helped(builder.recipe, builder.store, toys.ToyTrain(), parent="p", seed=0, base="b", teacher=None):
+    assert not runs_on_all_processes(toys.ToyTrain())
+    with applied_by_all(builder.recipe, builder.store, toys.ToyTrain(), parent="p", seed=0, base="b", teacher=None):
         pass

@@ -15,7 +15,7 @@ from limbeck.core.shape import LayerShape, Shape
 from limbeck.core.target import Budget, Target
 from limbeck.data.loading import load_task
 from limbeck.data.synthetic import toy_tokenizer
-from limbeck.engine.compress_request import Request
+from limbeck.engine.compress_request import CompressRequest
 from limbeck.engine.dry_run import plan
 from limbeck.engine.planner import BOUNDS, GOALS, SEARCHES, SPEEDUPS, Planner
 from limbeck.errors import InputError
@@ -30,7 +30,7 @@ def problems(recipe):
 
 
 def planned(workspace, model="other", task="task", budget=None, linear=None, target=Target(threads=2), **more):  # noqa: B008
-    request = Request(budget or Budget(latency_ms=2.0), **more)
+    request = CompressRequest(budget or Budget(latency_ms=2.0), **more)
     spec = task if isinstance(task, dict) else str(workspace / task)
     recipe = Planner(str(workspace / model), load_task(spec), request).recipe(spec, target, linear)
     assert not problems(recipe)
@@ -195,7 +195,7 @@ def test_in_one_shot_nothing_is_trained_but_the_model_itself(workspace):
 
 
 def test_goals_that_the_whole_model_meets_are_not_planned(workspace):
-    request = Request(Budget(latency_ms=2.0, size_mb=1.0), effort="one-shot")
+    request = CompressRequest(Budget(latency_ms=2.0, size_mb=1.0), effort="one-shot")
     planner = Planner(str(workspace / "ready"), load_task(workspace / "task"), request)
     assert planner.needs_whole
     planned_goals = {}
@@ -208,7 +208,7 @@ def test_goals_that_the_whole_model_meets_are_not_planned(workspace):
         assert [step.pruning.latency_ms for step in last[1:-2]] == planned_goals[whole][:1]
     assert planned_goals == {None: [1.9, 1.6, 1.3, 1.0], 5.0: [1.9, 1.6, 1.3, 1.0], 1.5: [1.3, 1.0], 1.0: [], 0.1: []}
     for more in ({"effort": "quick"}, {"effort": "one-shot", "budget": Budget()}):
-        other = Request(**{"budget": Budget(latency_ms=2.0), **more})
+        other = CompressRequest(**{"budget": Budget(latency_ms=2.0), **more})
         assert not Planner(str(workspace / "ready"), load_task(workspace / "task"), other).needs_whole
 
 
@@ -340,7 +340,7 @@ def test_an_exported_model_is_refused(workspace, tmp_path):
     (tmp_path / "exported").mkdir()
     (tmp_path / "exported" / "config.json").write_text(json.dumps(config))
     with pytest.raises(InputError, match="exported model, which cannot be trained"):
-        Planner(str(tmp_path / "exported"), TASK, Request())
+        Planner(str(tmp_path / "exported"), TASK, CompressRequest())
 
 
 def test_a_given_teacher_teaches_the_model_and_every_smaller_one(workspace):
@@ -380,7 +380,7 @@ def test_another_machine_is_planned_for_by_its_latency_data(workspace, tmp_path)
     target = Target(url="http://board:8765")
     more = {"strategy": "both", "profile": "machine.jsonl"}
     for budget in (Budget(latency_ms=2.0), Budget(size_mb=5.0), Budget()):
-        request = Request(budget, **more)
+        request = CompressRequest(budget, **more)
         recipe = Planner(str(workspace / "other"), load_task(workspace / "task"), request).recipe(
             str(workspace / "task"), target
         )
@@ -388,7 +388,7 @@ def test_another_machine_is_planned_for_by_its_latency_data(workspace, tmp_path)
         assert not missing
         goals = re.findall(r"Prune\(.*?\)|Search\(.*?\)", str(to_data(recipe)))
         assert not goals or all("machine.jsonl" in goal for goal in goals)
-    without = Planner(str(workspace / "other"), load_task(workspace / "task"), Request(Budget(latency_ms=2.0)))
+    without = Planner(str(workspace / "other"), load_task(workspace / "task"), CompressRequest(Budget(latency_ms=2.0)))
     assert [
         problem for problem in check(without.recipe(str(workspace / "task"), target)) if "is needed" in problem.message
     ]

@@ -9,7 +9,7 @@ import pytest
 from limbeck.core.candidate import Record
 from limbeck.core.measurement import Measurement
 from limbeck.core.step import StepInfo
-from limbeck.engine.reference import beside, reference
+from limbeck.engine.reference import measured_with, reference
 from limbeck.engine.root_record import FRESH_HEAD
 
 FINETUNE, DISTILL, PRUNE = (
@@ -70,9 +70,9 @@ def test_of_several_references_one_that_was_measured_counts():
 
 def test_probes_measure_the_reference_and_the_answers_of_the_teacher():
     builder = line(FINETUNE, PRUNE)
-    assert beside(builder, ["2"], SimpleNamespace(info=SIZE)) == ["1"]
-    assert beside(builder, ["2"], SimpleNamespace(info=QUALITY)) == ["given", "1"]
-    assert beside(builder, ["2"], SimpleNamespace(info=StepInfo("count"))) == []
+    assert measured_with(builder, ["2"], SimpleNamespace(info=SIZE)) == ["1"]
+    assert measured_with(builder, ["2"], SimpleNamespace(info=QUALITY)) == ["given", "1"]
+    assert measured_with(builder, ["2"], SimpleNamespace(info=StepInfo("count"))) == []
     random_head = line(PRUNE, fresh=True)
-    assert beside(random_head, ["1"], SimpleNamespace(info=SIZE)) == ["0"]
-    assert beside(random_head, ["1"], SimpleNamespace(info=QUALITY)) == ["given"]
+    assert measured_with(random_head, ["1"], SimpleNamespace(info=SIZE)) == ["0"]
+    assert measured_with(random_head, ["1"], SimpleNamespace(info=QUALITY)) == ["given"]

@@ -27,7 +27,7 @@ from limbeck.engine.orders import carry_out_order, error_of, order, reason_of, r
 from limbeck.engine.piece_orders import piece_order, work_on
 from limbeck.engine.pieces import Pieces, Results
 from limbeck.engine.provenance import Provenance
-from limbeck.engine.reference import beside
+from limbeck.engine.reference import measured_with
 from limbeck.engine.run_log import RunLog
 from limbeck.engine.stored_form import read_probed
 from limbeck.engine.target_runs import measured_at
@@ -304,7 +304,7 @@ class Ahead:
         builder = measured_at(self._builder, target)
         if not step.prepares(builder.task.task_kind, builder.serving(step).target):
             return False
-        name = builder.fact_name(key, step, seed, beside(builder, [key], step))
+        name = builder.fact_name(key, step, seed, measured_with(builder, [key], step))
         return builder.store.facts.recall(name, read_probed) is None
 
     def prepared(self, placed: LocatedStep, keys: Sequence[str]) -> None:

@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from limbeck.core.candidate import Candidate, Record, Reference, Stored, lineage_key
+from limbeck.core.candidate import Candidate, Record, Reference, Stored, lineage, lineage_key
 from limbeck.core.combination import Combination
 from limbeck.core.cost import TargetCost
 from limbeck.core.field_groups import parameters
@@ -25,8 +25,8 @@ from limbeck.core.task import Task
 from limbeck.engine.costs import CostFactory, make_cost
 from limbeck.engine.fingerprint import fingerprint
 from limbeck.engine.given_teacher import GivenTeacher
-from limbeck.engine.helping import helped, together
-from limbeck.engine.ledger import descends, lineage, record_to_json
+from limbeck.engine.helping import applied_by_all, runs_on_all_processes
+from limbeck.engine.ledger import descends, record_to_json
 from limbeck.engine.provenance import Provenance, provenance_of
 from limbeck.engine.root_record import ROOT_VERSION, check_graph, check_trained, check_traits, root_record
 from limbeck.engine.services import machine_in_keys, services, services_in_keys
@@ -345,9 +345,9 @@ class CandidateBuilder:
         context = self.context(parent.key, step, seed, log, scratch=scratch, candidate=candidate, spread=spread)
         records: list[Record] = []
         teacher = self.teacher(parent.key, step) if "teacher" in step.info.reads else None
-        if teacher and together(step):
+        if teacher and runs_on_all_processes(step):
             self.ensure(teacher)  # it cannot be made again while the others wait in this step
-        alone = helped(self.recipe, self.store, step, parent=parent.key, seed=seed, base=base, teacher=teacher)
+        alone = applied_by_all(self.recipe, self.store, step, parent=parent.key, seed=seed, base=base, teacher=teacher)
         with alone, self.store.machine.working():
             start = time.perf_counter()
             for index, child in enumerate(step.apply(candidate, context)):

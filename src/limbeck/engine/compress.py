@@ -16,7 +16,7 @@ from limbeck.data.texts_task import has_no_labels
 from limbeck.distributed.config import ExecutorConfig, open_workers
 from limbeck.engine.answered_texts import load_run_task
 from limbeck.engine.checked_task import checked_task
-from limbeck.engine.compress_request import Effort, Request, Strategy
+from limbeck.engine.compress_request import CompressRequest, Effort, Strategy
 from limbeck.engine.data_report import announce
 from limbeck.engine.fingerprint import fingerprint
 from limbeck.engine.given_teacher import SCORES, prepare_teacher
@@ -172,7 +172,7 @@ def compress(
     """
     budget = Budget(latency_ms, size_mb, max_drop, max_flips, confidence, latency_statistic)
     options = training or Training()
-    request = Request(budget, strategy, effort, seed, replicas, "", options, allow_weak_teacher, None, decision)
+    request = CompressRequest(budget, strategy, effort, seed, replicas, "", options, allow_weak_teacher, None, decision)
     serving = Target(device, "onnxruntime", threads, batch, seq_len, candidates, target, precision)
     request = replace(request, profile=_profile_for(target, profile), max_minutes=max_minutes)
     work = _Compression(str(model), request, serving, runtime, folder, out, executor or ExecutorConfig())
@@ -210,7 +210,7 @@ class _Compression:
     """One call of ``compress``: what to do, and where the results go."""
 
     model: str
-    request: Request
+    request: CompressRequest
     target: Target
     runtime: Runtime | Literal["auto"]
     folder: str | Path | None

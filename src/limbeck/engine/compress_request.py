@@ -19,7 +19,7 @@ Strategy = Literal["prune", "search", "both"]
 
 
 @dataclass(frozen=True)
-class Request:
+class CompressRequest:
     """What a user asks of ``compress``, apart from model, task and target.
 
     Attributes:

@@ -29,7 +29,7 @@ from limbeck.engine.checked_task import checked_task
 from limbeck.engine.data_report import data_report
 from limbeck.engine.past_times import PastTimes, Work, typical_tokens
 from limbeck.engine.provenance import Provenance
-from limbeck.engine.reference import beside
+from limbeck.engine.reference import measured_with
 from limbeck.engine.store import Store
 from limbeck.engine.stored_form import read_probed, read_record, read_records
 from limbeck.engine.target_runs import measured_at
@@ -253,7 +253,7 @@ class _Planner:
         """Return whether the facts of a candidate on the builder's target are in the memo."""
         if key is None or first is None:
             return False
-        name = builder.fact_name(key, step, self.recipe.seed, beside(builder, [first], step))
+        name = builder.fact_name(key, step, self.recipe.seed, measured_with(builder, [first], step))
         return self.store.facts.recall(name, read_probed) is not None
 
     def _row(

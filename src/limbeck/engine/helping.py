@@ -13,13 +13,13 @@ from limbeck.engine.store import Store
 from limbeck.recipe.recipe import Recipe, to_data
 
 
-def together(step: Step) -> bool:
+def runs_on_all_processes(step: Step) -> bool:
     """Return whether several processes run, and all of them this step."""
     return processes.count() > 1 and step.info.every_process
 
 
 @contextmanager
-def helped(
+def applied_by_all(
     recipe: Recipe, store: Store, step: Technique, *, parent: str, seed: int, base: str, teacher: str | None
 ) -> Iterator[None]:
     """Let the other processes, if any, carry out the same step while the body runs.
@@ -33,7 +33,7 @@ def helped(
         base: Key of the first child, which names the scratch folder.
         teacher: Key of the teacher, if the step has one; it is in the store.
     """
-    if not together(step):
+    if not runs_on_all_processes(step):
         yield
         return
     alone = to_data(replace(recipe, steps=(step,)), full=True)

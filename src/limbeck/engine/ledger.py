@@ -16,8 +16,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from limbeck.core.candidate import Record
-from limbeck.core.candidate import lineage as lineage
+from limbeck.core.candidate import Record, lineage
 from limbeck.core.finite import json_text, load_json
 from limbeck.core.measurement import merge
 from limbeck.engine.stored_form import check_event, read_fact, read_record

@@ -20,7 +20,7 @@ from limbeck.core.target import Budget, Target
 from limbeck.core.task import Task
 from limbeck.core.task_kind import TaskKind
 from limbeck.core.token_schedule import schedule_problem
-from limbeck.engine.compress_request import Effort, Request, Strategy
+from limbeck.engine.compress_request import CompressRequest, Effort, Strategy
 from limbeck.engine.store import Store
 from limbeck.engine.task_adaptation import fit
 from limbeck.engine.training_options import loss_of
@@ -109,7 +109,7 @@ class Planner:
     A model that already answers the task is taken as it is and becomes the teacher; any other is fine-tuned first.
     """
 
-    def __init__(self, model: str, task: Task, request: Request, store: Store | None = None) -> None:
+    def __init__(self, model: str, task: Task, request: CompressRequest, store: Store | None = None) -> None:
         """Read the model's configuration, once for all plans.
 
         Args:

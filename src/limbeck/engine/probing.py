@@ -15,7 +15,7 @@ from limbeck.core.measurement import Measurement, merge
 from limbeck.core.step import Probe
 from limbeck.distributed.executor import Executor, Work, lane_of, run_alone
 from limbeck.engine.builder import CandidateBuilder
-from limbeck.engine.reference import beside, reference
+from limbeck.engine.reference import measured_with, reference
 from limbeck.engine.run_log import RunLog
 from limbeck.engine.stored_form import read_probed
 from limbeck.errors import ProcessLost, ServiceError, StoreError
@@ -60,7 +60,7 @@ class Prober:
         if not front:
             return front
         step = placed.step
-        first = beside(self.builder, front, step)
+        first = measured_with(self.builder, front, step)
         whole = reference(self.builder, front) if step.info.judges else None
         group = list(dict.fromkeys([*first, *front]))
         for key in first:

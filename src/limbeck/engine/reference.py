@@ -26,7 +26,7 @@ def reference(builder: CandidateBuilder, keys: Iterable[str]) -> str | None:
     return next(measured, next(iter(references), None))
 
 
-def beside(builder: CandidateBuilder, front: Iterable[str], step: Step) -> list[str]:
+def measured_with(builder: CandidateBuilder, front: Iterable[str], step: Step) -> list[str]:
     """Return the models that a probe measures together with a front: the reference, and the teacher's answers.
 
     Args:

@@ -10,7 +10,7 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
-from limbeck.core.candidate import Candidate, Record
+from limbeck.core.candidate import Candidate, Record, lineage
 from limbeck.core.combination import as_made
 from limbeck.core.field_groups import parameters
 from limbeck.core.measurement import environment
@@ -19,7 +19,7 @@ from limbeck.core.task import Task
 from limbeck.data.baseline import baseline
 from limbeck.engine.answered_texts import load_run_task
 from limbeck.engine.builder import CandidateBuilder
-from limbeck.engine.ledger import Ledger, lineage
+from limbeck.engine.ledger import Ledger
 from limbeck.engine.store import Store
 from limbeck.engine.stored_form import read_records
 from limbeck.engine.task_adaptation import adapt_task, fit_length

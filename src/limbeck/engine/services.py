@@ -17,7 +17,7 @@ from limbeck.core.step import RunContext, Step, Teacher
 from limbeck.core.task import Task
 from limbeck.distributed import context as processes
 from limbeck.engine.costs import measured_alone
-from limbeck.engine.helping import keep_once, together
+from limbeck.engine.helping import keep_once, runs_on_all_processes
 from limbeck.engine.store import Store
 from limbeck.measure.service.client import machine_at
 from limbeck.recipe.recipe import Recipe
@@ -63,7 +63,7 @@ def services(
         partner=partner,
         reference=compared,
         memo=store.facts.arrays if step.info.machine_bound else measured_alone(store),  # those run alone already
-        keep=keep_once(store) if together(step) else store.facts.keep,
+        keep=keep_once(store) if runs_on_all_processes(step) else store.facts.keep,
         log=log,
         scratch=scratch,
         cost=cost,
@@ -96,7 +96,7 @@ def services_in_keys(
     read = dict(step.decisive_services(given, task, recipe.target))
     if step.info.standardizes and task.task_kind.numeric:
         read["targets"] = "standardized"  # results from before that are others
-    if together(step):
+    if runs_on_all_processes(step):
         read["processes"] = processes.count()  # batches are as many times larger
     return read
 
