@@ -37,7 +37,7 @@ from limbeck.model.folder_files import (
     onnx_path,
     without_code,
 )
-from limbeck.model.layout import WEIGHTS, shape_of, style_of, traits_of, write_code
+from limbeck.model.layout import WEIGHTS, shape_config, shape_of, style_of, traits_of, write_code
 from limbeck.model.location import (
     check_weights,
     checkpoint_tensor_names,
@@ -350,21 +350,14 @@ def _write_torch(model: LimbeckForSequenceClassification, folder: Path) -> dict[
     write_code(folder)
     shape, kind = model.encoder.shape, type(model).__name__
     # The model's shape overrides that of its configuration, which pruning may not have updated yet.
-    config = without_code(model.config.to_dict()) | {
-        "hidden_size": shape.hidden,
-        "head_dim": shape.head_dim,
-        "layer_heads": [layer.heads for layer in shape.layers],
-        "layer_ffn": [layer.ffn for layer in shape.layers],
-        "layer_attention": [layer.attention for layer in shape.layers],
-        "layer_tokens": [layer.tokens for layer in shape.layers],
+    config = {key: value for key, value in without_code(model.config.to_dict()).items() if key != "layer_tokens"}
+    config |= shape_config(as_shape(shape)) | {
         "architectures": [kind],
         "auto_map": auto_map(per_token=model.per_token),
         "dtype": str(next(model.parameters()).dtype).removeprefix("torch."),
     }
     if config.get(SECTION) is not None:
         config = {key: value for key, value in config.items() if key not in ("id2label", "label2id", "problem_type")}
-    if not set(config["layer_tokens"]) - {1.0}:
-        del config["layer_tokens"]
     declared = config.pop("limbeck_untrained_head", None)
     for key in ("_name_or_path", "limbeck_runtime", "limbeck_onnx_file"):
         config.pop(key, None)
