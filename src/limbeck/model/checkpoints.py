@@ -348,11 +348,10 @@ def _write_torch(model: LimbeckForSequenceClassification, folder: Path) -> dict[
     weights = {name: weight.detach().cpu().contiguous() for name, weight in model.state_dict().items()}
     save_file(weights, folder / WEIGHTS, metadata={"format": "pt"})
     write_code(folder)
-    shape, kind = model.encoder.shape, type(model).__name__
     # The model's shape overrides that of its configuration, which pruning may not have updated yet.
     config = {key: value for key, value in without_code(model.config.to_dict()).items() if key != "layer_tokens"}
-    config |= shape_config(as_shape(shape)) | {
-        "architectures": [kind],
+    config |= shape_config(as_shape(model.shape)) | {
+        "architectures": [type(model).__name__],
         "auto_map": auto_map(per_token=model.per_token),
         "dtype": str(next(model.parameters()).dtype).removeprefix("torch."),
     }
