@@ -2,6 +2,7 @@
 
 import ast
 import re
+import shutil
 from functools import partial
 
 import pages
@@ -86,7 +87,9 @@ def compress_briefly(tmp_path_factory):
         options |= {"effort": "quick", "training": Training(epochs=1, min_steps=1), "allow_weak_teacher": True}
         return compress(model, few, **options)
 
-    return partial(call, store=tmp_path_factory.mktemp("store"))
+    store = tmp_path_factory.mktemp("store")
+    yield partial(call, store=store)
+    shutil.rmtree(store)  # gigabytes, which would stay to the end of the session
 
 
 @pytest.mark.parametrize("page", python_pages())
