@@ -111,7 +111,7 @@ def test_more_texts_are_timed_where_the_slowest_decide(workspace):
         budget = Budget(latency_ms=2.0, latency_statistic=statistic)
         (latency,) = {step for step in planned(workspace, budget=budget).steps if isinstance(step, Latency)}
         assert latency.sample.samples == samples
-    for target, samples in ((Target(batch=8), 800), (Target(candidates=50), 5000)):
+    for target, samples in ((Target(batch=8), 800), (Target(candidates=50), 5000), (Target(batch=4096), 100_000)):
         latency = Latency.for_p99("test", target)
         assert (latency.sample.samples, latency.sample.rounds, latency.sample.split) == (samples, 5, "test")
 

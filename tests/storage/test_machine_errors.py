@@ -30,6 +30,7 @@ def caused_by(error):
         (caused_by(KeyError("weight")), False),
         (FileNotFoundError(errno.ENOENT, "No such file"), False),
         (NotADirectoryError(errno.ENOTDIR, "Not a directory"), False),
+        (OSError(errno.ENOTEMPTY, "Directory not empty"), False),
         (OSError("no file named model.safetensors"), False),
         (RuntimeError("size mismatch"), False),
         (None, False),

@@ -138,11 +138,11 @@ def check_labeled(rows: dict[str, Rows], main: str, columns: Columns, options: O
         return  # an empty set of labels is valid
     hidden = not kind.numeric and not any(is_hidden(label) for label in rows[main].labels)
     for split, part in list(rows.items()):
-        minusis_hidden = all(map(is_hidden, part.labels)) or (hidden and split != main)
+        minus_is_hidden = all(map(is_hidden, part.labels)) or (hidden and split != main)
         unlabeled = [
             row
             for row, label in enumerate(part.labels)
-            if _lacks_label(label, columns.vectors) or (minusis_hidden and is_hidden(label))
+            if _lacks_label(label, columns.vectors) or (minus_is_hidden and is_hidden(label))
         ]
         if not unlabeled:
             continue

@@ -30,14 +30,12 @@ from limbeck.engine.ledger import descends, record_to_json
 from limbeck.engine.provenance import Provenance, provenance_of
 from limbeck.engine.root_record import ROOT_VERSION, check_graph, check_trained, check_traits, root_record
 from limbeck.engine.services import machine_in_keys, services, services_in_keys
-from limbeck.engine.store import Store
+from limbeck.engine.store import Store, is_interruption
 from limbeck.engine.stored_form import read_record, read_records
-from limbeck.errors import InputError, MissingExtra, ProcessLost, StepFailed, StoreError
+from limbeck.errors import InputError, StepFailed, StoreError
 from limbeck.model.location import model_folder
 from limbeck.recipe.checks import next_traits
 from limbeck.recipe.recipe import Recipe
-from limbeck.storage.disk import disk_full
-from limbeck.storage.machine_errors import is_machine_error
 from limbeck.train.config import kept_steps
 
 
@@ -149,9 +147,14 @@ class CandidateBuilder:
         self.ensure(key)
         try:
             return self.store.open(key)
-        except Exception:  # each file format has errors of its own for damage
-            if self.store.has(key):  # its files are what was written, so another copy would not open either
-                raise
+        except Exception as error:  # each file format has errors of its own for damage
+            if self.store.has(key):  # its files are what was written: hours of work, which need no other copy
+                if is_interruption(error):
+                    raise
+                where = self.store.objects / key
+                raise StoreError(
+                    f"{where} is intact but cannot be opened here: {error}; remove it to make it again"
+                ) from error
         self.ensure(key)
         return self.store.open(key)
 
@@ -320,10 +323,8 @@ class CandidateBuilder:
         resumed = self.store.is_begun(base)
         try:
             return self._apply_once(parent, step, seed, base)
-        except (StoreError, ProcessLost, MissingExtra):
-            raise
         except Exception as error:  # whatever a step raises over a damaged file
-            if not resumed or disk_full(error) or is_machine_error(error):
+            if not resumed or is_interruption(error):
                 raise
             self.log(step.info.name, parent.key, f"it cannot resume where it stopped ({error}), and starts again")
         with self.store.without_checkpoints(base):

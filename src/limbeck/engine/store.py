@@ -33,9 +33,10 @@ from limbeck.core.task import Task
 from limbeck.engine.card import CARD, Card, read_card, sealed
 from limbeck.engine.facts import Facts
 from limbeck.engine.store_folder import StoreFolder, refusal
-from limbeck.errors import MissingExtra, StoreError
+from limbeck.errors import MissingExtra, ProcessLost, StoreError
 from limbeck.storage.atomic import replacing, sync
 from limbeck.storage.digests import damage, folder_digests
+from limbeck.storage.disk import disk_full
 from limbeck.storage.drafts import draft_folder
 from limbeck.storage.machine_errors import MISSING, is_machine_error
 from limbeck.storage.machine_lock import MachineLock
@@ -60,6 +61,17 @@ def _open_model(source: str | Path, **options: Any) -> tuple[Runnable, PreTraine
     from limbeck.model.checkpoints import open_model
 
     return open_model(source, **options)
+
+
+def is_interruption(error: BaseException) -> bool:
+    """Tell whether a step that ended so may go on from its checkpoints: nothing is wrong with the step or with them.
+
+    Args:
+        error: What ended it.
+    """
+    if not isinstance(error, Exception) or isinstance(error, (StoreError, ProcessLost, MissingExtra)):
+        return True
+    return disk_full(error) or is_machine_error(error)
 
 
 @dataclass
@@ -291,15 +303,20 @@ class Store:
         return folder
 
     def is_begun(self, key: str) -> bool:
-        """Return whether the step that makes ``key`` has left checkpoints."""
-        folder = self.work / key
-        return folder.is_dir() and any(folder.iterdir())
+        """Return whether the step that makes ``key`` has left checkpoints; those that were set aside come back."""
+        folder, aside = self.work / key, self.work / f"{key}.aside"
+        begun = folder.is_dir() and any(folder.iterdir())
+        if begun or not aside.is_dir():
+            return begun
+        shutil.rmtree(folder, ignore_errors=True)
+        aside.rename(folder)  # the process that began the step again was killed before it had any
+        return True
 
     @contextmanager
     def without_checkpoints(self, key: str) -> Iterator[None]:
         """Set the checkpoints of a step aside while the body begins it again; they come back if that fails too.
 
-        An interrupted body goes on with checkpoints of its own, if it has left any.
+        A body that is interrupted goes on with checkpoints of its own, if it has left any.
 
         Args:
             key: What the step makes.
@@ -312,9 +329,9 @@ class Store:
         try:
             yield
         except BaseException as error:
-            if isinstance(error, Exception) or not self.is_begun(key):
+            if not is_interruption(error):
                 shutil.rmtree(folder, ignore_errors=True)
-                aside.rename(folder)
+            self.is_begun(key)
             raise
         shutil.rmtree(aside, ignore_errors=True)
 

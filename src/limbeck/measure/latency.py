@@ -81,7 +81,9 @@ class Latency(Probe):
             target: Whether a call is one text, a batch, or a whole request.
         """
         texts = max(target.batch, target.candidates or 1)
-        return cls.of(split=split, samples=200) if texts == 1 else cls.of(split=split, samples=100 * texts, rounds=5)
+        if texts == 1:
+            return cls.of(split=split, samples=200)
+        return cls.of(split=split, samples=min(100_000, 100 * texts), rounds=5)
 
     def required_splits(self) -> tuple[str, ...]:
         """Return the split whose texts are read."""

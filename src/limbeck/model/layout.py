@@ -51,12 +51,12 @@ def is_exported(folder: Path) -> bool:
         folder: A folder.
     """
     files = {path.relative_to(folder) for path in folder.rglob("*") if not path.is_dir()}
-    known = {*model_files(folder), *map(Path, CODE)}
+    ours = {*model_files(folder), *map(Path, CODE)}
     try:
         config = json.loads((folder / "config.json").read_bytes())
     except (OSError, ValueError):
         return False
-    return files <= known and isinstance(config, dict) and config.get("limbeck_runtime", "torch") != "torch"
+    return files <= ours and isinstance(config, dict) and config.get("limbeck_runtime", "torch") != "torch"
 
 
 def shape_of(config: Mapping[str, Any]) -> Shape:

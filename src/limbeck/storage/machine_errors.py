@@ -6,7 +6,12 @@ import errno
 
 MISSING = (FileNotFoundError, NotADirectoryError, IsADirectoryError)
 """What is raised where a file should be and is none."""
-_MISSING = {errno.ENOENT, errno.ENOTDIR, errno.EISDIR}
+_ERRNOS = frozenset(
+    {
+        errno.ENOMEM, errno.EMFILE, errno.ENFILE, errno.EACCES, errno.EPERM, errno.EROFS, errno.EAGAIN, errno.EINTR,
+        errno.EBUSY, errno.ESTALE, errno.ETIMEDOUT, errno.EIO, errno.ENOSPC, errno.EDQUOT,
+    }
+)  # fmt: skip
 _NO_MEMORY = ("DefaultCPUAllocator", "CUDA out of memory", "std::bad_alloc")
 """Parts of the messages of errors that have no class of their own."""
 
@@ -25,7 +30,7 @@ def is_machine_error(error: BaseException | None) -> bool:
     while error is not None:
         if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":  # the latter is torch's
             return True
-        if isinstance(error, OSError) and error.errno is not None and error.errno not in _MISSING:
+        if isinstance(error, OSError) and error.errno in _ERRNOS:
             return True
         if isinstance(error, RuntimeError) and any(part in str(error) for part in _NO_MEMORY):
             return True

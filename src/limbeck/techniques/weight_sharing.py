@@ -45,6 +45,7 @@ Sizes = tuple[Annotated[int, Ge(1), Le(1_000_000)], ...]
         drops={"elastic"},
         reads={"seed"},
         standardizes=True,
+        sizes={"layers", "heads", "ffn"},
         example={
             "num_train_epochs": 1,
             "learning_rate": 1e-3,
