@@ -88,6 +88,9 @@ def test_what_cannot_be_met_is_noted():
         threshold, note = fit_threshold(goal, absent, absent)
         assert "no text has this label" in note
         assert absent.fitted(threshold).tolist() == [True, False, False]
+        eager = Detection(scores, np.zeros(3, bool), np.ones(3, bool))  # it alone alarms on all three
+        threshold, _ = fit_threshold(goal, eager, absent)
+        assert eager.fitted(threshold).tolist() == [True, False, False]
 
 
 def test_figures_are_those_of_the_positive_label_or_of_all():

@@ -12,6 +12,7 @@ from limbeck.core.kinds import KINDS
 from limbeck.core.metrics import (
     METRICS,
     check_metric,
+    counts_queries,
     default_label,
     metrics_of,
     rmse,
@@ -178,3 +179,8 @@ def test_a_kind_of_task_may_name_metrics_of_others(monkeypatch):
     monkeypatch.setattr(KINDS["regression"], "metrics", ("macro_f1", "pearson"), raising=False)
     assert sorted(metrics_of("regression")) == sorted({*before, "macro_f1"})
     assert metrics_of("regression")[0] == before[0]
+
+
+def test_what_is_a_mean_over_queries():
+    counted = {name for name in METRICS if counts_queries(name)}
+    assert counted == {"ndcg_at_10", "mrr_at_10", "overlap_at_10", "recall_at_100"}

@@ -92,6 +92,12 @@ def test_paired_bootstrap_and_counts_agree_on_accuracy():
     assert resampled.deviation == pytest.approx(exact.deviation, rel=0.15)
 
 
+def test_resamples_of_few_examples_are_no_certainty():
+    same = np.zeros(1000)
+    assert [ResampledLoss(0.0, n, same).below(1.0) for n in (1, 3)] == [0.5, 0.875]
+    assert ResampledLoss(0.0, 300, same).below(1.0) == pytest.approx(1)
+
+
 def test_what_a_metric_is_a_mean_of_is_what_is_missing():
     values = pack_numbers(np.random.default_rng(0).normal(0.8, 0.01, 1000))
     for metric, counted in (("ndcg_at_10", "queries"), ("macro_f1", "texts")):

@@ -63,6 +63,7 @@ def test_a_bad_line_is_named(folder, file, line, message):
         ("d1", "wings,  of BIRDS", 0, "d1"),
         ("d1", "of birds", 0, "d1"),  # the document has a title before it
         ("d1", "of fish", 0, None),  # numbered independently
+        ("d1", "wings", 0, None),  # the document only mentions it
         ("d1", "of birds", 1, None),  # judged relevant to itself
         ("d9", "of birds", 0, None),
     ],

@@ -31,7 +31,7 @@ def facts(recall, threshold=True, temperature=True, thresholds=THRESHOLDS):
     fitted = usual | {"recall": recall, "precision": None}
     detail = {"goal": "same-recall", "positive": "positive", "positive_score": "probability", "temperature": 2.0}
     detail |= {"thresholds": thresholds, "notes": ["positive: a note"]}
-    figures = {"positive": "positive", "usual": usual, "fitted": fitted, "by_label": {}}
+    figures = {"positive": "positive", "usual": usual, "fitted": fitted, "by_label": {"positive": {"n": 30}}}
     figures["others"] = {"usual": 0.9, "fitted": 0.875}
     measurements = []
     if temperature:
@@ -90,6 +90,7 @@ def test_the_card_shows_the_original_by_its_usual_rule():
     others = lines["accuracy on the others, test"]
     assert (others.value, others.original) == ("87.5 % (usual rule 90.0 %)", "90.0 %")
     assert recall.interval == "[25.0 %, 95.0 %]"
+    assert (recall.n, others.n) == ("30", "170")  # each is a share of its own texts
     assert lines["calibration error (15 bins), test"].value == "0.1250 (0.2500 without temperature)"
 
 

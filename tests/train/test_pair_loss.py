@@ -41,6 +41,15 @@ def test_pairs_with_a_text_in_common_are_no_negatives_of_each_other():
     assert found < value(PairLoss.of("contrastive", [1.0], (), 4)) - 1e-3
 
 
+def test_a_text_is_no_negative_of_itself_on_the_other_side_of_a_pair():
+    ids = IDS.clone()
+    ids[3] = ids[0]  # the second text of pair 1 is the first of pair 0
+    alike = torch.eye(6, dtype=torch.bool)
+    alike[0, 1] = True
+    found = value(PairLoss.of("contrastive", [1.0], (), 4), ids)
+    assert found == pytest.approx(float(in_batch_negatives(ROWS, alike)))
+
+
 def test_what_cannot_be_learned_is_refused():
     with pytest.raises(InputError, match="contrastive"):
         PairLoss.of("cosent", [1.0, 1.0], (), 4)

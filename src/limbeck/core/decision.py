@@ -156,7 +156,7 @@ def fit_threshold(goal: Goal, detection: Detection, original: Detection) -> tupl
     precision = np.divide(curve.hits, curve.alarms, out=np.zeros(len(curve.hits)), where=curve.alarms > 0)
     note = ""
     if not curve.positives:
-        best, note = _nearest(curve, int(detection.usual.sum())), "no text has this label: the alarm rate was kept"
+        best, note = _nearest(curve, int(original.usual.sum())), "no text has this label: the alarm rate was kept"
     elif goal == "best-f1":
         best = int((2 * curve.hits / (curve.alarms + curve.positives)).argmax())
     elif goal == "same-recall":

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from limbeck.core.entities import OUTSIDE, count_spans, scheme_of, scores_of
+from limbeck.core.judged_texts import OF_SEARCHES
 from limbeck.core.kinds import Kind, find
 from limbeck.errors import InputError, nearest
 
@@ -318,7 +319,8 @@ def counts_rows(name: object) -> bool:
 
 def counts_queries(name: object) -> bool:
     """Return whether a metric, as a stored fact names it, is a mean over queries."""
-    return isinstance(name, str) and name in METRICS and any(find(kind).grouped for kind in METRICS[name].kinds)
+    known = isinstance(name, str) and name in METRICS
+    return known and (name in OF_SEARCHES or any(find(kind).grouped for kind in METRICS[str(name)].kinds))
 
 
 def check_form(kind: str, metric: str, labels: Sequence[Any]) -> None:

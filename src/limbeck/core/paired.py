@@ -137,8 +137,12 @@ class ResampledLoss(Loss):
         return self.unit
 
     def below(self, limit: float) -> float:
-        """Return the share of resamples on which the loss is at most ``limit`` points."""
-        return float(np.mean(self.values <= limit + ROUNDING))
+        """Return the share of resamples on which the loss is at most ``limit`` points.
+
+        Never certainty: resamples of few examples that agree always agree, as a sign test of them would say.
+        """
+        share = float(np.mean(self.values <= limit + ROUNDING))
+        return min(share, 1 - 0.5**self.n) if self.n else share
 
     @property
     def deviation(self) -> float:

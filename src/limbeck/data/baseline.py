@@ -199,7 +199,7 @@ def compare(model: Measurement, constant: Measurement) -> Comparison:
     values, constants = model.detail.get("resampled"), constant.detail.get("resampled")
     if values and constants and len(values) == len(constants):  # of the same queries
         gains = unpack_numbers(values) - unpack_numbers(constants)
-        return Comparison(model, constant, float(np.mean(gains <= 0)))
+        return Comparison(model, constant, max(float(np.mean(gains <= 0)), 0.5 ** (count or 1)))  # as a sign test
     if model.low is None:
         return Comparison(model, constant, 0.0 if model.value > constant.value else 1.0)
     # low is the 2.5 % quantile of the bootstrap: if it exceeds the constant's value, at most 2.5 % of resamples do not

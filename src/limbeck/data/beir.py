@@ -47,7 +47,7 @@ class Retrieval:
         text = self.queries[query]
         if not text or query not in self.documents or query in self.relevant(query):
             return None
-        return query if normal(text) in normal(self.documents[query]) else None
+        return query if normal(self.documents[query]).endswith(normal(text)) else None  # perhaps after a title
 
     def only(self, chosen: Collection[str]) -> Retrieval:
         """Return the same for some of the queries, in the order of the file."""

@@ -99,13 +99,13 @@ def evaluate(
         logits = [row[: len(ids)] for row, ids in zip(logits, encoded.input_ids, strict=True)]
     require_finite_logits(logits, task.split(split).texts)
     assessment = assess(task, logits, encoded.labels, encoded.unseen)
-    examples = len(calls) if task.task_kind.grouped else len(encoded)
+    answered = len(calls) if task.task_kind.grouped else len(encoded)
     return Evaluation(
         task.metric,
         *assessment.quality,
-        examples=examples,
+        examples=answered if assessment.examples is None else assessment.examples,
         total_ms=total * 1e3,
-        mean_ms=total * 1e3 / examples,
+        mean_ms=total * 1e3 / answered,
         runtime=runner.words,
         threads=threads,
         batch=batch,

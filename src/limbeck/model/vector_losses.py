@@ -60,10 +60,11 @@ def in_batch_negatives(rows: Tensor, alike: Tensor | None = None) -> Tensor:
 
     Args:
         rows: Both vectors of each pair, joined [rows, 2 * width].
-        alike: Which pairs have a text in common, and so are no negatives of each other [rows, rows].
+        alike: Which first texts are no negatives of which second texts, as a text is in both pairs [rows, rows].
     """
-    first, second = (F.normalize(part, dim=-1) for part in halves(rows))
-    scores = SCALE * first @ second.T
+    with torch.autocast(rows.device.type, enabled=False):  # in bfloat16 cosines near 1 are told apart by 0.006
+        first, second = (F.normalize(part.float(), dim=-1) for part in halves(rows))
+        scores = SCALE * first @ second.T
     if alike is not None:
         others = alike & ~torch.eye(len(alike), dtype=torch.bool, device=alike.device)
         scores = scores.masked_fill(others, float("-inf"))

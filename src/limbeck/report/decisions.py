@@ -119,6 +119,23 @@ def goal_words(summary: RunSummary) -> str:
     return " ".join(words)
 
 
+def _examples(fact: Measurement, figure: str) -> str:
+    """Return how many texts a figure of the detection is a share of, of all labels together where none is named.
+
+    Args:
+        fact: The detection.
+        figure: recall is of texts with the label, precision of alarms, ``others`` of texts without the label.
+    """
+    by_label, positive = fact.detail["by_label"], fact.detail["positive"]
+    shown = [positive] if positive in by_label else list(by_label)
+    if fact.n is None or not shown:
+        return "–"
+    of_all = fact.n * len(shown)
+    with_label = sum(by_label[name]["n"] for name in shown)
+    alarms = round(fact.detail["fitted"]["alarm_rate"] * of_all)
+    return str({"recall": with_label, "precision": alarms, "others": of_all - with_label}.get(figure, of_all))
+
+
 def decision_lines(summary: RunSummary) -> list[str]:
     """Return a line for the reference and one for the chosen model, on test where that was measured."""
     lines = []
@@ -168,13 +185,12 @@ def decision_figures(record: Record, reference: Record | None, split: str) -> li
             value = share(fact.detail["fitted"][figure])
             value += f" (usual rule {share(fact.detail['usual'][figure])})" if fitted else ""
             original = share(before.detail["usual"][figure]) if before is not None else "–"
-            lines.append(
-                (f"{label}{of}{' with threshold' if fitted else ''}, {split}", value, interval, str(fact.n), original)
-            )
+            what = f"{label}{of}{' with threshold' if fitted else ''}, {split}"
+            lines.append((what, value, interval, _examples(fact, figure), original))
         if others := fact.detail.get("others"):
             value = share(others["fitted"]) + (f" (usual rule {share(others['usual'])})" if fitted else "")
             original = share(before.detail.get("others", {}).get("usual")) if before is not None else "–"
-            lines.append((f"accuracy on the others, {split}", value, "–", str(fact.n), original))
+            lines.append((f"accuracy on the others, {split}", value, "–", _examples(fact, "others"), original))
     if (error := record.fact(CALIBRATION_ERROR, split)) is not None:
         other = reference.fact(CALIBRATION_ERROR, split) if reference is not None else None
         value = f"{error.value:.4f} ({error.detail['before']:.4f} without temperature)"

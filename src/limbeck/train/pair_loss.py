@@ -78,10 +78,11 @@ class PairLoss:
 
 
 def _alike(input_ids: Tensor) -> Tensor:
-    """Return which pairs have their first or their second text in common [rows, rows].
+    """Return which first texts belong to the second text of another pair: a text is in both [first, second].
 
     Args:
         input_ids: First and second text of each pair, in turns [2 * rows, seq].
     """
     first, second = input_ids[0::2], input_ids[1::2]
-    return (first[:, None] == first[None]).all(-1) | (second[:, None] == second[None]).all(-1)
+    both = ((first, first), (second, second), (first, second))
+    return torch.stack([(rows[:, None] == columns[None]).all(-1) for rows, columns in both]).any(0)

@@ -52,6 +52,16 @@ def test_overlap_reads_the_labels_as_a_ranking():
     assert KIND.likeness(teacher.reshape(-1, 1), teacher.reshape(-1, 1), labels)["overlap_at_10"].value == 1
 
 
+def test_queries_with_ten_documents_or_fewer_are_no_part_of_the_overlap():
+    """Any order has the same first ten."""
+    scores, _, labels = requests()
+    short = [(100, float(gain), 0.0) for gain in range(5)]
+    own = [(label[0], -score, 0.0) for label, score in zip(labels, scores.ravel(), strict=True)]
+    alone = KIND.score("overlap_at_10", (), scores.reshape(-1, 1), own)
+    both = np.concatenate([scores.ravel(), np.arange(5.0)]).reshape(-1, 1)
+    assert KIND.score("overlap_at_10", (), both, [*own, *short]) == alone < 1
+
+
 def test_queries_are_resampled_not_rows():
     scores, _, labels = requests(queries=7)
     result = KIND.assess("ndcg_at_10", (), list(scores.reshape(-1, 1)), labels)

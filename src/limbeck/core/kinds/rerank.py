@@ -72,6 +72,8 @@ def _reciprocal_rank(scores: np.ndarray, gains: np.ndarray, ideal: float) -> flo
 
 
 def _overlap(scores: np.ndarray, gains: np.ndarray, ideal: float) -> float | None:
+    if len(scores) <= DEPTH:  # then it is 1 for any order
+        return None
     return overlap(order(scores).tolist(), order(gains).tolist(), DEPTH)
 
 
