@@ -36,6 +36,7 @@ def test_others_are_told_why_not():
     deberta = schedule_problem(FULL, Style("deberta-v2", pos_att_type=("c2p",)))
     assert "deberta-v2 scores the distances of all tokens in order" in deberta
     assert style_problem(Style("deberta-v2", pos_att_type=("c2p",))) == deberta
+    assert "masks the queries" in style_problem(Style("deberta-v2", masks_queries=True))
     for core in ("local:64", "linformer:8", "window:3", "kernel"):
         linear = FULL.with_attention(core)
         for shape in (linear, linear.with_layer(3, attention="softmax")):

@@ -117,6 +117,16 @@ def test_as_many_as_asked_for_and_with_the_partner_asked_for(sides, make_model, 
         chosen(Cascade(partner="smal"), candidates)
 
 
+def test_the_test_split_decides_nothing(sides):
+    candidates = [stored(key, side.open(), 0.9, 1.0) for key, side in sides.items()]
+    facts = [[replace(fact, split="test") for fact in each.record.facts] for each in candidates]
+    records = [replace(each.record, facts=tuple(row)) for each, row in zip(candidates, facts, strict=True)]
+    candidates = [replace(each, record=record) for each, record in zip(candidates, records, strict=True)]
+    none, (message,) = chosen(LENIENT, candidates)
+    assert none == []
+    assert message.startswith("no cascade: validation decides which models are tried")
+
+
 def test_what_was_not_measured_is_asked_for(sides):
     unjudged = [stored(key, side.open(), None, 1.0) for key, side in sides.items()]
     with pytest.raises(LimbeckError, match="cascade: no candidate has the fact 'quality'"):

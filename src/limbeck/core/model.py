@@ -154,6 +154,11 @@ class EncoderStyle(EmbeddingSizes, Protocol):
         ...
 
     @property
+    def masks_queries(self) -> bool:
+        """Whether padding has embeddings of zero and attends to all tokens alike."""
+        ...
+
+    @property
     def share_att_key(self) -> bool:
         """Whether relative embeddings are projected by the matrices of queries and keys."""
         ...

@@ -20,6 +20,8 @@ def style_problem(style: EncoderStyle) -> str | None:
             f"{style.family} scores the distances of all tokens in order (disentangled attention), so none can be left "
             "out; use prune, or a model without them"
         )
+    if style.masks_queries:
+        return f"{style.family} also masks the queries of padding, by the whole text's mask; use prune"
     return None
 
 

@@ -77,6 +77,9 @@ class Cascade(Combination):
         if problem := length_problem(context.target):
             context.log(f"no cascade: it {problem}")
             return []
+        if any(record.fact("quality") and not record.fact("quality", SPLIT) for record in single):
+            context.log(f"no cascade: {SPLIT} decides which models are tried; put quality: {{split: {SPLIT}}} first")
+            return []
         front = front_of(candidates, with_facts(single, ("quality", "latency_p50"), "cascade"))
         if len(front) < 2:
             context.log(

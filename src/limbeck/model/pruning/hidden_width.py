@@ -267,7 +267,8 @@ def fit_norm(sums: Moments, directions: Tensor, *, bias: bool) -> tuple[Tensor, 
         return products / squares.clamp_min(1e-300), None
     variation = squares - given.square() / count
     slope = (products - given * total / count) / variation.clamp_min(1e-300)
-    scale = torch.where(variation > 1e-9 * squares, slope, 0.0)
+    # the products were summed in float32: what varies less cannot be told from their rounding
+    scale = torch.where(variation > 1e-6 * squares, slope, 0.0)
     return scale, (total - scale * given) / count
 
 
