@@ -88,6 +88,8 @@ def runnable(page):
 def carry_out(words, statuses=(0,)):
     for option in {"--out", "--to"}.intersection(words):
         shutil.rmtree(words[words.index(option) + 1], ignore_errors=True)
+    if words[0] == "compress":  # one small model stands for those of several pages; its folder is that of one task
+        shutil.rmtree(Path("runs") / f"compress-{Path(words[1]).name}", ignore_errors=True)
     status, out, err = call(*words)
     assert status in statuses, f"limbeck {' '.join(words)}\n{out}\n{err}"
 
