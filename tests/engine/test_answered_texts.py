@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from limbeck.core.logits import activate
+from limbeck.core.sentence_embedding import SentenceEmbedding
 from limbeck.core.shape import Shape
 from limbeck.core.soft_label import has_probabilities
 from limbeck.data import batching
@@ -17,10 +18,12 @@ from limbeck.engine.answered_texts import load_run_task
 from limbeck.engine.compress import compress
 from limbeck.engine.compress_request import CompressRequest
 from limbeck.engine.planner import Planner
+from limbeck.engine.predict import answer
 from limbeck.engine.run import run
 from limbeck.engine.store import Store
 from limbeck.errors import InputError, RecipeError
 from limbeck.model.checkpoints import open_model, peek_outputs, save_model
+from limbeck.model.sentence_transformers import SETTINGS, write_modules
 from limbeck.recipe.recipe import parse
 from limbeck.report.model_card import figures
 from limbeck.report.report import errors_line
@@ -127,6 +130,19 @@ def test_a_model_without_a_head_is_refused(folders, texts, tmp_path, make_model)
     save_model(model, tokenizer, tmp_path / "new")
     with pytest.raises(InputError, match="has no trained head"):
         load_run_task({"texts": tuple(texts)}, str(tmp_path / "new"), None, Store(tmp_path / "store"))
+
+
+def test_vectors_that_are_not_supported_are_said(texts, tmp_path):
+    from transformers import BertConfig, BertModel
+
+    sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
+    BertModel(BertConfig(vocab_size=30, **sizes)).save_pretrained(tmp_path)
+    write_modules(tmp_path, SentenceEmbedding(normalize=False), 16, {})
+    (tmp_path / SETTINGS).write_text(json.dumps({"similarity_fn_name": "dot"}))
+    with pytest.raises(InputError, match="similarity_fn_name 'dot' is not supported"):
+        load_run_task({"texts": tuple(texts)}, str(tmp_path), None, Store(tmp_path / "store"))
+    with pytest.raises(InputError, match="similarity_fn_name 'dot' is not supported"):
+        answer(str(tmp_path), texts[:1])
 
 
 def test_a_recipe_takes_texts(folders, texts, tmp_path):

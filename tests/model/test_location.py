@@ -5,9 +5,13 @@ import json
 import pytest
 from huggingface_hub.errors import EntryNotFoundError
 
-from limbeck.errors import InputError
+from limbeck.core.sentence_embedding import SentenceEmbedding
+from limbeck.errors import InputError, UnsupportedModel
+from limbeck.measure.vector_search import by_vectors
 from limbeck.model.checkpoints import open_model, peek
-from limbeck.model.location import ALIASES, embedding_of, model_folder, read_config
+from limbeck.model.location import ALIASES, check_vectors, embedding_of, model_folder, read_config
+from limbeck.model.sentence_transformers import SETTINGS, write_modules
+from limbeck.teachers.opening import name_problems
 
 
 def test_a_short_name_without_its_package_says_what_to_install(monkeypatch):
@@ -63,6 +67,25 @@ def test_parts_of_an_embedding_model_on_the_hub_are_read(hub):
     embedding = embedding_of("owner/name", read)
     assert (embedding.pooling, embedding.normalize) == ("cls", False)
     assert not any(file == "model.safetensors" for file in hub.requests)
+
+
+def test_vectors_that_are_not_supported_are_no_missing_training(tmp_path):
+    """What only looks at a model goes on without its vectors; what needs them says why there are none."""
+    write_modules(tmp_path, SentenceEmbedding(normalize=False), 16, {})
+    config = {"model_type": "bert", "hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+    config |= {"intermediate_size": 16, "vocab_size": 30, "max_position_embeddings": 32}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    check_vectors(tmp_path)
+    assert peek(tmp_path)["vectors"]
+    (tmp_path / SETTINGS).write_text(json.dumps({"similarity_fn_name": "dot"}))
+    assert not peek(tmp_path)["vectors"]
+    reason = "similarity_fn_name 'dot' is not supported"
+    with pytest.raises(UnsupportedModel, match=reason):
+        check_vectors(tmp_path)
+    (problem,) = name_problems([str(tmp_path)], "teacher")
+    assert reason in problem
+    with pytest.raises(UnsupportedModel, match=reason):
+        by_vectors(str(tmp_path), ["a"], ["b"], 1)
 
 
 def test_a_model_with_labels_is_not_asked_for_its_parts(hub):

@@ -8,7 +8,7 @@ from safetensors.torch import save_file
 
 from limbeck.core.sentence_embedding import POOLINGS, Dense, SentenceEmbedding
 from limbeck.errors import InputError, UnsupportedModel
-from limbeck.model.sentence_transformers import LEGACY, MODULES, read_dense, read_embedding, write_modules
+from limbeck.model.sentence_transformers import LEGACY, MODULES, SETTINGS, read_dense, read_embedding, write_modules
 
 WEIGHTS = {"dense.0.weight": torch.randn(6, 4), "dense.0.bias": torch.randn(6), "dense.1.weight": torch.randn(3, 6)}
 
@@ -73,6 +73,21 @@ def test_each_unsupported_setting_is_one_error(tmp_path, file, fields, words):
     edit(tmp_path / file, **fields)
     with pytest.raises(InputError, match=words):
         read_embedding(tmp_path)
+
+
+@pytest.mark.parametrize("normalize", [True, False])
+@pytest.mark.parametrize("name", [None, "cosine", "dot", "euclidean", "manhattan", 3])
+def test_vectors_are_compared_by_their_cosine_alone(tmp_path, name, normalize):
+    """A model that was trained for dot products ranks by the lengths of its vectors, too."""
+    given = SentenceEmbedding(normalize=normalize)
+    edit(write(tmp_path, given) / SETTINGS, similarity_fn_name=name)
+    if name in (None, "cosine") or (name == "dot" and normalize):
+        assert read_embedding(tmp_path) == given
+        return
+    with pytest.raises(UnsupportedModel) as raised:
+        read_embedding(tmp_path)
+    for words in (str(tmp_path / SETTINGS), f"similarity_fn_name {name!r}", "'cosine', and 'dot' where"):
+        assert words in str(raised.value)
 
 
 def test_parts_lie_in_the_folder(tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from shutil import copytree
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ from limbeck.data.synthetic import toy_task, toy_tokenizer
 from limbeck.engine.answered_texts import load_run_task
 from limbeck.engine.run import run
 from limbeck.engine.store import Store
-from limbeck.errors import InputError, MissingExtra
+from limbeck.errors import InputError, MissingExtra, UnsupportedModel
 from limbeck.model.checkpoints import save_model
 from limbeck.recipe.recipe import parse
 from limbeck.teachers.opening import describe, open_vectors
@@ -121,3 +122,14 @@ def test_what_gives_no_vectors_is_refused(decoder, tmp_path, monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(MissingExtra, match=r"limbeck\[sentence-transformers\]"):
         SentenceTransformersTeacher(str(decoder), "id")
+
+
+def test_a_teacher_whose_vectors_are_compared_by_another_similarity_is_refused(decoder, tmp_path):
+    copytree(decoder, tmp_path / "dot")
+    settings = tmp_path / "dot" / "config_sentence_transformers.json"
+    settings.write_text(json.dumps({"similarity_fn_name": "dot"}))
+    open_vectors(str(tmp_path / "dot"))  # it normalizes
+    parts = json.loads((decoder / "modules.json").read_text())[:2]
+    (tmp_path / "dot" / "modules.json").write_text(json.dumps(parts))
+    with pytest.raises(UnsupportedModel, match=r"similarity_fn_name 'dot' is not supported"):
+        open_vectors(str(tmp_path / "dot"))

@@ -25,7 +25,7 @@ from limbeck.engine.fingerprint import fingerprint
 from limbeck.engine.store import Store
 from limbeck.engine.tasks import load_task
 from limbeck.errors import InputError
-from limbeck.model.location import model_folder
+from limbeck.model.location import check_vectors, model_folder
 from limbeck.teachers.sentence_transformers_model import is_embedding_model
 
 if TYPE_CHECKING:
@@ -127,6 +127,7 @@ def _outputs(source: str) -> OutputSpec:
 
     outputs = peek_outputs(source)
     if not outputs.trained:
+        check_vectors(source)
         raise InputError(
             f"task: texts without labels need a model that answers them, but '{source}' has no trained head "
             f"({outputs.untrained}); fine-tune it first, or name a teacher"

@@ -61,9 +61,11 @@ def answer(
     """
     from limbeck.data.batching import Encoded, encode_apart, predict
     from limbeck.model.checkpoints import open_model, peek, peek_outputs
+    from limbeck.model.location import check_vectors
 
     described, spec = peek(model), peek_outputs(model)
     if not spec.trained:
+        check_vectors(model)
         raise InputError(f"'{model}' has no trained head: {spec.untrained}; fine-tune it first")
     texts = list(texts) * len(pairs) if pairs and len(texts) == 1 else texts
     if pairs is not None and len(pairs) != len(texts):

@@ -29,12 +29,14 @@ def by_vectors(model: str, documents: Sequence[str], queries: Sequence[str], cou
         count: Documents for each query.
 
     Raises:
-        InputError: The model gives no vectors.
+        InputError: The model gives no vectors, or such as are not supported.
     """
     from limbeck.model.checkpoints import open_model, peek
+    from limbeck.model.location import check_vectors
 
     description = peek(model)
     if not description["vectors"]:
+        check_vectors(model)
         raise InputError(
             f"data option 'first_stage': '{model}' gives no vectors; name an embedding model, a file of results or bm25"
         )

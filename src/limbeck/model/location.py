@@ -166,6 +166,20 @@ def embedding_of(
     return SentenceEmbedding() if wanted else None
 
 
+def check_vectors(source: str | Path) -> None:
+    """Refuse a model of sentence-transformers whose vectors are made, or compared, as is not supported.
+
+    :func:`embedding_of` has none for it, which would otherwise be taken for a model that was not trained.
+
+    Args:
+        source: Folder or name of the model.
+
+    Raises:
+        UnsupportedModel: Says what is supported.
+    """
+    embedding_of(source, read_config(source)[1], wanted=True)
+
+
 def check_weights(folder: Path) -> None:
     """Refuse a folder without safetensors weights; pickled ones are named, since they are never opened."""
     if (folder / WEIGHTS).is_file() or (folder / f"{WEIGHTS}.index.json").is_file():

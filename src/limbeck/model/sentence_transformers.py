@@ -65,12 +65,13 @@ def read_embedding(root: Path) -> SentenceEmbedding | None:
     kinds = [kind for kind, _ in parts]
     if "Pooling" not in kinds:
         return None  # a cross-encoder, or a sparse encoder
-    settings = read_object(root / SETTINGS) if (root / SETTINGS).is_file() else {}
+    settings = _settings(root)
     usual = ["Transformer", "Pooling", *["Dense"] * kinds.count("Dense"), *["Normalize"] * ("Normalize" in kinds)]
     if kinds != usual:
         supported = "Transformer, Pooling, any number of Dense, then perhaps Normalize"
         raise UnsupportedModel(f"{root / MODULES} has the parts {', '.join(kinds)}; supported are {supported}")
     folders = [_inner(root, path) for _, path in parts]
+    check_similarity(root)
     prompts = {str(name): str(text or "") for name, text in (settings.get("prompts") or {}).items()}
     pooling = _pooling(folders[1], prompts)
     dense = tuple(_dense(folder) for (kind, _), folder in zip(parts, folders, strict=True) if kind == "Dense")
@@ -194,6 +195,28 @@ def check_gives_vectors(root: Path) -> None:
     for name in names:
         if not name.startswith("sentence_transformers."):
             raise InputError(f"{root / MODULES} names {shown(name)}, which is no part of sentence-transformers")
+
+
+def check_similarity(root: Path) -> None:
+    """Refuse a folder whose vectors are not compared by their cosine, by which ours are trained and judged.
+
+    Args:
+        root: The folder with ``modules.json``.
+
+    Raises:
+        UnsupportedModel: Names the similarity, and those that are supported.
+    """
+    name, normalized = _settings(root).get("similarity_fn_name"), "Normalize" in [kind for kind, _ in _parts(root)]
+    if name in (None, "cosine") or (name == "dot" and normalized):  # of vectors of length 1, both are the same
+        return
+    raise UnsupportedModel(
+        f"{root / SETTINGS}: similarity_fn_name {shown(name)} is not supported: vectors are trained and judged by "
+        "their cosine; supported are 'cosine', and 'dot' where modules.json ends with Normalize"
+    )
+
+
+def _settings(root: Path) -> dict[str, Any]:
+    return read_object(root / SETTINGS) if (root / SETTINGS).is_file() else {}
 
 
 def _inner(root: Path, path: str) -> Path:

@@ -14,7 +14,7 @@ from limbeck.data.answers import judgeable
 from limbeck.errors import InputError, UnsupportedModel
 from limbeck.measure.label_order import TEXTS, compare_orders, fit_task
 from limbeck.model.checkpoints import peek, peek_here
-from limbeck.model.location import model_folder
+from limbeck.model.location import check_vectors, model_folder
 from limbeck.teachers.score_file import ScoreFile, gives_probabilities, is_score_file
 from limbeck.teachers.sentence_transformers_model import SentenceTransformersTeacher
 
@@ -67,6 +67,7 @@ def name_problems(sources: Sequence[str], what: str) -> list[str]:
         try:
             described = None if describe(source, hub=False) is not None else peek_here(source)
             if described is not None and not (described["labels"] or described["vectors"]):
+                check_vectors(source)
                 problems.append(f"{what}: '{source}' has no trained head; fine-tune it first")
         except InputError as error:
             problems.append(f"{what}: {error}")

@@ -15,7 +15,7 @@ from limbeck.data.encoding import part_of_search
 from limbeck.errors import InputError, MissingExtra
 from limbeck.model._transformers import explained, quiet
 from limbeck.model.location import model_folder, sentence_folder
-from limbeck.model.sentence_transformers import MODULES, check_gives_vectors
+from limbeck.model.sentence_transformers import MODULES, check_gives_vectors, check_similarity
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -61,6 +61,7 @@ class SentenceTransformersTeacher:
         Raises:
             MissingExtra: sentence-transformers is not installed.
             InputError: The folder is none of sentence-transformers, or names parts of other libraries.
+            UnsupportedModel: Its vectors are not compared by their cosine.
         """
         from importlib.util import find_spec
 
@@ -72,6 +73,7 @@ class SentenceTransformersTeacher:
                 "folder of sentence-transformers, or its name on the hub"
             )
         check_gives_vectors(root)
+        check_similarity(root)
         if find_spec("sentence_transformers") is None:
             raise MissingExtra("sentence-transformers", "sentence-transformers")
 
