@@ -145,8 +145,16 @@ def test_it_replaces_held_out_rows(pairs, folder, classes):
     assert len(task.split("train")) == 12  # nothing is held out
     assert task.metric == "ndcg_at_10"
     assert len(task.split("validation")) == len(task.split("test")) == 8
-    assert load_task({**pairs, "judge": str(folder), "metric": "recall_at_100"}).metric == "recall_at_100"
     assert load_task({**pairs, "judge": str(classes)}).metric == "probe_accuracy"
+
+
+def test_recall_needs_more_documents_than_it_counts(pairs, folder):
+    recall = {**pairs, "judge": str(folder), "metric": "recall_at_100"}
+    with pytest.raises(InputError, match="split validation: no query searches more than 100 documents"):
+        load_task(recall)
+    more = [*DOCUMENTS, *({"_id": f"more{n}", "title": "", "text": f"more {n}"} for n in range(95))]
+    (folder / "corpus.jsonl").write_text("\n".join(map(json.dumps, more)) + "\n")
+    assert load_task(recall).metric == "recall_at_100"
 
 
 def test_a_task_survives_a_folder(pairs, folder, tmp_path):

@@ -114,6 +114,13 @@ def test_a_metric_of_other_labels_is_refused(tmp_path, kind, metric, message):
         read(options(**given, metric=metric), kind, ())
 
 
+def test_a_metric_that_too_few_texts_make_the_same_for_all_vectors_is_refused():
+    assert read(options(metric="neighbor_overlap"), "embedding", ()).metric == "neighbor_overlap"
+    for few in ({"texts": TEXTS[:110]}, {"limit": {"validation": 11}}):
+        with pytest.raises(InputError, match=r"split validation: neighbor_overlap.* at most 11 texts, got 11"):
+            read(options(**few, metric="neighbor_overlap"), "embedding", ())
+
+
 def test_few_texts_are_refused():
     with pytest.raises(InputError, match=f"has 3 different texts; at least {LEAST} are needed"):
         read(options(texts=("a", "b", "c", "a")), "classification", ("no", "yes"))

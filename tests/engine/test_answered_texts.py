@@ -215,8 +215,8 @@ def test_vectors_are_judged_by_a_search_or_a_probe(folders, texts, form, tmp_pat
     judged_folder = tmp_path / "judge"
     judged_folder.mkdir()
     if form == "search":
-        records = [{"_id": str(number), "text": text} for number, text in enumerate(texts[:40])]
-        for name, part in (("corpus", records[:30]), ("queries", records[30:])):
+        records = [{"_id": str(number), "text": text} for number, text in enumerate(texts[:140])]
+        for name, part in (("corpus", [*records[:30], *records[40:]]), ("queries", records[30:40])):
             (judged_folder / f"{name}.jsonl").write_text("\n".join(map(json.dumps, part)))
         (judged_folder / "qrels.tsv").write_text(
             "".join(f"{q}\t{q - 25}\t1\n{q}\t{q - 28}\t2\n" for q in range(30, 40))

@@ -93,7 +93,7 @@ def texts_task(options: Options, kind: str, label_names: Sequence[str], load: Lo
     length = find(kind).usual_length if options.max_length is None else options.max_length
     task = Task(name, kind, splits, tuple(label_names), metric, length, tuple(notes)).checked()
     task = judged_by(task, options, load, base)
-    return task.limit(options.seed, **options.limit) if options.limit else task
+    return task.limit(options.seed, **options.limit).checked() if options.limit else task
 
 
 def _divided(groups: Sequence[list[Row]], seed: int, *, whole: bool) -> dict[str, list[Row]]:

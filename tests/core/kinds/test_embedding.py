@@ -9,7 +9,7 @@ import pytest
 from limbeck.core.judged_texts import Document, Example, Query
 from limbeck.core.kinds import find
 from limbeck.core.kinds.embedding import mean_cosine, neighbor_overlap
-from limbeck.core.metrics import check_form, metrics_of
+from limbeck.core.metrics import check_form, check_informative, metrics_of
 from limbeck.core.vector_storage import int8, signs
 from limbeck.errors import InputError
 
@@ -52,6 +52,53 @@ def test_neighbors_equal_a_search_text_by_text():
 
 def test_a_single_text_has_no_neighbors_to_lose():
     assert neighbor_overlap([[1.0, 2.0]], [[3.0, 1.0]]) == 1
+
+
+def search(documents, itself=None):
+    """The labels of a search by one query."""
+    return [*map(Document, range(documents)), Query(((0, 1.0),), itself)]
+
+
+@pytest.mark.parametrize(
+    ("metric", "few", "enough"),
+    [
+        ("neighbor_overlap", [()] * 11, [()] * 12),
+        ("recall_at_100", search(100), search(101)),
+        ("recall_at_100", search(101, itself=5), search(102, itself=5)),
+    ],
+)
+def test_a_metric_that_is_the_same_for_all_vectors_is_refused(metric, few, enough):
+    with pytest.raises(InputError, match=f"split test: .*{metric}, the share .* is 1 for any vectors"):
+        check_informative("embedding", metric, "test", few)
+    check_informative("embedding", metric, "test", enough)
+    for other in {"mean_cosine", "ndcg_at_10"}:
+        check_informative("embedding", other, "test", few)
+    rng = np.random.default_rng(6)
+    values = []
+    for labels in (few, enough):
+        vectors = rng.normal(size=(3, len(labels), 4))
+        truths = [tuple(row) for row in rng.normal(size=(len(labels), 4))] if metric == "neighbor_overlap" else labels
+        values.append([KIND.score(metric, (), each, truths) for each in vectors])
+    assert values[0] == [1, 1, 1]
+    assert metric == "recall_at_100" or min(values[1]) < 1
+
+
+@pytest.mark.parametrize("size", [11, 12])
+def test_stored_vectors_lose_nothing_that_a_few_texts_could_show(size):
+    rng = np.random.default_rng(5)
+    labels = [tuple(row) for row in rng.normal(size=(size, 80))]
+    result = KIND.assess("mean_cosine", (), rng.normal(size=(size, 80)), labels)
+    assert bool(result.detail["stored"]) == ("neighbor_overlap" in result.beside) == (size == 12)
+
+
+@pytest.mark.parametrize("documents", [100, 101])
+def test_a_search_in_few_documents_has_no_recall(documents):
+    labels = search(documents)
+    vectors = np.random.default_rng(5).normal(size=(len(labels), 80))
+    result = KIND.assess("ndcg_at_10", (), vectors, labels)
+    assert result.detail["stored"]
+    assert ("recall_at_100" in result.beside) == (documents == 101)
+    assert bool(KIND.assess("recall_at_100", (), vectors, labels).detail["stored"]) == (documents == 101)
 
 
 RNG = np.random.default_rng(4)

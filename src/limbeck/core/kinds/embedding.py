@@ -15,7 +15,18 @@ import numpy as np
 import numpy.typing as npt
 
 from limbeck.core.assessment import Assessment, UnseenWord
-from limbeck.core.judged_texts import BY_ROW, Document, Example, Query, by_row, column, is_judged, metrics_for, rows_of
+from limbeck.core.judged_texts import (
+    BY_ROW,
+    Document,
+    Example,
+    Query,
+    by_row,
+    column,
+    is_judged,
+    metrics_for,
+    most_found,
+    rows_of,
+)
 from limbeck.core.kinds.rerank import ndcg_at_10
 from limbeck.core.logits import Activation
 from limbeck.core.metrics import METRICS, Metric, metric, metrics_of
@@ -25,6 +36,8 @@ from limbeck.core.vector_storage import stored_forms
 
 NEIGHBORS = 10
 """Nearest texts that are compared."""
+FOUND = 100
+"""Nearest documents among which ``recall_at_100`` looks for the relevant ones."""
 ALIKE = 0.99
 """Cosine from which two vectors of a text count as the same answer."""
 
@@ -146,6 +159,25 @@ class Embedding(TaskKind):
         scores = (name for name in metrics_of(self.name) if name not in {*OF_VECTORS, *BY_ROW})
         return LabelForm("scores of pairs", tuple(scores))
 
+    def says_nothing(self, metric: str, labels: Sequence[Label]) -> str:
+        """Return that there are too few texts for a share of the nearest ones.
+
+        Args:
+            metric: Name of the metric.
+            labels: The labels of a split.
+        """
+        if metric == "neighbor_overlap" and len(labels) <= NEIGHBORS + 1:
+            return (
+                f"neighbor_overlap, the share of the {NEIGHBORS} nearest texts in common, is 1 for any vectors of at "
+                f"most {NEIGHBORS + 1} texts, got {len(labels)}; give more texts, or choose mean_cosine"
+            )
+        if metric == "recall_at_100" and most_found(labels) <= FOUND:
+            return (
+                f"no query searches more than {FOUND} documents, so recall_at_100, the share of the relevant ones "
+                f"among the {FOUND} nearest, is 1 for any vectors; give more documents, or choose ndcg_at_10"
+            )
+        return ""
+
     def truth(self, labels: Sequence[Label] | np.ndarray) -> np.ndarray:
         """Return the scores [rows], vectors [rows, width], or parts in a search or a probe as objects [rows]."""
         return column(labels) if len(labels) and is_judged(labels[0]) else np.asarray(labels, dtype=float)
@@ -248,14 +280,13 @@ class Embedding(TaskKind):
             quality, values = resampled_score(METRICS[metric], self.decode(stacked), truth)
             compared = partial(_pair_metric, METRICS[metric], self, truth)
             whole = Resampled(quality, values)
-            stored = _stored(metric, stacked.reshape(2 * len(truth), -1), whole, compared)
+            stored = _stored(metric, labels, stacked.reshape(2 * len(truth), -1), whole, compared)
             return Assessment(quality, {"resampled": pack_numbers(values), "stored": stored})
         rows = {name: by_row(stacked, truth) for name, by_row in OF_VECTORS.items()}
         results = {name: resampled_mean(values) for name, values in rows.items()}
         whole, chosen = results["neighbor_overlap"], results.pop(metric)
-        beside = {name: result.interval for name, result in results.items()}
-        overlap = partial(_overlap, truth)
-        stored = _stored("neighbor_overlap", stacked, whole, overlap)
+        beside = {name: result.interval for name, result in results.items() if not self.says_nothing(name, labels)}
+        stored = _stored("neighbor_overlap", labels, stacked, whole, partial(_overlap, truth))
         return Assessment(chosen.interval, {"resampled": pack_numbers(chosen.values), "stored": stored}, beside)
 
     def review(self, logits: npt.ArrayLike, label: Label, confidence: float) -> tuple[Label, Label]:
@@ -291,9 +322,10 @@ def _of_pairs(truth: np.ndarray) -> bool:
 def _judged_together(metric: str, vectors: np.ndarray, labels: np.ndarray) -> Assessment:
     """Score vectors in a search or in a probe, with an interval over queries, or over the texts of the probe."""
     rows = rows_of(vectors, labels)
-    beside = {name: resampled_mean(values).interval for name, values in rows.items() if name != metric}
+    others = (name for name in rows if name != metric and not KIND.says_nothing(name, labels))
+    beside = {name: resampled_mean(rows[name]).interval for name in others}
     whole = resampled_mean(rows[metric])
-    stored = _stored(metric, vectors, whole, lambda read: resampled_mean(by_row(metric, read, labels)))
+    stored = _stored(metric, labels, vectors, whole, lambda read: resampled_mean(by_row(metric, read, labels)))
     detail = {"resampled": pack_numbers(whole.values), "stored": stored}
     return Assessment(whole.interval, detail, beside, examples=len(rows[metric]))
 
@@ -309,16 +341,26 @@ def _overlap(truth: np.ndarray, vectors: np.ndarray) -> Resampled:
 
 
 def _stored(
-    metric: str, vectors: np.ndarray, whole: Resampled, score: Callable[[np.ndarray], Resampled]
+    metric: str,
+    labels: Sequence[Label] | np.ndarray,
+    vectors: np.ndarray,
+    whole: Resampled,
+    score: Callable[[np.ndarray], Resampled],
 ) -> dict[str, dict[str, Any]]:
     """Measure a metric of vectors that are stored in fewer bytes, and what that loses, on the same resamples.
 
     Args:
         metric: Name of the metric.
+        labels: The labels.
         vectors: The vectors [texts, width].
         whole: The metric of these.
         score: Computes the metric of vectors.
+
+    Returns:
+        The figures by the form in which vectors are stored; none where the metric is the same for all vectors.
     """
+    if KIND.says_nothing(metric, labels):
+        return {}
     results = {}
     for name, form in stored_forms(vectors.shape[1]).items():
         (value, low, high), values = score(form.read(vectors))
