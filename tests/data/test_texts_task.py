@@ -98,6 +98,15 @@ def test_pairs_have_two_columns(tmp_path):
     assert task.split("test").pairs == tuple(text[::-1] for text in task.split("test").texts)
 
 
+def test_each_text_of_a_pair_has_a_vector_of_its_own(tmp_path):
+    (tmp_path / "pairs.txt").write_text("\n".join(f"{TEXTS[row % 7]}\tanswer {row}" for row in range(100)))
+    task = read(options(texts=str(tmp_path / "pairs.txt"), text="0", pair="1"), "embedding", ())
+    assert all(split.pairs is None for split in task.splits.values())
+    texts = [text for split in task.splits.values() for text in split.texts]
+    assert sorted(texts) == sorted([*TEXTS[:7], *(f"answer {row}" for row in range(100))])
+    assert "pairs.txt: 93 repeated or empty texts left out" in task.notes
+
+
 @pytest.mark.parametrize(
     ("kind", "metric", "message"),
     [

@@ -210,6 +210,17 @@ def test_compress_needs_no_label(folders, texts, kind, tmp_path):
     assert "answers of" in (compressed.artefact / "README.md").read_text() + compressed.report.read_text()
 
 
+def test_vectors_of_pairs_are_stored_text_by_text(folders, texts, tmp_path):
+    (tmp_path / "pairs.txt").write_text("\n".join(map("\t".join, zip(texts[:150], texts[150:], strict=True))))
+    spec = {"texts": str(tmp_path / "pairs.txt"), "text": "0", "pair": "1"}
+    task = load_run_task(spec, str(folders / "embedding"), None, Store(tmp_path / "store"))
+    labels = task.split("test").labels
+    assert {len(label) for label in labels} == {32}
+    fact = task.task_kind.assess(task.metric, (), np.array(labels), labels)
+    assert fact.detail["stored"]["int8"]["bytes"] == 32
+    assert fact.beside["neighbor_overlap"].value == 1
+
+
 @pytest.mark.parametrize("form", ["search", "probe"])
 def test_vectors_are_judged_by_a_search_or_a_probe(folders, texts, form, tmp_path):
     judged_folder = tmp_path / "judge"

@@ -53,8 +53,9 @@ def check_options(options: Options, given: Sequence[str], base: Path = Path()) -
 def texts_task(options: Options, kind: str, label_names: Sequence[str], load: Load, base: Path = Path()) -> Task:
     """Read texts and divide them into train, validation and test by the seed; the labels are placeholders.
 
-    Repeated texts are left out: a text that was trained on says nothing about others. Texts that differ in case,
-    punctuation and white space alone are never in two splits; of those held out, the first is kept.
+    Each text of a pair is a row of its own where answers are vectors. Repeated texts are left out: a text that was
+    trained on says nothing about others. Texts that differ in case, punctuation and white space alone are never in two
+    splits; of those held out, the first is kept.
 
     Args:
         options: Has ``texts``: a file, or the texts.
@@ -67,6 +68,8 @@ def texts_task(options: Options, kind: str, label_names: Sequence[str], load: Lo
         InputError: The file cannot be read, or has too few texts.
     """
     where, rows = _rows(options, base)
+    if find(kind).vectors:  # each is of one text, which may be in many pairs
+        rows = [(text,) for row in rows for text in row]
     grouped = find(kind).grouped
     groups: dict[tuple[str, ...], list[Row]] = {}
     for row in dict.fromkeys(rows):
