@@ -132,10 +132,10 @@ def by_row(name: str, vectors: np.ndarray, labels: Sequence[Judged] | np.ndarray
     return rows_of(vectors, labels)[name]
 
 
-def most_found(labels: Sequence[Judged] | np.ndarray) -> int:
+def most_ranked(labels: Sequence[Judged] | np.ndarray) -> int:
     """Return how many documents a query of a search ranks at most; one that is a document does not find itself.
 
-    >>> most_found([Document(0), Document(1), Query(((0, 1.0),), itself=1)])
+    >>> most_ranked([Document(0), Document(1), Query(((0, 1.0),), itself=1)])
     1
     """
     documents = sum(isinstance(label, Document) for label in labels)

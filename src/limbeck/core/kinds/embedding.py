@@ -24,7 +24,7 @@ from limbeck.core.judged_texts import (
     column,
     is_judged,
     metrics_for,
-    most_found,
+    most_ranked,
     rows_of,
 )
 from limbeck.core.kinds.rerank import ndcg_at_10
@@ -36,7 +36,7 @@ from limbeck.core.vector_storage import stored_forms
 
 NEIGHBORS = 10
 """Nearest texts that are compared."""
-FOUND = 100
+RECALLED = 100
 """Nearest documents among which ``recall_at_100`` looks for the relevant ones."""
 ALIKE = 0.99
 """Cosine from which two vectors of a text count as the same answer."""
@@ -159,7 +159,7 @@ class Embedding(TaskKind):
         scores = (name for name in metrics_of(self.name) if name not in {*OF_VECTORS, *BY_ROW})
         return LabelForm("scores of pairs", tuple(scores))
 
-    def says_nothing(self, metric: str, labels: Sequence[Label]) -> str:
+    def says_nothing(self, metric: str, labels: Sequence[Label] | np.ndarray) -> str:
         """Return that there are too few texts for a share of the nearest ones.
 
         Args:
@@ -171,10 +171,10 @@ class Embedding(TaskKind):
                 f"neighbor_overlap, the share of the {NEIGHBORS} nearest texts in common, is 1 for any vectors of at "
                 f"most {NEIGHBORS + 1} texts, got {len(labels)}; give more texts, or choose mean_cosine"
             )
-        if metric == "recall_at_100" and most_found(labels) <= FOUND:
+        if metric == "recall_at_100" and most_ranked(labels) <= RECALLED:
             return (
-                f"no query searches more than {FOUND} documents, so recall_at_100, the share of the relevant ones "
-                f"among the {FOUND} nearest, is 1 for any vectors; give more documents, or choose ndcg_at_10"
+                f"no query searches more than {RECALLED} documents, so recall_at_100, the share of the relevant ones "
+                f"among the {RECALLED} nearest, is 1 for any vectors; give more documents, or choose ndcg_at_10"
             )
         return ""
 
