@@ -319,8 +319,9 @@ def counts_rows(name: object) -> bool:
 
 def counts_queries(name: object) -> bool:
     """Return whether a metric, as a stored fact names it, is a mean over queries."""
-    known = isinstance(name, str) and name in METRICS
-    return known and (name in OF_SEARCHES or any(find(kind).grouped for kind in METRICS[str(name)].kinds))
+    if not isinstance(name, str) or name not in METRICS:
+        return False
+    return name in OF_SEARCHES or any(find(kind).grouped for kind in METRICS[name].kinds)
 
 
 def check_form(kind: str, metric: str, labels: Sequence[Any]) -> None:
