@@ -170,7 +170,7 @@ def test_a_recipe_takes_texts(folders, texts, tmp_path):
         ("finetune", r"steps\[0\].finetune: needs labels, .*; use 'distill'"),
         ("meta_pseudo_labels", r"steps\[0\].meta_pseudo_labels: needs labels, .*; use 'distill'"),
         ({"weight_sharing": {"layers": [1, 2]}}, r"steps\[0\].weight_sharing: needs labels, .*; use 'supernet'"),
-        ({"distill": {"task_weight": 0.5}}, r"distill.task_weight: needs labels, .* with task_weight: 0"),
+        ({"distill": {"task_weight": 0.5}}, r"distill.task_weight: needs labels, .*; use task_weight: 0"),
         ({"distill": {"preset": "patient"}}, r"distill.task_weight: needs labels"),
         ({"supernet": {"task_weight": 0.5}}, r"supernet.task_weight: needs labels"),
     ],
