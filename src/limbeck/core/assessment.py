@@ -24,3 +24,11 @@ class Assessment(NamedTuple):
     and recall of entities."""
     examples: int | None = None
     """What was resampled, where that is not the rows: queries."""
+
+    def examples_of(self, rows: int) -> int:
+        """Return how many examples the metric is of.
+
+        Args:
+            rows: Rows that were answered.
+        """
+        return rows if self.examples is None else self.examples

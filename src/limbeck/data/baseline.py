@@ -124,7 +124,7 @@ def _measure_together(task: Task, split: str, value: Value) -> Measurement:
     logits = _constant_logits(task, value, labels)
     assessment = task.task_kind.assess(task.metric, task.label_names, logits, labels)
     detail = {"metric": task.metric, **({} if task.task_kind.per_token else assessment.detail)}
-    count = len(labels) if assessment.examples is None else assessment.examples
+    count = assessment.examples_of(len(labels))
     return Measurement("quality", *_fields(assessment.quality), n=count, split=split, detail=detail)
 
 

@@ -103,7 +103,7 @@ def evaluate(
     return Evaluation(
         task.metric,
         *assessment.quality,
-        examples=answered if assessment.examples is None else assessment.examples,
+        examples=assessment.examples_of(answered),
         total_ms=total * 1e3,
         mean_ms=total * 1e3 / answered,
         runtime=runner.words,

@@ -100,9 +100,8 @@ class Quality(Probe):
             if size > 1 and candidate.model.int8:
                 assessment.detail["batch"] = size
             yield index, self.fact(candidate.task, assessment, len(encoded))
-            examples = len(encoded) if assessment.examples is None else assessment.examples
             for name, interval in assessment.beside.items():
-                yield index, Measurement.of(name, interval, n=examples, split=self.split)
+                yield index, Measurement.of(name, interval, n=assessment.examples_of(len(encoded)), split=self.split)
             if compared is not None and index == compared.position:
                 reference = Answers(logits, encoded.labels, encoded.lengths)
             if compared is not None and reference is not None:
@@ -145,8 +144,9 @@ class Quality(Probe):
             count: Texts that were answered.
         """
         detail = {"metric": task.metric, **assessment.detail}
-        count = count if assessment.examples is None else assessment.examples
-        return Measurement.of("quality", assessment.quality, n=count, split=self.split, detail=detail)
+        return Measurement.of(
+            "quality", assessment.quality, n=assessment.examples_of(count), split=self.split, detail=detail
+        )
 
 
 def assess(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Mapping
 from dataclasses import fields
@@ -53,7 +52,7 @@ def is_exported(folder: Path) -> bool:
     files = {path.relative_to(folder) for path in folder.rglob("*") if not path.is_dir()}
     ours = {*model_files(folder), *map(Path, CODE)}
     try:
-        config = json.loads((folder / "config.json").read_bytes())
+        config = load_json((folder / "config.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return False
     return files <= ours and isinstance(config, dict) and config.get("limbeck_runtime", "torch") != "torch"
