@@ -165,11 +165,21 @@ def clock(*lengths):
 
 def test_rounds_alternate_and_stop_after_a_while():
     order = []
-    slow = time_both(order.append, "bf16", clock(5, 3, 3, 5, 5, 3))
+    slow = time_both(order.append, "bf16", clock(9, 30, 5, 3, 3, 5, 5, 3))
     assert slow["seconds"].tolist() == [[3, 5], [3, 5], [3, 5]]
     assert order == ["no", "bf16", "bf16", "no", "no", "bf16", "bf16", "no"]
     quick = time_both(order.append, "bf16", clock(*[0.01] * 100))
     assert len(quick["seconds"]) == precision.ROUNDS[1]
+
+
+def test_a_half_precision_that_is_only_emulated_gets_one_pass():
+    order = []
+    times = time_both(order.append, "bf16", clock(2, 40))
+    assert order == ["no", "bf16"]
+    assert times["seconds"].tolist() == [[2, 40]]
+    assert not is_faster(times)
+    prepared = time_both(order.append, "bf16", clock(0.01, 0.5, *[0.01] * 100))  # a first pass of half a second
+    assert len(prepared["seconds"]) == precision.ROUNDS[1]
 
 
 def test_one_disturbed_round_does_not_decide():

@@ -50,6 +50,9 @@ ROUNDS = (3, 9)  #: fewest and most timed passes in each precision
 GAIN = 0.97  #: the half precision has to take less than that share of float32's time
 TOLERANCE = 0.05
 """Largest difference of the losses in the two precisions, relative to that in float32."""
+HOPELESS = 4.0
+"""A half precision whose first pass takes that many times float32's, and ``SECONDS`` longer, is not tried again: no
+preparation of a first pass takes so long, but processors that only emulate bfloat16 do."""
 
 
 class Trial(NamedTuple):
@@ -211,6 +214,8 @@ def time_both(
 ) -> dict[str, Any]:
     """Time a computation in float32 and in a half precision, in turn, after one run of each that does not count.
 
+    Only where the half precision is hopelessly slow do the first runs count, and are all there are.
+
     Args:
         run: Computes in the precision that it is given.
         half: The half precision.
@@ -220,15 +225,18 @@ def time_both(
         ``seconds`` [rounds, 2]: in float32 and in the half precision.
     """
     pair: tuple[Precision, Precision] = ("no", half)
-    for precision in pair:
+
+    def timed(precision: Precision) -> float:
+        start = now()
         run(precision)
+        return now() - start
+
+    first = timed("no"), timed(half)
+    if first[1] > max(HOPELESS * first[0], first[0] + SECONDS):
+        return {"seconds": np.array([first])}
     seconds: list[tuple[float, float]] = []
     while len(seconds) < ROUNDS[0] or (len(seconds) < ROUNDS[1] and np.sum(seconds) < SECONDS):
-        measured = {}
-        for precision in pair if len(seconds) % 2 else pair[::-1]:
-            start = now()
-            run(precision)
-            measured[precision] = now() - start
+        measured = {precision: timed(precision) for precision in (pair if len(seconds) % 2 else pair[::-1])}
         seconds.append((measured["no"], measured[half]))
     return {"seconds": np.array(seconds)}
 
