@@ -302,6 +302,29 @@ def test_a_width_enters_the_key_and_none_leaves_it_as_it_was():
     assert identity(Prune.of(speedup=2.0, hidden="auto"))["hidden"] == "auto"
 
 
+def test_keys_of_words_are_new_where_answers_of_the_model_decide():
+    words, texts = toy_task("tokens", train=4), toy_task("classification", train=4)
+
+    def marks(task, **fields):
+        return dict(Prune.of(**fields).decisive_services({"seed": 7}, task, Target()))
+
+    for fields in ({"speedup": 2.0}, {"heads": 1}, {"hidden": 24}, {"hidden": 24, "heads": 1, "criterion": "fisher"}):
+        assert marks(words, **fields) == {"seed": 7, "labels": "first-pieces"}
+        assert marks(texts, **fields) == {"seed": 7}
+    for fields in ({"layers": 1}, *({"speedup": 2.0, "criterion": name} for name in ("fisher", "taylor", "ziplm"))):
+        assert marks(words, **fields) == marks(texts, **fields) == {"seed": 7}
+
+
+def test_orders_from_before_are_not_those_of_words(make_model, keep, stored):
+    """A model is the same whatever the texts are, so the name of its order says which answers decided."""
+    for kind in ("classification", "tokens"):
+        task = toy_task(kind, train=16)
+        tokenizer = toy_tokenizer(task)
+        model = make_model(FULL, kind=kind, labels=task.num_labels, vocab_size=len(tokenizer))
+        list(Prune.of(**SMALL, heads=2).apply(Candidate(model, tokenizer, task), RunContext(keep=keep)))
+    assert [name.endswith("-first-pieces") for name in stored] == [False, True]
+
+
 BAD = {
     "no goal": ({}, "give a goal"),
     "two goals": ({"speedup": 2.0, "keep": 0.5}, "one goal, got speedup, keep"),

@@ -39,17 +39,29 @@ class Keyed:
 
 
 class ScoresParts(Keyed):
-    """A step that scores the parts of a model by the slope of the loss on labels."""
+    """A step that scores the parts of a model by the slope of the loss on labels, or on answers of the model."""
+
+    @property
+    def samples_answers(self) -> bool:
+        """Whether answers of the model decide, even where there are labels."""
+        return False
 
     def decisive_services(self, read: Mapping[str, Any], task: Task, target: Target) -> Mapping[str, Any]:
-        """Mark results of pairs that all have the same score: once, their labels were not sampled, and the slope was 0.
+        """Mark results that are others than before, by where labels come from.
+
+        Of pairs that all have the same score, labels were once not sampled, and the slope was 0. Of words, answers were
+        once sampled for all tokens, although only the first one of each word is read.
 
         Args:
             read: The services that the step reads.
             task: The task.
             target: Ignored.
         """
-        return read if task.only_score is None else {**read, "labels": "sampled"}
+        if task.only_score is not None:
+            return {**read, "labels": "sampled"}
+        if task.task_kind.per_token and self.samples_answers:
+            return {**read, "labels": "first-pieces"}
+        return read
 
 
 def identity(step: Step) -> dict[str, Any]:

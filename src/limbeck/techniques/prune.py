@@ -110,6 +110,11 @@ class Prune(ScoresParts, TechniqueWithGoal):
 
         return file_problems(self.pruning.profile, self.pruning.number_format)
 
+    @property
+    def samples_answers(self) -> bool:
+        """Whether answers of the model decide which parts go, or what remains of its hidden width."""
+        return self.pruning.hidden is not None or (self.criterion == "obs" and self.pruning.narrows)
+
     def goal_target(self) -> str | None:
         """Return the name of the target that a goal in latency is for."""
         return self.pruning.goal_target
@@ -147,7 +152,7 @@ class Prune(ScoresParts, TechniqueWithGoal):
         texts = (task, candidate.tokenizer, self.samples, context.seed)
         scored, held_out = sampled_apart(*texts, self.pruning.held_out)
         name = f"{task.fingerprint}-{self.samples}-{context.seed}" + "-apart" * self.pruning.chooses
-        name += "-sampled" * (task.only_score is not None)  # once, labels were not sampled there
+        name += "".join(f"-{mark}" for mark in self.decisive_services({}, task, context.target).values())
         try:
             model = prune(
                 candidate.model,

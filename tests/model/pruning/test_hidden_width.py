@@ -228,6 +228,26 @@ def test_moments_are_sums_over_tokens_or_texts(make_model, batches):
     assert [float(gram[-1, -1]) for gram in observe(model, batches, points).grams] == counts
 
 
+def test_the_head_of_words_is_fitted_to_the_tokens_that_it_answers(make_model, batches):
+    """By least squares over the first tokens of words: what others say of the cut model is no part of the error."""
+    model, leading = make_model(FULL, kind="tokens", labels=5), torch.eye(32, dtype=torch.float64)[:, :20]
+    first = [batch["attention_mask"].bool() & (torch.arange(9) % 3 == 1) for batch in batches]
+    for batch, answered in zip(batches, first, strict=True):
+        batch["labels"] = torch.full_like(batch["input_ids"], -100).masked_fill(answered, 1)
+    repairs, norm = repaired(model, batches, leading), model.encoder.layers[-1].ffn_norm
+    with torch.no_grad():
+        taps = [model.run(batch, taps=("hidden",))[1]["hidden"][-1] for batch in batches]
+        read = torch.cat([states[answered] for states, answered in zip(taps, first, strict=True)])
+        scale, shift = repairs["encoder.layers.2.ffn_norm"]
+        cut = F.layer_norm((read - norm.bias) / norm.weight @ leading.float(), (20,)) * scale + shift
+        inputs = torch.cat([cut, torch.ones(len(cut), 1)], 1).double()
+        wanted = model.classifier(read).double()
+    weight, bias = repairs["classifier"]
+    solved, least = torch.cat([weight, bias[:, None]], 1).T, torch.linalg.lstsq(inputs, wanted).solution
+    error, best = (float((inputs @ each - wanted).square().sum()) for each in (solved, least))
+    assert error < 1.02 * best
+
+
 def test_vectors_keep_their_width_and_nearly_their_direction(make_model, batches):
     expected = logits_of(make_model(FULL, kind="embedding"), batches)
     narrow = narrow_hidden(make_model(FULL, kind="embedding"), lambda: batches, 28)

@@ -14,6 +14,7 @@ from limbeck.model.pruning.optimal_brain_surgeon import (
     grouped,
     layer_wise,
     removal,
+    sampled_gradients,
     second_order,
     sensitivities,
     single,
@@ -151,15 +152,64 @@ def test_answers_are_drawn_for_every_kind_of_task(make_model, make_batch, kind):
     labels = 1 if kind in ("regression", "rerank") else 3
     model = make_model(Shape.uniform(layers=1, hidden=32, heads=4, ffn=12), kind=kind, labels=labels)
     assert (kind == "embedding") == (model.output_losses(3) is OUTPUT_LOSSES["embedding"])
-    labels = sample_labels(
-        model, model.run(batch)[0].detach(), batch["attention_mask"].bool(), torch.Generator().manual_seed(0)
-    )
+    labels = sample_labels(model, model.run(batch)[0].detach(), batch, torch.Generator().manual_seed(0))
     assert torch.isfinite(model.loss(model.run(batch)[0], labels))
     if kind == "tokens":
         assert torch.equal(labels == -100, batch["attention_mask"] == 0)
     for sensitivity in sensitivities(model, [batch])[0]:
         assert torch.isfinite(sensitivity).all()
         assert sensitivity.diagonal().sum() > 0
+
+
+WORDS = {"kind": "tokens", "labels": 3}
+
+
+def word_batches(make_batch, count=2):
+    """Batches of texts whose words have two tokens, with special tokens at both ends."""
+    batches = [make_batch(rows=6, seed=seed) for seed in range(count)]
+    for batch in batches:
+        last = batch["attention_mask"].cumsum(1) == batch["attention_mask"].sum(1, keepdim=True)
+        first = (torch.arange(9) % 2 == 1) & batch["attention_mask"].bool() & ~last
+        batch["labels"] = torch.full_like(batch["input_ids"], -100).masked_fill(first, 1)
+    return batches
+
+
+def test_gradients_of_words_are_those_of_the_answers_that_are_read(make_model, make_batch):
+    """By the loss written out: minus the logarithm of the sampled class, summed over the first token of every word."""
+    model = make_model(Shape.uniform(layers=2, hidden=32, heads=4, ffn=12), **WORDS)
+    (batch,) = word_batches(make_batch, count=1)
+    steps = sampled_gradients(model, [batch], ("ffn_output",), lambda taps: taps["ffn_output"], seed=5)
+    ((_, _, gradients),) = steps
+    logits, taps = model.run(batch, taps=("ffn_output",))
+    rng = torch.Generator().manual_seed(5)
+    classes = torch.multinomial(logits.detach().softmax(-1).flatten(0, 1), 1, generator=rng).view(6, 9)
+    text, position = (batch["labels"] == 1).nonzero(as_tuple=True)
+    loss = -logits.log_softmax(-1)[text, position, classes[text, position]].sum()
+    for gradient, expected in zip(gradients, torch.autograd.grad(loss, taps["ffn_output"]), strict=True):
+        torch.testing.assert_close(gradient, expected, rtol=1e-4, atol=1e-5)
+    others = (batch["labels"] == -100) & batch["attention_mask"].bool()
+    assert not gradients[-1][others].any()  # the last layer's states there reach no answer
+    assert gradients[0][others].abs().sum(-1).min() > 0  # words attend to them
+
+
+def test_answers_that_are_never_read_decide_nothing(make_model, make_batch):
+    """Whatever a model of words would answer at special tokens and further pieces, and whatever the labels are."""
+    model, batches = make_model(Shape.uniform(layers=2, hidden=32, heads=4, ffn=12), **WORDS), word_batches(make_batch)
+    expected = second_order(model, batches, collect(model, batches))
+    unread = iter([batch["labels"] == -100 for batch in batches])
+    generator = torch.Generator().manual_seed(7)
+
+    def disturb(module, inputs, logits):
+        return logits + 9 * torch.randn(logits.shape, generator=generator) * next(unread)[..., None]
+
+    grams = collect(model, batches)
+    relabeled = [{**batch, "labels": batch["labels"].where(batch["labels"] == -100, 2)} for batch in batches]
+    model.classifier.register_forward_hook(disturb)
+    orders = second_order(model, relabeled, grams)
+    assert next(unread, None) is None
+    for ours, others in zip((*orders.heads, *orders.ffn), (*expected.heads, *expected.ffn), strict=True):
+        assert ours.parts == others.parts
+        np.testing.assert_allclose(ours.lost, others.lost, rtol=1e-4)
 
 
 def test_sensitivities_of_vectors_are_those_of_their_squared_error(make_model, make_batch):

@@ -101,6 +101,29 @@ def test_a_norm_of_hidden_states_belongs_to_one_place(family):
         assert all(linear_at(model, path).in_features == width for path in point.maps)
 
 
+@pytest.mark.parametrize("style", [{}, {"norm_first": True}, {"pooler_per_token": True, "pooler_norm": True}])
+def test_the_head_of_words_reads_the_first_piece_of_each(make_model, make_batch, style):
+    """All else reads every token, and so does the head where no label tells first pieces from others."""
+    model, batch = make_model(kind="tokens", **style), make_batch()
+    mask = batch["attention_mask"].bool()
+    first = mask & (torch.arange(9) % 2 == 1)
+    labels = {"unlabeled": torch.full_like(batch["input_ids"], -100)}
+    labels["labeled"] = labels["unlabeled"].masked_fill(first, 0)
+    paths = ["pooler", "classifier"] if model.pooler is not None else ["classifier"]
+    inputs, _ = recorded(model, paths)
+    with torch.no_grad():
+        taps = model.run(batch, taps=TAPS)[1]
+        for point in read_points(model):
+            every, marked = (rows_read(model, point, taps, {**batch, "labels": labels[name]}) for name in labels)
+            assert len(every) == int(mask.sum())
+            if set(point.maps) & set(paths):
+                paths.remove(*point.maps)
+                torch.testing.assert_close(marked, inputs[point.maps[0]][first])
+            else:
+                assert torch.equal(marked, every)
+    assert not paths
+
+
 def test_what_a_head_pools(make_model):
     assert pooling_of(make_model()) == "cls"
     assert pooling_of(make_model(pooling="mean")) == "mean"

@@ -11,7 +11,8 @@ where the readers are corrected for what the remaining channels tell of it; then
 
 References: Hassibi and Stork, 1992; Minitron (Muralidharan et al., 2024, arXiv:2407.14679), which has one set of
 channels for all layers, too. Differs: Minitron ranks channels by their mean activation after the norms, and does not
-count what the remaining ones make up for. No label is read.
+count what the remaining ones make up for. No label is read: of words, labels only mark the tokens that answers come
+from.
 """
 
 from __future__ import annotations
@@ -52,11 +53,11 @@ class Statistics:
 def observe(
     model: LimbeckForSequenceClassification, batches: Batches, points: Sequence[ReadPoint], seed: int = 0
 ) -> Statistics:
-    """Run a model on calibration texts, whose labels are not read, forward and back; padding takes no part.
+    """Run a model on calibration texts, forward and back; padding takes no part.
 
     Args:
         model: The model; it is not changed.
-        batches: Calibration batches.
+        batches: Calibration batches, whose labels are not read, but mark the tokens that words are answered by.
         points: Where it reads hidden states.
         seed: Seed of the labels sampled from the model's predictions.
     """

@@ -85,7 +85,8 @@ def narrow_hidden(
     Args:
         model: The model, an encoder of at least one layer with its head. Of vectors of texts the width stays, by a
             dense layer after the pooling, which is added where there is none.
-        texts: Returns calibration texts, whose labels are not read; not called where all channels stay.
+        texts: Returns calibration texts, whose labels are not read, but mark the tokens that words are answered by; not
+            called where all channels stay.
         width: Channels to keep.
         reconstruct: Repair norms and what reads hidden states by least squares on the texts.
         seed: Seed of the labels sampled from the model's predictions, by which channels are judged.
@@ -183,7 +184,7 @@ def repaired(model: LimbeckForSequenceClassification, batches: Batches, leading:
 
     Args:
         model: The model before the cut, whose features are sorted.
-        batches: Calibration texts; labels are not read.
+        batches: Calibration texts, as for :func:`narrow_hidden`.
         leading: The directions that stay [hidden, width].
     """
     points, repairs = read_points(model), Repairs()
@@ -212,7 +213,7 @@ def moments(
 
     Args:
         model: The model before the cut.
-        batches: Calibration texts; labels are not read.
+        batches: Calibration texts, as for :func:`narrow_hidden`.
         points: Where it reads hidden states.
         leading: The directions that stay [hidden, width].
     """

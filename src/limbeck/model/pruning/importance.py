@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from limbeck.model.layers import Gates
+from limbeck.model.output_losses import IGNORE
 from limbeck.model.pruning.slicing import Scores
 
 if TYPE_CHECKING:
@@ -29,23 +30,41 @@ def open_gates(model: LimbeckForSequenceClassification) -> Gates:
     return Gates(heads, ffn, layers=ones)
 
 
+def answered(model: LimbeckForSequenceClassification, batch: Mapping[str, Tensor]) -> Tensor:
+    """Return which tokens the answers of a batch come from [batch, seq], bool.
+
+    Where every word has an answer, these are the tokens with a label, whatever it is: the first one of each word. A
+    batch that labels no token does not tell, so all of its tokens count, as they do for answers of whole texts.
+
+    Args:
+        model: The model, for its kind of task.
+        batch: ``attention_mask`` [batch, seq], and perhaps ``labels``.
+    """
+    real, labels = batch["attention_mask"].bool(), batch.get("labels")
+    if not model.per_token or labels is None or labels.shape != real.shape:
+        return real
+    labeled = labels != IGNORE
+    return labeled if bool(labeled.any()) else real
+
+
 def sample_labels(
-    model: LimbeckForSequenceClassification, logits: Tensor, mask: Tensor, rng: torch.Generator
+    model: LimbeckForSequenceClassification, logits: Tensor, batch: Mapping[str, Tensor], rng: torch.Generator
 ) -> Tensor:
     """Sample labels from the model's predictions.
 
     Args:
         model: The model, for its kind of task.
         logits: Its logits [batch, classes] or [batch, seq, classes].
-        mask: True where a token is [batch, seq].
+        batch: The batch that it answered.
         rng: Generator on the CPU.
 
     Returns:
-        Labels as the model's loss takes them; padding has -100.
+        Labels as the model's loss takes them; tokens that are not :func:`answered` have -100.
     """
     losses = model.output_losses(logits.shape[-1])
     labels = losses.sampled(logits.float().cpu(), rng).to(logits.device)
-    return labels.masked_fill(~mask, -100) if labels.shape == mask.shape and labels.dtype == torch.long else labels
+    mask = answered(model, batch)
+    return labels.masked_fill(~mask, IGNORE) if labels.shape == mask.shape and labels.dtype == torch.long else labels
 
 
 def _gate_gradients(model: LimbeckForSequenceClassification, batches: Batches) -> Iterable[tuple[Tensor, ...]]:
@@ -61,7 +80,7 @@ def _gate_gradients(model: LimbeckForSequenceClassification, batches: Batches) -
         batch = {name: value.to(model.device) for name, value in batch.items()}
         logits, labels = model.run(batch, gates=gates)[0], batch["labels"]
         if not labels.numel():
-            labels = sample_labels(model, logits.detach(), batch["attention_mask"].bool(), rng)
+            labels = sample_labels(model, logits.detach(), batch, rng)
         loss = model.loss(logits, labels)
         loss.backward()
         gradients = tuple(gate.grad for gate in gates if gate is not None)

@@ -4,7 +4,8 @@ References: Hassibi and Stork, 1992; ZipLM (Kurtic et al., 2023, arXiv:2302.0408
 another from the output projections of attention (a head's columns) and of the feed-forward part (a neuron's column).
 Differs: ZipLM's loss is the relative error of a layer's output, the same in every layer (:func:`layer_wise`); here an
 error is weighted by the effect on the model's predictions, with the Kronecker factors of the curvature as in LLM
-Surgeon (van der Ouderaa et al., 2023, arXiv:2312.17244). No label is read.
+Surgeon (van der Ouderaa et al., 2023, arXiv:2312.17244). No label is read: of words, labels only mark the tokens that
+answers come from.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from limbeck.model.output_losses import IGNORE
 from limbeck.model.pruning.importance import sample_labels
 from limbeck.model.pruning.reconstruction import Grams, affine, ridge
 from limbeck.model.pruning.slicing import RemovalOrder, RemovalOrders
@@ -33,7 +35,7 @@ def second_order(
 
     Args:
         model: The model; it is not changed.
-        batches: Calibration batches, whose labels are not read.
+        batches: Calibration batches, whose labels are not read, but mark the tokens that words are answered by.
         grams: Gram matrices of the same batches.
         seed: Seed of the labels sampled from the model's predictions.
 
@@ -80,7 +82,7 @@ def sensitivities(
 
     Args:
         model: The model; it is not changed.
-        batches: Calibration batches, whose labels are not read.
+        batches: As for :func:`second_order`.
         seed: Seed of the sampled labels.
 
     Returns:
@@ -112,7 +114,7 @@ def sampled_gradients(
 
     Args:
         model: The model; it is not changed.
-        batches: Calibration batches, whose labels are not read.
+        batches: As for :func:`second_order`.
         taps: Names of the activations to return.
         chosen: Takes the activations, and returns those to take the gradient of.
         seed: Seed of the sampled labels.
@@ -126,8 +128,8 @@ def sampled_gradients(
         batch = {name: value.to(model.device) for name, value in batch.items()}
         with torch.enable_grad():
             logits, activations = model.run(batch, taps=taps)
-            labels = sample_labels(model, logits.detach(), batch["attention_mask"].bool(), rng)
-            loss = model.loss(logits, labels) * (labels != -100).sum()  # the sum, not the mean
+            labels = sample_labels(model, logits.detach(), batch, rng)
+            loss = model.loss(logits, labels) * (labels != IGNORE).sum()  # the sum, not the mean
             outputs = chosen(activations)
             gradients = torch.autograd.grad(loss, outputs, allow_unused=True, materialize_grads=True)
         yield batch, {name: [each.detach() for each in states] for name, states in activations.items()}, gradients

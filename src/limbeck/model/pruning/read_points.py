@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor, nn
 
 from limbeck.model.heads import head_features
+from limbeck.model.pruning.importance import answered
 from limbeck.model.sentence_encoder import LimbeckForSentenceEmbedding, pool
 
 if TYPE_CHECKING:
@@ -148,9 +149,10 @@ def rows_read(
         change: Applied to what is there, before tokens are pooled.
 
     Returns:
-        Rows [rows, hidden]: a token, a text where its head reads a pooled vector, or a distance. Padding is left out.
-        Sums over the root of the number of tokens are given as means: they differ by a factor for each text, which
-        leaves a linear map as it is, but not its bias (see :func:`takes_constants`).
+        Rows [rows, hidden]: a token, a text where its head reads a pooled vector, or a distance. Padding is left out;
+        so are, of what the head of words reads, tokens that are not ``importance.answered``. Sums over the root of the
+        number of tokens are given as means: they differ by a factor for each text, which leaves a linear map as it is,
+        but not its bias (see :func:`takes_constants`).
     """
     if point.tap == "distances":
         assert model.encoder.relative is not None
@@ -158,14 +160,16 @@ def rows_read(
     if point.tap == "features":
         mask, style = batch["attention_mask"], model.encoder.style
         features = head_features(model, taps["hidden"][-1], mask, style, per_token=model.per_token)
-        return change(features[mask.bool()] if model.per_token else features)
+        return change(features[answered(model, batch)] if model.per_token else features)
     states = taps[point.tap][point.index]
     if point.tap != "hidden":
         return change(states[taps["mask"][point.index]])
-    pooling = pooling_of(model) if point.maps else None  # the norm of the embeddings alone acts on every token
     mask = batch["attention_mask"]
-    if pooling is None:
+    if not point.maps:  # the norm of the embeddings alone acts on every token
         return change(states[mask.bool()])
+    pooling = pooling_of(model)
+    if pooling is None:
+        return change(states[answered(model, batch)])
     return pool(change(states), mask, "mean" if pooling == SUM else pooling)
 
 
@@ -190,4 +194,4 @@ def gradient_rows(
     """
     if point.tap != "hidden":
         return gradient[taps["mask"][point.index]]
-    return gradient[batch["attention_mask"].bool()] if model.per_token else gradient.sum(1)
+    return gradient[answered(model, batch)] if model.per_token else gradient.sum(1)
