@@ -325,6 +325,13 @@ def test_orders_from_before_are_not_those_of_words(make_model, keep, stored):
     assert [name.endswith("-first-pieces") for name in stored] == [False, True]
 
 
+def test_repairs_of_fewer_channels_have_another_key_than_before_their_damping_was_chosen():
+    for hidden in (24, "auto"):
+        assert identity(Prune.of(speedup=2.0, hidden=hidden))["damping"] == "cross-validated"
+        assert "damping" not in identity(Prune.of(speedup=2.0, hidden=hidden, reconstruct=False))
+    assert "damping" not in identity(Prune.of(speedup=2.0))
+
+
 BAD = {
     "no goal": ({}, "give a goal"),
     "two goals": ({"speedup": 2.0, "keep": 0.5}, "one goal, got speedup, keep"),

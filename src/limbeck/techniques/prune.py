@@ -20,7 +20,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import replace
 from functools import cache, partial
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from annotated_types import Ge
 
@@ -85,6 +85,10 @@ class Prune(ScoresParts, TechniqueWithGoal):
         if not problems and self.criterion == "magnitude" and self.pruning.bound.given:
             return ["magnitude scores heads and neurons in different units, so no goal can weigh them; use obs"]
         return problems
+
+    def idle_fields(self) -> Mapping[str, Any]:
+        """Return a mark for keys: repairs of fewer channels are others since their damping is cross-validated."""
+        return {"damping": "cross-validated"} if self.reconstruct and self.pruning.hidden is not None else {}
 
     def required_traits(self) -> frozenset[str]:
         """Return the further traits that these parameters need."""

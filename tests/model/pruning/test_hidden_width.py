@@ -14,7 +14,9 @@ from limbeck.errors import InputError
 from limbeck.model import embeddings, encoder, layers
 from limbeck.model.early_exits import add_exits
 from limbeck.model.family_table import FAMILIES
+from limbeck.model.pruning import damping
 from limbeck.model.pruning.channels import observe
+from limbeck.model.pruning.damping import DAMPINGS
 from limbeck.model.pruning.hidden_width import (
     Moments,
     fit_norm,
@@ -173,20 +175,21 @@ def test_a_norm_is_fitted_channel_by_channel():
     x, y = (torch.cat([rows, rows.new_ones(90, 1)], 1) for rows in (whole, cut))
     directions = torch.zeros(5, 2, dtype=torch.float64)
     directions[3, 0] = directions[1, 1] = 1.0
-    scale, shift = fit_norm(Moments(y.T @ y, x.T @ y), directions, bias=True)
+    sums = Moments(y.T @ y, x.T @ y, x.T @ x)
+    scale, shift = fit_norm(sums, directions, bias=True)
     for channel, source in enumerate((3, 1)):
         columns = torch.stack([cut[:, channel], torch.ones(90, dtype=torch.float64)], 1)
         slope, offset = torch.linalg.lstsq(columns, whole[:, source, None]).solution.flatten()
         torch.testing.assert_close(torch.stack([scale[channel], shift[channel]]), torch.stack([slope, offset]))
         alone = (cut[:, channel] @ whole[:, source]) / cut[:, channel].square().sum()
-        torch.testing.assert_close(fit_norm(Moments(y.T @ y, x.T @ y), directions, bias=False)[0][channel], alone)
+        torch.testing.assert_close(fit_norm(sums, directions, bias=False)[0][channel], alone)
 
 
 def test_a_channel_that_never_changes_becomes_its_mean():
     x = torch.tensor([[1.0, 4.0, 1.0], [2.0, 4.0, 1.0], [6.0, 4.0, 1.0]], dtype=torch.float64)
     y = torch.tensor([[3.0, 1.0]] * 3, dtype=torch.float64)
     directions = torch.tensor([[1.0], [0.0]], dtype=torch.float64)
-    scale, shift = fit_norm(Moments(y.T @ y, x.T @ y), directions, bias=True)
+    scale, shift = fit_norm(Moments(y.T @ y, x.T @ y, x.T @ x), directions, bias=True)
     assert (float(scale), float(shift)) == (0.0, 3.0)
 
 
@@ -196,7 +199,7 @@ def test_rescaled_sums_are_those_of_rescaled_rows():
     scale, shift = torch.tensor([2.0, -3.0], dtype=torch.float64), torch.tensor([0.5, 1.0], dtype=torch.float64)
     ones = torch.ones(20, 1, dtype=torch.float64)
     full, cut, changed = (torch.cat([rows, ones], 1) for rows in (x, y, y * scale + shift))
-    sums = Moments(cut.T @ cut, full.T @ cut).rescaled(scale, shift)
+    sums = Moments(cut.T @ cut, full.T @ cut, full.T @ full).rescaled(scale, shift)
     torch.testing.assert_close(sums.own, changed.T @ changed)
     torch.testing.assert_close(sums.cross, full.T @ changed)
 
@@ -217,6 +220,29 @@ def test_readers_are_solved_for_what_the_cut_model_reads(make_model, batches):
     solved = torch.cat([weight, bias[:, None]], 1)
     error, best = ((inputs @ each - wanted).square().sum() for each in (solved.T, least))
     assert float(error) < 1.02 * float(best)
+
+
+@pytest.mark.parametrize(
+    ("kind", "style"),
+    [
+        ("classification", {}),
+        ("classification", {"pooling": "mean"}),
+        ("classification", {"norm_first": True, "embedding_norm": False}),
+        ("embedding", {}),
+    ],
+)
+def test_few_texts_are_not_fitted_too_closely(make_model, make_batch, monkeypatch, kind, style):
+    """A head reads a vector for a text, so of 32 texts there are hardly more rows than it has unknowns."""
+    held_out, errors = [make_batch(rows=64, seed=seed) for seed in range(10, 14)], {}
+    expected = logits_of(make_model(FULL, kind=kind, **style), held_out)
+    for dampings in (DAMPINGS, DAMPINGS[:1]):
+        monkeypatch.setattr(damping, "DAMPINGS", dampings)
+        for rows in (32, 512):
+            calibration = [make_batch(rows=rows, seed=0)]
+            narrow = narrow_hidden(make_model(FULL, kind=kind, **style), lambda: calibration, 26)  # noqa: B023
+            errors[len(dampings), rows] = float((logits_of(narrow, held_out) - expected).square().mean())
+    assert errors[len(DAMPINGS), 32] < 0.97 * errors[1, 32]
+    assert errors[len(DAMPINGS), 512] == pytest.approx(errors[1, 512], rel=0.02)
 
 
 def test_moments_are_sums_over_tokens_or_texts(make_model, batches):

@@ -4,7 +4,8 @@ The channels are those of the model that matter least (``channels.py``); in fami
 directions of least variance (``rotation.py``). The repair is one pass over calibration texts, in which every point that
 reads hidden states is given what the cut model would read there if all before were exact: the norm takes its mean and
 variance of the remaining channels, and a scale and bias for each channel are fitted to what it was; then the readers
-are solved for their former outputs by least squares.
+are solved for their former outputs by least squares, damped as cross-validation says (``damping.py``): a head that
+reads one vector for a text has hardly more rows than unknowns.
 
 References: Minitron (Muralidharan et al., 2024, arXiv:2407.14679), which cuts norms and everything that reads and
 writes hidden states at the same channels, and leaves the repair to distillation; SP3 (Hu et al., 2024,
@@ -16,6 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
@@ -26,6 +28,7 @@ from torch import Tensor, nn
 from limbeck.errors import InputError
 from limbeck.model.pruning.channels import Statistics, channel_order, observe
 from limbeck.model.pruning.config import FEWER_TOKENS
+from limbeck.model.pruning.damping import Regression
 from limbeck.model.pruning.optimal_brain_surgeon import Batches, removal
 from limbeck.model.pruning.read_points import (
     TAPS,
@@ -37,7 +40,7 @@ from limbeck.model.pruning.read_points import (
     rows_read,
     takes_constants,
 )
-from limbeck.model.pruning.reconstruction import damped_solution, ridge, with_ones
+from limbeck.model.pruning.reconstruction import DAMPING, damped_solution, ridge, with_ones
 from limbeck.model.pruning.rotation import absorb_norms, is_rotatable, principal_basis, rotate
 from limbeck.model.pruning.subnetwork import extract, sort_channels, sort_features
 from limbeck.model.sentence_encoder import LimbeckForSentenceEmbedding
@@ -166,16 +169,28 @@ class Moments:
     Attributes:
         own: Sum of ``(y, 1)^T (y, 1)`` [width + 1, width + 1].
         cross: Sum of ``(x, 1)^T (y, 1)`` [hidden + 1, width + 1].
+        whole: Sum of ``(x, 1)^T (x, 1)`` [hidden + 1, hidden + 1].
     """
 
     own: Tensor
     cross: Tensor
+    whole: Tensor
 
     def rescaled(self, scale: Tensor, shift: Tensor) -> Moments:
         """Return the sums where y is multiplied by a scale [width], and a shift [width] is added."""
         matrix = torch.cat([scale, scale.new_ones(1)]).diag()
         matrix[-1, :-1] = shift
-        return Moments(matrix.T @ self.own @ matrix, self.cross @ matrix)
+        return Moments(matrix.T @ self.own @ matrix, self.cross @ matrix, self.whole)
+
+    def regression(self, constants: bool) -> Regression:
+        """Return the sums for maps of x that read y instead; about the means, where a bias makes up for constants."""
+        rows, own, cross, whole = self.own[-1, -1], *(sums[:-1, :-1] for sums in (self.own, self.cross, self.whole))
+        if not constants:
+            return Regression(own, cross, whole, float(rows))
+        x, y = self.whole[-1, :-1], self.own[-1, :-1]
+        products = (torch.outer(y, y), torch.outer(x, y), torch.outer(x, x))
+        about_means = (total - product / rows for total, product in zip((own, cross, whole), products, strict=True))
+        return Regression(*about_means, float(rows) - 1)
 
 
 @torch.no_grad()
@@ -194,11 +209,14 @@ def repaired(model: LimbeckForSequenceClassification, batches: Batches, leading:
             scale, shift = fit_norm(sums, directions, bias=norm.bias is not None)
             repairs[point.norm] = (scale, shift)
             sums = sums.rescaled(scale, torch.zeros_like(scale) if shift is None else shift)
+        regression = cache(sums.regression)
         for path in point.maps:
             linear, rows = linear_at(model, path), leading.shape[1] if path == "pooler" else None
             if linear.out_features:
                 constants = takes_constants(model, path)
-                repairs[path] = _solve_reader(linear, sums, directions, rows, constants=constants)
+                # of distances there are no others, so none can be fitted too closely
+                validated = None if point.tap == "distances" else regression(constants)
+                repairs[path] = _solve_reader(linear, sums, directions, rows, validated, constants=constants)
     shared = [path for path in position_maps(model) if path in repairs and model.encoder.style.share_att_key]
     if shared:
         repairs["encoder.relative.table"] = (_fit_distance_table(model, shared, repairs, leading), None)
@@ -221,6 +239,7 @@ def moments(
     hidden, width = leading.shape
     own = leading.new_zeros(len(points), width + 1, width + 1)
     cross = leading.new_zeros(len(points), hidden + 1, width + 1)
+    squares = leading.new_zeros(len(points), hidden + 1, hidden + 1)
     for batch in batches:
         batch = {name: value.to(model.device) for name, value in batch.items()}
         taps = model.run(batch, taps=TAPS)[1]
@@ -230,7 +249,8 @@ def moments(
             cut = with_ones(rows_read(model, point, taps, batch, lambda x: _cut_states(x, norm, directions)))  # noqa: B023
             own[index] += (cut.T @ cut).double()
             cross[index] += (whole.T @ cut).double()
-    return [Moments(*sums) for sums in zip(own, cross, strict=True)]
+            squares[index] += (whole.T @ whole).double()
+    return [Moments(*sums) for sums in zip(own, cross, squares, strict=True)]
 
 
 def _directions(point: ReadPoint, leading: Tensor) -> Tensor:
@@ -274,7 +294,13 @@ def fit_norm(sums: Moments, directions: Tensor, *, bias: bool) -> tuple[Tensor, 
 
 
 def _solve_reader(
-    linear: nn.Linear, sums: Moments, directions: Tensor, rows: int | None, *, constants: bool
+    linear: nn.Linear,
+    sums: Moments,
+    directions: Tensor,
+    rows: int | None,
+    validated: Regression | None,
+    *,
+    constants: bool,
 ) -> tuple[Tensor, Tensor | None]:
     """Return weights and bias that read what stays, and give what the map gave before, by least squares.
 
@@ -283,10 +309,14 @@ def _solve_reader(
         sums: Moments of what it reads, as the cut model has it.
         directions: What stays, in terms of all channels [hidden, width].
         rows: Leading outputs to solve for; None for all.
+        validated: The sums by which the damping is cross-validated; None for the least damping.
         constants: Whether to solve for the bias; if not, None stands for that of before.
     """
     weight = linear.weight[:rows].double()
-    present, added = weight @ directions, ridge(sums.own)
+    present, damping = weight @ directions, DAMPING
+    if validated is not None:
+        damping = validated.damping(weight, present, float(sums.own.diagonal().mean()))
+    added = ridge(sums.own, damping)
     if not constants:
         products = weight @ sums.cross[:-1, :-1]
         return damped_solution(products, sums.own[:-1, :-1], present, added[:-1]), None
