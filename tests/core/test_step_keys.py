@@ -9,7 +9,7 @@ from limbeck.data.synthetic import TOYS, toy_task
 
 def test_nothing_is_idle_and_all_that_is_read_decides():
     read = {"seed": 7}
-    assert Keyed().idle_fields() == {}
+    assert Keyed().idle_fields() == Keyed().marks({"fewer_tokens"}) == {}
     assert Keyed().decisive_services(read, toy_task(train=4), Target()) == read
 
 

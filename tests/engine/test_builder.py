@@ -58,6 +58,17 @@ def test_what_several_processes_train_has_a_key_of_its_own(builder, toys, monkey
     assert shop.child_base(root, prune, 0) == alone[1]
 
 
+def test_a_key_may_depend_on_the_traits_of_the_candidate(builder, toys, monkeypatch):
+    shop, step = builder(), toys.ToyPrune()
+    root = shop.root(shop.recipe.model, 0)
+    before = shop.child_base(root.key, step, 0)
+    monkeypatch.setattr(toys.ToyPrune, "marks", lambda step, traits: {"mark": True} if "exits" in traits else {})
+    assert shop.child_base(root.key, step, 0) == before
+    shop.records[root.key] = replace(root, traits=root.traits | {"exits"})
+    assert shop.reads(root.key, step, 0)["mark"] is True
+    assert shop.child_base(root.key, step, 0) != before
+
+
 def test_a_lost_or_damaged_chain_is_made_again(builder, toys):
     shop = builder()
     root = shop.root(shop.recipe.model, 0)

@@ -17,7 +17,7 @@ from limbeck.train.objectives import Outputs
 
 TEACHER = Shape.uniform(layers=4, hidden=32, heads=4, ffn=24)
 STUDENT = Shape.uniform(layers=2, hidden=32, heads=4, ffn=16)
-TAPS = ("hidden", "attention", "query", "key", "value")
+TAPS = ("hidden", "attention", "query", "key", "value", "positions")
 
 
 @pytest.fixture
@@ -117,6 +117,37 @@ def test_widths_may_differ_through_a_learned_projection(make_model, make_batch):
     assert float(RelationLoss(4)(student, teacher, batch).detach()) > 0
 
 
+@pytest.mark.parametrize("mapping", ["uniform", "last", "dynamic"])
+@pytest.mark.parametrize("width", [16, 32])
+def test_states_of_tokens_that_were_left_behind_play_no_part(make_model, make_batch, mapping, width):
+    """Neither in the loss nor in what projections learn: the loss has no gradient at them, so they stay as they are."""
+    shape = Shape.uniform(layers=3, hidden=width, heads=2, ffn=16).with_tokens(0.6, 0.4, 0.4)
+    batch = make_batch(rows=4)
+    student = Outputs(*make_model(shape, layer_tokens=list(shape.tokens)).run(batch, taps=TAPS))
+    teacher = Outputs(*make_model(TEACHER).run(batch, taps=TAPS))
+    torch.manual_seed(0)
+    term = HiddenLoss("mse", mapping, (3, 4), (width, 32))
+    other, real = [], batch["attention_mask"].bool()
+    for layer, states in enumerate(student.taps["hidden"]):
+        behind = real.clone()
+        for row, positions in enumerate(student.taps["positions"][min(layer, 2)]):
+            behind[row, positions[positions < behind.shape[1]]] = False
+        other.append(torch.where(behind[..., None], states + 100.0, states))
+        assert bool(behind.any()) == (layer > 0)
+    changed = Outputs(student.logits, {**student.taps, "hidden": other})
+    losses = [term(outputs, teacher, batch) for outputs in (student, changed)]
+    torch.testing.assert_close(losses[1], losses[0])
+    if width != 32:
+        gradients = [torch.autograd.grad(loss, list(term.parameters()), allow_unused=True) for loss in losses]
+        torch.testing.assert_close(gradients[1], gradients[0])
+    if mapping == "uniform" and width == 32:
+        total = 0.0
+        for own, target in ((0, 0), *term.pairs):
+            squares = (student.taps["hidden"][own] - teacher.taps["hidden"][target]).square().detach()
+            total += float(squares[real & (other[own] == student.taps["hidden"][own]).all(-1)].mean())
+        assert float(losses[0].detach()) == pytest.approx(total / 4, rel=1e-5)
+
+
 def test_temperature_scales_as_hinton_says():
     """At a high temperature the soft loss has the gradient of matching centred logits, whatever the temperature."""
     student = torch.tensor([[1.0, -1.0, 0.5]], requires_grad=True)
@@ -153,7 +184,7 @@ def test_dynamic_map_finds_the_layers_that_moved(make_model, make_batch):
     hidden = target.taps["hidden"]
     # six student layers; teacher layers 1 and 3 appear after student layers 2 and 5, those of a uniform map elsewhere
     moved = [hidden[0], hidden[0], hidden[1], hidden[0], hidden[0], hidden[3], hidden[4]]
-    student = Outputs(target.logits, {"hidden": moved})
+    student = Outputs(target.logits, {"hidden": moved, "positions": target.taps["positions"]})
     losses = {
         kind: HiddenLoss("mse", kind, (6, 4), (32, 32))(student, target, batch) for kind in ("uniform", "dynamic")
     }
@@ -164,7 +195,7 @@ def test_dynamic_map_finds_the_layers_that_moved(make_model, make_batch):
 def test_last_pairs_the_last_layers_alone(make_model, make_batch):
     """The embeddings and the last hidden states, as FastFormers compares them, and the last attention."""
     batch, student, teacher = make_batch(), make_model(STUDENT), make_model(TEACHER)
-    own, target = (Outputs(*model.run(batch, taps=("hidden", "attention"))) for model in (student, teacher))
+    own, target = (Outputs(*model.run(batch, taps=TAPS)) for model in (student, teacher))
     depths = STUDENT.depth, TEACHER.depth
     loss = HiddenLoss("mse", "last", depths, (STUDENT.hidden, TEACHER.hidden))
     expected = sum(
@@ -172,5 +203,5 @@ def test_last_pairs_the_last_layers_alone(make_model, make_batch):
         for layer, other in ((0, 0), depths)
     )
     torch.testing.assert_close(loss(own, target, batch), expected / 2)
-    assert loss.taps == {"hidden": (0, TEACHER.depth)}
+    assert loss.taps == {"hidden": (0, TEACHER.depth), "positions": ()}
     assert AttentionLoss("mse", "last", depths).taps == {"attention": (TEACHER.depth - 1,)}

@@ -34,6 +34,12 @@ def test_who_takes_part(guide, start, needs_teacher, from_pretrained):
         assert config.teacher(Candidate(None, None, None), RunContext(), None) is None
 
 
+def test_states_are_compared_by_weight():
+    assert GuideConfig().compares_states
+    assert not GuideConfig(alpha_output=1.0, alpha_layer=0.0).compares_states
+    assert not GuideConfig(guide="unguided").compares_states
+
+
 def test_a_guide_costs_a_forward_pass_of_three_and_a_trajectory_its_steps_too():
     assert GuideConfig(guide="unguided").relative_cost == 1
     assert GuideConfig().relative_cost == pytest.approx(4 / 3)

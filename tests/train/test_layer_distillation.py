@@ -3,8 +3,17 @@ import pytest
 from limbeck.core.candidate import Candidate
 from limbeck.core.shape import LayerShape, Shape
 from limbeck.errors import InputError
+from limbeck.techniques.distill import Distill
+from limbeck.techniques.linearize import Linearize
+from limbeck.techniques.pretrain_distill import PretrainDistill
 from limbeck.train.distillation_losses import AttentionLoss, HiddenLoss, RelationLoss
-from limbeck.train.layer_distillation import LayerDistillationConfig, most_heads, same_tokens, token_problems
+from limbeck.train.layer_distillation import (
+    LayerDistillationConfig,
+    most_heads,
+    same_tokens,
+    state_marks,
+    token_problems,
+)
 from limbeck.train.token_ranking import TokenRankingLoss
 
 TEACHER = Shape.uniform(layers=4, hidden=32, heads=4, ffn=64)
@@ -106,6 +115,16 @@ def test_a_recipe_without_fewer_tokens_has_no_ranking():
         "'attention'",
         "'relations'",
     ]
+
+
+def test_students_that_leave_tokens_behind_have_other_keys_than_when_all_states_were_compared():
+    assert state_marks(("logits", "hidden"), {"torch", "fewer_tokens"}) == {"states": "of tokens that go on"}
+    assert state_marks(("logits", "hidden"), {"torch"}) == {}
+    assert state_marks(("logits",), {"torch", "fewer_tokens"}) == {}
+    marked = [Distill(match=("hidden",)), PretrainDistill(), Linearize()]
+    unmarked = [Distill(), PretrainDistill(match=("attention",)), Linearize.of(guide="unguided")]
+    assert [bool(step.marks({"fewer_tokens"})) for step in (*marked, *unmarked)] == [True] * 3 + [False] * 3
+    assert not any(step.marks({"torch"}) for step in marked)
 
 
 def test_tokens_are_the_same_if_the_vocabularies_are():

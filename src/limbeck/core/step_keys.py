@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from collections.abc import Set as AbstractSet
 from typing import TYPE_CHECKING, Any
 
 from limbeck.core.digests import content
@@ -36,6 +37,10 @@ class Keyed:
             target: The target that the step reads, if it reads one.
         """
         return read
+
+    def marks(self, traits: AbstractSet[str]) -> Mapping[str, Any]:
+        """Return what marks, in cache keys, results that are others than before for candidates with these traits."""
+        return {}
 
 
 class ScoresParts(Keyed):

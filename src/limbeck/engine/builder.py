@@ -195,8 +195,8 @@ class CandidateBuilder:
             step: The step.
             seed: Seed of everything random.
         """
-        teacher = partial(self.teacher, key, step)
-        return services_in_keys(self.serving(step), step, seed=seed, teacher=teacher, task=self.task)
+        teacher, traits = partial(self.teacher, key, step), self.records[key].traits
+        return services_in_keys(self.serving(step), step, seed=seed, teacher=teacher, task=self.task, traits=traits)
 
     def child_base(self, parent: str, step: Technique, seed: int) -> str:
         """Return the key of the first child that a step makes; its siblings append their number.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from collections.abc import Set as AbstractSet
 from dataclasses import asdict
 from pathlib import Path
 from statistics import median
@@ -73,7 +74,13 @@ def services(
 
 
 def services_in_keys(
-    recipe: Recipe, step: Step, *, seed: int, teacher: Callable[[], str | None], task: Task
+    recipe: Recipe,
+    step: Step,
+    *,
+    seed: int,
+    teacher: Callable[[], str | None],
+    task: Task,
+    traits: AbstractSet[str] = frozenset(),
 ) -> dict[str, Any]:
     """Return the values of the services that a step declares, as they enter keys.
 
@@ -83,6 +90,7 @@ def services_in_keys(
         seed: Seed of everything random.
         teacher: Returns the key of the model to imitate.
         task: The task of the run.
+        traits: Traits of the candidate that the step gets.
     """
     target = recipe.target.identity()
     values: dict[str, Callable[[], Any]] = {
@@ -93,7 +101,7 @@ def services_in_keys(
         "cost": lambda: {"target": target, "machine": machine(), "teacher": teacher()} | _graphs_of(task),
     }
     given = {name: value() for name, value in values.items() if name in step.info.reads}
-    read = dict(step.decisive_services(given, task, recipe.target))
+    read = {**step.decisive_services(given, task, recipe.target), **step.marks(traits)}
     if step.info.standardizes and task.task_kind.numeric:
         read["targets"] = "standardized"  # results from before that are others
     if runs_on_all_processes(step):

@@ -32,6 +32,7 @@ from limbeck.train.layer_distillation import (
     LayerDistillationConfig,
     Match,
     answers_only_problems,
+    state_marks,
     token_problems,
     unused_weights,
 )
@@ -156,6 +157,10 @@ class Distill(Technique):
         """Return that the labels cannot have a weight where there are none."""
         return self.answers.label_problems()
 
+    def marks(self, traits: AbstractSet[str]) -> Mapping[str, Any]:
+        """Mark results of students that leave tokens behind."""
+        return state_marks(self.match, traits)
+
     def problems(self) -> list[str]:
         """Return the conflicts between fields."""
         problems, inside = [], set(self.match) & set(LAYERS)
@@ -182,13 +187,7 @@ class Distill(Technique):
         return name_problems(self.teachers, "teachers")
 
     def estimated_seconds(self, shape: Shape, rows: Mapping[str, int], tokens: float) -> float:
-        """Estimate the time of both phases.
-
-        Args:
-            shape: Shape of the model.
-            rows: Rows of the task, by split.
-            tokens: Mean tokens per text.
-        """
+        """Estimate the time of both phases."""
         both = replace(self.training, num_train_epochs=self.intermediate_epochs + self.training.num_train_epochs)
         return both.estimated_seconds(shape, rows, tokens)
 

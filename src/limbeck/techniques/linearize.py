@@ -14,9 +14,10 @@ its teacher.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from annotated_types import Ge, Le, MinLen
 
@@ -28,6 +29,7 @@ from limbeck.core.step import RunContext, Step, problems_of, step
 from limbeck.errors import InputError
 from limbeck.train.config import NO_LABELS, TRAINING, TrainingConfig
 from limbeck.train.guide_config import GuideConfig
+from limbeck.train.layer_distillation import state_marks
 
 if TYPE_CHECKING:
     from limbeck.core.task_kind import TaskKind
@@ -129,6 +131,10 @@ class Linearize(TechniqueWithGoal):
         reason = f"{NO_LABELS}, and vectors have no loss of their own; give pairs of texts with scores"
         return {"": reason} if kind.vectors else {}
 
+    def marks(self, traits: AbstractSet[str]) -> Mapping[str, Any]:
+        """Mark results of students that leave tokens behind."""
+        return state_marks(("hidden",) if self.guidance.compares_states else (), traits)
+
     def file_problems(self) -> list[str]:
         """Report a folder without epochs, and that several processes cannot train a second model."""
         from limbeck.distributed import context as processes
@@ -169,13 +175,7 @@ class Linearize(TechniqueWithGoal):
             return None
 
     def estimated_seconds(self, shape: Shape, rows: Mapping[str, int], tokens: float) -> float:
-        """Return rough seconds: a guide's forward pass comes on top, and a trajectory's steps.
-
-        Args:
-            shape: Shape of the model.
-            rows: Rows of the task, by split.
-            tokens: Tokens of a typical text.
-        """
+        """Return rough seconds: a guide's forward pass comes on top, and a trajectory's steps."""
         return self.training.estimated_seconds(shape, rows, tokens) * self.guidance.relative_cost
 
     def apply(self, candidate: Candidate, context: RunContext) -> Iterator[Candidate]:

@@ -25,7 +25,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import replace
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 from annotated_types import MinLen
 
@@ -34,7 +34,7 @@ from limbeck.core.field_groups import group
 from limbeck.core.step import RunContext, Technique, step
 from limbeck.errors import InputError
 from limbeck.train.config import TrainingConfig
-from limbeck.train.layer_distillation import LayerDistillationConfig, Layers, token_problems
+from limbeck.train.layer_distillation import LayerDistillationConfig, Layers, state_marks, token_problems
 from limbeck.train.pretraining import ON_TEXT, PRETRAINING, PretrainingConfig, check_sides, train_on_text
 
 if TYPE_CHECKING:
@@ -101,6 +101,10 @@ class PretrainDistill(Technique):
     def trait_problems(self, traits: AbstractSet[str]) -> list[str]:
         """Return what cannot be imitated as the student leaves tokens behind, or as it does not."""
         return token_problems(self.match, traits)
+
+    def marks(self, traits: AbstractSet[str]) -> Mapping[str, Any]:
+        """Mark results of students that leave tokens behind."""
+        return state_marks(self.match, traits)
 
     def estimated_seconds(self, shape: Shape, rows: Mapping[str, int], tokens: float) -> float | None:
         """Estimate the time of training on the task's own texts; None for a corpus, which would have to be read.

@@ -5,6 +5,7 @@ They ignore padding, which most of the original implementations do not.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import ClassVar
@@ -71,6 +72,22 @@ def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
     """Average ``values`` where ``mask``, broadcast to them, is 1."""
     weight = mask.to(values.dtype).expand_as(values)
     return (values * weight).sum() / weight.sum().clamp_min(1.0)
+
+
+def going_on(positions: Sequence[Tensor] | Mapping[int, Tensor], layer: int, real: Tensor) -> Tensor:
+    """Return which tokens go on after a layer; all that are not padding, where no layer leaves any behind.
+
+    Args:
+        positions: Positions that each layer reads, by layer [batch, remaining].
+        layer: The layer; 0 is the embeddings.
+        real: 1 for tokens that are not padding [batch, seq].
+
+    Returns:
+        1 for those tokens [batch, seq].
+    """
+    read = positions[min(layer, len(positions) - 1)]  # by the next layer; the last one leaves none behind
+    present = F.pad(torch.zeros_like(real), (0, 1)).scatter(1, read, 1)  # a column for what holds no token
+    return present[:, :-1] * real
 
 
 def relation(x: Tensor, heads: int, mask: Tensor) -> Tensor:
@@ -152,7 +169,8 @@ class LogitLoss:
 class HiddenLoss(nn.Module):
     """Distance of hidden states: embeddings, and every student layer with its teacher layer (TinyBERT, FitNets).
 
-    If the widths differ, the student's states pass through a learned projection.
+    If the widths differ, the student's states pass through a learned projection. Of each layer the tokens count that go
+    on after it: others have older states, of which nothing is learned.
 
     Args:
         kind: 'mse' or 'cosine'.
@@ -182,8 +200,8 @@ class HiddenLoss(nn.Module):
 
     @property
     def taps(self) -> Taps:
-        """Hidden states; layer 0 is the embeddings."""
-        return {"hidden": (0, *(teacher_layer for _, teacher_layer in self.pairs))}
+        """Hidden states, and of the student the positions that layers read; layer 0 is the embeddings."""
+        return {"hidden": (0, *(teacher_layer for _, teacher_layer in self.pairs)), "positions": ()}
 
     def projected(self, student: Outputs, layer: int) -> Tensor:
         """Return the student's states after a layer [batch, seq, hidden], in the teacher's width."""
@@ -193,12 +211,12 @@ class HiddenLoss(nn.Module):
         return states
 
     def distance(self, student: Tensor, teacher: Tensor, mask: Tensor) -> Tensor:
-        """Average the distance over the tokens that are not padding.
+        """Average the distance over tokens.
 
         Args:
             student: Hidden states [batch, seq, hidden].
             teacher: Hidden states [batch, seq, hidden].
-            mask: 1 for tokens that are not padding [batch, seq].
+            mask: 1 for the tokens that count [batch, seq].
         """
         if self.kind == "cosine":
             return masked_mean(1.0 - F.cosine_similarity(student, teacher, dim=-1), mask)
@@ -212,17 +230,22 @@ class HiddenLoss(nn.Module):
             teacher: Outputs of the teacher.
             batch: The inputs and labels.
         """
-        mask, targets = batch["attention_mask"], teacher.taps["hidden"]
-        total = self.distance(self.projected(student, 0), targets[0], mask)
+        real, targets = batch["attention_mask"], teacher.taps["hidden"]
+
+        def distance(layer: int, teacher_layer: int) -> Tensor:
+            mask = going_on(student.taps["positions"], layer, real)
+            return self.distance(self.projected(student, layer), targets[teacher_layer], mask)
+
+        total = distance(0, 0)
         if self.mapping != "dynamic":
             for layer, teacher_layer in self.pairs:
-                total = total + self.distance(self.projected(student, layer), targets[teacher_layer], mask)
+                total = total + distance(layer, teacher_layer)
             return total / (len(self.pairs) + 1)
         first, left = 1, len(self.pairs)
         for _, teacher_layer in self.pairs:
             left -= 1
             distances = [
-                self.distance(self.projected(student, layer), targets[teacher_layer], mask)
+                distance(layer, teacher_layer)
                 for layer in range(first, self.depths[0] - left + 1)  # leave a layer for each of those to come
             ]
             nearest = min(range(len(distances)), key=lambda i: float(distances[i].detach()))

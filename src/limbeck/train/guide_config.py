@@ -63,6 +63,11 @@ class GuideConfig(CheckedGroup):
         return self.guide in FINE_TUNED or self.start == "pretrained"
 
     @property
+    def compares_states(self) -> bool:
+        """Whether hidden states are compared."""
+        return self.guide != "unguided" and self.alpha_layer > 0
+
+    @property
     def from_pretrained(self) -> bool:
         """Whether the student begins with the weights from before the fine-tuning."""
         return self.start == "pretrained" or (self.start is None and self.guide == "waypoint")

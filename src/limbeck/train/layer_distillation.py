@@ -242,6 +242,11 @@ def token_problems(match: Iterable[str], traits: Set[str]) -> list[str]:
     ]
 
 
+def state_marks(match: Iterable[str], traits: Set[str]) -> dict[str, str]:
+    """Return the mark in keys of results that learned hidden states of tokens that go on, and once of all tokens."""
+    return {"states": "of tokens that go on"} if "hidden" in match and "fewer_tokens" in traits else {}
+
+
 def _depths(student: Shape, teacher: Shape, step: str) -> tuple[int, int]:
     if student.depth > teacher.depth:
         raise InputError(f"{step}: the student has {student.depth} layers, more than its teacher's {teacher.depth}")
