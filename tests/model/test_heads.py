@@ -14,7 +14,7 @@ from exiting_models import LAYERS
 from limbeck.core.early_exits import EarlyExits, answering_heads, thresholds
 from limbeck.core.shape import Shape
 from limbeck.model.early_exits import add_exits, all_logits, set_rule
-from limbeck.model.heads import head_features, head_logits
+from limbeck.model.heads import head_features, head_logits, mean_of_tokens
 from limbeck.model.layers import Layer
 
 SHAPE = Shape.uniform(layers=4, hidden=32, heads=4, ffn=64)
@@ -100,3 +100,14 @@ def test_logits_are_the_output_layer_of_the_features(make_model, make_batch, kin
     assert features.shape[-1] == 32
     assert torch.equal(model.classifier(features), head_logits(*given, per_token=model.per_token))
     assert torch.equal(model.classifier(features), model.run(batch)[0])
+
+
+@pytest.mark.parametrize("padded", [True, False])
+def test_means_of_long_texts_fit_into_half_precision_though_sums_do_not(padded):
+    hidden = torch.rand(2, 9000, 3, generator=torch.Generator().manual_seed(0)) * 20
+    mask = (torch.arange(9000) < torch.tensor([[9000], [8500]])).long() if padded else None
+    expected = mean_of_tokens(hidden, mask)
+    half = mean_of_tokens(hidden.half(), mask)
+    assert float(hidden.sum(1).min()) > torch.finfo(torch.float16).max
+    assert half.dtype == torch.float16
+    torch.testing.assert_close(half.float(), expected, rtol=1e-3, atol=0)

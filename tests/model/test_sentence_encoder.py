@@ -42,6 +42,15 @@ def test_pooling_leaves_padding_out(pooling):
         torch.testing.assert_close(pool(hidden[row : row + 1, :length], None, pooling)[0], expected)
 
 
+@pytest.mark.parametrize("pooling", POOLINGS)
+def test_long_texts_in_half_precision(pooling):
+    """Sums over 9,000 tokens are beyond what float16 holds."""
+    hidden = torch.rand(1, 9000, 3, generator=torch.Generator().manual_seed(0)) * 20
+    expected = one_text(hidden[0], pooling)
+    for mask in (torch.ones(1, 9000, dtype=torch.long), None):
+        torch.testing.assert_close(pool(hidden.half(), mask, pooling)[0].float(), expected, rtol=1e-3, atol=0)
+
+
 @pytest.fixture(scope="module")
 def candidate(make_model):
     task = toy_task("embedding", train=8, validation=8, test=8)

@@ -67,6 +67,7 @@ def test_half_precision_is_another_file_with_the_same_answers(candidate, tmp_pat
     assert identity(Export()) == identity(Export(precision="float32"))
     assert "precision" not in identity(Export())  # keys are those of before there was a choice
     assert identity(Export(precision="float16"))["precision"] == "float16"
+    assert [identity(Export(precision=each)).get("pooled") for each in ("float32", "float16")] == [None, "float32"]
 
 
 @pytest.mark.parametrize(

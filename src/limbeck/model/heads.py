@@ -43,12 +43,27 @@ def head_logits(head: Head, hidden: Tensor, mask: Tensor | None, style: Style, *
     return slice_linear(features, head.classifier, head.classifier.out_features, features.shape[-1])
 
 
-def mean_of_tokens(hidden: Tensor, mask: Tensor | None) -> Tensor:
-    """Average hidden states [batch, seq, hidden] over the tokens that a mask [batch, seq] marks with 1."""
+def sums_of_tokens(hidden: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Sum hidden states over the tokens of a text, in float32: float16 ends at 65,504.
+
+    Args:
+        hidden: Hidden states [batch, seq, hidden].
+        mask: 1 where a token is, 0 where padding is [batch, seq]; None if there is no padding.
+
+    Returns:
+        The sums [batch, hidden], and the numbers of tokens, at least 1 [batch, 1]; in float32 if in half precision.
+    """
+    precision = torch.promote_types(hidden.dtype, torch.float32)
     if mask is None:
-        return hidden.mean(1)
+        return hidden.sum(1, dtype=precision), hidden.new_full((len(hidden), 1), hidden.shape[1], dtype=precision)
     weights = mask[..., None].to(hidden.dtype)
-    return (hidden * weights).sum(1) / weights.sum(1).clamp_min(1)
+    return (hidden * weights).sum(1, dtype=precision), weights.sum(1, dtype=precision).clamp_min(1)
+
+
+def mean_of_tokens(hidden: Tensor, mask: Tensor | None) -> Tensor:
+    """Average hidden states [batch, seq, hidden] over the tokens that a mask [batch, seq] marks with 1; None: all."""
+    total, count = sums_of_tokens(hidden, mask)
+    return (total / count).to(hidden.dtype)
 
 
 def head_features(head: Head, hidden: Tensor, mask: Tensor | None, style: Style, *, per_token: bool = False) -> Tensor:

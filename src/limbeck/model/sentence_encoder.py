@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from limbeck.core.logits import joined_rows
 from limbeck.core.sentence_embedding import Dense, SentenceEmbedding, embedding_in
 from limbeck.model.encoder import LimbeckForSequenceClassification
+from limbeck.model.heads import mean_of_tokens, sums_of_tokens
 from limbeck.model.output_losses import OUTPUT_LOSSES, VECTORS, OutputLosses
 
 if TYPE_CHECKING:
@@ -44,15 +45,16 @@ def pool(hidden: Tensor, mask: Tensor | None, pooling: str) -> Tensor:
     """
     if pooling == "cls":
         return hidden[:, 0]
+    if pooling == "mean":
+        return mean_of_tokens(hidden, mask)
+    if pooling == "mean_sqrt_len_tokens":
+        total, count = sums_of_tokens(hidden, mask)
+        return (total / count.sqrt()).to(hidden.dtype)
     real = torch.ones(hidden.shape[:2], device=hidden.device) if mask is None else mask
     if pooling == "lasttoken":
         last = (real.sum(1).long() - 1).clamp_min(0)
         return hidden[torch.arange(len(hidden), device=hidden.device), last]
-    weight = real[..., None].to(hidden.dtype)
-    if pooling == "max":
-        return hidden.masked_fill(weight == 0, float("-inf")).max(dim=1).values
-    count = weight.sum(1).clamp_min(1e-9)
-    return (hidden * weight).sum(1) / (count if pooling == "mean" else count.sqrt())
+    return hidden.masked_fill(real[..., None] == 0, float("-inf")).max(dim=1).values
 
 
 class LimbeckForSentenceEmbedding(LimbeckForSequenceClassification):

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from annotated_types import Ge, Gt, Le
 
@@ -61,6 +61,10 @@ class Export(Technique):
     parity_texts: Annotated[int, Ge(1)] = 100
     precision: Literal["float32", "float16"] = "float32"
     long_texts: bool | None = None
+
+    def idle_fields(self) -> Mapping[str, Any]:
+        """Return a mark for keys: graphs in half precision are others since they sum tokens in float32."""
+        return {"pooled": "float32"} if self.precision == "float16" else {}
 
     def target_problems(self, target: Target, others: Sequence[Step]) -> dict[str, str]:
         """Refuse operators that the target's runtime lacks, and a precision that nobody asked for there."""

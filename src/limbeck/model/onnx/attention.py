@@ -11,7 +11,7 @@ from functools import partial
 import numpy as np
 
 from limbeck.core.shape import LayerShape
-from limbeck.model.onnx.builder import FUSED, Graph, Projections
+from limbeck.model.onnx.builder import EXACT, FUSED, Graph, Projections
 
 MASKED = np.float32(-1e9)  # added to scores of what is not seen
 
@@ -243,11 +243,20 @@ def hidden(graph: Graph) -> str:
     return graph.once("hidden", make)
 
 
+def sums_of_tokens(graph: Graph, x: str) -> tuple[str, str]:
+    """Write the sum of the hidden states of a text's tokens [batch, hidden], and their number, at least 1 [batch, 1].
+
+    Both are in float32 also in half precision, which ends at 65,504.
+    """
+    real = graph.op("Unsqueeze", graph.exact(graph.mask), graph.integers(2))
+    total = graph.op("ReduceSum", graph.op("Mul", graph.exact(x), real), graph.integers(1), keepdims=0)
+    count = graph.op("ReduceSum", real, graph.integers(1), keepdims=0)
+    return total, graph.op("Max", count, graph.constant(f"constant.{EXACT}one", np.float32(1)))
+
+
 def mean(graph: Graph, x: str) -> str:
     """Write the mean of the hidden states of a text's tokens [batch, hidden]."""
-    total = graph.op("ReduceSum", graph.op("Mul", x, real_tokens(graph)), graph.integers(1), keepdims=0)
-    count = graph.op("ReduceSum", real_tokens(graph), graph.integers(1), keepdims=0)
-    return graph.op("Div", total, graph.op("Max", count, graph.constant("constant.one", np.float32(1))))
+    return graph.op("Cast", graph.op("Div", *sums_of_tokens(graph, x)), to=1)
 
 
 def text_length(graph: Graph) -> str:

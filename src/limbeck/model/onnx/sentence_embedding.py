@@ -44,17 +44,14 @@ def _pooled(graph: Graph, x: str, pooling: str) -> str:
         return graph_attention.mean(graph, x)
     if pooling == "cls":
         return graph.op("Gather", x, graph.constant("constant.first", np.int64(0)), axis=1)
-    real = graph_attention.real_tokens(graph)
+    if pooling == "mean_sqrt_len_tokens":
+        total, count = graph_attention.sums_of_tokens(graph, x)
+        return graph.op("Cast", graph.op("Div", total, graph.op("Sqrt", count)), to=1)
     if pooling == "max":
+        real = graph_attention.real_tokens(graph)
         padding = graph.op("Equal", real, graph.constant("constant.zero", np.float32(0)))
         lowest = graph.constant("constant.lowest", np.float32(np.finfo(np.float32).min))
         return graph.op("ReduceMax", graph.op("Where", padding, lowest, x), graph.integers(1), keepdims=0)
-    if pooling == "mean_sqrt_len_tokens":
-        total = graph.op("ReduceSum", graph.op("Mul", x, real), graph.integers(1), keepdims=0)
-        count = graph.op("ReduceSum", real, graph.integers(1), keepdims=0)
-        return graph.op(
-            "Div", total, graph.op("Sqrt", graph.op("Max", count, graph.constant("constant.one", np.float32(1))))
-        )
     count = graph.op("ReduceSum", "attention_mask", graph.integers(1), keepdims=1)
     last = graph.op("Max", graph.op("Sub", count, graph.integers(1)), graph.integers(0))
     return graph.op("GatherND", x, last, batch_dims=1)
