@@ -33,6 +33,19 @@ def test_keys_hold_what_is_read_and_the_number_of_processes_that_train(toys, mon
     assert read("regression") == {"seed": 7, "teacher": "t", "targets": "standardized", "processes": 2}
 
 
+def test_traits_of_a_model_mark_results_that_are_others(toys, monkeypatch):
+    recipe, task = Recipe("model", "toy"), toy_task(train=4)
+    monkeypatch.setattr(toys.ToyTrain, "info", StepInfo("toy-train", reads={"seed"}))
+    monkeypatch.setattr(toys.ToyTrain, "marks", lambda step, traits: dict.fromkeys(traits & {"exits"}, "marked"))
+
+    def read(*traits):
+        given = {"teacher": lambda: "t", "task": task, "traits": frozenset(traits)}
+        return services_in_keys(recipe, toys.ToyTrain(), seed=7, **given)
+
+    assert read("torch", "exits") == {"seed": 7, "exits": "marked"}
+    assert read("torch") == services_in_keys(recipe, toys.ToyTrain(), seed=7, teacher=lambda: "t", task=task)
+
+
 def test_costs_of_long_texts_are_those_of_graphs_for_them(toys, monkeypatch):
     monkeypatch.setattr(toys.ToyTrain, "info", StepInfo("toy-train", reads={"cost"}))
     short = toy_task()

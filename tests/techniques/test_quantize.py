@@ -200,6 +200,12 @@ def test_keys_have_the_target_only_where_it_decides():
     }
 
 
+def test_only_keys_of_models_with_early_exits_are_marked_where_logits_are_compared():
+    steps = (Quantize(), Quantize(mode="static"), Quantize(smooth=True), Quantize(max_drop=1.0))
+    assert [dict(step.marks({"onnx", "exits"})) for step in steps] == [{}, {}, *[{"exits": "by head"}] * 2]
+    assert not any(step.marks({"onnx", "fewer_tokens"}) for step in steps)
+
+
 def test_nothing_falls_back_when_the_drop_holds(parent, tmp_path):
     (quantized,) = Quantize(max_drop=100.0).apply(parent, RunContext(scratch=tmp_path / "scratch"))
     assert len(int8_weights(quantized)) == 2 + 2 * 4 + 1

@@ -1,15 +1,15 @@
 """Store weights in 8 bits and multiply in 8 bits.
 
-Uniform affine quantization after training (Jacob et al., 2018, arXiv:1712.05877), by output channel. Differs from
-the usual tools: the INT8 graph is written directly, with ONNX Runtime's fused kernels or, where the export was not
-fused, in standard operators; weights keep to 7 bits by default, so that CPUs with and without VNNI compute the same
-sums; inputs can be evened out before they are rounded (``smooth``); and parts that are shown to hurt
-fall back to float by themselves.
+Uniform affine quantization after training (Jacob et al., 2018, arXiv:1712.05877), by output channel. Differs from the
+usual tools: the INT8 graph is written directly, with ONNX Runtime's fused kernels or, where the export was not fused,
+in standard operators; weights keep to 7 bits by default, so that CPUs with and without VNNI compute the same sums;
+inputs can be evened out before they are rounded (``smooth``); and parts shown to hurt fall back to float by themselves.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -34,7 +34,6 @@ if TYPE_CHECKING:
 
 Calibration = Literal["minmax", "percentile", "entropy"]
 Log = Callable[..., None]
-
 Mode = Literal["dynamic", "static"]
 CHECK_TEXTS = 3 * 128  # of smoothing: texts that it is learned from and tried on, run three times
 
@@ -58,8 +57,7 @@ class Quantize(Technique):
         per_channel: A scale for every output channel of a matrix; without, one for the matrix.
         reduce_range: 7-bit weights, safe on CPUs without VNNI; the default.
         embeddings: Store the embedding tables in 8 bits too.
-        smooth: Divide inputs channel by channel before they are rounded, where that is shown to bring answers closer to
-            float's.
+        smooth: Divide inputs by channel before they are rounded, where it is shown to bring answers closer to float's.
         max_drop: Points of the metric (validation) that may be lost; where more are shown to be lost (95 %), parts fall
             back to float, worst first. Texts are answered in batches as on the target.
         calibration: How the static mode chooses ranges.
@@ -85,6 +83,10 @@ class Quantize(Technique):
         from limbeck.measure.backends import NO_INT8
 
         return {} if target.device == "cpu" else {"": NO_INT8.format(device=target.device)}
+
+    def marks(self, traits: AbstractSet[str]) -> Mapping[str, Any]:
+        """Return a mark for models with early exits: what harms their logits is judged head by head."""
+        return {"exits": "by head"} if "exits" in traits and (self.smooth or self.max_drop is not None) else {}
 
     def served(self, target: Target) -> Target:
         """Return the target that answers are judged for; the default one where answers do not depend on their batch."""
@@ -113,8 +115,7 @@ class Quantize(Technique):
         """
         texts = self.calibration_samples if self.mode == "static" else 0
         texts += CHECK_TEXTS if self.smooth else 0
-        if self.max_drop is not None:
-            texts += 7 * rows.get("validation", 0)
+        texts += 0 if self.max_drop is None else 7 * rows.get("validation", 0)
         return 0.5 + forward_seconds(shape, texts, tokens)
 
     def apply(self, candidate: Candidate, context: RunContext) -> Iterator[Candidate]:

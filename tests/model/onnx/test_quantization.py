@@ -1,16 +1,27 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import onnx
 import pytest
 import torch
+from exiting_models import LAYERS, with_exits
 
+from limbeck.core.early_exits import EarlyExits
 from limbeck.core.shape import LayerShape, Shape
 from limbeck.errors import InputError
 from limbeck.model.onnx.onnx_model import OnnxModel, open_session, parts, read_parts, write
-from limbeck.model.onnx.quantization import EMBEDDINGS, Int8, calibrate, quantizable_modules, quantize, sensitivity
+from limbeck.model.onnx.quantization import (
+    EMBEDDINGS,
+    Int8,
+    calibrate,
+    errors,
+    quantizable_modules,
+    quantize,
+    sensitivity,
+)
 
 RAGGED = Shape(32, 8, (LayerShape(3, 40), LayerShape(0, 24), LayerShape(1, 0), LayerShape(2, 17)))
 
@@ -125,10 +136,28 @@ def test_harm_finds_the_module_with_an_outlier(make_model, make_batch):
     model.encoder.layers[0].down.bias.data[0] = 0.0
     graph_parts = parts(model)
     int8 = Int8(frozenset(quantizable_modules(*graph_parts)) - {"layers.1.up"}, per_channel=False)
-    errors = sensitivity(*graph_parts, int8, [inputs(make_batch())])
-    assert next(iter(errors)) == "layers.0.down"
-    assert set(errors) == int8.modules
-    assert list(errors.values()) == sorted(errors.values(), reverse=True)
+    harm = sensitivity(*graph_parts, int8, [inputs(make_batch())])
+    assert next(iter(harm)) == "layers.0.down"
+    assert set(harm) == int8.modules
+    assert list(harm.values()) == sorted(harm.values(), reverse=True)
+
+
+def test_heads_of_early_exits_are_judged_each_against_itself(make_model, make_batch):
+    """As the only head of the layers before it, wherever texts leave."""
+    model = with_exits(make_model, Shape.uniform(4, 32, 4, 64), EarlyExits(LAYERS, "confidence", 0.6))
+    blueprint, weights = parts(model)
+    maps = ("layers.0.up", "layers.2.down", "embeddings")
+    ways = {name: Int8(frozenset({name}), ranges=dict.fromkeys(maps, (-8.0, 8.0))) for name in maps}
+    batches = [inputs(make_batch(rows=1, seed=seed)) for seed in range(4)]
+    by_head = []
+    for number, depth in enumerate((*LAYERS, 4)):
+        shorter, prefix = replace(blueprint.shape, layers=blueprint.shape.layers[:depth]), f"exits.{number}."
+        head = {name.removeprefix(prefix): array for name, array in weights.items() if name.startswith(prefix)}
+        own = {**weights, **head}
+        by_head.append(errors(replace(blueprint, exits=None, shape=shorter), own, ways, batches))
+    for name, error in errors(blueprint, weights, ways, batches).items():
+        np.testing.assert_allclose(error, np.mean([head[name] for head in by_head], axis=0), rtol=0.05, atol=1e-10)
+    assert [bool(head["layers.2.down"].any()) for head in by_head] == [False, False, True, True]
 
 
 def test_an_int8_file_is_not_quantized_again(tmp_path, make_model):

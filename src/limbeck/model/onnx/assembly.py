@@ -19,15 +19,21 @@ OPSET, IR_VERSION = 20, 9  # 20 has Gelu; ONNX Runtime reads both since 1.17
 KEY = "limbeck"  # of the metadata that holds the blueprint
 
 
-def assemble(graph: Graph, blueprint: Blueprint) -> OnnxGraph:
-    """Make a model of the nodes and constants of a graph, with its inputs and outputs and the blueprint as metadata."""
+def assemble(graph: Graph, blueprint: Blueprint, heads: int = 1) -> OnnxGraph:
+    """Make a model of the nodes and constants of a graph, with its inputs and outputs and the blueprint as metadata.
+
+    Args:
+        graph: The nodes and constants.
+        blueprint: What they were written from.
+        heads: How many heads' logits stand side by side.
+    """
     if blueprint.embedding is not None:
         hidden = blueprint.shape.hidden
         axes: tuple[tuple[str | int, ...], ...]
         axes = ("batch", blueprint.embedding.width(hidden)), ("batch", "sequence", hidden)
         outputs = [float_value(name, *sizes) for name, sizes in zip(OUTPUTS, axes, strict=True)]
     else:
-        classes = graph.weights["classifier.bias"].size
+        classes = heads * graph.weights["classifier.bias"].size
         sizes = ("batch", "sequence", classes) if blueprint.per_token else ("batch", classes)
         outputs = [float_value("logits", *sizes)]
     return assemble_with(graph, outputs, KEY, blueprint.to_json(), inward=blueprint.exits is not None)

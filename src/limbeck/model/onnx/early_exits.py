@@ -42,7 +42,6 @@ class ExitWriter:
         depth: Number of layers.
         layers: Writes layers from one number up to another, given the name of the hidden states.
         head: Writes a head, given the name of the hidden states and the prefix of its weights.
-        branches: Whether to leave early; without, all layers are computed, to the same answers.
     """
 
     graph: Graph
@@ -50,11 +49,25 @@ class ExitWriter:
     depth: int
     layers: Callable[[str, int, int], str]
     head: Callable[[str, str], str]
-    branches: bool = True
 
     def logits(self, x: str) -> str:
         """Write everything after the embeddings; return the name of the logits."""
         return self._after(x, 0, None)
+
+    def all_logits(self, x: str) -> str:
+        """Write everything after the embeddings, and leave nowhere.
+
+        Args:
+            x: Name of the embeddings.
+
+        Returns:
+            Name of the logits of all heads side by side, the last layer's at the end [batch, heads x classes].
+        """
+        logits, start = [], 0
+        for number, stop in enumerate(self.exits.layers):
+            x, start = self.layers(x, start, stop), stop
+            logits.append(self.head(x, f"exits.{number}."))
+        return self.graph.op("Concat", *logits, self.head(self.layers(x, start, self.depth), ""), axis=-1)
 
     def _after(self, x: str, number: int, before: Answered | None) -> str:
         """Write what follows so many inner heads."""
@@ -66,8 +79,6 @@ class ExitWriter:
             return graph.op("Where", self._column(before.sure), before.logits, last)
         x = self.layers(x, start, exit_layers[number])
         answered = self._with(before, self.head(x, f"exits.{number}."))
-        if not self.branches:
-            return self._after(x, number + 1, answered)
         everyone = graph.op("Cast", graph.op("ReduceMin", graph.op("Cast", answered.sure, to=6), keepdims=0), to=9)
         return graph.either(
             everyone,

@@ -189,7 +189,7 @@ class FloatWriter:
 
 
 def build(
-    blueprint: Blueprint, weights: Weights, writer: TensorWriter | None = None, *, branches: bool = True
+    blueprint: Blueprint, weights: Weights, writer: TensorWriter | None = None, *, all_heads: bool = False
 ) -> tuple[OnnxGraph, dict[str, str]]:
     """Build the graph.
 
@@ -201,7 +201,8 @@ def build(
         blueprint: What to build.
         weights: The weights by name.
         writer: How tables and linear maps are stored; float unless given.
-        branches: Whether early exits leave out what follows; without, every linear map is in the outermost graph.
+        all_heads: Of a model with early exits give the logits of every head, side by side [batch, heads x classes], and
+            leave nowhere: then every linear map is in the outermost graph.
 
     Returns:
         The graph, and the tensor that every linear map reads, by the name of the map.
@@ -217,12 +218,18 @@ def build(
         with remaining.all_again():
             sentence_embedding(graph, _last_norm(graph, blueprint, remaining.merged(x)), blueprint.embedding)
         return assemble(graph, blueprint), graph.inputs_of
+    heads = 1
     if blueprint.exits is None:
         head(layers(x, 0, depth), "")
     else:
-        ExitWriter(graph, blueprint.exits, depth, layers, head, branches).logits(x)
+        exits = ExitWriter(graph, blueprint.exits, depth, layers, head)
+        if all_heads:
+            exits.all_logits(x)
+            heads += len(blueprint.exits.layers)
+        else:
+            exits.logits(x)
     graph.nodes[-1].output[0] = "logits"
-    return assemble(graph, blueprint), graph.inputs_of
+    return assemble(graph, blueprint, heads), graph.inputs_of
 
 
 def _layers(
