@@ -89,10 +89,7 @@ class RemainingTokens:
             The hidden states of those that remain [batch, remaining, hidden].
         """
         self.states, self.share, present = self.merged(x), widths.tokens, x.shape[1]
-        real = torch.ones(x.shape[:2], dtype=torch.bool, device=x.device) if self.mask is None else self.mask
-        heads = None if gates.heads is None else gates.heads[: widths.heads].detach()
-        ranked = received_attention(scores.detach(), real, heads).masked_fill(~real, -1.0)
-        ranked[:, 0] = torch.inf
+        real, ranked = self.here(x), self.ranked(x, scores, widths, gates)
         width = int(kept(self.share, torch.tensor(self.width)))  # as of a text without padding
         best = ranked.sort(dim=1, descending=True, stable=True).indices[:, :width]
         spare = torch.arange(width, device=x.device) >= kept(self.share, self.lengths)[:, None]
@@ -102,6 +99,28 @@ class RemainingTokens:
         self.positions = self.positions_of(x).gather(1, index).masked_fill(~real, self.width)
         self.mask = None if self.mask is None else real
         return x.gather(1, index[..., None].expand(-1, -1, x.shape[-1]))
+
+    def here(self, x: Tensor) -> Tensor:
+        """Return where a token is among present states [batch, remaining], True or False."""
+        return torch.ones(x.shape[:2], dtype=torch.bool, device=x.device) if self.mask is None else self.mask
+
+    def ranked(self, x: Tensor, scores: Tensor, widths: LayerWidths, gates: Gates) -> Tensor:
+        """Return by what tokens are chosen: the attention that each receives, infinite for the first, -1 for padding.
+
+        Args:
+            x: As for :meth:`drop`.
+            scores: As for :meth:`drop`.
+            widths: Shape of the layer.
+            gates: Multipliers of its heads.
+
+        Returns:
+            The numbers [batch, position]; those with the largest go on.
+        """
+        real = self.here(x)
+        heads = None if gates.heads is None else gates.heads[: widths.heads].detach()
+        ranked = received_attention(scores.detach(), real, heads).masked_fill(~real, -1.0)
+        ranked[:, 0] = torch.inf
+        return ranked
 
     def merged(self, x: Tensor, *, detached: bool = False) -> Tensor:
         """Return the states of all positions: the present ones, and the last ones of those that were left behind.
@@ -130,8 +149,7 @@ class RemainingTokens:
         if "hidden" in taps:
             taps["hidden"].append(self.merged(x, detached=True))
         if "mask" in taps:
-            here = torch.ones(x.shape[:2], dtype=torch.bool, device=x.device) if self.mask is None else self.mask
-            taps["mask"].append(here)
+            taps["mask"].append(self.here(x))
         if "positions" in taps:
             taps["positions"].append(self.positions_of(x))
 

@@ -132,12 +132,13 @@ def export(
     """
     from limbeck.data.calibration import first_batches
     from limbeck.measure.samples import has_long_texts
-    from limbeck.model.onnx.export import HALF_TOLERANCE, export_model, parity
+    from limbeck.model.onnx.export import HALF_TOLERANCE, TIE, export_model, parity
 
     long = has_long_texts(task, tokenizer) if long_texts is None else long_texts
     exported = export_model(model, tokenizer, folder, fused=fused, precision=precision, long_texts=long)
-    measured = parity(model, exported, *first_batches(task, "validation", tokenizer, parity_texts))
+    half, compared = precision == "float16", first_batches(task, "validation", tokenizer, parity_texts)
+    measured = parity(model, exported, *compared, tie=HALF_TOLERANCE if half else TIE)
     exported.close()
-    measured.check(parity_tolerance if precision == "float32" else max(parity_tolerance, HALF_TOLERANCE))
+    measured.check(max(parity_tolerance, HALF_TOLERANCE) if half else parity_tolerance)
     log(str(measured))
     return exported

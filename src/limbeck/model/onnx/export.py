@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
+from limbeck.core.analytic_cost import as_shape
 from limbeck.core.logits import require_finite_logits
 from limbeck.core.target import FloatFormat
 from limbeck.errors import LimbeckError
@@ -29,6 +30,11 @@ ELSEWHERE = 0.05
 """Share of the texts that may leave at another early exit."""
 HALF_TOLERANCE = 0.02
 """Difference of logits in float16, relative to their spread, that counts as equal: some twenty of its roundings."""
+TIE = 10 * ROUNDING
+"""Margin by which tokens were chosen, relative to the attention received, that rounding may turn into another choice:
+more than that of logits, as choices stand between layers."""
+TIED = 0.1
+"""Share of the texts that may have tied tokens, and other logits where the other token goes on."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +43,8 @@ class Parity:
 
     ``changed`` counts answers whose largest logit is another one; where there is a single logit, none. ``elsewhere``
     counts texts that another head answered: rounding decides where a head is sure by a hair's breadth. Their logits are
-    compared with those of that head.
+    compared with those of that head. ``tied`` has the largest difference of each text with tied tokens: two receive the
+    same attention but for rounding, which decides which of them goes on. ``difference`` leaves these texts out.
     """
 
     difference: float
@@ -46,6 +53,7 @@ class Parity:
     texts: int
     changed: int = 0
     elsewhere: int = 0
+    tied: tuple[float, ...] = ()
 
     def allowed(self, tolerance: float) -> float:
         """Return the largest difference that counts as equal.
@@ -58,12 +66,19 @@ class Parity:
     def __str__(self) -> str:
         changed = f", {self.changed} other answers" if self.changed else ""
         left = f", {self.elsewhere} from another early exit" if self.elsewhere else ""
-        return (
-            f"ONNX gives torch's logits on {self.texts} texts, largest difference {self.difference:.1e}{changed}{left}"
-        )
+        beyond, apart = self._tied_beyond(self.difference), ""
+        if beyond:
+            have = "text has" if len(beyond) == 1 else "texts have"
+            apart = f"; {len(beyond)} of {self.texts} {have} tied tokens, and a difference of up to {max(beyond):.1e}"
+        equal = f"ONNX gives torch's logits on {self.texts} texts, largest difference {self.difference:.1e}"
+        return f"{equal}{changed}{left}{apart}"
+
+    def _tied_beyond(self, difference: float) -> list[float]:
+        """Return the differences of texts with tied tokens that are larger than this one."""
+        return [each for each in self.tied if each > difference]
 
     def check(self, tolerance: float) -> None:
-        """Raise a LimbeckError if the logits differ by more than is allowed, or texts leave at other exits."""
+        """Raise a LimbeckError if the logits differ by more than is allowed, or rounding decides too many texts."""
         allowed = self.allowed(tolerance)
         if self.elsewhere > max(1, ELSEWHERE * self.texts):
             raise LimbeckError(
@@ -75,6 +90,11 @@ class Parity:
                 f"export: logits in ONNX differ from torch by up to {self.difference:.2g} on {self.texts} texts, more "
                 f"than {allowed:.2g} (parity_tolerance {tolerance:g}, logits up to {self.largest:.2g}); give a larger "
                 "parity_tolerance if that is exact enough, or report the model"
+            )
+        if (tied := len(self._tied_beyond(allowed))) > max(1, TIED * self.texts):
+            raise LimbeckError(
+                f"export: {tied} of {self.texts} texts, more than {TIED:.0%}, have tied tokens, between which "
+                "rounding chooses, and other logits in ONNX than in torch; export in float32, or report the model"
             )
 
 
@@ -104,7 +124,14 @@ def export_model(
     return exported
 
 
-def parity(model: Runnable, other: Runnable, batches: Iterable[dict[str, Tensor]], texts: Sequence[object]) -> Parity:
+def parity(
+    model: Runnable,
+    other: Runnable,
+    batches: Iterable[dict[str, Tensor]],
+    texts: Sequence[object],
+    *,
+    tie: float = TIE,
+) -> Parity:
     """Compare the logits of two models in padded batches.
 
     Args:
@@ -112,12 +139,15 @@ def parity(model: Runnable, other: Runnable, batches: Iterable[dict[str, Tensor]
         other: The model to compare.
         batches: Batches with ``index``, the places of their texts among ``texts``.
         texts: The texts, for messages.
+        tie: Margin, relative to the attention received, by which layers that pass on fewer tokens chose them; up to it
+            they are tied.
 
     Raises:
         InputError: The logits of the first are no numbers.
     """
     pairs: list[tuple[np.ndarray, np.ndarray]] = []
     changed = elsewhere = 0
+    tied: list[bool] = []
     for batch in batches:
         answered, others = model.predict(batch), other.predict(batch)
         logits = _of_nearest_heads(model, batch, others) if model.leaves_early else answered
@@ -130,15 +160,29 @@ def parity(model: Runnable, other: Runnable, batches: Iterable[dict[str, Tensor]
             rows = [(a[r], b[r]) for (a, b), r in zip(rows, real, strict=True)]
         require_finite_logits([row for row, _ in rows], [texts[index] for index in batch["index"].tolist()])
         pairs += rows
-    before, after = (np.concatenate([np.ravel(pair[side]) for pair in pairs]) for side in (0, 1))
+        tied += _tied(model, batch, tie)
+    before = np.concatenate([np.ravel(row) for row, _ in pairs])
+    differences = np.array([np.abs(row - others).max() for row, others in pairs])
+    apart = np.array(tied, dtype=bool) & np.isfinite(differences)  # no tie makes logits that are no numbers
     return Parity(
-        difference=float(np.abs(before - after).max()),
+        difference=float(differences[~apart].max(initial=0.0)),
         largest=float(np.abs(before).max()),
         spread=float(np.abs(before - np.median(before)).max()),
         texts=len(pairs),
         changed=changed or sum(int((a.argmax(-1) != b.argmax(-1)).sum()) for a, b in pairs),
         elsewhere=elsewhere,
+        tied=tuple(differences[apart].tolist()),
     )
+
+
+def _tied(model: Runnable, batch: Mapping[str, Tensor], tie: float) -> list[bool]:
+    """Return which texts of a batch have tied tokens."""
+    from limbeck.model.selection_margins import selection_margins
+
+    if not as_shape(model.shape).tokens:
+        return [False] * len(batch["input_ids"])
+    margins = selection_margins(cast("LimbeckForSequenceClassification", model), batch)
+    return [bool(margin <= tie) for margin in margins]
 
 
 def _of_nearest_heads(model: Runnable, batch: Mapping[str, Tensor], others: np.ndarray) -> np.ndarray:
