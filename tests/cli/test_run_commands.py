@@ -139,6 +139,19 @@ def test_check_lists_all_problems_at_once():
     assert len(json.loads(call("check", wrong, "--json")[1])["problems"]) == 3
 
 
+def test_check_and_plan_note_goals_that_are_medians():
+    given = {"budget": {"latency_ms": 2.0, "latency_statistic": "p99"}}
+    file = recipe("slowest.yaml", {"prune": {"latency_ms": 1.8}}, **given)
+    note = "latency_ms of prune is a median, as costs of shapes are; that of the budget is the p99 of a call"
+    status, out, _ = call("check", file)
+    assert (status, f"note: {note}" in out) == (0, True)
+    assert f"note: {note}" in call("plan", file, "--store", "store")[1]
+    for command in (("check", file), ("plan", file, "--store", "store")):
+        (text,) = answer(*command)["notes"]
+        assert text.startswith(note)
+    assert "notes" not in answer("check", recipe("median.yaml", {"prune": {"latency_ms": 1.8}}))
+
+
 def test_plan_shows_one_row_for_each_probe():
     fewer = {"prune": {"layers": 1, "layer_choice": "importance"}}
     steps = ({"fork": [[], [fewer]]}, {"finetune": {"epochs": 3}}, "size", "quality")

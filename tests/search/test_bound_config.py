@@ -35,9 +35,20 @@ def test_a_front_has_faster_shapes_too():
 
 def test_the_budget_may_give_the_bound_of_a_latency_and_of_nothing_else():
     budget = Budget(latency_ms=2.0)
-    assert not BoundConfig().budget_problems(budget)
-    assert BoundConfig().budget_problems(Budget())
-    assert BoundConfig(cost="macs").budget_problems(budget) == ["give a bound: keep"]
+    assert not BoundConfig().budget_problems(budget, front=False)
+    assert BoundConfig().budget_problems(Budget(), front=False)
+    assert not BoundConfig().budget_problems(Budget(), front=True)
+    assert BoundConfig(cost="macs").budget_problems(budget, front=False) == ["give a bound: keep"]
+
+
+@pytest.mark.parametrize("front", [False, True])
+def test_a_budget_of_another_time_than_the_median_gives_no_bound(front):
+    budget = Budget(latency_ms=2.0, latency_statistic="p99")
+    reason = "the budget's latency_ms is the p99 of a call, and costs of shapes are medians"
+    expected = [f"give latency_ms, speedup or keep: {reason}"]
+    assert BoundConfig().budget_problems(budget, front=front) == expected
+    assert not BoundConfig(latency_ms=1.0).budget_problems(budget, front=front)
+    assert BoundConfig(cost="macs").budget_problems(budget, front=front) == ([] if front else ["give a bound: keep"])
 
 
 def test_only_shapes_that_no_table_covers_must_be_measured():

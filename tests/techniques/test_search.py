@@ -220,6 +220,11 @@ def test_without_a_bound_the_recipe_is_refused():
     assert not check({**recipe, "budget": {"latency_ms": 1.0}})
     (problem,) = check(recipe)
     assert "latency_ms, speedup or keep, or a budget with latency_ms" in str(problem)
+    problems = check({**recipe, "budget": {"latency_ms": 1.0, "latency_statistic": "mean"}})
+    reason = "the budget's latency_ms is the mean of a call, and costs of shapes are medians"
+    assert [str(problem).partition("search: ")[2] for problem in problems] == [
+        f"give latency_ms, speedup or keep: {reason}"
+    ] * 2
 
 
 def test_a_winner_knows_the_latency_it_should_have(supernet):

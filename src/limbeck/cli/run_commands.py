@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 from annotated_types import Ge, Le
 from cyclopts import Parameter
@@ -190,27 +190,35 @@ def check(recipe: str, *, json: Json = False) -> int:
     from limbeck.recipe.recipe import listing, load_recipe
 
     problems = check_recipe(recipe)
-    targets = _targets(load_recipe(recipe)) if not problems else {}
+    described = {} if problems else _described(load_recipe(recipe))
     if json:
-        described = {"targets": targets} if targets else {}
         print_json({"recipe": recipe, "problems": [str(problem) for problem in problems], **described})
     else:
         name = without_middle(recipe, SHOWN)
         print(listing(f"recipe {name}", problems) if problems else f"recipe {name} has no problems")
-        for target, words in targets.items():
-            print(f"target {target}: {words}")
+        for line in _lines(described):
+            print(line)
     return 2 if problems else 0
 
 
-def _targets(recipe: Recipe) -> dict[str, str]:
-    """Return the targets of a recipe with their limits, in words; none where it has a single one."""
+def _described(recipe: Recipe) -> dict[str, Any]:
+    """Return the targets of a recipe with their limits, where it has several, and notes on its goals; in words."""
+    from limbeck.recipe.median_goals import median_goals
     from limbeck.report.formatting import settings
 
-    return {
+    targets = {
         name: f"{setting.target}; budget: {settings(setting.budget.given) or 'none'}"
         for name, setting in recipe.settings.items()
         if name
     }
+    described = {"targets": targets, "notes": median_goals(recipe)}
+    return {name: entries for name, entries in described.items() if entries}
+
+
+def _lines(described: dict[str, Any]) -> list[str]:
+    """Return what :func:`_described` returns in lines to print."""
+    targets = [f"target {name}: {words}" for name, words in described.get("targets", {}).items()]
+    return [*targets, *(f"note: {note}" for note in described.get("notes", ()))]
 
 
 def plan(
@@ -237,18 +245,17 @@ def plan(
     from limbeck.report.formatting import duration, megabytes
 
     loaded = _load_recipe(recipe, set, data)
-    dry_run, targets = plan_recipe(loaded, store), _targets(loaded)
+    dry_run, described = plan_recipe(loaded, store), _described(loaded)
     times = {}
     if workers is not None:
         times = {"makespan": makespan(dry_run.graph, workers), "critical_path": critical_path(dry_run.graph)}
     if json:
-        described = {"targets": targets} if targets else {}
         print_json(dry_run.to_json() | times | described)
         return 0
     console = make_console()
     console.print(_table(dry_run, f"recipe {recipe}: dry run"))
-    for name, words in targets.items():
-        console.print(f"target {name}: {words}", markup=False, soft_wrap=True)
+    for line in _lines(described):
+        console.print(line, markup=False, soft_wrap=True)
     split_sizes = ", ".join(f"{count} {split}" for split, count in dry_run.task_rows.items())
     print("\n".join(dry_run.data.lines()), file=sys.stderr)
     steps = "1 step" if dry_run.unknown == 1 else f"{dry_run.unknown} steps"

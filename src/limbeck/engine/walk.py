@@ -39,6 +39,7 @@ from limbeck.engine.target_runs import Fronts, TargetRun, ends_of, fronts_for, j
 from limbeck.engine.weak_teacher import TeacherCheck
 from limbeck.errors import InputError, ProcessLost, StoreError
 from limbeck.recipe.checks import trained_first
+from limbeck.recipe.median_goals import median_goals
 from limbeck.recipe.parsing import LocatedStep, leaves
 from limbeck.recipe.recipe import Recipe, dump, placed_steps, to_data
 from limbeck.storage.atomic import replacing
@@ -161,7 +162,7 @@ class Walk:
         )
         self._write_recipe()
         announce(self.log.emit, self.task, self.recipe.model)
-        for note in notes:
+        for note in (*median_goals(self.recipe), *notes):
             self.log.note(note)
 
     def _roots(self) -> Record:

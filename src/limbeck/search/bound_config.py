@@ -79,10 +79,21 @@ class BoundConfig:
             problems.append(f"at_least should be below at_most, got {self.least(front=front):g} and {self.at_most:g}")
         return problems
 
-    def budget_problems(self, budget: Budget) -> list[str]:
-        """Return a problem if neither the fields nor the recipe's budget give a bound."""
+    def budget_problems(self, budget: Budget, *, front: bool) -> list[str]:
+        """Return a problem if neither the fields nor the recipe's budget give a bound where one is needed.
+
+        Args:
+            budget: The limits of the recipe.
+            front: Whether a front is searched, which needs none.
+        """
         by_latency = self.cost == "latency"
-        if self.bound.given or (by_latency and budget.latency_ms is not None):
+        if self.bound.given:
+            return []
+        if by_latency and budget.latency_ms is not None:
+            statistic = budget.latency_statistic
+            reason = f"the budget's latency_ms is the {statistic} of a call, and costs of shapes are medians"
+            return [] if statistic == "p50" else [f"give latency_ms, speedup or keep: {reason}"]
+        if front:
             return []
         forms = "latency_ms, speedup or keep, or a budget with latency_ms" if by_latency else "keep"
         return [f"give a bound: {forms}"]

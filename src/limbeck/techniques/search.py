@@ -118,7 +118,7 @@ class Search(TechniqueWithGoal):
 
     def budget_problems(self, budget: Budget) -> list[str]:
         """Return a problem if neither the fields nor the recipe's budget give a bound where one is needed."""
-        return [] if self.searches_front else self.bound.budget_problems(budget)
+        return self.bound.budget_problems(budget, front=self.searches_front)
 
     def goal_target(self) -> str | None:
         """Return the name of the target that a goal in latency is for."""
