@@ -15,8 +15,11 @@ from scipy.special import softmax
 from transformers import AutoModelForSequenceClassification, BertConfig, BertForSequenceClassification
 
 import limbeck
+from limbeck.cli.model_commands import evaluate as command
+from limbeck.cli.task_options import TaskOptions
 from limbeck.data.synthetic import toy_task, toy_tokenizer
 from limbeck.errors import InputError
+from limbeck.measure import evaluation
 from limbeck.model.checkpoints import peek
 from limbeck.model.tokenizer_loading import open_tokenizer
 
@@ -260,6 +263,29 @@ def test_evaluate_scores_every_row_that_it_is_given(bert, rows, form):
     assert (quality.metric, quality.examples) == ("accuracy", rows)
     if form != "named":
         assert limbeck.evaluate(bert, TOKENIZER, data, "train").examples == rows
+
+
+@pytest.mark.parametrize("chosen", [None, 32])
+def test_evaluate_cuts_the_texts_of_an_artefact_as_the_command_does(bert, tmp_path, monkeypatch, chosen):
+    limbeck.export(bert, TOKENIZER, TEXTS, tmp_path / "served")
+    encoding = {"max_length": 6, "truncation_side": "right", "token_type_ids": False, "words": False}
+    (tmp_path / "served" / "limbeck.json").write_text(json.dumps({"max_length": 6, "encoding": encoding}))
+    rows = "".join(f"{text},{label}\n" for text, label in zip(*LABELED, strict=True))
+    (tmp_path / "rows.csv").write_text(f"text,label\n{rows}")
+    measure, judged = evaluation.evaluate, []
+
+    def recorded(model, tokenizer, task, *options, **named):
+        judged.append((task.max_length, measure(model, tokenizer, task, *options, **named)))
+        return judged[-1][1]
+
+    monkeypatch.setattr(evaluation, "evaluate", recorded)
+    data = {"path": str(tmp_path / "rows.csv")}
+    limbeck.evaluate(tmp_path / "served", None, data if chosen is None else {**data, "max_length": chosen})
+    options = TaskOptions(max_length=chosen)
+    command(str(tmp_path / "served"), task=str(tmp_path / "rows.csv"), data=options, json=True)
+    (length, result), (same_length, same) = judged
+    assert length == same_length == (chosen or 6)
+    assert (result.quality, result.examples) == (same.quality, same.examples)
 
 
 @pytest.mark.slow

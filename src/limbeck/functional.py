@@ -17,6 +17,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Mapping, Sequence
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast, overload
 
 from limbeck._functional import (
@@ -232,7 +233,7 @@ def evaluate(
     Args:
         model: The model.
         tokenizer: Its tokenizer; None for that of a folder or hub name.
-        data: Labeled texts.
+        data: Labeled texts. They are cut where an artefact cuts them, unless a mapping says ``max_length``.
         split: Which split; 'test' unless given, or all rows where ``data`` is one list of them.
         runtime: Runtime of exported models; others run in torch.
         threads: Threads of the runtime.
@@ -241,11 +242,14 @@ def evaluate(
     Returns:
         Metric, ``quality`` with ``low`` and ``high``, number of examples, total and mean milliseconds.
     """
+    from limbeck.engine.task_adaptation import served_length
     from limbeck.measure.evaluation import evaluate as measure
 
     if is_texts(data):
         raise InputError("evaluate needs labels: give (texts, labels), a data set, a path or a Task")
     task, split = judged(data, split)
+    if isinstance(model, (str, Path)):  # a model in memory is no artefact
+        task = served_length(task, model, chosen=isinstance(data, Mapping) and "max_length" in data)
     with open_candidate(model, tokenizer, task, fill=False) as candidate:
         options = {"threads": threads, "batch": batch, "runtime": runtime}
         return measure(candidate.model, candidate.tokenizer, candidate.task, split, **options)  # type: ignore[arg-type]

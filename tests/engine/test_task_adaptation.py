@@ -50,6 +50,7 @@ def test_an_artefact_is_judged_at_the_length_that_it_serves(models, tmp_path):
     (artefact / "limbeck.json").write_text(json.dumps({"max_length": 24, "encoding": encoding}))
     assert TASK.max_length != 24
     assert served_length(TASK, artefact) == replace(TASK, max_length=24)
+    assert served_length(TASK, artefact, chosen=True) is TASK
 
 
 def test_the_length_of_vectors_is_not_that_of_other_answers():

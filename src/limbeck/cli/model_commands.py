@@ -51,7 +51,7 @@ def evaluate(
         json: Print JSON.
     """
     from limbeck.engine.answered_texts import load_judged_texts
-    from limbeck.engine.task_adaptation import fit_length, served_length
+    from limbeck.engine.task_adaptation import served_length
     from limbeck.engine.tasks import load_judged
     from limbeck.measure.evaluation import check_calls
     from limbeck.measure.evaluation import evaluate as evaluate_model
@@ -67,7 +67,7 @@ def evaluate(
         loaded, split = load_judged(given, split)
     else:
         loaded, split = load_judged_texts(given, reference, split, lambda text: print(f"note: {text}", file=sys.stderr))
-    loaded = (fit_length if "max_length" in data.changes() else served_length)(loaded, model)
+    loaded = served_length(loaded, model, chosen="max_length" in data.changes())
     check_length(model, loaded)
     report_data(loaded, model, (split,))
     fitted = fit_task(model, loaded)

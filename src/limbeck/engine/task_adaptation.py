@@ -49,14 +49,15 @@ def adapt_task(recipe: Recipe, task: Task, store: Store, *, dry: bool = False) -
     return (replace(adapted, notes=(*adapted.notes, *notes)) if notes else adapted), tuple(notes)
 
 
-def served_length(task: Task, source: str | Path) -> Task:
+def served_length(task: Task, source: str | Path, *, chosen: bool = False) -> Task:
     """Cut texts where an artefact does, whatever the task says, so that it is judged as it serves.
 
     Args:
         task: The task.
         source: Folder or hub name of the model; of one that is no artefact the task decides.
+        chosen: Whether the caller says where texts are cut; the task then decides for an artefact, too.
     """
-    description = read_description(source)
+    description = None if chosen else read_description(source)
     if description is None or description.encoding is None:
         return fit_length(task, source)
     return replace(task, max_length=description.encoding.max_length)
