@@ -14,6 +14,7 @@ from limbeck.data.answers import answers
 from limbeck.data.baseline import baseline
 from limbeck.data.synthetic import toy_task, toy_tokenizer
 from limbeck.engine import answered_texts
+from limbeck.engine import compress as compressing
 from limbeck.engine.answered_texts import load_run_task
 from limbeck.engine.compress import compress
 from limbeck.engine.compress_request import CompressRequest
@@ -208,6 +209,27 @@ def test_compress_needs_no_label(folders, texts, kind, tmp_path):
     )
     assert compressed.artefact is not None
     assert "answers of" in (compressed.artefact / "README.md").read_text() + compressed.report.read_text()
+
+
+def test_compress_checks_its_default_folder_once_before_texts_are_answered(folders, texts, tmp_path, monkeypatch):
+    seen, answered = [], answered_texts._answered
+
+    class Planned(Exception):
+        """The candidates are planned."""
+
+    def planner(*given):
+        raise Planned
+
+    def answer_texts(*given):
+        seen.append("answers")
+        return answered(*given)
+
+    monkeypatch.setattr(compressing, "default_folder", lambda name: seen.append("folder") or tmp_path / name)
+    monkeypatch.setattr(compressing, "Planner", planner)
+    monkeypatch.setattr(answered_texts, "_answered", answer_texts)
+    with pytest.raises(Planned):
+        compress(str(folders / "classification"), {"texts": tuple(texts)}, store=tmp_path / "store", progress=False)
+    assert seen == ["folder", "folder", "answers"]  # where the run will be, and the check of what is there
 
 
 def test_vectors_of_pairs_are_stored_text_by_text(folders, texts, tmp_path):

@@ -260,8 +260,11 @@ class _Compression:
         store.notify = note
         if has_no_labels(task):
             task = load_run_task(task, self.model, self.request.teacher, store, self._check_shared)
-        loaded, by_name = fit_length(as_task(task), self.model), names_task(task)
-        self._check_shared(loaded)
+            loaded = fit_length(task, self.model)
+        else:
+            loaded = fit_length(as_task(task), self.model)
+            self._check_shared(loaded)
+        by_name = names_task(task)
         if (score := loaded.only_score_of("validation")) is not None:
             raise InputError(
                 f"task {loaded.name}: all validation pairs have the score {score:g}, so no model is better than "
