@@ -99,6 +99,23 @@ def exits_in(config: Mapping[str, Any], source: object = "model") -> EarlyExits 
     return exits
 
 
+def leaves_early(config: Mapping[str, Any], source: object = "model") -> bool:
+    """Return whether a config.json of ours says that heads answer early: they stand there, and have a threshold.
+
+    ``model/encoder.py``, which saved models carry, can import nothing from here and says the same for itself.
+
+    Args:
+        config: Content of config.json.
+        source: Name of the model in errors.
+
+    >>> rules = (EarlyExits((1,)), EarlyExits((1,), threshold=0.9))
+    >>> [leaves_early({"layer_heads": [2, 2], SECTION: rule.to_json()}) for rule in rules]
+    [False, True]
+    """
+    exits = exits_in(config, source)
+    return exits is not None and exits.threshold is not None
+
+
 def usual_layers(depth: int) -> tuple[int, ...]:
     """Return where heads stand unless told otherwise: after a third and after two thirds of the layers.
 

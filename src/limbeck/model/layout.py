@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from limbeck.core.cascade import cascade_in
-from limbeck.core.early_exits import exits_in
+from limbeck.core.early_exits import leaves_early
 from limbeck.core.finite import load_json
 from limbeck.core.shape import LayerShape, Shape, attention_core, token_share
 from limbeck.errors import InputError
@@ -89,10 +89,9 @@ def traits_of(config: Mapping[str, Any], shape: Shape, source: object = "model")
         shape: The model's shape.
         source: Name of the model in errors.
     """
-    exits = exits_in(config, source)
     present = {
         "elastic": bool(config.get("space")),
-        "exits": exits is not None and exits.threshold is not None,
+        "exits": leaves_early(config, source),
         "cascade": cascade_in(config, source) is not None,
         "fewer_tokens": bool(shape.tokens),
     }

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from limbeck.core.analytic_cost import as_shape
 from limbeck.core.cascade import Cascade, cascade_in
-from limbeck.core.early_exits import exits_in
+from limbeck.core.early_exits import exits_in, leaves_early
 from limbeck.core.logits import joined_rows
 from limbeck.core.sentence_embedding import embedding_in
 from limbeck.core.shape import Shape
@@ -80,8 +80,7 @@ class OnnxModel:
     @property
     def leaves_early(self) -> bool:
         """Whether inner heads answer texts that they are sure of."""
-        exits = exits_in(self.config, self.folder)
-        return exits is not None and exits.threshold is not None
+        return leaves_early(self.config, self.folder)
 
     @property
     def cascade(self) -> Cascade | None:
