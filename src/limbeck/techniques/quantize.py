@@ -113,8 +113,7 @@ class Quantize(Technique):
             rows: Rows of the task, by split.
             tokens: Tokens of a typical text.
         """
-        texts = self.calibration_samples if self.mode == "static" else 0
-        texts += CHECK_TEXTS if self.smooth else 0
+        texts = self.calibration_samples * (self.mode == "static") + CHECK_TEXTS * self.smooth
         texts += 0 if self.max_drop is None else 7 * rows.get("validation", 0)
         return 0.5 + forward_seconds(shape, texts, tokens)
 
