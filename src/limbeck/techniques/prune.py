@@ -6,8 +6,7 @@ arXiv:2302.04089 (measured latency table; second-order removal, see ``model/prun
 width: see ``model/pruning/hidden_width.py``. Differs: any cost of shapes will do, measured latency by default
 (``core.allocation``); the repair solves for every weight of the output projections and their biases.
 
-    - prune: {speedup: 2.0}                                # by a latency table that is measured here
-    - prune: {latency_ms: 1.5, profile: machine.jsonl}     # latency of another machine, learned from its data
+    - prune: {latency_ms: 1.5, profile: machine.jsonl}     # latency of another machine; else by a table measured here
     - prune: {speedup: 3.0, hidden: 288}                   # the hidden width first, and the rest of the goal within it
     - prune: {speedup: 3.0, hidden: auto}                  # the width with which answers differ least
     - prune: {speedup: 9.0, tokens: auto}                  # likewise the share of tokens that layers pass on
@@ -81,10 +80,9 @@ class Prune(ScoresParts, TechniqueWithGoal):
 
     def problems(self) -> list[str]:
         """Return the conflicts between fields."""
-        problems = self.pruning.problems()
-        if not problems and self.criterion == "magnitude" and self.pruning.bound.given:
+        if self.criterion == "magnitude" and self.pruning.bound.given and not self.pruning.problems():
             return ["magnitude scores heads and neurons in different units, so no goal can weigh them; use obs"]
-        return problems
+        return self.pruning.problems()
 
     def idle_fields(self) -> Mapping[str, Any]:
         """Return a mark for keys: repairs of fewer channels are others since their damping is cross-validated."""
@@ -139,10 +137,9 @@ class Prune(ScoresParts, TechniqueWithGoal):
             rows: Rows of the task, by split.
             tokens: Tokens of a typical text.
         """
-        texts = min(self.samples, rows.get("train", 0)) * self.pruning.scoring_passes
-        seconds = forward_seconds(shape, (4 if self.reconstruct else 3) * texts, tokens)
-        seconds += forward_seconds(shape, self.pruning.held_out * self.pruning.tries, tokens)
-        return seconds + TABLE_SECONDS * self.pruning.latency_tables
+        scored = min(self.samples, rows.get("train", 0)) * self.pruning.scoring_passes
+        texts = (4 if self.reconstruct else 3) * scored + self.pruning.held_out * self.pruning.tries
+        return forward_seconds(shape, texts, tokens) + TABLE_SECONDS * self.pruning.latency_tables
 
     def apply(self, candidate: Candidate, context: RunContext) -> Iterator[Candidate]:
         """Yield the smaller candidate."""
@@ -153,8 +150,7 @@ class Prune(ScoresParts, TechniqueWithGoal):
         if problems := self.problems():
             raise InputError(f"prune: {problems[0]}")
         before, cost, task = candidate.model.shape, self._cost(candidate, context), candidate.task
-        texts = (task, candidate.tokenizer, self.samples, context.seed)
-        scored, held_out = sampled_apart(*texts, self.pruning.held_out)
+        scored, held_out = sampled_apart(task, candidate.tokenizer, self.samples, context.seed, self.pruning.held_out)
         name = f"{task.fingerprint}-{self.samples}-{context.seed}" + "-apart" * self.pruning.chooses
         name += "".join(f"-{mark}" for mark in self.decisive_services({}, task, context.target).values())
         try:
