@@ -184,13 +184,14 @@ class Moments:
 
     def regression(self, constants: bool) -> Regression:
         """Return the sums for maps of x that read y instead; about the means, where a bias makes up for constants."""
-        rows, own, cross, whole = self.own[-1, -1], *(sums[:-1, :-1] for sums in (self.own, self.cross, self.whole))
+        rows, x, y = float(self.own[-1, -1]), self.whole[-1, :-1], self.own[-1, :-1]
+        own, cross, whole = self.own[:-1, :-1], self.cross[:-1, :-1], self.whole[:-1, :-1]
         if not constants:
-            return Regression(own, cross, whole, float(rows))
-        x, y = self.whole[-1, :-1], self.own[-1, :-1]
-        products = (torch.outer(y, y), torch.outer(x, y), torch.outer(x, x))
-        about_means = (total - product / rows for total, product in zip((own, cross, whole), products, strict=True))
-        return Regression(*about_means, float(rows) - 1)
+            return Regression(own, cross, whole, rows)
+        x_mean, y_mean = x / rows, y / rows
+        return Regression(
+            own - torch.outer(y, y_mean), cross - torch.outer(x, y_mean), whole - torch.outer(x, x_mean), rows - 1
+        )
 
 
 @torch.no_grad()
