@@ -176,13 +176,13 @@ def parity(
 
 
 def _tied(model: Runnable, batch: Mapping[str, Tensor], tie: float) -> list[bool]:
-    """Return which texts of a batch have tied tokens."""
+    """Return which rows of a batch have tied tokens, in any of the texts of a row."""
     from limbeck.model.selection_margins import selection_margins
 
     if not as_shape(model.shape).tokens:
-        return [False] * len(batch["input_ids"])
+        return [False] * len(batch["index"])
     margins = selection_margins(cast("LimbeckForSequenceClassification", model), batch)
-    return [bool(margin <= tie) for margin in margins]
+    return [bool(margin <= tie) for margin in margins.reshape(len(batch["index"]), -1).min(1)]
 
 
 def _of_nearest_heads(model: Runnable, batch: Mapping[str, Tensor], others: np.ndarray) -> np.ndarray:
