@@ -15,10 +15,10 @@ def median_goals(recipe: Recipe) -> list[str]:
     Args:
         recipe: The recipe.
     """
+    steps = [located.step for located in leaves(placed_steps(recipe)) if parameters(located.step).get("latency_ms")]
+    goals = [(step.info.name, step.goal_target()) for step in steps]
     first, messages = next(iter(recipe.settings)), []
     for name, (_, budget) in recipe.settings.items():
-        steps = [located.step for located in leaves(placed_steps(recipe)) if parameters(located.step).get("latency_ms")]
-        goals = [(step.info.name, step.goal_target()) for step in steps]
         names = dict.fromkeys(step for step, target in goals if target is not None and (target or first) == name)
         if names and budget.latency_ms is not None and budget.latency_statistic != "p50":
             where = f"target {name}: " if name else ""

@@ -6,7 +6,8 @@ arXiv:2302.04089 (measured latency table; second-order removal, see ``model/prun
 width: see ``model/pruning/hidden_width.py``. Differs: any cost of shapes will do, measured latency by default
 (``core.allocation``); the repair solves for every weight of the output projections and their biases.
 
-    - prune: {latency_ms: 1.5, profile: machine.jsonl}     # latency of another machine; else by a table measured here
+    - prune: {speedup: 2.0}                                # by a latency table that is measured here
+    - prune: {latency_ms: 1.5, profile: machine.jsonl}     # latency of another machine, learned from its data
     - prune: {speedup: 3.0, hidden: 288}                   # the hidden width first, and the rest of the goal within it
     - prune: {speedup: 3.0, hidden: auto}                  # the width with which answers differ least
     - prune: {speedup: 9.0, tokens: auto}                  # likewise the share of tokens that layers pass on
@@ -80,9 +81,8 @@ class Prune(ScoresParts, TechniqueWithGoal):
 
     def problems(self) -> list[str]:
         """Return the conflicts between fields."""
-        if self.criterion == "magnitude" and self.pruning.bound.given and not self.pruning.problems():
-            return ["magnitude scores heads and neurons in different units, so no goal can weigh them; use obs"]
-        return self.pruning.problems()
+        text = "magnitude scores heads and neurons in different units, so no goal can weigh them; use obs"
+        return self.pruning.problems() or [text] * bool(self.criterion == "magnitude" and self.pruning.bound.given)
 
     def idle_fields(self) -> Mapping[str, Any]:
         """Return a mark for keys: repairs of fewer channels are others since their damping is cross-validated."""
