@@ -31,7 +31,7 @@ import psutil
 from runs import command_of
 
 from limbeck.core.measurement import environment, machine
-from limbeck.engine.ledger import Ledger
+from limbeck.engine.store.ledger import Ledger
 
 RECIPE = """
 model: minilm-l6

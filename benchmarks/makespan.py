@@ -22,8 +22,8 @@ from pathlib import Path
 from limbeck.core.measurement import environment
 from limbeck.distributed.config import ExecutorConfig, open_workers
 from limbeck.distributed.workers import Workers
-from limbeck.engine.ledger import Ledger
-from limbeck.engine.makespan import Work, critical_path, makespan, remaining
+from limbeck.engine.store.ledger import Ledger
+from limbeck.engine.workers.makespan import Work, critical_path, makespan, remaining
 
 
 def of_ledgers(paths):

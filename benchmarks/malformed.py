@@ -88,7 +88,7 @@ def build(root: Path) -> None:
     from transformers import AutoTokenizer, BertConfig, BertForSequenceClassification  # noqa: F401
 
     import limbeck.cli
-    import limbeck.engine.compress
+    import limbeck.engine.planning.compress
     import limbeck.model.checkpoints
     import limbeck.train.finetuning  # noqa: F401
     from limbeck.data.synthetic import toy_task, toy_tokenizer
@@ -557,7 +557,7 @@ def call(case: Case, limit: float = 600) -> Outcome:
 
 def _carry_out(case: Case) -> dict:
     from limbeck import cli
-    from limbeck.engine.store import Store
+    from limbeck.engine.store.store import Store
     from limbeck.measure import isolation
     from limbeck.train import loop
 

@@ -23,7 +23,7 @@ from pathlib import Path
 from runs import command_of, print_ratio
 
 from limbeck.core.measurement import environment
-from limbeck.engine.ledger import Ledger
+from limbeck.engine.store.ledger import Ledger
 
 MEASURED = "[{export: {}}, {quantize: {}}, {latency: {rounds: ROUNDS}}]"
 TRAINED = '[{finetune: {epochs: 1, learning_rate: RATE, mixed_precision: "no"}}]'

@@ -23,7 +23,7 @@ COMMANDS = {"--help": ["--help"], "check": ["check", "quickstart"], "plan": ["pl
 OPEN = """
 import json, sys, time
 import limbeck.model.checkpoints, transformers
-from limbeck.engine.store import Store
+from limbeck.engine.store.store import Store
 store, key, how = Store(sys.argv[1]), sys.argv[2], sys.argv[3]
 start = time.process_time()
 if how == "with its digest":
@@ -58,7 +58,7 @@ def put_model(root: Path, megabytes: float) -> str:
     """Store a BERT with random weights of about this size; return its key."""
     from limbeck.core.candidate import Candidate
     from limbeck.data.synthetic import toy_task, toy_tokenizer
-    from limbeck.engine.store import Store
+    from limbeck.engine.store.store import Store
     from limbeck.model.encoder import LimbeckConfig, LimbeckForSequenceClassification
 
     task = toy_task(train=8)

@@ -170,7 +170,7 @@ def test_core_is_light_and_never_imports_torch(path):
     assert not {name.split(".")[0] for name in imports(path)} & (HEAVY - {"scipy", "sklearn"})
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "engine").glob("*.py")), ids=lambda path: path.name)
+@pytest.mark.parametrize("path", sorted((ROOT / "engine").rglob("*.py")), ids=lambda path: path.name)
 def test_the_engine_names_no_technique(path):
     """Apart from the planner, whose plans are made of them."""
     if path.name == "planner.py":

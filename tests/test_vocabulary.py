@@ -99,7 +99,7 @@ EXCEPTIONS = {
     ("kept", "model/token_pruning.py"): "tokens that pruning keeps",
     ("one", "model/onnx/early_exits.py"): "the constant 1",
     ("one", "model/onnx/local_attention.py"): "the constant 1",
-    ("unmet", "engine/compress.py"): "the former name, which still answers",
+    ("unmet", "engine/planning/compress.py"): "the former name, which still answers",
 }
 """Name and file: why it stays."""
 PLAIN_TEXT = re.compile(r'"""(?s:.*?)"""|(?<![fF])"(?:\\.|[^"\\\n])*"|#.*')

@@ -19,10 +19,10 @@ if TYPE_CHECKING:
     from limbeck.core.target import Budget, Limits, Target
     from limbeck.core.task import Task
     from limbeck.data.loading import task_from_lists
-    from limbeck.engine.compress import compress
+    from limbeck.engine.planning.compress import compress
+    from limbeck.engine.planning.training_options import Training
     from limbeck.engine.run import run
-    from limbeck.engine.tasks import load_task
-    from limbeck.engine.training_options import Training
+    from limbeck.engine.tasks.loading import load_task
     from limbeck.exported import cascade, export, quantize
     from limbeck.functional import distill, evaluate, latency, linearize, prune
     from limbeck.model.checkpoints import open_model, save_model
@@ -67,16 +67,16 @@ _HOME = {
     "Shape": "limbeck.core.shape",
     "Target": "limbeck.core.target",
     "Task": "limbeck.core.task",
-    "Training": "limbeck.engine.training_options",
+    "Training": "limbeck.engine.planning.training_options",
     "cascade": "limbeck.exported",
-    "compress": "limbeck.engine.compress",
+    "compress": "limbeck.engine.planning.compress",
     "distill": "limbeck.functional",
     "evaluate": "limbeck.functional",
     "export": "limbeck.exported",
     "latency": "limbeck.functional",
     "linearize": "limbeck.functional",
     "load_recipe": "limbeck.recipe.recipe",
-    "load_task": "limbeck.engine.tasks",
+    "load_task": "limbeck.engine.tasks.loading",
     "open_model": "limbeck.model.checkpoints",
     "prune": "limbeck.functional",
     "quantize": "limbeck.exported",

@@ -15,7 +15,7 @@ from limbeck.core.step import RunContext, Technique
 from limbeck.core.target import Target
 from limbeck.core.task import Split, Task
 from limbeck.data.given import names_task
-from limbeck.engine.tasks import as_task, load_judged
+from limbeck.engine.tasks.loading import as_task, load_judged
 from limbeck.errors import InputError
 from limbeck.recipe.validation import check_values, read
 from limbeck.storage.drafts import temporary_folder
@@ -142,7 +142,7 @@ def open_candidate(
     Yields:
         The candidate; its folder is removed afterwards.
     """
-    from limbeck.engine.task_adaptation import fit_length
+    from limbeck.engine.tasks.task_adaptation import fit_length
     from limbeck.measure.label_order import fit_task
     from limbeck.model.checkpoints import open_model
 

@@ -242,7 +242,7 @@ def evaluate(
     Returns:
         Metric, ``quality`` with ``low`` and ``high``, number of examples, total and mean milliseconds.
     """
-    from limbeck.engine.task_adaptation import served_length
+    from limbeck.engine.tasks.task_adaptation import served_length
     from limbeck.measure.evaluation import evaluate as measure
 
     if is_texts(data):

@@ -12,7 +12,7 @@ from limbeck.core.shape import Shape
 from limbeck.data.synthetic import toy_task, toy_tokenizer
 from limbeck.distributed.config import ExecutorConfig
 from limbeck.engine.result import read_result
-from limbeck.engine.store import Store
+from limbeck.engine.store.store import Store
 from limbeck.errors import InputError
 from limbeck.model.checkpoints import open_model, save_model
 from limbeck.model.pruning.subnetwork import extract

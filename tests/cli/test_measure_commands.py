@@ -120,7 +120,10 @@ def test_compress_finds_a_model_for_another_machine(tmp_path, monkeypatch):
     status, _, err = call("profile", "--full", *shapes, "--out", tmp_path / "machine.jsonl")
     assert status == 0, err
     options = ("--task", "moods", "--effort", "one-shot", "--max-drop", "60", "--folder", tmp_path / "run")
-    with running_service(tmp_path) as url, mock.patch("limbeck.engine.compress.faster_runtime", side_effect=OSError):
+    with (
+        running_service(tmp_path) as url,
+        mock.patch("limbeck.engine.planning.compress.faster_runtime", side_effect=OSError),
+    ):
         there = ("--target", url, "--profile", tmp_path / "machine.jsonl")
         result = answer("compress", "tuned", *options, *there, statuses=(0, 1))
     assert result["chosen"]

@@ -123,7 +123,7 @@ def test_compress_searches_when_told_to(strategy, steps, monkeypatch):
     def stop(recipe, *rest, **options):
         raise InputError(dump(recipe))
 
-    monkeypatch.setattr("limbeck.engine.compress.start", stop)
+    monkeypatch.setattr("limbeck.engine.planning.compress.start", stop)
     status, _, err = call("compress", "tuned", "--task", "moods", "--strategy", strategy, "--runtime", "onnxruntime")
     assert status == 2
     assert {name for name in ("supernet", "prune") if f" {name}:" in err} == steps

@@ -6,7 +6,7 @@ import pytest
 
 from limbeck.cli._app import check_options
 from limbeck.cli.run_options import Folders, Search, Serving, Teaching
-from limbeck.engine.compress_request import CompressRequest
+from limbeck.engine.planning.compress_request import CompressRequest
 from limbeck.errors import InputError
 
 

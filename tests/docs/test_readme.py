@@ -79,8 +79,8 @@ def test_code_compiles_and_imports_what_there_is(block):
 @pytest.fixture(scope="module")
 def compress_briefly(tmp_path_factory):
     """The real ``compress``, with few texts of a named task and few steps, so that its results mean nothing."""
-    from limbeck.engine.compress import compress
-    from limbeck.engine.training_options import Training
+    from limbeck.engine.planning.compress import compress
+    from limbeck.engine.planning.training_options import Training
 
     def call(model, task, **options):
         few = {"path": task, **FEW} if isinstance(task, str) else task

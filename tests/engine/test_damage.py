@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 
 from limbeck.data.synthetic import toy_task, toy_tokenizer
-from limbeck.engine.card import CARD
 from limbeck.engine.outputs import deliver
 from limbeck.engine.result import read_result
 from limbeck.engine.run import run
-from limbeck.engine.store import Store
+from limbeck.engine.store.card import CARD
+from limbeck.engine.store.store import Store
 from limbeck.model.checkpoints import save_model
 from limbeck.recipe.recipe import parse
 from limbeck.storage.digests import folder_digests

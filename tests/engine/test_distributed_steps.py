@@ -16,7 +16,7 @@ from limbeck.distributed.config import ExecutorConfig, open_workers
 from limbeck.distributed.processes import Processes
 from limbeck.distributed.workers import Workers
 from limbeck.engine.run import start
-from limbeck.engine.store import Store
+from limbeck.engine.store.store import Store
 from limbeck.model.checkpoints import save_model
 from limbeck.recipe.recipe import parse
 from limbeck.train import teacher_cache

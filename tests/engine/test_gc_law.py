@@ -16,8 +16,8 @@ PROGRAM = Path(__file__).with_name("test_resume.py")
 LOOP = """
 import os, sys
 from pathlib import Path
-from limbeck.engine.gc import collect
-from limbeck.engine.store import Store
+from limbeck.engine.store.gc import collect
+from limbeck.engine.store.store import Store
 rounds, store = 0, Store(Path(sys.argv[1]))
 while not Path(sys.argv[2]).exists():
     if store.root.is_dir() and store.folder.marked:

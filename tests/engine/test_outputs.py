@@ -16,12 +16,12 @@ from measuring_service import TOKEN, running_service
 from limbeck.core.target import Budget
 from limbeck.data.batching import encode, predict
 from limbeck.data.synthetic import toy_task, toy_tokenizer
-from limbeck.engine.compress import Compressed
 from limbeck.engine.outputs import budget_violations, check_destinations, deliver, write_report
+from limbeck.engine.planning.compress import Compressed
 from limbeck.engine.predict import answer
 from limbeck.engine.result import read_result
 from limbeck.engine.run import run
-from limbeck.engine.store import Store
+from limbeck.engine.store.store import Store
 from limbeck.errors import InputError, LimbeckError, RenamedWarning, StoreError
 from limbeck.model.checkpoints import open_model, save_model
 from limbeck.recipe.recipe import parse

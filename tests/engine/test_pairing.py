@@ -9,11 +9,11 @@ import pytest
 from limbeck.core.target import Target
 from limbeck.engine.builder import CandidateBuilder
 from limbeck.engine.dry_run import plan
-from limbeck.engine.gc import collect
-from limbeck.engine.ledger import Ledger
 from limbeck.engine.pairing import choose_pairs
 from limbeck.engine.result import read_result, retained_keys
 from limbeck.engine.run_log import RunLog
+from limbeck.engine.store.gc import collect
+from limbeck.engine.store.ledger import Ledger
 from limbeck.errors import LimbeckError
 from limbeck.measure.latency import Latency
 from limbeck.recipe.recipe import Fork

@@ -13,8 +13,8 @@ import pytest
 
 from limbeck.data import loading
 from limbeck.data.synthetic import toy_task, toy_tokenizer
-from limbeck.engine import answered_texts
 from limbeck.engine.run import read_result, run
+from limbeck.engine.tasks import answered_texts
 from limbeck.errors import InputError, RecipeError
 from limbeck.model.checkpoints import save_model
 from limbeck.recipe.recipe import Fork, load_recipe, parse

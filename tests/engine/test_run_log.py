@@ -6,7 +6,7 @@ import pytest
 
 from limbeck.core.candidate import Record
 from limbeck.engine.run_log import RunLog
-from limbeck.engine.store import Store
+from limbeck.engine.store.store import Store
 from limbeck.errors import InputError, ProcessLost, StoreError
 
 

@@ -6,7 +6,7 @@ from limbeck.core.step import StepInfo
 from limbeck.core.target import Budget, Target
 from limbeck.data.synthetic import toy_task
 from limbeck.engine.services import services, services_in_keys
-from limbeck.engine.store import Store
+from limbeck.engine.store.store import Store
 from limbeck.errors import UndeclaredService
 from limbeck.recipe.recipe import Recipe
 

@@ -2,8 +2,8 @@ from __future__ import annotations
 
 from toy_runs import values
 
-from limbeck.engine.gc import collect
 from limbeck.engine.run import read_result
+from limbeck.engine.store.gc import collect
 from limbeck.recipe.recipe import Fork, load_recipe
 
 

@@ -16,11 +16,11 @@ from hypothesis import strategies as st
 from limbeck.core.candidate import Candidate, Record
 from limbeck.core.measurement import Measurement
 from limbeck.core.shape import Shape
-from limbeck.engine.card import CARD, sealed
 from limbeck.engine.dry_run import read_probed
-from limbeck.engine.ledger import Ledger, record_to_json
 from limbeck.engine.result import read_result, retained_keys
-from limbeck.engine.stored_form import read_record, read_records
+from limbeck.engine.store.card import CARD, sealed
+from limbeck.engine.store.ledger import Ledger, record_to_json
+from limbeck.engine.store.stored_form import read_record, read_records
 from limbeck.errors import InputError
 from limbeck.report.text import summary
 from limbeck.train import checkpoint as state

@@ -16,7 +16,7 @@ from limbeck.cli.run_commands import Search, Serving
 from limbeck.core.field_groups import fields_of
 from limbeck.core.step import REGISTRY
 from limbeck.core.target import Budget, Target
-from limbeck.engine.training_options import Training
+from limbeck.engine.planning.training_options import Training
 from limbeck.recipe.validation import LARGEST, read
 
 OPTIONS = (Target, Budget, Full, Serving, Search, Training, *bench_options.__dict__.values())

@@ -17,8 +17,8 @@ from limbeck.core.task import Split, Task
 from limbeck.core.temperature import expected_calibration_error, fit_temperature
 from limbeck.data.batching import encode
 from limbeck.data.synthetic import toy_task, toy_tokenizer
-from limbeck.engine.checked_task import checked_task
-from limbeck.engine.store import Store
+from limbeck.engine.store.store import Store
+from limbeck.engine.tasks.checked_task import checked_task
 from limbeck.errors import RecipeError
 from limbeck.measure.decision import DecisionProbe
 from limbeck.recipe.recipe import parse

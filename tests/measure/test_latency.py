@@ -13,7 +13,7 @@ from limbeck.core.shape import Shape
 from limbeck.core.speed_up import speed_ratio
 from limbeck.core.step import Probe, RunContext
 from limbeck.core.target import Budget, Target
-from limbeck.engine.stored_form import read_fact
+from limbeck.engine.store.stored_form import read_fact
 from limbeck.errors import MissingExtra
 from limbeck.measure import latency
 from limbeck.measure.latency import MORE_TEXTS, Latency, facts

@@ -13,7 +13,7 @@ from limbeck.core.target import Target
 from limbeck.data.batching import encode, predict
 from limbeck.data.synthetic import toy_task, toy_tokenizer
 from limbeck.engine.run import run
-from limbeck.engine.store import Store
+from limbeck.engine.store.store import Store
 from limbeck.errors import InputError
 from limbeck.measure.quality import Quality
 from limbeck.measure.split_answers import keep_answers, prepares_answers, served, split_answers

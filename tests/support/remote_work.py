@@ -44,7 +44,7 @@ def chatty(payload, report):
 
 def killed_once_over(payload, report):
     """Be killed over pieces of a step, but not again."""
-    from limbeck.engine.piece_orders import work_on
+    from limbeck.engine.workers.piece_orders import work_on
 
     killed_once(payload, report)
     return work_on(payload["payload"], report)

@@ -19,7 +19,7 @@ from limbeck.core.measurement import Measurement
 from limbeck.core.shape import Shape
 from limbeck.core.step import REGISTRY, Choice, Probe, StepInfo, Technique, step
 from limbeck.core.task import Split, Task
-from limbeck.engine.store import Store
+from limbeck.engine.store.store import Store
 
 PRESETS = {"long": {"epochs": 9, "terms": ["a", "b"]}, "fancy": {"kind": "fancy"}}
 LABELS = ("down", "up")

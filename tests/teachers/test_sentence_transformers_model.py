@@ -13,9 +13,9 @@ from limbeck.core.judged_texts import Document, Query
 from limbeck.core.model import VectorSource
 from limbeck.core.task import Split, Task
 from limbeck.data.synthetic import toy_task, toy_tokenizer
-from limbeck.engine.answered_texts import load_run_task
 from limbeck.engine.run import run
-from limbeck.engine.store import Store
+from limbeck.engine.store.store import Store
+from limbeck.engine.tasks.answered_texts import load_run_task
 from limbeck.errors import InputError, MissingExtra, UnsupportedModel
 from limbeck.model.checkpoints import save_model
 from limbeck.recipe.recipe import parse

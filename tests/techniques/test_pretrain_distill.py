@@ -180,7 +180,7 @@ def test_a_model_does_not_imitate_itself(candidate):
 
 
 def _store(folder):
-    from limbeck.engine.store import Store
+    from limbeck.engine.store.store import Store
 
     store = Store(folder / "store")
     store.prepare()

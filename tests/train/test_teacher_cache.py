@@ -9,7 +9,7 @@ from limbeck.core.step import RunContext
 from limbeck.data import batching
 from limbeck.data.batching import collate, encode
 from limbeck.data.synthetic import toy_task, toy_tokenizer
-from limbeck.engine.store import Store
+from limbeck.engine.store.store import Store
 from limbeck.errors import InputError
 from limbeck.train import teacher_cache
 from limbeck.train.teacher_cache import CachedTeacher, cached_layers, cached_logits

@@ -21,11 +21,11 @@ from limbeck.core.search_space import Listed
 from limbeck.core.shape import Shape, short_key
 from limbeck.core.task import Task
 from limbeck.distributed.config import ExecutorConfig
-from limbeck.engine.checked_task import checked_task
 from limbeck.engine.result import Failure
 from limbeck.engine.run_log import OnEvent
-from limbeck.engine.several import run_several
-from limbeck.engine.store import Store
+from limbeck.engine.store.store import Store
+from limbeck.engine.tasks.checked_task import checked_task
+from limbeck.engine.workers.several import run_several
 from limbeck.errors import InputError, LimbeckError
 from limbeck.recipe.recipe import Recipe, parse
 
@@ -133,7 +133,7 @@ def make_training(
         loaded: The task that this names, where it is in memory already.
     """
     from limbeck.data.task_file import with_settings
-    from limbeck.engine.tasks import load_task
+    from limbeck.engine.tasks.loading import load_task
 
     training.check()
     assert training.task is not None

@@ -24,7 +24,7 @@ def main() -> None:
     warnings.showwarning = _show_warning
     if processes.count() == 1:
         sys.exit(_run_command())
-    from limbeck.engine.worker import run_with_workers
+    from limbeck.engine.workers.worker import run_with_workers
 
     try:
         status = run_with_workers(_run_command)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from limbeck.core.model import Runnable
     from limbeck.engine.result import RunResult
-    from limbeck.engine.store import Store as OpenStore
+    from limbeck.engine.store.store import Store as OpenStore
 
 
 Store = Annotated[Path | None, Parameter(help="Folder where finished work is kept [default: ~/.cache/limbeck].")]
@@ -55,7 +55,7 @@ def event_listener(quiet: bool, track: str | None) -> AbstractContextManager[Cal
 
 def open_store(path: Path | None) -> OpenStore | None:
     """Open the store at a path; None stands for the default store."""
-    from limbeck.engine.store import Store as OpenStore
+    from limbeck.engine.store.store import Store as OpenStore
 
     return OpenStore(path) if path else None
 

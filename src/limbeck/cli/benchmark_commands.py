@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from limbeck.core.task import Task
     from limbeck.distributed.config import ExecutorConfig
     from limbeck.engine.result import Failure
-    from limbeck.engine.store import Store as OpenStore
+    from limbeck.engine.store.store import Store as OpenStore
     from limbeck.measure.trial import Trial
 
 
@@ -71,7 +71,7 @@ def bench(
     from limbeck.benchmark import run as bench_run
     from limbeck.benchmark.plan import plan
     from limbeck.benchmark.training import make_training
-    from limbeck.engine.store import Store as FolderStore
+    from limbeck.engine.store.store import Store as FolderStore
     from limbeck.recipe.limits import name_problem
     from limbeck.storage.destination import check_destination
 
@@ -162,7 +162,7 @@ def _task_of(training: Training, data: TaskOptions) -> str | dict[str, Any] | No
 
 def _load(task: str | Mapping[str, Any], base: str) -> Task:
     """Load a task and print what was read, and how many of its texts the base model cuts."""
-    from limbeck.engine.tasks import load_task
+    from limbeck.engine.tasks.loading import load_task
 
     loaded = load_task(task)
     report_data(loaded, base)

@@ -237,7 +237,7 @@ def _measure(
     from limbeck.cost_models.graphs_ahead import GraphsAhead
     from limbeck.cost_models.machine_profile import full as full_profile
     from limbeck.cost_models.shape_sampling import STEPS, sample_shapes, space_below
-    from limbeck.engine.store import Store as OpenStore
+    from limbeck.engine.store.store import Store as OpenStore
     from limbeck.measure.dummy_model import Setting, style_of
     from limbeck.model.checkpoints import open_model
 

@@ -26,7 +26,7 @@ def serve(
         store: Folder of finished work; a measurement has the machine alone among the runs with the same store.
     """
     from limbeck.cli._app import check_options
-    from limbeck.engine.store import Store as OpenStore
+    from limbeck.engine.store.store import Store as OpenStore
     from limbeck.measure.service.server import serve as serve_measurements
 
     check_options(options)

@@ -50,9 +50,9 @@ def evaluate(
         data: Settings of the task's data.
         json: Print JSON.
     """
-    from limbeck.engine.answered_texts import load_judged_texts
-    from limbeck.engine.task_adaptation import served_length
-    from limbeck.engine.tasks import load_judged
+    from limbeck.engine.tasks.answered_texts import load_judged_texts
+    from limbeck.engine.tasks.loading import load_judged
+    from limbeck.engine.tasks.task_adaptation import served_length
     from limbeck.measure.evaluation import check_calls
     from limbeck.measure.evaluation import evaluate as evaluate_model
     from limbeck.measure.label_order import fit_task

@@ -26,7 +26,7 @@ from limbeck.cli.run_options import Folders, Search, Serving, Teaching
 from limbeck.cli.task_options import TaskOptions, task_or_texts
 from limbeck.core.decision import DecisionGoal
 from limbeck.core.target import Budget, Limits
-from limbeck.engine.training_options import Training
+from limbeck.engine.planning.training_options import Training
 from limbeck.errors import SHOWN, InputError, without_middle
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ def compress(
         track: Tracker of the numbers of training.
         json: Print JSON.
     """
-    from limbeck.engine.compress import compress as compress_model
+    from limbeck.engine.planning.compress import compress as compress_model
 
     executor = machines.config()
     check_options(budget, serving, search, training, decision)
@@ -241,7 +241,7 @@ def plan(
         json: Print JSON.
     """
     from limbeck.engine.dry_run import plan as plan_recipe
-    from limbeck.engine.makespan import critical_path, makespan
+    from limbeck.engine.workers.makespan import critical_path, makespan
     from limbeck.report.formatting import duration, megabytes
 
     loaded = _load_recipe(recipe, set, data)
@@ -322,7 +322,7 @@ def lineage(folder: Path, key: str) -> None:
         folder: Folder of the run.
         key: Key of the candidate, or its beginning.
     """
-    from limbeck.engine.ledger import Ledger
+    from limbeck.engine.store.ledger import Ledger
 
     ledger = Ledger(folder)
     records = ledger.ancestors(key)
@@ -345,8 +345,8 @@ def save(folder: Path, key: str, *, to: Path, plain: bool = False, store: Store 
         plain: Write a plain checkpoint of its family: uniform shapes with a head of classes or numbers.
         store: Folder of finished work.
     """
-    from limbeck.engine.ledger import Ledger
     from limbeck.engine.result import read_result
+    from limbeck.engine.store.ledger import Ledger
     from limbeck.model.checkpoints import save_model, write_plain
     from limbeck.model.kept_weights import write_kept_weights
     from limbeck.report.artefact import check_out, keep_foreign
@@ -377,9 +377,9 @@ def gc(*runs: Path, all: bool = False, store: Store = None) -> None:  # noqa: DO
         store: Folder of finished work.
     """
     from limbeck.core.paths import default_root
-    from limbeck.engine.gc import collect
     from limbeck.engine.result import is_finished, retained_keys
-    from limbeck.engine.store import Store as OpenStore
+    from limbeck.engine.store.gc import collect
+    from limbeck.engine.store.store import Store as OpenStore
     from limbeck.report.formatting import megabytes
 
     if bool(runs) == all:

@@ -94,6 +94,6 @@ def report_data(task: Task, model: str | None = None, splits: Sequence[str] | No
         model: Folder or name of the model, whose tokenizer shows how many texts are cut.
         splits: Splits to describe; all when not given.
     """
-    from limbeck.engine.data_report import data_report
+    from limbeck.engine.tasks.data_report import data_report
 
     print("\n".join(data_report(task, model, splits).lines()), file=sys.stderr)

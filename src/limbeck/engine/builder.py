@@ -23,15 +23,15 @@ from limbeck.core.step import RunContext, Step, Teacher, Technique
 from limbeck.core.step_keys import identity
 from limbeck.core.task import Task
 from limbeck.engine.costs import CostFactory, make_cost
-from limbeck.engine.fingerprint import fingerprint
 from limbeck.engine.given_teacher import GivenTeacher
-from limbeck.engine.helping import applied_by_all, runs_on_all_processes
-from limbeck.engine.ledger import descends, record_to_json
-from limbeck.engine.provenance import Provenance, provenance_of
 from limbeck.engine.root_record import ROOT_VERSION, check_graph, check_trained, check_traits, root_record
 from limbeck.engine.services import machine_in_keys, services, services_in_keys
-from limbeck.engine.store import Store, is_interruption
-from limbeck.engine.stored_form import read_record, read_records
+from limbeck.engine.store.fingerprint import fingerprint
+from limbeck.engine.store.ledger import descends, record_to_json
+from limbeck.engine.store.provenance import Provenance, provenance_of
+from limbeck.engine.store.store import Store, is_interruption
+from limbeck.engine.store.stored_form import read_record, read_records
+from limbeck.engine.workers.helping import applied_by_all, runs_on_all_processes
 from limbeck.errors import InputError, StepFailed, StoreError
 from limbeck.model.location import model_folder
 from limbeck.recipe.checks import next_traits

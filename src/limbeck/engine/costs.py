@@ -11,7 +11,7 @@ from limbeck.core.shape import Shape
 from limbeck.core.target import Target
 from limbeck.core.token_schedule import scheduled_like
 from limbeck.cost_models import measured_cost
-from limbeck.engine.store import Store
+from limbeck.engine.store.store import Store
 
 CostFactory = Callable[[Candidate, Target, Memo, Shape], TargetCost]
 """Build ``context.cost`` from the candidate, the target, the memo, and the shape whose slices it will be asked for."""

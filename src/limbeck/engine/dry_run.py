@@ -23,17 +23,17 @@ from limbeck.core.shape import Shape
 from limbeck.core.step import Choice, Step, Technique, needs
 from limbeck.core.task import Task
 from limbeck.data.summary import Summary
-from limbeck.engine import makespan
 from limbeck.engine.builder import CandidateBuilder
-from limbeck.engine.checked_task import checked_task
-from limbeck.engine.data_report import data_report
 from limbeck.engine.past_times import PastTimes, Work, typical_tokens
-from limbeck.engine.provenance import Provenance
 from limbeck.engine.reference import measured_with
-from limbeck.engine.store import Store
-from limbeck.engine.stored_form import read_probed, read_record, read_records
+from limbeck.engine.store.provenance import Provenance
+from limbeck.engine.store.store import Store
+from limbeck.engine.store.stored_form import read_probed, read_record, read_records
 from limbeck.engine.target_runs import measured_at
-from limbeck.engine.task_adaptation import adapt_task
+from limbeck.engine.tasks.checked_task import checked_task
+from limbeck.engine.tasks.data_report import data_report
+from limbeck.engine.tasks.task_adaptation import adapt_task
+from limbeck.engine.workers import makespan
 from limbeck.errors import InputError
 from limbeck.model.location import model_folder
 from limbeck.recipe.checks import next_traits

@@ -17,7 +17,7 @@ from limbeck.distributed.executor import Executor, Work, lane_of, run_alone
 from limbeck.engine.builder import CandidateBuilder
 from limbeck.engine.reference import measured_with, reference
 from limbeck.engine.run_log import RunLog
-from limbeck.engine.stored_form import read_probed
+from limbeck.engine.store.stored_form import read_probed
 from limbeck.errors import ProcessLost, ServiceError, StoreError
 from limbeck.recipe.parsing import LocatedStep
 

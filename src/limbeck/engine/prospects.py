@@ -24,8 +24,8 @@ from limbeck.core.shape import Shape
 from limbeck.core.step import Choice, Step, Technique, registered
 from limbeck.engine.builder import CandidateBuilder
 from limbeck.engine.choosing import better_than_constant
-from limbeck.engine.ledger import descends
 from limbeck.engine.reference import reference
+from limbeck.engine.store.ledger import descends
 from limbeck.engine.time_limit import TimeLimit
 from limbeck.recipe.parsing import LocatedStep, leaves
 from limbeck.report.display_names import step_label

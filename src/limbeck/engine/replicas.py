@@ -10,10 +10,10 @@ from typing import Protocol
 from limbeck.core.candidate import Record, lineage
 from limbeck.core.combination import Combination
 from limbeck.core.step import Technique
-from limbeck.engine.ahead import Ahead
 from limbeck.engine.builder import CandidateBuilder
 from limbeck.engine.probing import Prober
 from limbeck.engine.run_log import RunLog
+from limbeck.engine.workers.ahead import Ahead
 from limbeck.recipe.parsing import leaves
 from limbeck.recipe.recipe import placed_steps
 

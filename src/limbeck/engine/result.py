@@ -17,12 +17,12 @@ from limbeck.core.measurement import environment
 from limbeck.core.step import Step
 from limbeck.core.task import Task
 from limbeck.data.baseline import baseline
-from limbeck.engine.answered_texts import load_run_task
 from limbeck.engine.builder import CandidateBuilder
-from limbeck.engine.ledger import Ledger
-from limbeck.engine.store import Store
-from limbeck.engine.stored_form import read_records
-from limbeck.engine.task_adaptation import adapt_task, fit_length
+from limbeck.engine.store.ledger import Ledger
+from limbeck.engine.store.store import Store
+from limbeck.engine.store.stored_form import read_records
+from limbeck.engine.tasks.answered_texts import load_run_task
+from limbeck.engine.tasks.task_adaptation import adapt_task, fit_length
 from limbeck.errors import InputError, StoreError
 from limbeck.recipe.parsing import leaves
 from limbeck.recipe.recipe import Recipe, parse, placed_steps, to_data

@@ -14,15 +14,15 @@ from limbeck.core.task import Task
 from limbeck.distributed.config import ExecutorConfig, open_workers
 from limbeck.distributed.executor import Executor, InProcess
 from limbeck.distributed.workers import Workers
-from limbeck.engine.checked_task import checked_task
 from limbeck.engine.costs import CostFactory
 from limbeck.engine.given_teacher import SCORES, prepare_teacher
 from limbeck.engine.progress import listening
 from limbeck.engine.result import Failure, RunResult, read_result
 from limbeck.engine.run_log import OnEvent
-from limbeck.engine.store import Store
-from limbeck.engine.stored_task import keep_task
-from limbeck.engine.task_adaptation import adapt_task
+from limbeck.engine.store.store import Store
+from limbeck.engine.tasks.checked_task import checked_task
+from limbeck.engine.tasks.stored_task import keep_task
+from limbeck.engine.tasks.task_adaptation import adapt_task
 from limbeck.engine.walk import Walk
 from limbeck.measure.service.client import check_service
 from limbeck.recipe.recipe import Recipe

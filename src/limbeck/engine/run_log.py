@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from limbeck.core.candidate import Record
-from limbeck.engine.ledger import Ledger, record_to_json
 from limbeck.engine.result import Failure
-from limbeck.engine.store import Store, refusal
+from limbeck.engine.store.ledger import Ledger, record_to_json
+from limbeck.engine.store.store import Store, refusal
 from limbeck.errors import LimbeckError, ProcessLost, ServiceError, StoreError, UndeclaredService
 from limbeck.storage.disk import disk_full
 from limbeck.storage.machine_lock import Use

@@ -18,8 +18,8 @@ from limbeck.core.step import RunContext, Step, Teacher
 from limbeck.core.task import Task
 from limbeck.distributed import context as processes
 from limbeck.engine.costs import measured_alone
-from limbeck.engine.helping import keep_once, runs_on_all_processes
-from limbeck.engine.store import Store
+from limbeck.engine.store.store import Store
+from limbeck.engine.workers.helping import keep_once, runs_on_all_processes
 from limbeck.measure.service.client import machine_at
 from limbeck.recipe.recipe import Recipe
 

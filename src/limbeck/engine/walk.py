@@ -21,11 +21,9 @@ from limbeck.core.step import Choice, Probe, Technique
 from limbeck.core.task import Task
 from limbeck.distributed.executor import Executor, Work, lane_of
 from limbeck.distributed.workers import Workers
-from limbeck.engine.ahead import Ahead, Steps
 from limbeck.engine.builder import CandidateBuilder
 from limbeck.engine.choosing import choose
 from limbeck.engine.costs import CostFactory
-from limbeck.engine.data_report import announce
 from limbeck.engine.pairing import choose_pairs
 from limbeck.engine.prospects import Prospects
 from limbeck.engine.reachability import Obstacle, Reach
@@ -33,10 +31,12 @@ from limbeck.engine.replicas import Replicas
 from limbeck.engine.result import RunResult
 from limbeck.engine.root_record import check_head, untrained
 from limbeck.engine.run_log import OnEvent, RunLog
-from limbeck.engine.store import Store
-from limbeck.engine.stored_task import FOLDER
+from limbeck.engine.store.store import Store
 from limbeck.engine.target_runs import Fronts, TargetRun, ends_of, fronts_for, join_branches, target_runs, union
+from limbeck.engine.tasks.data_report import announce
+from limbeck.engine.tasks.stored_task import FOLDER
 from limbeck.engine.weak_teacher import TeacherCheck
+from limbeck.engine.workers.ahead import Ahead, Steps
 from limbeck.errors import InputError, ProcessLost, StoreError
 from limbeck.recipe.checks import trained_first
 from limbeck.recipe.median_goals import median_goals
