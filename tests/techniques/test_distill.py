@@ -43,6 +43,21 @@ def kept_in(folder, built):
     return keep
 
 
+@pytest.mark.parametrize("epochs", [0, 1])
+def test_a_new_output_layer_is_fitted_before_the_phase_of_the_answers(make_model, epochs):
+    teacher = toy_candidate(make_model, seed=1)
+    student = toy_candidate(make_model, seed=2)
+    student.model.fresh_head = True
+    lines = []
+    context = lab_with(teacher, log=lambda message, **numbers: lines.append(message) if message else None)
+    step = Distill.of(
+        match=("logits", "hidden"), num_train_epochs=1, intermediate_epochs=epochs, evaluations_per_epoch=0
+    )
+    list(step.apply(student, context))
+    steps = [line for line in lines if "output layer was fitted" in line or " steps in " in line]
+    assert [" steps in " in line for line in steps] == [True] * bool(epochs) + [False, True]
+
+
 @pytest.mark.parametrize("kind", ["classification", "pairs", "multilabel", "regression", "tokens"])
 def test_a_student_comes_nearer_to_its_teacher(make_model, kind):
     teacher = toy_candidate(make_model, kind, seed=1)

@@ -37,6 +37,30 @@ def test_every_kind_of_task_is_learned(make_model, kind, goal):
     assert task.score(predict(finetuned.model, test), test.labels) > goal
 
 
+@pytest.mark.parametrize(
+    ("kind", "fresh", "wanted", "probed"),
+    [
+        ("classification", True, True, True),
+        ("tokens", True, True, True),
+        ("classification", False, True, False),
+        ("classification", True, False, False),
+        ("rerank", True, True, False),
+    ],
+)
+def test_a_new_output_layer_is_fitted_before_training(make_model, kind, fresh, wanted, probed):
+    task = toy_task(kind, train=64, validation=16, test=16)
+    candidate = small(make_model, task)
+    candidate.model.fresh_head = fresh
+    lines = []
+    context = RunContext(log=lambda message, **numbers: lines.append(message))
+    step = Finetune.of(num_train_epochs=1, learning_rate=1e-9, evaluations_per_epoch=0, linear_probe=wanted)
+    before = candidate.model.classifier.weight.detach().clone()
+    (tuned,) = step.apply(candidate, context)
+    assert any("output layer was fitted" in line for line in lines) == probed
+    assert torch.allclose(tuned.model.classifier.weight, before, atol=1e-4) != probed
+    assert not tuned.model.fresh_head
+
+
 def scaled_task():
     """A regression whose labels lie around 250,000."""
     task = toy_task("regression", train=256, validation=64, test=64)

@@ -87,6 +87,24 @@ def test_resumed_equals_uninterrupted(make_model, words, tmp_path, accumulation,
     assert same(weights(resumed), weights(whole))
 
 
+def test_what_comes_before_training_is_not_repeated_after_a_checkpoint(make_model, words, tmp_path):
+    plan = replace(PLAN, num_train_epochs=1, save_seconds=0)
+    begun = []
+
+    def stop(progress):
+        if progress.step == 5:
+            raise Interrupted
+
+    for after in (stop, lambda progress: None):
+        model = make_model(FULL)
+        arguments = {"scratch": tmp_path, "after_step": after, "before_training": lambda: begun.append(None)}
+        try:
+            fit(model, task_loss(model), words, plan, **arguments)
+        except Interrupted:
+            continue
+    assert len(begun) == 1
+
+
 def tear(path):
     path.write_bytes(path.read_bytes()[:-1])
 

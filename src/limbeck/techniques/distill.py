@@ -49,7 +49,7 @@ if TYPE_CHECKING:
         TRAINING,
         name="distill",
         label="distilled",
-        version=3,
+        version=4,
         needs={"torch", "teacher"},
         reads={"seed", "teacher"},
         standardizes=True,
@@ -71,8 +71,9 @@ class Distill(Technique):
         intermediate_epochs: Passes of a first phase that learns the inside of the teacher alone; the second then learns
             answers alone. 0 learns all together.
         intermediate_learning_rate: The highest learning rate of the first phase.
-        teachers: Further teachers, as folders or hub names: their logits and those of the recipe's teacher are
-            averaged; hidden states, attention and relations remain those of the recipe's teacher.
+        teachers: Folders or hub names of further teachers, whose logits are averaged with those of the recipe's; hidden
+            states, attention and relations remain those of the recipe's.
+        linear_probe: Start a new output layer from the one that fits the labels best, as 'finetune' does.
         cache_teacher: Keep on disk, as float16, what is imitated inside the teacher: no epoch after the first and no
             second student then costs a pass of the teacher. A layer takes 2 bytes per number; logits are always kept.
     """
@@ -84,6 +85,7 @@ class Distill(Technique):
     intermediate_epochs: Annotated[float, Ge(0), Le(100_000)] = 0.0
     intermediate_learning_rate: Annotated[float, Gt(0), Le(100)] = 5e-5
     teachers: tuple[str, ...] = ()
+    linear_probe: bool = True
     cache_teacher: bool = False
 
     def apply(self, candidate: Candidate, context: RunContext) -> Iterator[Candidate]:
@@ -91,8 +93,8 @@ class Distill(Technique):
         from accelerate.utils import set_seed
 
         from limbeck.teachers.opening import open_teachers
-        from limbeck.train.distillation import teacher_outputs, two_phases
-        from limbeck.train.finetuning import target_scale, train_on_task
+        from limbeck.train.distillation import INTERMEDIATE, teacher_outputs, two_phases
+        from limbeck.train.finetuning import needs_probe, target_scale, train_on_task
         from limbeck.train.objectives import Weighted
         from limbeck.train.vector_width import match_width
 
@@ -121,8 +123,10 @@ class Distill(Technique):
             further = tuple(open_teachers(self.teachers, candidate.task)) if "logits" in used else ()
             given = partial(teacher_outputs, used, candidate, teacher, key, context)
             outputs.append(given(further=further, cache=self.cache_teacher))
+        scale, probe = target_scale(candidate.task), self.linear_probe and needs_probe(candidate)
         for (phase, plan, used), source in zip(phases, outputs, strict=True):
-            train_on_task(candidate, Weighted(used, source), plan, context, phase, scale=target_scale(candidate.task))
+            first = probe and phase != INTERMEDIATE
+            train_on_task(candidate, Weighted(used, source), plan, context, phase, scale=scale, linear_probe=first)
         yield replace(candidate, folder=None)
 
     def work_on(

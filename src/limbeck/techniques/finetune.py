@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from annotated_types import Ge, Le
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
         TRAINING,
         name="finetune",
         label="fine-tuned",
-        version=2,
+        version=3,
         needs={"torch"},
         gives={"teacher"},
         reads={"seed"},
@@ -44,6 +45,8 @@ class Finetune(Technique):
 
     Attributes:
         training: How the model is trained.
+        linear_probe: Start a new output layer from the one that fits the labels best while the encoder stays as it is
+            (Kumar et al., 2022), in place of random weights. Has no effect on vectors and rerankers.
         keep: The best weights alone, or beside them epoch checkpoints, from before the first epoch and after every
             one, which 'linearize' may follow. Each takes as much disk as the model.
         class_weights: Weight of every label in the loss: 'none', 'balanced' (rare labels count as much as frequent
@@ -58,6 +61,7 @@ class Finetune(Technique):
     """
 
     training: TrainingConfig = group(default=TrainingConfig())
+    linear_probe: bool = True
     keep: Literal["best", "every_epoch"] = "best"
     class_weights: Literal["none", "balanced"] | tuple[Annotated[float, Ge(0), Le(1_000_000)], ...] = "none"
     focal_gamma: Annotated[float, Ge(0), Le(100)] = 0.0
@@ -112,7 +116,7 @@ class Finetune(Technique):
 
     def apply(self, candidate: Candidate, context: RunContext) -> Iterator[Candidate]:
         """Yield the candidate with trained weights."""
-        from limbeck.train.finetuning import save_epochs, target_scale, train_on_task
+        from limbeck.train.finetuning import needs_probe, save_epochs, target_scale, train_on_task
         from limbeck.train.objectives import Weighted
         from limbeck.train.pair_loss import PairLoss
         from limbeck.train.rank_loss import RankLoss
@@ -128,17 +132,17 @@ class Finetune(Technique):
             loss = task_loss(candidate.model, candidate.task, self.class_weights, self.focal_gamma)
         by_request = isinstance(loss, RankLoss) and loss.by_request
         objective, scale = Weighted({"task": (1.0, loss)}), target_scale(candidate.task)
+        probe = self.linear_probe and needs_probe(candidate)
+        train = partial(train_on_task, candidate, objective, self.training, context, scale=scale)
         if self.keep == "best":
-            train_on_task(candidate, objective, self.training, context, scale=scale, by_request=by_request)
+            train(by_request=by_request, linear_probe=probe)
             yield replace(candidate, folder=None)
             return
         with save_epochs(candidate.model, self.training.num_train_epochs, context.scratch, scale) as (
             after_step,
             epoch_checkpoints,
         ):
-            train_on_task(
-                candidate, objective, self.training, context, scale=scale, after_step=after_step, by_request=by_request
-            )
+            train(after_step=after_step, by_request=by_request, linear_probe=probe)
             # a training that stopped early has no checkpoints of its last epochs
             yield replace(
                 candidate, folder=None, epoch_checkpoints=tuple(path for path in epoch_checkpoints if path.exists())

@@ -36,6 +36,10 @@ if TYPE_CHECKING:
 Terms = Mapping[str, tuple[float, Term]]
 
 
+INTERMEDIATE = "intermediate"
+"""Name of the phase that learns the inside of a teacher alone."""
+
+
 def two_phases(
     terms: Terms, inside: Collection[str], training: TrainingConfig, epochs: float, learning_rate: float
 ) -> Iterator[tuple[str, TrainingConfig, Terms]]:
@@ -56,7 +60,7 @@ def two_phases(
     # the answers do not change sensibly before the second phase, so the first is not evaluated
     first = replace(training, num_train_epochs=epochs, learning_rate=learning_rate, evaluations_per_epoch=0)
     if inner := {name: term for name, term in terms.items() if name in inside}:
-        yield "intermediate", first, inner
+        yield INTERMEDIATE, first, inner
     if outer := {name: term for name, term in terms.items() if name not in inside}:
         yield "prediction", training, outer
 

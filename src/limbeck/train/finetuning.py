@@ -17,6 +17,7 @@ from limbeck.data.batching import Encoded, encode, predict
 from limbeck.storage.drafts import temporary_folder
 from limbeck.train.config import TrainingConfig
 from limbeck.train.kept_steps import keep_steps, write_weights
+from limbeck.train.linear_probe import fit_output_layer
 from limbeck.train.loop import Evaluate, FitReport, fit
 from limbeck.train.objectives import Objective, Progress, Weighted
 from limbeck.train.task_loss import TargetScale, TaskLoss
@@ -40,6 +41,7 @@ def train_on_task(
     after_step: Callable[[Progress], None] = lambda progress: None,
     *,
     by_request: bool = False,
+    linear_probe: bool = False,
 ) -> FitReport:
     """Train ``candidate.model`` in place on the training split; keep the best weights by the task's metric.
 
@@ -53,6 +55,7 @@ def train_on_task(
             before and after it, so that the model predicts in the task's unit again.
         after_step: Called after every optimizer step.
         by_request: Whether a batch has whole requests, which the objective compares the documents of.
+        linear_probe: Whether the output layer is fitted to the labels before the first step.
 
     Returns:
         A summary of the training.
@@ -69,6 +72,11 @@ def train_on_task(
         keep(progress)
         after_step(progress)
 
+    def before_training() -> None:
+        if linear_probe:
+            fit_output_layer(model, texts, context.seed)
+            context.log("the new output layer was fitted to the labels, before the encoder is trained")
+
     report = fit(
         model,
         objective,
@@ -78,6 +86,7 @@ def train_on_task(
         evaluate=_evaluation(candidate, config, scale),
         scratch=context.scratch / phase if context.scratch else None,
         log=context.log,
+        before_training=before_training,
         after_step=after,
         memo=context.memo,
     )
@@ -87,6 +96,12 @@ def train_on_task(
     best = "" if report.best_score is None else f", best {task.metric} {report.best_score:.4f} at {report.best_step}"
     context.log(f"{report.pace}, {report.examples_per_second:.1f} examples/s{best}")
     return report
+
+
+def needs_probe(candidate: Candidate) -> bool:
+    """Return whether a candidate's output layer is new, and can be fitted to the labels of its task before training."""
+    kind = candidate.task.task_kind
+    return candidate.model.fresh_head and not (kind.vectors or kind.grouped)
 
 
 def _evaluation(candidate: Candidate, config: TrainingConfig, scale: TargetScale | None) -> Evaluate | None:
