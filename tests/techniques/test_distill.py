@@ -54,7 +54,7 @@ def test_a_new_output_layer_is_fitted_before_the_phase_of_the_answers(make_model
         match=("logits", "hidden"), num_train_epochs=1, intermediate_epochs=epochs, evaluations_per_epoch=0
     )
     list(step.apply(student, context))
-    steps = [line for line in lines if "output layer was fitted" in line or " steps in " in line]
+    steps = [line for line in lines if "new head was fitted" in line or " steps in " in line]
     assert [" steps in " in line for line in steps] == [True] * bool(epochs) + [False, True]
 
 

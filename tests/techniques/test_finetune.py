@@ -56,7 +56,7 @@ def test_a_new_output_layer_is_fitted_before_training(make_model, kind, fresh, w
     step = Finetune.of(num_train_epochs=1, learning_rate=1e-9, evaluations_per_epoch=0, linear_probe=wanted)
     before = candidate.model.classifier.weight.detach().clone()
     (tuned,) = step.apply(candidate, context)
-    assert any("output layer was fitted" in line for line in lines) == probed
+    assert any("new head was fitted" in line for line in lines) == probed
     assert torch.allclose(tuned.model.classifier.weight, before, atol=1e-4) != probed
     assert not tuned.model.fresh_head
 

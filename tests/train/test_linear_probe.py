@@ -12,7 +12,7 @@ from limbeck.data.batching import collate, encode, predict
 from limbeck.data.synthetic import toy_task, toy_tokenizer
 from limbeck.model.heads import head_features
 from limbeck.train import linear_probe
-from limbeck.train.linear_probe import fit_output_layer
+from limbeck.train.linear_probe import fit_head
 
 
 def fitted(build, kind, train=64):
@@ -21,14 +21,14 @@ def fitted(build, kind, train=64):
     tokenizer = toy_tokenizer(task)
     model = build(labels=task.num_labels, kind=task.kind, vocab_size=len(tokenizer)).eval()
     texts = encode(task, "train", tokenizer)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    fit_head(model, texts)
+    changed = {name for name, value in model.state_dict().items() if not torch.equal(value, before[name])}
+    assert {name.split(".")[0] for name in changed} == ({"classifier"} if model.per_token else {"classifier", "pooler"})
     with torch.no_grad():
         batches = [collate(texts, [row]) for row in range(len(texts))]
         hidden = [model.encoder(batch["input_ids"], None, batch.get("token_type_ids"))[0] for batch in batches]
         features = [head_features(model, each, None, model.style, per_token=model.per_token)[0] for each in hidden]
-    before = {name: value.clone() for name, value in model.state_dict().items()}
-    fit_output_layer(model, texts)
-    changed = {name for name, value in model.state_dict().items() if not torch.equal(value, before[name])}
-    assert changed == {"classifier.weight", "classifier.bias"}
     return model, texts, [each.numpy() for each in features]
 
 
@@ -98,14 +98,39 @@ def test_of_many_answers_some_are_read(make_model, monkeypatch, kind):
 
 
 def test_features_that_never_change_are_no_trouble(make_model):
-    """All of them are equal where layers and position are gone; the bias alone then answers."""
+    """All are equal where the state of the first token is; the bias alone then answers."""
     task = toy_task(train=32, validation=8, test=8)
     tokenizer = toy_tokenizer(task)
     model = make_model(labels=task.num_labels, vocab_size=len(tokenizer)).eval()
     with torch.no_grad():
-        model.pooler.weight.zero_()
+        model.encoder.layers[-1].ffn_norm.weight.zero_()
     texts = encode(task, "train", tokenizer)
-    fit_output_layer(model, texts)
+    fit_head(model, texts)
     shares = np.bincount(texts.labels, minlength=task.num_labels) / len(texts)
     answers = torch.from_numpy(predict(model, texts)).softmax(-1).numpy()
     np.testing.assert_allclose(answers, np.tile(shares, (len(texts), 1)), atol=1e-3)
+
+
+@pytest.mark.parametrize("activation", ["tanh", "relu", "gelu"])
+def test_a_dense_layer_passes_on_what_it_reads(make_model, activation):
+    task = toy_task(train=64, validation=8, test=8)
+    tokenizer = toy_tokenizer(task)
+    model = make_model(labels=task.num_labels, vocab_size=len(tokenizer), pooler=activation).eval()
+    texts = encode(task, "train", tokenizer)
+    fit_head(model, texts)
+    batch = collate(texts, range(len(texts)))
+    with torch.no_grad():
+        hidden, _ = model.encoder(batch["input_ids"], batch["attention_mask"], batch.get("token_type_ids"))
+        features = head_features(model, hidden, batch["attention_mask"], model.style)
+    together = np.corrcoef(hidden[:, 0].T.numpy(), features.T.numpy())
+    width = hidden.shape[-1]
+    assert np.diag(together[:width, width:]).min() > 0.97
+
+
+def test_a_dense_layer_without_a_bias_stays(make_model):
+    task = toy_task(train=64, validation=8, test=8)
+    tokenizer = toy_tokenizer(task)
+    model = make_model(labels=task.num_labels, vocab_size=len(tokenizer), pooler_bias=False)
+    before = model.pooler.weight.clone()
+    fit_head(model, encode(task, "train", tokenizer))
+    assert torch.equal(model.pooler.weight, before)

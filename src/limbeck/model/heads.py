@@ -66,6 +66,17 @@ def mean_of_tokens(hidden: Tensor, mask: Tensor | None) -> Tensor:
     return (total / count).to(hidden.dtype)
 
 
+def pooled(hidden: Tensor, mask: Tensor | None, style: Style) -> Tensor:
+    """Return what stands for a text [batch, hidden]: the state of its first token, or the mean of all.
+
+    Args:
+        hidden: Hidden states [batch, seq, hidden].
+        mask: 1 where a token is, 0 where padding is [batch, seq]; None if there is no padding.
+        style: How the model computes.
+    """
+    return hidden[:, 0] if style.pooling == "cls" else mean_of_tokens(hidden, mask)
+
+
 def head_features(head: Head, hidden: Tensor, mask: Tensor | None, style: Style, *, per_token: bool = False) -> Tensor:
     """Return what the output layer reads [batch, hidden], or [batch, seq, hidden] when ``per_token``.
 
@@ -77,7 +88,7 @@ def head_features(head: Head, hidden: Tensor, mask: Tensor | None, style: Style,
         per_token: Whether it labels tokens.
     """
     if not per_token:
-        hidden = hidden[:, 0] if style.pooling == "cls" else mean_of_tokens(hidden, mask)
+        hidden = pooled(hidden, mask, style)
     if head.pooler is not None:
         before = 0.0 if style.family in (*POOLED, "distilbert") else style.classifier_dropout
         before = before if style.pooler_dropout is None else style.pooler_dropout

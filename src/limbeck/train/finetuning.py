@@ -17,7 +17,7 @@ from limbeck.data.batching import Encoded, encode, predict
 from limbeck.storage.drafts import temporary_folder
 from limbeck.train.config import TrainingConfig
 from limbeck.train.kept_steps import keep_steps, write_weights
-from limbeck.train.linear_probe import fit_output_layer
+from limbeck.train.linear_probe import fit_head
 from limbeck.train.loop import Evaluate, FitReport, fit
 from limbeck.train.objectives import Objective, Progress, Weighted
 from limbeck.train.task_loss import TargetScale, TaskLoss
@@ -74,8 +74,8 @@ def train_on_task(
 
     def before_training() -> None:
         if linear_probe:
-            fit_output_layer(model, texts, context.seed)
-            context.log("the new output layer was fitted to the labels, before the encoder is trained")
+            fit_head(model, texts, context.seed)
+            context.log("the new head was fitted to the labels, before the encoder is trained")
 
     report = fit(
         model,

@@ -1,8 +1,12 @@
-"""Fit a new output layer to the encoder's features before the encoder itself is trained.
+"""Fit a new head to the encoder's features before the encoder itself is trained.
 
 Reference: Kumar et al., 2022, arXiv:2202.10054 (linear probing, then fine-tuning): gradients through a random output
 layer distort features that were good. Differs: L-BFGS with one penalty for every task, in place of gradient descent
 with a penalty chosen on held-out rows, since the layer is only where training starts.
+
+A dense layer before the output layer begins anew, too, as Zhang et al., 2021, arXiv:2006.05987, advise for BERT's.
+Differs: it is not drawn at random, but passes on what it reads. Outputs of a random one are small, so that the layer
+after it is large, and each step of Adam changes the answers too much.
 """
 
 from __future__ import annotations
@@ -11,16 +15,19 @@ from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
+from transformers.activations import ACT2FN
 
 from limbeck.core.kinds import KINDS
 from limbeck.core.task import choose
 from limbeck.data.batching import Encoded, collate, length_batches
 from limbeck.distributed import context as processes
 from limbeck.distributed import gradients
-from limbeck.model.heads import head_features
+from limbeck.model.heads import head_features, pooled
 from limbeck.model.output_losses import IGNORE
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from limbeck.model.encoder import LimbeckForSequenceClassification
 
 ANSWERS = 10_000
@@ -32,13 +39,18 @@ NARROWEST = 0.01
 """Features of a smaller spread, relative to the widest, count as of this spread."""
 ROUNDING = 1e-6
 """Spread of features that differ by rounding alone."""
+SPREAD = 0.5
+"""Standard deviation of what enters the activation of a dense layer, where tanh is almost linear."""
+OFFSET = 2.0
+"""Mean of what enters an activation that is almost linear above 0 alone, as ReLU and GELU."""
 BATCH = 64
 
 
-def fit_output_layer(model: LimbeckForSequenceClassification, texts: Encoded, seed: int = 0) -> None:
-    """Replace the output layer, in place, by the one that answers best while the rest of the model stays as it is.
+def fit_head(model: LimbeckForSequenceClassification, texts: Encoded, seed: int = 0) -> None:
+    """Replace the head, in place, by one that answers as well as it can while the encoder stays as it is.
 
-    Where several processes train, all must call this; process 0 computes.
+    The output layer has the least loss on the labels. A dense layer before it that has a bias becomes a multiple of the
+    identity. Where several processes train, all must call this; process 0 computes.
 
     Args:
         model: The model, on the device that computes.
@@ -46,33 +58,48 @@ def fit_output_layer(model: LimbeckForSequenceClassification, texts: Encoded, se
         seed: Decides which texts are read where there are more than ``ANSWERS``.
     """
     if processes.rank() == 0:
-        features, labels = _features(model, texts, seed)
+        states, labels = _states(model, texts, seed)
+        with torch.no_grad():
+            if model.pooler is not None and model.pooler.bias is not None:
+                _pass_on(model.pooler, states, model.style.pooler)
+            training = model.training
+            features = head_features(model.eval(), states[:, None], None, model.style)
+            model.train(training)
         weight, bias = _solve(model, features, labels)
         with torch.no_grad():
             model.classifier.weight.copy_(weight)
             model.classifier.bias.copy_(bias)
-    gradients.broadcast_weights(model.classifier)
+    gradients.broadcast_weights(model)
 
 
 @torch.no_grad()
-def _features(model: LimbeckForSequenceClassification, texts: Encoded, seed: int) -> tuple[Tensor, Tensor]:
-    """Return what the output layer reads [answers, hidden], without dropout, and the labels [answers, ...]."""
+def _states(model: LimbeckForSequenceClassification, texts: Encoded, seed: int) -> tuple[Tensor, Tensor]:
+    """Return what the head reads for each answer [answers, hidden], without dropout, and the labels [answers, ...]."""
     kind, training = KINDS[texts.kind], model.training
     answers = sum(label != IGNORE for row in texts.labels for label in row) if kind.per_token else len(texts)
     count = max(1, min(len(texts), ANSWERS * len(texts) // max(1, answers)))
     rows = choose(texts.labels, count, seed, stratified=kind.single_class)
-    features, labels = [], []
+    states, labels = [], []
     model.eval()
     for batch_rows in length_batches(texts.lengths[rows], BATCH):
         batch = {name: value.to(model.device) for name, value in collate(texts, [rows[i] for i in batch_rows]).items()}
-        mask = batch["attention_mask"]
+        mask, answered = batch["attention_mask"], batch["labels"]
         hidden, _ = model.encoder(batch["input_ids"], mask, batch.get("token_type_ids"))
-        read = head_features(model, hidden, mask, model.style, per_token=model.per_token)
-        labeled = batch["labels"] != IGNORE if model.per_token else slice(None)
-        features.append(read[labeled].float())
-        labels.append(batch["labels"][labeled])
+        labeled = answered != IGNORE if model.per_token else slice(None)
+        states.append((hidden if model.per_token else pooled(hidden, mask, model.style))[labeled].float())
+        labels.append(answered[labeled])
     model.train(training)
-    return torch.cat(features), torch.cat(labels)
+    return torch.cat(states), torch.cat(labels)
+
+
+def _pass_on(dense: nn.Linear, states: Tensor, activation: str) -> None:
+    """Make a dense layer and its activation give back, nearly, the states [answers, hidden] but for mean and scale."""
+    function, one = ACT2FN[activation], torch.ones(())
+    odd = torch.isclose(function(one), -function(-one), atol=1e-4)
+    mean = states.mean(0)
+    factor = SPREAD / (states - mean).square().mean().sqrt().clamp_min(ROUNDING)
+    dense.weight.copy_(factor * torch.eye(len(mean), device=mean.device))
+    dense.bias.copy_((0.0 if odd else OFFSET) - factor * mean)
 
 
 def _solve(model: LimbeckForSequenceClassification, features: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
