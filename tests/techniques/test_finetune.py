@@ -61,6 +61,18 @@ def test_a_new_output_layer_is_fitted_before_training(make_model, kind, fresh, w
     assert not tuned.model.fresh_head
 
 
+def test_a_training_that_is_worse_than_the_fitted_head_changes_nothing(make_model):
+    task = toy_task(train=256, validation=64, test=16)
+    candidate = small(make_model, task)
+    candidate.model.fresh_head = True
+    encoder = {name: tensor.clone() for name, tensor in candidate.model.encoder.state_dict().items()}
+    lines = []
+    context = RunContext(log=lambda message, **numbers: lines.append(message))
+    (tuned,) = Finetune.of(num_train_epochs=1, learning_rate=0.5).apply(candidate, context)
+    assert lines[-1].endswith(" at 0")
+    assert all(torch.equal(tensor, encoder[name]) for name, tensor in tuned.model.encoder.state_dict().items())
+
+
 def scaled_task():
     """A regression whose labels lie around 250,000."""
     task = toy_task("regression", train=256, validation=64, test=64)

@@ -72,10 +72,11 @@ def train_on_task(
         keep(progress)
         after_step(progress)
 
-    def before_training() -> None:
+    def before_training() -> bool:
         if linear_probe:
             fit_head(model, texts, context.seed)
             context.log("the new head was fitted to the labels, before the encoder is trained")
+        return linear_probe
 
     report = fit(
         model,

@@ -121,7 +121,7 @@ def fit(
     evaluate: Evaluate | None = None,
     scratch: Path | None = None,
     log: Log = lambda message, **numbers: None,
-    before_training: Callable[[], None] = lambda: None,
+    before_training: Callable[[], bool] = lambda: False,
     after_step: Callable[[Progress], None] = lambda progress: None,
     memo: Memo = measure_now,
 ) -> FitReport:
@@ -142,7 +142,8 @@ def fit(
             continues from the newest one and ends with the same weights as an uninterrupted run. Those that cannot be
             read are reported and ignored.
         log: Called with a message, and with numbers by name.
-        before_training: Called once the model is on its device, unless a checkpoint is continued.
+        before_training: Called once the model is on its device, unless a checkpoint is continued; returns whether the
+            weights before the first step may be the best.
         after_step: Called after every optimizer step.
         memo: Keeps the times that ``mixed_precision: auto`` measures.
 
@@ -246,14 +247,14 @@ class _Loop:
         optimizer, scheduler = self.accelerator.prepare(*_optimizer(module, co_trained.config, total))
         return _CoTrainer(optimizer, scheduler, co_trained.config.max_grad_norm, co_trained.every)
 
-    def run(self, before_training: Callable[[], None]) -> FitReport:
+    def run(self, before_training: Callable[[], bool]) -> FitReport:
         folder, log = self.folder, self.log
         counters = checkpoint.load(self.accelerator, folder, log, self._check_counters) if self.resumable else None
         if counters is not None:
             self.report = FitReport(**{**counters, "mixed_precision": self.config.mixed_precision})
             self.log(f"resumed at step {self.report.steps} of {self.total}")
-        else:
-            before_training()
+        elif before_training() and self.evaluate:
+            self._evaluate()
         started, before = time.monotonic(), self.report.seconds
         saved = before
         self.model.train()
