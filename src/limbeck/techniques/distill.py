@@ -125,8 +125,8 @@ class Distill(Technique):
             outputs.append(given(further=further, cache=self.cache_teacher))
         scale, probe = target_scale(candidate.task), self.linear_probe and needs_probe(candidate)
         for (phase, plan, used), source in zip(phases, outputs, strict=True):
-            first = probe and phase != INTERMEDIATE
-            train_on_task(candidate, Weighted(used, source), plan, context, phase, scale=scale, linear_probe=first)
+            fits = probe and phase != INTERMEDIATE
+            train_on_task(candidate, Weighted(used, source), plan, context, phase, scale=scale, linear_probe=fits)
         yield replace(candidate, folder=None)
 
     def work_on(
