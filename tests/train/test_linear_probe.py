@@ -127,6 +127,14 @@ def test_a_dense_layer_passes_on_what_it_reads(make_model, activation):
     assert np.diag(together[:width, width:]).min() > 0.97
 
 
+def test_states_that_hardly_differ_are_not_blown_up():
+    states = 2.0 + 1e-3 * torch.randn(50, 8, generator=torch.Generator().manual_seed(0))
+    dense = torch.nn.Linear(8, 8)
+    with torch.no_grad():
+        linear_probe._pass_on(dense, states, "tanh")
+    torch.testing.assert_close(dense.weight.detach(), torch.eye(8) / 2, atol=1e-3, rtol=0)
+
+
 def test_a_dense_layer_without_a_bias_stays(make_model):
     task = toy_task(train=64, validation=8, test=8)
     tokenizer = toy_tokenizer(task)

@@ -66,10 +66,8 @@ class Distill(Technique):
         training: How the student is trained.
         layerwise: How the inside of the teacher is imitated.
         answers: How its answers are imitated.
-        match: What to imitate; each has a weight of its own. Attention of sides with other numbers of heads is compared
-            as relations.
-        intermediate_epochs: Passes of a first phase that learns the inside of the teacher alone; the second then learns
-            answers alone. 0 learns all together.
+        match: What to imitate, each with its own weight; attention as relations where numbers of heads differ.
+        intermediate_epochs: Passes of a first phase for the inside of the teacher, before one for answers; 0 for none.
         intermediate_learning_rate: The highest learning rate of the first phase.
         teachers: Folders or hub names of further teachers, whose logits are averaged with those of the recipe's; hidden
             states, attention and relations remain those of the recipe's.
@@ -125,8 +123,8 @@ class Distill(Technique):
             outputs.append(given(further=further, cache=self.cache_teacher))
         scale, probe = target_scale(candidate.task), self.linear_probe and needs_probe(candidate)
         for (phase, plan, used), source in zip(phases, outputs, strict=True):
-            fits = probe and phase != INTERMEDIATE
-            train_on_task(candidate, Weighted(used, source), plan, context, phase, scale=scale, linear_probe=fits)
+            new = probe and phase != INTERMEDIATE
+            train_on_task(candidate, Weighted(used, source), plan, context, phase, scale=scale, linear_probe=new)
         yield replace(candidate, folder=None)
 
     def work_on(

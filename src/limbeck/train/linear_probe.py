@@ -40,7 +40,8 @@ NARROWEST = 0.01
 ROUNDING = 1e-6
 """Spread of features that differ by rounding alone."""
 SPREAD = 0.5
-"""Standard deviation of what enters the activation of a dense layer, where tanh is almost linear."""
+"""Standard deviation of what enters the activation of a dense layer, where tanh is almost linear. Less where states
+hardly differ, as of a random encoder: were they larger than 1, the first steps would saturate the activation."""
 OFFSET = 2.0
 """Mean of what enters an activation that is almost linear above 0 alone, as ReLU and GELU."""
 BATCH = 64
@@ -93,11 +94,12 @@ def _states(model: LimbeckForSequenceClassification, texts: Encoded, seed: int) 
 
 
 def _pass_on(dense: nn.Linear, states: Tensor, activation: str) -> None:
-    """Make a dense layer and its activation give back, nearly, the states [answers, hidden] but for mean and scale."""
-    function, one = ACT2FN[activation], torch.ones(())
-    odd = torch.isclose(function(one), -function(-one), atol=1e-4)
+    """Make a dense layer and its activation give back the states [answers, hidden], nearly, but for mean and scale."""
+    function, unit = ACT2FN[activation], torch.ones(())
+    odd = torch.isclose(function(unit), -function(-unit), atol=1e-4)
     mean = states.mean(0)
-    factor = SPREAD / (states - mean).square().mean().sqrt().clamp_min(ROUNDING)
+    spread, size = ((each.square().mean().sqrt().clamp_min(ROUNDING)) for each in (states - mean, states))
+    factor = min(SPREAD / spread, 1 / size)
     dense.weight.copy_(factor * torch.eye(len(mean), device=mean.device))
     dense.bias.copy_((0.0 if odd else OFFSET) - factor * mean)
 
