@@ -79,13 +79,13 @@ def test_code_compiles_and_imports_what_there_is(block):
 
 @pytest.fixture(scope="module")
 def compress_briefly(tmp_path_factory):
-    """The real ``compress``, with few texts of a named task and few steps, so that its results mean nothing."""
+    """The real ``compress``, with few texts of a named task and one pass, so that its results mean nothing."""
     from limbeck.engine.planning.compress import compress
     from limbeck.engine.planning.training_options import Training
 
     def call(model, task, **options):
         few = {"path": task, **FEW} if isinstance(task, str) else task
-        options |= {"effort": "quick", "training": Training(epochs=1, min_steps=1), "allow_weak_teacher": True}
+        options |= {"effort": "one-shot", "training": Training(epochs=1, min_steps=1), "allow_weak_teacher": True}
         return compress(model, few, **options)
 
     store = tmp_path_factory.mktemp("store")
