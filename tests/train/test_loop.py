@@ -97,7 +97,7 @@ def test_what_comes_before_training_is_not_repeated_after_a_checkpoint(make_mode
 
     for after in (stop, lambda progress: None):
         model = make_model(FULL)
-        arguments = {"scratch": tmp_path, "after_step": after, "before_training": lambda: bool(begun.append(None))}
+        arguments = {"scratch": tmp_path, "after_step": after, "before_training": lambda: begun.append(None)}
         try:
             fit(model, task_loss(model), words, plan, **arguments)
         except Interrupted:

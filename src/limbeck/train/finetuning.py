@@ -72,11 +72,9 @@ def train_on_task(
         keep(progress)
         after_step(progress)
 
-    def before_training() -> bool:
-        if linear_probe:
-            fit_head(model, texts, context.seed)
-            context.log("the new head was fitted to the labels, before the encoder is trained")
-        return linear_probe
+    def fit_new_head() -> None:
+        fit_head(model, texts, context.seed)
+        context.log("the new head was fitted to the labels, before the encoder is trained")
 
     report = fit(
         model,
@@ -87,7 +85,7 @@ def train_on_task(
         evaluate=_evaluation(candidate, config, scale),
         scratch=context.scratch / phase if context.scratch else None,
         log=context.log,
-        before_training=before_training,
+        before_training=fit_new_head if linear_probe else None,
         after_step=after,
         memo=context.memo,
     )

@@ -59,29 +59,29 @@ def fit_head(model: LimbeckForSequenceClassification, texts: Encoded, seed: int 
         seed: Decides which texts are read where there are more than ``ANSWERS``.
     """
     if processes.rank() == 0:
+        training = model.training
+        model.eval()
         states, labels = _states(model, texts, seed)
         with torch.no_grad():
             if model.pooler is not None and model.pooler.bias is not None:
                 _pass_on(model.pooler, states, model.style.pooler)
-            training = model.training
-            features = head_features(model.eval(), states[:, None], None, model.style)
-            model.train(training)
+            features = head_features(model, states[:, None], None, model.style)
         weight, bias = _solve(model, features, labels)
         with torch.no_grad():
             model.classifier.weight.copy_(weight)
             model.classifier.bias.copy_(bias)
+        model.train(training)
     gradients.broadcast_weights(model)
 
 
 @torch.no_grad()
 def _states(model: LimbeckForSequenceClassification, texts: Encoded, seed: int) -> tuple[Tensor, Tensor]:
-    """Return what the head reads for each answer [answers, hidden], without dropout, and the labels [answers, ...]."""
-    kind, training = KINDS[texts.kind], model.training
+    """Return what the head reads for each answer [answers, hidden], and the labels [answers, ...]."""
+    kind = KINDS[texts.kind]
     answers = sum(label != IGNORE for row in texts.labels for label in row) if kind.per_token else len(texts)
     count = max(1, min(len(texts), ANSWERS * len(texts) // max(1, answers)))
     rows = choose(texts.labels, count, seed, stratified=kind.single_class)
     states, labels = [], []
-    model.eval()
     for batch_rows in length_batches(texts.lengths[rows], BATCH):
         batch = {name: value.to(model.device) for name, value in collate(texts, [rows[i] for i in batch_rows]).items()}
         mask, answered = batch["attention_mask"], batch["labels"]
@@ -89,7 +89,6 @@ def _states(model: LimbeckForSequenceClassification, texts: Encoded, seed: int) 
         labeled = answered != IGNORE if model.per_token else slice(None)
         states.append((hidden if model.per_token else pooled(hidden, mask, model.style))[labeled].float())
         labels.append(answered[labeled])
-    model.train(training)
     return torch.cat(states), torch.cat(labels)
 
 
@@ -98,7 +97,7 @@ def _pass_on(dense: nn.Linear, states: Tensor, activation: str) -> None:
     function, unit = ACT2FN[activation], torch.ones(())
     odd = torch.isclose(function(unit), -function(-unit), atol=1e-4)
     mean = states.mean(0)
-    spread, size = ((each.square().mean().sqrt().clamp_min(ROUNDING)) for each in (states - mean, states))
+    spread, size = (each.square().mean().sqrt().clamp_min(ROUNDING) for each in (states - mean, states))
     factor = min(SPREAD / spread, 1 / size)
     dense.weight.copy_(factor * torch.eye(len(mean), device=mean.device))
     dense.bias.copy_((0.0 if odd else OFFSET) - factor * mean)

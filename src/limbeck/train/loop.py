@@ -121,7 +121,7 @@ def fit(
     evaluate: Evaluate | None = None,
     scratch: Path | None = None,
     log: Log = lambda message, **numbers: None,
-    before_training: Callable[[], bool] = lambda: False,
+    before_training: Callable[[], None] | None = None,
     after_step: Callable[[Progress], None] = lambda progress: None,
     memo: Memo = measure_now,
 ) -> FitReport:
@@ -142,8 +142,8 @@ def fit(
             continues from the newest one and ends with the same weights as an uninterrupted run. Those that cannot be
             read are reported and ignored.
         log: Called with a message, and with numbers by name.
-        before_training: Called once the model is on its device, unless a checkpoint is continued; returns whether the
-            weights before the first step may be the best.
+        before_training: Called once the model is on its device, unless a checkpoint is continued; the weights that it
+            leaves are scored, too.
         after_step: Called after every optimizer step.
         memo: Keeps the times that ``mixed_precision: auto`` measures.
 
@@ -247,14 +247,16 @@ class _Loop:
         optimizer, scheduler = self.accelerator.prepare(*_optimizer(module, co_trained.config, total))
         return _CoTrainer(optimizer, scheduler, co_trained.config.max_grad_norm, co_trained.every)
 
-    def run(self, before_training: Callable[[], bool]) -> FitReport:
+    def run(self, before_training: Callable[[], None] | None) -> FitReport:
         folder, log = self.folder, self.log
         counters = checkpoint.load(self.accelerator, folder, log, self._check_counters) if self.resumable else None
         if counters is not None:
             self.report = FitReport(**{**counters, "mixed_precision": self.config.mixed_precision})
             self.log(f"resumed at step {self.report.steps} of {self.total}")
-        elif before_training() and self.evaluate:
-            self._evaluate()
+        elif before_training is not None:
+            before_training()
+            if self.evaluate is not None:
+                self._evaluate()
         started, before = time.monotonic(), self.report.seconds
         saved = before
         self.model.train()

@@ -117,7 +117,9 @@ def test_a_real_model_gives_the_same_answers_on_real_texts(tmp_path):
     from limbeck.techniques.finetune import Finetune
 
     task = load_task({"path": "movie-reviews", "limit": {"train": 512, "validation": 300, "test": 10}})
-    recipe = Recipe("minilm-l6", "movie-reviews", (Finetune.of(num_train_epochs=1),), allow_weak_teacher=True)
+    recipe = Recipe(
+        "minilm-l6", "movie-reviews", (Finetune.of(num_train_epochs=1, linear_probe=False),), allow_weak_teacher=True
+    )
     result = run(recipe, tmp_path / "store", tmp_path / "run", task=task, progress=False)
     model, tokenizer = open_model(result.stored(result.front[0])[0])
     session = open_session(to_onnx(model, tmp_path / "half.onnx", precision="float16"))
@@ -127,4 +129,4 @@ def test_a_real_model_gives_the_same_answers_on_real_texts(tmp_path):
         differences.append(np.abs(truth - rough).max())
         same += int((truth.argmax(-1) == rough.argmax(-1)).sum())
     assert max(differences) < HALF_TOLERANCE
-    assert same >= 298  # a text between two classes may fall to either
+    assert same == 300
