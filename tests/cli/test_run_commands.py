@@ -276,7 +276,7 @@ def weights(store):
 
 @pytest.mark.slow
 def test_killed_and_run_again_gives_the_same_weights(workspace):
-    train = {"epochs": 60, "learning_rate": 1e-3, "save_seconds": 0}
+    train = {"epochs": 20, "learning_rate": 1e-3, "save_seconds": 0}
     file = recipe("killed.yaml", {"finetune": train}, {"distill": {**train, "epochs": 2}}, "export", model="bert-moods")
     stores = workspace / "undisturbed", workspace / "disturbed"
     assert start(stores[0], file).wait() == 0

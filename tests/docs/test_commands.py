@@ -24,7 +24,7 @@ from limbeck.data.synthetic import toy_task, toy_tokenizer
 
 NAMES = {"minilm-l6": "encoder", "MODEL": "encoder", "movie-reviews": "reviews", "TASK": "reviews", "positive": "happy"}
 NAMES["cuda"] = "cpu"
-FASTER = {"--epochs": "1", "--intermediate-epochs": "1", "--threads": "1", "--population": "2", "--generations": "1"}
+FASTER = {"--epochs": "1", "--intermediate-epochs": "1", "--threads": "1"}
 OF_RUNS = {"run", "plan", "check", "recipes", "report", "lineage", "save"}
 ELSEWHERE = {*OF_RUNS, "bench", "profile", "predictor", "compress", "measure"}
 """Commands of whole runs and of machines, which have tests below."""
@@ -68,7 +68,9 @@ def _inside(folder, monkeypatch, brief_tables):
 def as_here(words):
     """The same command for the tiny model, with little training."""
     words = [NAMES.get(word, word) for word in words]
-    words += ["--at-least", "0.3"] if words[0] == "search" and "--at-least" not in words else []  # it has few shapes
+    if words[0] == "search":
+        few = {"--at-least": "0.3", "--population": "4", "--generations": "1"}  # it has few shapes
+        words += [word for option, value in few.items() if option not in words for word in (option, value)]
     return [FASTER.get(before, word) for before, word in zip(["", *words], words, strict=False)]
 
 

@@ -22,7 +22,7 @@ PAGES = pages.read_pages(
 ALL = "\n".join(PAGES.values())
 TESTED_ELSEWHERE = {"docs/guides/serving.md", "docs/guides/functions.md", "docs/guides/teachers.md"}
 """Pages whose code has a test of its own, beside the model or artefact that it needs."""
-FEW = {"limit": {"train": 128, "validation": 50, "test": 50}}
+FEW = {"limit": {"train": 64, "validation": 40, "test": 40}}
 
 
 def python_pages():
@@ -82,7 +82,10 @@ def compress_briefly(store):
     from limbeck.engine.planning.training_options import Training
 
     def call(model, task, **options):
-        few = {"path": task, **FEW} if isinstance(task, str) else task
+        if isinstance(task, str):
+            few = {"path": task, **FEW}
+        else:
+            few = {**task, "texts": task["texts"][:120]} if isinstance(task, dict) else task.limit(train=64)
         options |= {"effort": "quick", "training": Training(epochs=1, min_steps=1), "allow_weak_teacher": True}
         return compress(model, few, **options)
 

@@ -202,11 +202,12 @@ def test_a_killed_process_ends_the_run_and_is_named(workspace, victim):
     status, _, err = end(start(workspace, *steps, folder=folder, store=store))
     assert status == 0, err
     assert any(event.get("message", "").startswith("resumed at step") for event in events(workspace, folder))
-    status, _, err = end(start(workspace, *steps, folder=f"{folder}-whole", store=f"{store}-whole"))
-    assert status == 0, err
+    if not (workspace / "kill-none").exists():  # the same for both
+        status, _, err = end(start(workspace, *steps, folder="kill-none", store="store-kill-none"))
+        assert status == 0, err
     key = records(workspace, folder)["finetune"]
-    assert key == records(workspace, f"{folder}-whole")["finetune"]
-    resumed, expected = weights(workspace, key, store), weights(workspace, key, f"{store}-whole")
+    assert key == records(workspace, "kill-none")["finetune"]
+    resumed, expected = weights(workspace, key, store), weights(workspace, key, "store-kill-none")
     assert all((resumed[name] == expected[name]).all() for name in expected)
 
 
