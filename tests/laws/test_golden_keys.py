@@ -12,8 +12,8 @@ from limbeck.core.step import find
 from limbeck.core.step_keys import identity
 
 GOLDEN = {
-    "finetune": (3, "ef7bfdb6170eb08b"),
-    "distill": (4, "8e6567cc0c022610"),
+    "finetune": (4, "ef7bfdb6170eb08b"),
+    "distill": (5, "8e6567cc0c022610"),
     "prune": (6, "06c1e24db29223e0"),
     "quantize": (3, "69eda4098b956e8c"),
     "export": (2, "37bb2364a52f8feb"),

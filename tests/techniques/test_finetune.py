@@ -1,5 +1,6 @@
 import random
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -155,6 +156,24 @@ def test_fields_that_are_newer_than_stored_results_stay_out_of_the_key():
     assert not {"min_steps", "early_stopping_patience", "class_weights", "focal_gamma"} & plain.keys()
     assert identity(Finetune.of(min_steps=5))["min_steps"] == 5
     assert identity(Finetune.of(class_weights=(1.0, 2.0)))["class_weights"] == [1.0, 2.0]
+
+
+@pytest.mark.parametrize("kind", ["classification", "regression"])
+def test_checkpoints_of_epochs_begin_with_the_fitted_head(make_model, tmp_path, kind):
+    """From the first of them the training leads to the others, so its head is no random one."""
+    task = toy_task(kind, train=64, validation=16, test=8)
+    tokenizer = toy_tokenizer(task)
+    build = partial(make_model, labels=task.num_labels, kind=kind, vocab_size=len(tokenizer))
+    model, scores = build(), []
+    model.fresh_head = True
+    step = Finetune.of(num_train_epochs=1, keep="every_epoch", learning_rate=1e-3, evaluations_per_epoch=1)
+    context = RunContext(scratch=tmp_path, log=lambda message, **numbers: scores.append(numbers.get("score")))
+    (finetuned,) = step.apply(Candidate(model, tokenizer, task), context)
+    before = build()
+    before.load_state_dict(load_file(finetuned.epoch_checkpoints[0]))
+    validation = encode(task, "validation", tokenizer)
+    first = task.score(predict(before, validation), validation.labels)
+    assert first == pytest.approx(next(score for score in scores if score is not None), abs=1e-6)
 
 
 def test_a_training_that_stops_early_leaves_the_epoch_checkpoints_it_reached(make_model, tmp_path):

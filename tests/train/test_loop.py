@@ -1,13 +1,14 @@
 import json
 import random
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
 import torch
 
 from limbeck.core.shape import Shape
-from limbeck.data.batching import Encoded, predict
+from limbeck.data.batching import Encoded, predict, request_batches
 from limbeck.train.config import TrainingConfig
 from limbeck.train.loop import fit, parameter_groups
 from limbeck.train.objectives import CoTrainedModule, Loss, Weighted
@@ -84,6 +85,40 @@ def test_resumed_equals_uninterrupted(make_model, words, tmp_path, accumulation,
     continued = fit(resumed, task_loss(resumed), words, plan, evaluate=accuracy(words), scratch=tmp_path)
     assert continued.steps == expected.steps
     assert continued.history == expected.history
+    assert same(weights(resumed), weights(whole))
+
+
+def test_epochs_of_whole_requests_may_differ_in_length(make_model, words, tmp_path):
+    """As many steps as epochs of the first one's length, a whole epoch before the next, and the same when resumed."""
+    rng = random.Random(0)
+    sizes = [rng.randint(2, 6) for _ in range(20)]
+    starts = [sum(sizes[:index]) for index in range(21)]
+    requests = [tuple(range(*pair)) for pair in pairwise(starts)]
+    rows = replace(words, input_ids=words.input_ids[: starts[-1]], labels=words.labels[: starts[-1]], requests=requests)
+    lengths = [len(request_batches(requests, 8, 0, epoch)) for epoch in range(4)]
+    assert len(set(lengths)) > 1
+    plan = replace(PLAN, num_train_epochs=4, evaluations_per_epoch=0, save_seconds=0)
+    seen = []
+
+    def objective(model, batch, progress):
+        seen.append((progress.step, tuple(batch["index"].tolist())))
+        return task_loss(model)(model, batch, progress)
+
+    def stop(progress):
+        if progress.step == lengths[0] + 3:
+            raise Interrupted
+
+    whole, resumed = make_model(), make_model()
+    report = fit(whole, objective, rows, plan)
+    assert report.steps == 4 * lengths[0]
+    first, second = seen[: lengths[0]], seen[lengths[0] : lengths[0] + lengths[1]]
+    for epoch in (first, second):
+        assert sorted(row for _, batch in epoch for row in batch) == list(range(starts[-1]))
+    uninterrupted, seen[:] = list(seen), []
+    with pytest.raises(Interrupted):
+        fit(resumed, objective, rows, plan, scratch=tmp_path, after_step=stop)
+    fit(resumed, objective, rows, plan, scratch=tmp_path)
+    assert dict(seen) == dict(uninterrupted)
     assert same(weights(resumed), weights(whole))
 
 

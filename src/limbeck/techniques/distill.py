@@ -49,7 +49,7 @@ if TYPE_CHECKING:
         TRAINING,
         name="distill",
         label="distilled",
-        version=4,
+        version=5,
         needs={"torch", "teacher"},
         reads={"seed", "teacher"},
         standardizes=True,

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
         TRAINING,
         name="finetune",
         label="fine-tuned",
-        version=3,
+        version=4,
         needs={"torch"},
         gives={"teacher"},
         reads={"seed"},

@@ -53,7 +53,7 @@ def train_on_task(
         phase: Name of the training where a step has several; each has its own checkpoints.
         scale: Scale of a regression's labels. Training uses standardized labels, and the output layer is rescaled
             before and after it, so that the model predicts in the task's unit again.
-        after_step: Called after every optimizer step.
+        after_step: Called after every optimizer step, and after the output layer was fitted.
         by_request: Whether a batch has whole requests, which the objective compares the documents of.
         linear_probe: Whether the output layer is fitted to the labels before the first step.
 
@@ -174,7 +174,7 @@ def _standardize_output(scale: TargetScale, model: LimbeckForSequenceClassificat
 def save_epochs(
     model: LimbeckForSequenceClassification, epochs: float, scratch: Path | None, scale: TargetScale | None = None
 ) -> Iterator[tuple[Callable[[Progress], None], list[Path]]]:
-    """Save a model's weights before training and after every epoch.
+    """Save a model's weights before training, with a new head once it is fitted, and after every epoch.
 
     Args:
         model: The model that is trained in the body.
@@ -192,7 +192,7 @@ def save_epochs(
         files = [folder / f"epoch_{epoch:03}.safetensors" for epoch in range(math.floor(epochs) + 1)]
 
         def after_step(progress: Progress) -> None:
-            ends = {round(progress.total * epoch / epochs): epoch for epoch in range(1, len(files))}
+            ends = {round(progress.total * epoch / epochs): epoch for epoch in range(len(files))}
             if progress.step in ends:
                 write_weights(model, files[ends[progress.step]], scale)
 

@@ -56,7 +56,7 @@ def keep_steps(
     prefix = f"{phase}_" if phase else ""
 
     def after_step(progress: Progress) -> None:
-        if progress.step % every == 0:
+        if progress.step and progress.step % every == 0:
             write_weights(model, folder / f"{prefix}step_{progress.step:06}.safetensors", scale)
 
     return after_step

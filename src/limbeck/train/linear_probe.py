@@ -116,7 +116,7 @@ def _solve(model: LimbeckForSequenceClassification, features: Tensor, labels: Te
     def penalized() -> float:
         solver.zero_grad()
         logits = standardized @ weight.T + bias
-        loss = model.loss(logits, labels) + PENALTY / (2 * len(labels)) * weight.square().sum()
+        loss = model.loss(logits, labels) + PENALTY / (2 * labels.numel()) * weight.square().sum()
         loss.backward()  # type: ignore[no-untyped-call]
         return float(loss.detach())
 

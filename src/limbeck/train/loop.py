@@ -21,7 +21,7 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from limbeck.core.cost import Memo, measure_now
-from limbeck.data.batching import Encoded, collate, length_batches, request_batches
+from limbeck.data.batching import Encoded, collate
 from limbeck.distributed import context as processes
 from limbeck.distributed import gradients
 from limbeck.errors import InputError
@@ -29,6 +29,7 @@ from limbeck.storage.drafts import temporary_folder
 from limbeck.train import checkpoint, precision
 from limbeck.train.checkpoint import Log
 from limbeck.train.config import TrainingConfig
+from limbeck.train.epoch_sampler import EpochSampler
 from limbeck.train.objectives import CoTrainedModule, CoTraining, Objective, Progress, StepTaken, extra_modules
 from limbeck.train.schedules import schedule_of
 
@@ -60,29 +61,6 @@ class FitReport:
     def pace(self) -> str:
         """Steps, time and arithmetic as text."""
         return f"{self.steps} steps in {self.seconds:.0f} s ({precision.NAMES[self.mixed_precision]})"
-
-
-class _LengthSampler:
-    """Batches of one epoch; they depend only on seed and epoch, so a resumed epoch is the same epoch."""
-
-    def __init__(self, encoded: Encoded, batch_size: int, seed: int) -> None:
-        self.encoded, self.batch_size, self.seed, self.epoch = encoded, batch_size, seed, 0
-        self.drop_last = False
-
-    def start(self, epoch: int) -> None:
-        """Set the epoch; not named ``set_epoch``, which Accelerate would call with its own count."""
-        self.epoch = epoch
-
-    def __iter__(self) -> Iterator[list[int]]:
-        return iter(self._batches())
-
-    def __len__(self) -> int:
-        return len(self._batches()) if self.encoded.requests else math.ceil(len(self.encoded) / self.batch_size)
-
-    def _batches(self) -> list[list[int]]:
-        if self.encoded.requests:
-            return request_batches(self.encoded.requests, self.batch_size, self.seed, self.epoch)
-        return length_batches(self.encoded.lengths, self.batch_size, self.seed, self.epoch)
 
 
 class _CoTrainer(NamedTuple):
@@ -144,7 +122,7 @@ def fit(
         log: Called with a message, and with numbers by name.
         before_training: Called once the model is on its device, unless a checkpoint is continued; the weights that it
             leaves are scored, too.
-        after_step: Called after every optimizer step.
+        after_step: Called after every optimizer step, and after ``before_training``.
         memo: Keeps the times that ``mixed_precision: auto`` measures.
 
     Returns:
@@ -198,7 +176,7 @@ class _Loop:
                 "mixed_precision: fp16 needs a GPU, which scales the loss; use auto or bf16 on this machine"
             )
         checkpoint.attach(self.accelerator)
-        self.sampler = _LengthSampler(encoded, config.per_device_train_batch_size * processes.count(), seed)
+        self.sampler = EpochSampler(encoded, config.per_device_train_batch_size * processes.count(), seed)
 
         def collate_shard(indices: list[int]) -> tuple[dict[str, torch.Tensor], float, int]:
             rows, weight = gradients.shard(indices)
@@ -212,7 +190,6 @@ class _Loop:
         )
         self.extra = extra_modules(objective)
         trained = nn.ModuleDict({"model": model, "extra": self.extra})
-        self.steps_per_epoch = math.ceil(len(loader) / config.gradient_accumulation_steps)
         self.total = config.total_steps(len(loader))
         optimizer, scheduler = _optimizer(trained, config, self.total)
         # Not wrapped in DistributedDataParallel, which only sees ``forward``; objectives call other methods.
@@ -255,6 +232,7 @@ class _Loop:
             self.log(f"resumed at step {self.report.steps} of {self.total}")
         elif before_training is not None:
             before_training()
+            self.after_step(Progress(0, self.total))
             if self.evaluate is not None:
                 self._evaluate()
         started, before = time.monotonic(), self.report.seconds
@@ -299,9 +277,7 @@ class _Loop:
         nothing if a resumed training had already stopped early.
         """
         while self.report.steps < self.total and not self._exhausted():
-            epoch, done = divmod(self.report.steps, self.steps_per_epoch)
-            self.sampler.start(epoch)
-            skipped = done * self.config.gradient_accumulation_steps
+            skipped = self.sampler.seek(self.report.steps, self.config.gradient_accumulation_steps)
             yield from self.accelerator.skip_first_batches(self.loader, skipped) if skipped else self.loader
 
     def _step(self, batch: dict[str, torch.Tensor], weight: float) -> dict[str, torch.Tensor]:
