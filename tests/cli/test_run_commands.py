@@ -91,6 +91,20 @@ def test_report_lineage_and_save(compressed):
     assert (status, "is neither empty nor an earlier artefact" in err) == (2, True)
 
 
+def test_folders_after_an_equals_sign_may_be_in_the_home_directory(compressed, tmp_path, monkeypatch):
+    """bash gives '--to=~/mine' as it is written."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (key, *_) = keys_of("model")
+    assert call("save", "run", key, "--to=~/mine")[0] == 0
+    assert (tmp_path / "mine" / "model.safetensors").is_file()
+    (tmp_path / "thesis").mkdir()
+    (tmp_path / "thesis" / "chapter.tex").write_text("years of work")
+    status, _, err = call("save", "run", key, "--to=~/thesis")
+    assert (status, "is neither empty nor an earlier artefact" in err) == (2, True)
+    assert (tmp_path / "thesis" / "chapter.tex").read_text() == "years of work"
+    assert not Path("~").exists()
+
+
 def test_report_shows_the_baseline_of_the_labels_as_the_run_had_them(tmp_path, make_model):
     task = toy_task(train=24, validation=12, test=8)
     tokenizer = toy_tokenizer(task)

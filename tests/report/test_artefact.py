@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import onnxruntime
 import pytest
@@ -10,7 +11,7 @@ import stories
 
 from limbeck.errors import InputError, LimbeckError
 from limbeck.report import artefact
-from limbeck.report.artefact import check_out, write_artefact
+from limbeck.report.artefact import check_out, keep_foreign, write_artefact
 
 
 def test_folder_has_the_model_and_nothing_of_the_store(exported, tmp_path):
@@ -64,6 +65,26 @@ def test_foreign_folders_are_left_alone(exported, tmp_path):
         write_artefact(stories.run_summary(), "qa", exported, exported / "out")
     (tmp_path / "empty").mkdir()
     check_out(tmp_path / "empty")
+
+
+def test_the_home_directory_is_where_its_tilde_says(exported, tmp_path, monkeypatch):
+    """A shell leaves it as it is in '--out=~/folder', and what is checked has to be what is replaced."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(exported)
+    (tmp_path / "thesis").mkdir()
+    (tmp_path / "thesis" / "chapter.tex").write_text("years of work")
+    with pytest.raises(InputError, match="neither empty"):
+        check_out(Path("~/thesis"))
+    with pytest.raises(InputError, match="neither empty"):
+        write_artefact(stories.run_summary(), "qa", exported, Path("~/thesis"))
+    assert (tmp_path / "thesis" / "chapter.tex").read_text() == "years of work"
+    out = write_artefact(stories.run_summary(), "qa", exported, Path("~/out"))
+    assert out == tmp_path / "out"
+    (out / "report.html").write_text("a report")
+    (draft := tmp_path / "draft").mkdir()
+    keep_foreign(Path("~/out"), draft)
+    assert [path.name for path in draft.iterdir()] == ["report.html"]
+    assert not Path("~").exists()
 
 
 def test_a_failure_leaves_the_earlier_artefact(exported, tmp_path, monkeypatch):

@@ -10,6 +10,7 @@ from typing import TextIO
 from cyclopts import CycloptsError
 
 from limbeck.cli.commands import make_app
+from limbeck.core.paths import user_path
 from limbeck.distributed import context as processes
 from limbeck.errors import LimbeckError, ProcessLost, RenamedWarning, without_long_words
 
@@ -52,10 +53,17 @@ def _show_warning(
         sys.stderr.write(warnings.formatwarning(message, category, filename, lineno, line))
 
 
+def _with_home(word: str) -> str:
+    """Replace ``~`` in ``--option=~/folder``, as zsh does and bash does not."""
+    option, equals, value = word.partition("=")
+    return f"{option}={user_path(value)}" if option.startswith("--") and equals and value.startswith("~") else word
+
+
 def _run_command() -> int:
     """Run the command and return its exit status."""
     try:
-        status = make_app(sys.argv[1:])(sys.argv[1:], exit_on_error=False)
+        words = [_with_home(word) for word in sys.argv[1:]]
+        status = make_app(words)(words, exit_on_error=False)
     except SystemExit as exit:
         status = exit.code
     except CycloptsError:  # already printed

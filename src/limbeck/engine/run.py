@@ -10,6 +10,7 @@ from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING
 
+from limbeck.core.paths import user_path
 from limbeck.core.task import Task
 from limbeck.distributed.config import ExecutorConfig, open_workers
 from limbeck.distributed.executor import Executor, InProcess
@@ -61,7 +62,7 @@ def run(
             folder, and the recipe that is written there refers to them.
         executor: Where candidates are made; one after another in this process unless given.
     """
-    began, run_folder = monotonic(), Path(folder) if folder else default_folder(recipe.name)
+    began, run_folder = monotonic(), user_path(folder) if folder else default_folder(recipe.name)
     if teacher is not None:
         recipe = replace(recipe, teacher=str(run_folder / SCORES))
     executor = executor or ExecutorConfig()

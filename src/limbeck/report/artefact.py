@@ -17,6 +17,7 @@ from limbeck.core.finite import json_text, load_json
 from limbeck.core.measurement import CASCADE
 from limbeck.core.metrics import default_label
 from limbeck.core.outputs import OutputSpec
+from limbeck.core.paths import user_path
 from limbeck.data.encoding import TaskTokenizer, TextEncoding
 from limbeck.errors import InputError
 from limbeck.model.folder_files import check_link, read_object
@@ -56,7 +57,7 @@ def write_artefact(
         DigestMismatch: A file has other content than was stored.
         InputError: ``model_folder`` is incomplete, or ``out`` is something else.
     """
-    model_folder, out = Path(model_folder), Path(out)
+    model_folder, out = Path(model_folder), user_path(out)
     check_source(model_folder)
     check_out(out, model_folder)
     out = out.resolve()
@@ -95,6 +96,7 @@ def check_out(out: Path, model_folder: Path | None = None) -> None:
         InputError: The destination cannot be used.
     """
     check_name(out)
+    out = user_path(out)
     if out.exists() and not out.is_dir():
         raise InputError(f"--out {out} is a file; name a folder that is new or empty")
     if model_folder is not None and (
@@ -227,6 +229,7 @@ def _files(folder: Path) -> Iterable[str]:
 
 def keep_foreign(out: Path, draft: Path) -> None:
     """Copy files that others added to the earlier artefact, such as a report, into its replacement."""
+    out = user_path(out)
     if not (out / DESCRIPTION).is_file():
         return
     try:

@@ -10,6 +10,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Literal
 
 from limbeck.core.decision import DecisionGoal
+from limbeck.core.paths import user_path
 from limbeck.core.target import Budget, FloatFormat, LatencyStatistic, Runtime, Target
 from limbeck.core.task import Task
 from limbeck.data.texts_task import has_no_labels
@@ -249,8 +250,8 @@ class _Compression:
         from limbeck.engine.tasks.loading import as_task
 
         began = monotonic()
-        name, folder = self._name, Path(self.folder) if self.folder else default_folder(self._name)
-        out = Path(self.out) if self.out else None
+        name, folder = self._name, user_path(self.folder) if self.folder else default_folder(self._name)
+        out = user_path(self.out) if self.out else None
         wanted, store = self._checked(folder, out), Store.of(store)
         store.prepare()
 
