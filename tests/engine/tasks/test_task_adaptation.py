@@ -9,11 +9,12 @@ from dataclasses import replace
 import pytest
 
 from limbeck.core.task_kind import OWN_LENGTH
+from limbeck.data.encoding import TextEncoding
 from limbeck.data.synthetic import toy_task, toy_tokenizer
 from limbeck.engine.store.store import Store
 from limbeck.engine.tasks.task_adaptation import adapt_task, fit_length, served_length
 from limbeck.errors import InputError
-from limbeck.model.checkpoints import save_model
+from limbeck.model.checkpoints import open_model, save_model
 from limbeck.model.classification_head import set_labels
 from limbeck.recipe.checks import check_length
 from limbeck.recipe.recipe import parse
@@ -29,7 +30,9 @@ def models(tmp_path_factory, make_model):
     for name, labels in {"upper": UPPER, "silent": ("LABEL_0", "LABEL_1", "LABEL_2"), "other": ("x", "y")}.items():
         model = make_model(labels=len(labels), vocab_size=60, max_positions=128)
         set_labels(model, labels, "classification")
-        save_model(model, toy_tokenizer(TASK), root / name)
+        tokenizer = toy_tokenizer(TASK)
+        tokenizer.model_max_length = 200  # more than the model has positions for
+        save_model(model, tokenizer, root / name)
     return root
 
 
@@ -51,6 +54,29 @@ def test_an_artefact_is_judged_at_the_length_that_it_serves(models, tmp_path):
     assert TASK.max_length != 24
     assert served_length(TASK, artefact) == replace(TASK, max_length=24)
     assert served_length(TASK, artefact, chosen=True) is TASK
+
+
+def test_texts_are_cut_where_the_tokenizer_cuts_them_and_a_note_says_so(models, tmp_path):
+    """What reports, cards and examples say of the length is then true."""
+    folder = tmp_path / "short"
+    shutil.copytree(models / "upper", folder)
+    file = folder / "tokenizer_config.json"
+    settings = json.loads(file.read_text())
+    file.write_text(json.dumps(settings | {"model_max_length": 16}))
+    _, tokenizer = open_model(folder)
+    for task in (TASK, replace(TASK, max_length=100)):
+        cut = served_length(task, folder, chosen=True)
+        assert cut.max_length == TextEncoding.of(tokenizer, task.max_length).max_length == 16
+        assert cut.notes[-1].startswith(f"texts are cut at 16 tokens, not {task.max_length}: ")
+        assert fit_length(cut, folder) is cut
+    assert fit_length(replace(TASK, max_length=OWN_LENGTH), folder).max_length == 16
+    for few in (16, 5):
+        task = replace(TASK, max_length=few)
+        assert fit_length(task, folder) is task
+    beyond = replace(TASK, max_length=129)  # of the model's positions: refused, unless a step adds some
+    assert fit_length(beyond, folder) is beyond
+    file.write_text(json.dumps(settings | {"model_max_length": 1e30}))
+    assert fit_length(TASK, folder) is TASK
 
 
 def test_the_length_of_vectors_is_not_that_of_other_answers():

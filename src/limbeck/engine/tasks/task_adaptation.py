@@ -8,10 +8,13 @@ from typing import TYPE_CHECKING
 
 from limbeck.core.task import Task
 from limbeck.core.task_kind import OWN_LENGTH
+from limbeck.core.tokenizer import LARGEST_LENGTH
 from limbeck.engine.description import read_description
 from limbeck.engine.store.fingerprint import fingerprint
 from limbeck.engine.store.store import Store
 from limbeck.errors import InputError
+from limbeck.model.folder_files import read_object
+from limbeck.model.location import model_folder
 from limbeck.recipe.checks import trained_first
 from limbeck.recipe.recipe import Recipe, placed_steps
 
@@ -64,20 +67,38 @@ def served_length(task: Task, source: str | Path, *, chosen: bool = False) -> Ta
 
 
 def fit_length(task: Task, source: str | Path) -> Task:
-    """Cut texts whose length the task leaves open where the model does.
+    """Cut texts where the model does if the task leaves that open, and nowhere that its tokenizer does not reach.
 
     Args:
         task: The task.
         source: Folder or hub name of the model.
+
+    Returns:
+        The task; a note says where its own limit is not that of the tokenizer. More tokens than the model has
+        positions for stay: they are refused, or a step adds positions.
     """
     from limbeck.model.checkpoints import peek
 
-    if task.max_length != OWN_LENGTH:
-        return task
     try:
-        return replace(task, max_length=int(peek(source)["vector_length" if task.task_kind.vectors else "max_length"]))
+        most = int(peek(source)["vector_length" if task.task_kind.vectors else "max_length"])
+        read = min(most, _tokenizer_limit(source) or most)
     except InputError:
         return task  # it cannot be read; opening it says why
+    if task.max_length == OWN_LENGTH:
+        return replace(task, max_length=read)
+    if not read < task.max_length <= most:
+        return task
+    reason = f"the tokenizer of '{source}' has model_max_length {read}"
+    note = f"texts are cut at {read} tokens, not {task.max_length}: {reason}"
+    return replace(task, max_length=read, notes=(*task.notes, note))
+
+
+def _tokenizer_limit(source: str | Path) -> int | None:
+    """Return the most tokens that a model's tokenizer gives; None if it has no limit, or is not on this machine."""
+    folder = model_folder(str(source))
+    file = folder / "tokenizer_config.json" if folder is not None else None
+    limit = read_object(file).get("model_max_length") if file is not None and file.is_file() else None
+    return int(limit) if isinstance(limit, (int, float)) and 0 < limit < LARGEST_LENGTH else None
 
 
 def fit(
@@ -94,7 +115,6 @@ def fit(
     """
     from limbeck.measure.label_order import OrderCheck, fit_task, measure_order
     from limbeck.model.checkpoints import peek_outputs
-    from limbeck.model.location import model_folder
 
     try:
         peek_outputs(source)
