@@ -159,6 +159,15 @@ def test_export_and_quantize_write_folders(bert, tmp_path):
     assert quality.runtime.startswith("onnxruntime")
 
 
+def test_int8_vectors_are_judged_by_their_cosine(tmp_path):
+    """The labels of texts alone are the model's own vectors, not scores of pairs."""
+    exported = limbeck.export("minilm-l6", None, TEXTS[:24], tmp_path / "float")
+    small = limbeck.quantize(exported, open_tokenizer("minilm-l6"), TEXTS[:24], tmp_path / "int8", max_drop=5.0)
+    feed = open_tokenizer("minilm-l6")(TEXTS[:4], padding=True, return_tensors="pt")
+    whole, quantized = (np.asarray(model.predict(feed)) for model in (exported, small))
+    assert (whole * quantized).sum(-1).min() > 0.9
+
+
 def test_impossible_targets_are_refused_before_any_work(bert):
     for call in (partial(limbeck.prune, speedup=2.0, threads=0), partial(limbeck.latency, batch=0)):
         with pytest.raises(InputError, match=r"(threads|batch) should be in .*got 0"):

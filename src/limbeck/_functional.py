@@ -266,7 +266,7 @@ def _answered(source: str, texts: Sequence[str]) -> Task:
     kind = KINDS[spec.kind]
     inputs = tuple(tuple(text.split()) if kind.per_token else text for text in texts)
     labels = tuple(kind.label_of(row, spec.labels) for row in rows)
-    return Task("texts", spec.kind, {"train": Split(inputs, labels)}, spec.labels, kind.usual_metric(spec.labels))
+    return Task("texts", spec.kind, {"train": Split(inputs, labels)}, spec.labels, kind.fidelity_metric(spec.labels))
 
 
 def _filled(task: Task) -> Task:

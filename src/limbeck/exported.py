@@ -45,7 +45,7 @@ def cascade(
     Args:
         small: The model that every text goes to.
         large: The model of the texts that the smaller one is not sure of; it reads the same tokens.
-        tokenizer: The tokenizer of both; None for those of their folders.
+        tokenizer: That of models in memory; folders and hub names are read with their own, whatever is given here.
         data: Texts that neither was trained on; the rule is fitted on their validation split, or on all rows where
             ``data`` is one list of them.
         folder: New or empty folder, or an earlier result, which is replaced: the graph, configuration and tokenizer.
@@ -144,7 +144,7 @@ def export(
 
     Args:
         model: The model.
-        tokenizer: Its tokenizer; None for that of a folder or hub name.
+        tokenizer: That of a model in memory; a folder or hub name is read with its own, whatever is given here.
         data: Texts to compare the answers on.
         folder: New or empty folder, or an earlier result, which is replaced: ``onnx/model.onnx``, configuration,
             tokenizer and the torch weights.
@@ -182,7 +182,7 @@ def quantize(
 
     Args:
         model: A torch model, which is exported first, or an exported one.
-        tokenizer: Its tokenizer; None for that of a folder or hub name.
+        tokenizer: That of a model in memory; a folder or hub name is read with its own, whatever is given here.
         data: Texts for calibration and for the check of the export.
         folder: New or empty folder, or an earlier result, which is replaced: ``onnx/model_quantized.onnx``,
             configuration, tokenizer and the torch weights.

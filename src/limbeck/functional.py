@@ -71,7 +71,7 @@ def prune(
 
     Args:
         model: The fine-tuned model.
-        tokenizer: Its tokenizer; None for that of a folder or hub name.
+        tokenizer: That of a model in memory; a folder or hub name is read with its own, whatever is given here.
         data: Texts to judge the parts on.
         speedup: Times as fast on this machine, by a latency table that is measured first (half a minute).
         latency_ms: Latency to reach, in milliseconds, by that table.
@@ -137,7 +137,7 @@ def distill(
         teacher: Whom to imitate: a fine-tuned model of any architecture, a file of scores (JSONL or Parquet), or a
             function from texts to logits or probabilities. What is inside it, only a model that limbeck opens and that
             reads the same tokens can show.
-        tokenizer: The tokenizer of both; None for those of their folders.
+        tokenizer: That of models in memory; folders and hub names are read with their own, whatever is given here.
         data: Texts to train on. The best weights by a validation split are kept, if there is one.
         match: What is imitated.
         epochs: Passes over the texts.
@@ -176,7 +176,7 @@ def linearize(
 
     Args:
         model: The fine-tuned model; it is the guide, too.
-        tokenizer: Its tokenizer; None for that of a folder or hub name.
+        tokenizer: That of a model in memory; a folder or hub name is read with its own, whatever is given here.
         data: Texts to train on, and their labels.
         attention: Core of all layers, or one for each: 'linformer:256', 'window:64', 'kernel', 'softmax'.
         epochs: Passes over the texts.
@@ -232,7 +232,7 @@ def evaluate(
 
     Args:
         model: The model.
-        tokenizer: Its tokenizer; None for that of a folder or hub name.
+        tokenizer: That of a model in memory; a folder or hub name is read with its own, whatever is given here.
         data: Labeled texts. They are cut where an artefact cuts them, unless a mapping says ``max_length``.
         split: Which split; 'test' unless given, or all rows where ``data`` is one list of them.
         runtime: Runtime of exported models; others run in torch.
@@ -299,7 +299,7 @@ def latency(
 
     Args:
         model: The model; or a mapping of names to models, which are then comparable.
-        tokenizer: The tokenizer of all; None for those of folders and hub names.
+        tokenizer: That of models in memory; folders and hub names are read with their own, whatever is given here.
         data: Texts, whose real lengths count.
         threads: Threads that serve.
         batch: Texts in a call.

@@ -85,9 +85,9 @@ def test_predict_from_arguments_and_standard_input():
 
 
 def test_the_band_of_a_number_stands_beside_it():
-    rows = [{"text": "a", "answer": 4.5, "scores": {}, "band": 4.0}, {"text": "b", "answer": 0.25, "band": None}]
+    rows = [{"text": "a", "answer": 4.5, "scores": {}, "band": 1234567.0}, {"text": "b", "answer": 0.25, "band": None}]
     with mock.patch("limbeck.engine.predict.answer", return_value=rows):
-        assert call("predict", "tuned", "a", "b")[1] == "4.5\t4\ta\n0.25\t-\tb\n"
+        assert call("predict", "tuned", "a", "b")[1] == "4.5\t1234567.0\ta\n0.25\t-\tb\n"
 
 
 def test_predict_pairs():

@@ -162,7 +162,7 @@ def test_a_positive_class_alone_is_shown_by_the_usual_rule(pairs_of):
     assert detail["usual"] == detail["fitted"]
 
 
-def test_the_threshold_of_the_original_is_its_usual_rule(pairs_of):
+def test_the_threshold_of_the_original_is_the_goal_and_nobodys_usual_rule(pairs_of):
     candidates = pairs_of("classification")
     name = candidates[0].task.label_names[0]
     facts = measure(candidates, threshold="same-recall", positive=name, original_threshold=0.9)
@@ -170,7 +170,11 @@ def test_the_threshold_of_the_original_is_its_usual_rule(pairs_of):
     logits = np.stack([candidates[0].model.by_ids[tuple(ids)] for ids in encoded.input_ids])
     alarms = activate(logits, "softmax")[:, 0] >= 0.9
     truth = np.asarray(candidates[0].task.split("validation").labels) == 0
-    assert facts[0, "detection", "validation"].detail["usual"] == rates(alarms, truth)
+    detail = facts[0, "detection", "validation"].detail
+    assert detail["usual"] == rates(logits.argmax(-1) == 0, truth)
+    assert detail["usual"] != rates(alarms, truth)
+    assert detail["fitted"]["recall"] == rates(alarms, truth)["recall"]
+    assert facts[0, "threshold", "validation"].detail["original_threshold"] == 0.9
 
 
 def test_fields_that_mean_nothing_are_refused_before_any_work():

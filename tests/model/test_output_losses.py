@@ -46,6 +46,16 @@ def test_ignored_tokens_do_not_count():
     torch.testing.assert_close(losses.weighted(output.logits, labels, None, 0.0), output.loss)
 
 
+def test_texts_without_a_labeled_token_have_no_loss():
+    """Words that the tokenizer drops leave none, in a batch of one text for example."""
+    logits = torch.randn(1, 3, 2, generator=GENERATOR).requires_grad_()
+    losses, labels = OUTPUT_LOSSES["single_label_classification"], torch.full((1, 3), -100)
+    for loss in (losses.on_labels(logits, labels), losses.weighted(logits, labels, None, 0.0)):
+        (slope,) = torch.autograd.grad(loss, logits)
+        assert loss.item() == 0.0
+        assert not slope.any()
+
+
 @pytest.mark.parametrize("problem", ["single_label_classification", "multi_label_classification"])
 def test_weights_of_one_pseudo_labels_and_sure_teachers_are_the_loss_on_labels(problem):
     losses, logits, labels = OUTPUT_LOSSES[problem], outputs(problem), LABELS[problem]

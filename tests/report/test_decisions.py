@@ -47,6 +47,13 @@ def facts(recall, threshold=True, temperature=True, thresholds=THRESHOLDS):
     return measurements
 
 
+def test_the_goal_names_a_threshold_of_the_original():
+    *others, threshold = [fact for fact in facts(0.7) if fact.name in ("temperature", "threshold")]
+    own = replace(threshold, detail={**threshold.detail, "original_threshold": 0.9})
+    summary = stories.run_summary(records=stories.with_facts(stories.records(), "qa", *others, own))
+    assert "same recall as that of the original with its threshold of 0.9." in goal_words(summary)
+
+
 def summary_of(**options):
     records = stories.with_facts(stories.records(), "qa", *facts(0.7, **options))
     return stories.run_summary(records=stories.with_facts(records, "t", *facts(0.6, **options)))

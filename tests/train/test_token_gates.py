@@ -13,7 +13,8 @@ from limbeck.core.token_schedule import even_exponents, within_budget
 from limbeck.data.calibration import random_batches
 from limbeck.data.synthetic import toy_task, toy_tokenizer
 from limbeck.model.pruning.alternatives import AnswerComparison
-from limbeck.train.token_gates import learned_schedule
+from limbeck.train.distillation_losses import LogitLoss
+from limbeck.train.token_gates import divergence, learned_schedule
 
 SHAPE = Shape.uniform(layers=4, hidden=32, heads=4, ffn=64)
 COST = FunctionCost(lambda shape: Measurement("macs", macs(shape, 12), "MAC"))
@@ -71,6 +72,17 @@ def test_schedules_are_learned_of_every_kind(make_model, kind):
     assert exponents.shape == (4,)
     assert (np.diff(exponents) >= 0).all()
     assert exponents[2] == pytest.approx(3.0)
+
+
+@pytest.mark.parametrize("kind", ["classification", "tokens", "multilabel", "regression", "embedding", "rerank"])
+def test_the_same_answers_have_no_divergence(make_model, kind):
+    """Binary cross-entropy with a teacher's probabilities has their entropy, of which a logarithm says nothing."""
+    candidate = candidate_of(make_model, kind)
+    distance = LogitLoss(temperature=1.0, problem_type=candidate.task.problem_type)
+    for batch in random_batches(candidate.task, candidate.tokenizer, 8, 0, 4):
+        answers = candidate.model.run(batch)[0].detach()
+        assert float(divergence(distance, answers, answers, batch)) == 0.0
+        assert float(divergence(distance, 1.5 * answers, answers, batch)) > 1e-6
 
 
 def test_weights_and_their_gradients_stay(make_model):

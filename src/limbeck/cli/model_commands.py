@@ -127,6 +127,7 @@ def predict(  # noqa: DOC103 the command line's help needs the bare name
         prompt_name: Prompt of an embedding model to put before each text, such as 'query'; else its default prompt.
         json: Print JSON.
     """
+    from limbeck.core.kinds.regression import name_of_band
     from limbeck.engine.predict import answer
 
     inputs = list(texts) or _standard_input()
@@ -137,7 +138,7 @@ def predict(  # noqa: DOC103 the command line's help needs the bare name
         print_json(answers)
         return
     for row in sorted(answers, key=lambda row: row.get("rank", 0)) if len(set(inputs)) == 1 else answers:
-        band = [] if "band" not in row else ["-" if row["band"] is None else f"{row['band']:g}"]
+        band = [] if "band" not in row else ["-" if row["band"] is None else name_of_band(row["band"])]
         shown_text = row["pair"] if "rank" in row or (pair and len(inputs) == 1) else row["text"]
         print("\t".join([str(row["answer"]), *band, shown_text]))
     if unseen := sum(len(row.get("unseen", ())) for row in answers):

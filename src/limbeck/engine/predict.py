@@ -122,12 +122,10 @@ def _of_words(
     from limbeck.data.batching import predict
     from limbeck.engine.word_answers import answer_words
 
-    def checked(encoded: Encoded) -> Sequence[np.ndarray]:
-        logits = predict(model, encoded)
-        require_finite_logits(logits, texts, source)
-        return list(logits)
+    def answered(encoded: Encoded) -> Sequence[np.ndarray]:
+        return list(predict(model, encoded))
 
-    return answer_words(checked, tokenizer, encoding, spec, texts, aggregation)
+    return answer_words(answered, tokenizer, encoding, spec, texts, aggregation, source)
 
 
 def _ranked(

@@ -9,7 +9,7 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 
 from limbeck.core.entities import Entity, Piece, group_pieces, join_pieces, join_windows, scheme_of
-from limbeck.core.logits import activate
+from limbeck.core.logits import activate, require_finite_logits
 from limbeck.core.metrics import default_label
 from limbeck.core.outputs import OutputSpec
 from limbeck.data.batching import Encoded
@@ -37,6 +37,7 @@ def answer_words(
     spec: OutputSpec,
     texts: Sequence[str],
     aggregation: Aggregation = "first",
+    source: str = "the model",
 ) -> list[dict[str, Any]]:
     """Label the words of texts.
 
@@ -50,6 +51,7 @@ def answer_words(
         spec: What its outputs mean.
         texts: Strings, whose words white space separates.
         aggregation: How tags of tokens become those of entities.
+        source: Name of the model in messages.
 
     Returns:
         See :func:`limbeck.engine.predict.answer`.
@@ -65,6 +67,7 @@ def answer_words(
         for window, text in enumerate(encodings["overflow_to_sample_mapping"]):
             windows[text].append(window)
     logits = _logits(model, encodings, windows, tokenizer.pad_token_id or 0, spec.kind)
+    require_finite_logits([np.concatenate([logits[window] for window in own]) for own in windows], texts, source)
     results = []
     for text, words, own in zip(texts, rows, windows, strict=True):
         labels, unseen = _labels([(encodings.word_ids(window), logits[window]) for window in own], len(words), spec)

@@ -42,6 +42,7 @@ FITTED_ON = "validation"
 @step(
     StepInfo(
         "decision",
+        version=2,
         reads={"teacher", "target"},
         with_teacher=True,
         judges=True,
@@ -188,9 +189,10 @@ def _facts(goal: DecisionGoal, task: Task, answers: _Answers, original: _Answers
         thresholds = dict(fact.detail["thresholds"])
         yield fact
     decision = Decision(temperature, thresholds, goal.positive_score)
+    figured = replace(goal, original_threshold=None)  # no candidate decides by that one
     for split, (logits, labels) in answers.splits.items():
         (recall, low, high), figures = detection_detail(
-            answers.detections(split, task, goal, temperature), thresholds, goal.positive
+            answers.detections(split, task, figured, temperature), thresholds, goal.positive
         )
         figures |= _quality(task, logits, labels, decision, goal.positive)
         yield Measurement(DETECTION, recall, "1", low, high, n=len(labels), split=split, detail=figures)
@@ -216,6 +218,7 @@ def _threshold(
     shown = goal.positive or next(iter(thresholds))
     detail: dict[str, Any] = {
         "goal": wanted,
+        "original_threshold": goal.original_threshold,
         "positive": goal.positive,
         "positive_score": goal.positive_score,
         "temperature": temperature,

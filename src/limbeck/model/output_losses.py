@@ -90,7 +90,9 @@ class OutputLosses(ABC):
 
 class _OneClass(OutputLosses):
     def on_labels(self, logits: Tensor, labels: Tensor) -> Tensor:
-        return F.cross_entropy(logits.reshape(-1, logits.shape[-1]), labels.reshape(-1))
+        logits, labels = logits.reshape(-1, logits.shape[-1]), labels.reshape(-1)
+        counted = (labels != IGNORE).sum().clamp_min(1)  # of words that the tokenizer drops there may be none
+        return F.cross_entropy(logits, labels, ignore_index=IGNORE, reduction="sum") / counted
 
     def weighted(self, logits: Tensor, labels: Tensor, weights: Tensor | None, gamma: float) -> Tensor:
         logits, labels = logits.reshape(-1, logits.shape[-1]), labels.reshape(-1)

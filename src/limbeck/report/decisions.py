@@ -104,7 +104,9 @@ def goal_words(summary: RunSummary) -> str:
     if goals:
         detail = goals[0].detail
         wanted = detail["goal"].replace("-", " ").replace("f1", "F1")
-        wanted += " as that of the original by its usual rule" if wanted.startswith("same") else ""
+        own = detail.get("original_threshold")
+        rule = "by its usual rule" if own is None else f"with its threshold of {own:g}"
+        wanted += f" as that of the original {rule}" if wanted.startswith("same") else ""
         label = f" of {detail['positive']}" if detail["positive"] is not None else ""
         words.append(f"Thresholds{label} are fitted on validation for the {wanted}.")
         words += [f"{note}." for note in dict.fromkeys(note for fact in goals for note in fact.detail["notes"])][:5]

@@ -129,8 +129,7 @@ class _Fit:
         first, last = TEMPERATURES
         gated = GatedTokens(batch["attention_mask"], batch["input_ids"], shares, first * (last / first) ** progress)
         logits = logits_with(self.model, gated, batch)
-        # a divergence is a difference of two numbers that are nearly equal
-        loss = distance(Outputs(logits.double(), {}), Outputs(answers.double(), {}), batch)
+        loss = divergence(distance, logits, answers, batch)
         # of the logarithm, or a few texts with large divergences would decide
         slope, along = torch.autograd.grad(loss.clamp_min(LEAST).log(), (self.logs, ratio))
         fixed = float(ratio.detach())
@@ -149,6 +148,20 @@ class _Fit:
         if progress >= 0.5:  # late steps average out what single batches say
             self._averaged += 1
             self.mean += (self.logs.detach() - self.mean) / self._averaged
+
+
+def divergence(distance: LogitLoss, logits: Tensor, answers: Tensor, batch: Batch) -> Tensor:
+    """Return how far logits are from answers, a scalar: 0 where they are equal, even if labels have a probability each.
+
+    Args:
+        distance: Compares answers.
+        logits: [texts, outputs], or [texts, seq, outputs] where tokens are answered.
+        answers: Of the same shape.
+        batch: The texts.
+    """
+    # a difference of two numbers that are nearly equal
+    first, second = (Outputs(each.double(), {}) for each in (logits, answers))
+    return distance(first, second, batch) - distance(second, second, batch)
 
 
 def _all_tokens(batch: Batch) -> RemainingTokens:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from limbeck.core.step import RunContext
     from limbeck.model.encoder import LimbeckForSequenceClassification
 
-VERSION = 2
+VERSION = 3
 """Raised when the same texts give another schedule: part of the name under which it is kept."""
 HELD_OUT = 64
 """Training texts by which the two are compared, of others than those that shares are learned on."""

@@ -23,7 +23,7 @@ print(value, max(bands, default=None))"""
 """The number and the beginning of its band, for the artefact's example."""
 
 
-def _name_of(band: float) -> str:
+def name_of_band(band: float) -> str:
     """Return the shortest text that is read as the number again."""
     short = f"{band:g}"
     return short if float(short) == band else repr(float(band))
@@ -101,7 +101,7 @@ class Regression(SingleNumber):
             temperature: Ignored.
         """
         values, truth = self.decode(logits), self.truth(labels)
-        return {_name_of(band): Detection(values, truth >= band, values >= band) for band in goal.bands}
+        return {name_of_band(band): Detection(values, truth >= band, values >= band) for band in goal.bands}
 
     def describe(self, label: Label, names: Sequence[str]) -> str:
         """Format the number."""
