@@ -10,7 +10,6 @@ from typing import TextIO
 from cyclopts import CycloptsError
 
 from limbeck.cli.commands import make_app
-from limbeck.core.paths import user_path
 from limbeck.distributed import context as processes
 from limbeck.errors import LimbeckError, ProcessLost, RenamedWarning, without_long_words
 
@@ -56,7 +55,8 @@ def _show_warning(
 def _with_home(word: str) -> str:
     """Replace ``~`` in ``--option=~/folder``, as zsh does and bash does not."""
     option, equals, value = word.partition("=")
-    return f"{option}={user_path(value)}" if option.startswith("--") and equals and value.startswith("~") else word
+    tilde = option.startswith("--") and value.startswith("~")
+    return f"{option}{equals}{os.path.expanduser(value)}" if tilde else word
 
 
 def _run_command() -> int:
