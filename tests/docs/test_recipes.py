@@ -301,7 +301,8 @@ def check_linearize(result, students):
     assert len(result.open(teacher).epoch_checkpoints) == 3
     root = result.open(result.records[teacher].parent).model.state_dict()
     first = load_file(result.open(teacher).epoch_checkpoints[0])
-    assert all(torch.equal(root[name], weight) for name, weight in first.items())
+    changed = {name.split(".")[0] for name, weight in first.items() if not torch.equal(root[name], weight)}
+    assert changed == {"classifier", "pooler"}  # the head is fitted before the first step
 
 
 def parameters(result, key):
